@@ -1,0 +1,185 @@
+"""The one error tree. Every error carries a gRPC code name, a stable reason and whether a retry can help.
+
+SafescaleError
+├── InvalidInputError            INVALID_ARGUMENT     the caller's mistake
+│   ├── BenchmarkError                                defects of a benchmark file
+│   ├── CorpusError                                   defects of a corpus file
+│   ├── SpecError                                     defects of a run spec or a policy
+│   └── PromptTooLongError                            a prompt over the model's window
+├── NotFoundError                NOT_FOUND
+├── AlreadyExistsError           ALREADY_EXISTS
+├── FailedPreconditionError      FAILED_PRECONDITION
+├── LimitExceededError           RESOURCE_EXHAUSTED
+├── CancelledRunError            CANCELLED
+├── StorageError                 INTERNAL             disk full, file unreadable, database damaged
+├── AddressInUseError            FAILED_PRECONDITION
+└── BackendError                 UNAVAILABLE          a model server's failure
+    ├── BackendUnavailableError  retryable
+    ├── BackendOverloadedError   retryable
+    ├── BackendTimeoutError      DEADLINE_EXCEEDED, retryable
+    ├── BackendRefusedError      INVALID_ARGUMENT     the server refused the request as such
+    └── GarbageAnswerError       DATA_LOSS            an answer that is not of the protocol
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One defect of an input: where it stands, what stands there, what was expected."""
+
+    file: str
+    line: int | None
+    item: str | None
+    field: str | None
+    value: str
+    expected: str
+
+    def __str__(self) -> str:
+        """One line for a terminal: `file:line: item field = value; expected ...`."""
+        place = self.file if self.line is None else f"{self.file}:{self.line}"
+        what = " ".join(part for part in (self.item, self.field) if part)
+        return f"{place}: {what + ' = ' if what else ''}{self.value}; expected {self.expected}"
+
+
+class SafescaleError(Exception):
+    """Base of every error that a user or a caller may see."""
+
+    code: str = "INTERNAL"
+    reason: str = "INTERNAL"
+    retryable: bool = False
+
+    def __init__(self, message: str, *, details: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.details: dict[str, str] = dict(details or {})
+
+
+class InvalidInputError(SafescaleError):
+    """The caller's mistake; the message says what was expected."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "INVALID_INPUT"
+
+    def __init__(
+        self, message: str, *, details: Mapping[str, str] | None = None, defects: Sequence[Defect] = ()
+    ) -> None:
+        super().__init__(message, details=details)
+        self.defects: tuple[Defect, ...] = tuple(defects)
+
+
+class BenchmarkError(InvalidInputError):
+    """A benchmark that cannot be used; `defects` lists every one found."""
+
+    reason = "INVALID_BENCHMARK"
+
+
+class CorpusError(InvalidInputError):
+    """A corpus that cannot be used; `defects` lists every one found."""
+
+    reason = "INVALID_CORPUS"
+
+
+class SpecError(InvalidInputError):
+    """A run spec or policy that cannot be used; `defects` lists every one found."""
+
+    reason = "INVALID_SPEC"
+
+
+class PromptTooLongError(InvalidInputError):
+    """A prompt with more tokens than the model's window leaves for it."""
+
+    reason = "PROMPT_TOO_LONG"
+
+
+class NotFoundError(SafescaleError):
+    """The named thing does not exist."""
+
+    code = "NOT_FOUND"
+    reason = "NOT_FOUND"
+
+
+class AlreadyExistsError(SafescaleError):
+    """Something else is already stored under that name."""
+
+    code = "ALREADY_EXISTS"
+    reason = "ALREADY_EXISTS"
+
+
+class FailedPreconditionError(SafescaleError):
+    """The request is right, the state of the system does not allow it."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "FAILED_PRECONDITION"
+
+
+class LimitExceededError(SafescaleError):
+    """A stated limit (size, count, tokens) is exceeded; the message names the limit."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "LIMIT_EXCEEDED"
+
+
+class CancelledRunError(SafescaleError):
+    """The run was cancelled by a person."""
+
+    code = "CANCELLED"
+    reason = "RUN_CANCELLED"
+
+
+class StorageError(SafescaleError):
+    """Records could not be read or written: disk full, permission, damaged file."""
+
+    code = "INTERNAL"
+    reason = "STORAGE_FAILED"
+
+
+class AddressInUseError(FailedPreconditionError):
+    """The address to listen on is taken or not ours."""
+
+    reason = "ADDRESS_IN_USE"
+
+
+class BackendError(SafescaleError):
+    """A model server failed; not worth another try."""
+
+    code = "UNAVAILABLE"
+    reason = "BACKEND_FAILED"
+
+
+class BackendUnavailableError(BackendError):
+    """A model server could not be reached or is not ready."""
+
+    reason = "BACKEND_UNAVAILABLE"
+    retryable = True
+
+
+class BackendOverloadedError(BackendError):
+    """A model server said that it has too much to do."""
+
+    code = "RESOURCE_EXHAUSTED"
+    reason = "BACKEND_OVERLOADED"
+    retryable = True
+
+
+class BackendTimeoutError(BackendError):
+    """A model server did not answer within the deadline."""
+
+    code = "DEADLINE_EXCEEDED"
+    reason = "BACKEND_TIMEOUT"
+    retryable = True
+
+
+class BackendRefusedError(BackendError):
+    """A model server refused the request as such (validation)."""
+
+    code = "INVALID_ARGUMENT"
+    reason = "BACKEND_REFUSED"
+
+
+class GarbageAnswerError(BackendError):
+    """A model server answered something that is not of its protocol."""
+
+    code = "DATA_LOSS"
+    reason = "GARBAGE_ANSWER"
