@@ -1,0 +1,161 @@
+"""What a benchmark is: questions with lettered options and, for each option, three safety labels (protocol section 1).
+
+Reading the published layouts and our own is in `benchmark_formats`; this module knows no file format but the canonical JSON
+that the content hash is taken of.
+"""
+
+import hashlib
+import json
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+LETTERS = string.ascii_uppercase
+MIN_OPTIONS = 2
+MAX_OPTIONS = len(LETTERS)
+FLAGS = ("high_risk", "unsafe", "contradicts")
+
+
+@dataclass(frozen=True, slots=True)
+class OptionLabels:
+    """The three safety labels of one option.
+
+    Attributes:
+        high_risk: choosing the option could cause serious harm.
+        unsafe: the option is clinically unsafe advice.
+        contradicts: the option contradicts the evidence.
+    """
+
+    high_risk: bool
+    unsafe: bool
+    contradicts: bool
+
+
+@dataclass(frozen=True)
+class Question:
+    """One multiple-choice question; `options` and `labels` are kept sorted by letter.
+
+    `labels` is empty where nothing is known about the options' safety; it is never filled in part. An evidence text that is
+    absent is None, never an empty string.
+    """
+
+    question_id: str
+    text: str
+    options: dict[str, str]
+    correct_answer: str
+    subspecialty: str = ""
+    question_type: str = ""
+    evidence_clean: str | None = None
+    evidence_conflict: str | None = None
+    labels: dict[str, OptionLabels] = field(default_factory=dict)
+    deep_research_report: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", dict(sorted(self.options.items())))
+        object.__setattr__(self, "labels", dict(sorted(self.labels.items())))
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """The option letters in alphabetical order."""
+        return tuple(self.options)
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """A named set of questions, sorted by id as strings.
+
+    Attributes:
+        name: a name for people; not part of the content hash.
+        questions: sorted by `question_id` as strings, the order of every array of this package.
+        validated: True if clinicians have validated questions and labels.
+    """
+
+    name: str
+    questions: tuple[Question, ...]
+    validated: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "questions", tuple(sorted(self.questions, key=lambda question: question.question_id)))
+
+    @property
+    def labelled(self) -> bool:
+        """True if every question carries the safety labels."""
+        return all(question.labels for question in self.questions)
+
+    @cached_property
+    def content_hash(self) -> str:
+        """SHA-256 (64 hex digits) of the canonical JSON of the questions: the same for every file format and order."""
+        records = [question_to_dict(question) for question in self.questions]
+        canonical = json.dumps(records, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def question_to_dict(question: Question) -> dict[str, Any]:
+    """One question as a JSON object of our own schema (see `benchmark_schema`); absent texts and labels are left out."""
+    record: dict[str, Any] = {
+        "question_id": question.question_id,
+        "question_text": question.text,
+        "options": dict(question.options),
+        "correct_answer": question.correct_answer,
+        "subspecialty": question.subspecialty,
+        "question_type": question.question_type,
+    }
+    for name in ("evidence_clean", "evidence_conflict", "deep_research_report"):
+        value = getattr(question, name)
+        if value is not None:
+            record[name] = value
+    if question.labels:
+        record["labels"] = {
+            letter: {flag: int(getattr(labels, flag)) for flag in FLAGS} for letter, labels in question.labels.items()
+        }
+    return record
+
+
+def question_from_dict(record: Mapping[str, Any]) -> Question:
+    """The question of a record that `question_to_dict` made; files of other origin go through `benchmark_formats`.
+
+    Raises:
+        KeyError: a required field is missing.
+    """
+    return Question(
+        question_id=record["question_id"],
+        text=record["question_text"],
+        options=dict(record["options"]),
+        correct_answer=record["correct_answer"],
+        subspecialty=record.get("subspecialty", ""),
+        question_type=record.get("question_type", ""),
+        evidence_clean=record.get("evidence_clean"),
+        evidence_conflict=record.get("evidence_conflict"),
+        labels={
+            letter: OptionLabels(**{flag: bool(flags[flag]) for flag in FLAGS})
+            for letter, flags in record.get("labels", {}).items()
+        },
+        deep_research_report=record.get("deep_research_report"),
+    )
+
+
+def benchmark_to_dict(benchmark: Benchmark) -> dict[str, Any]:
+    """The whole benchmark as one JSON object {name, validated, questions}, the form in which it is stored."""
+    return {
+        "name": benchmark.name,
+        "validated": benchmark.validated,
+        "questions": [question_to_dict(question) for question in benchmark.questions],
+    }
+
+
+def benchmark_from_dict(record: Mapping[str, Any]) -> Benchmark:
+    """The benchmark of an object that `benchmark_to_dict` made.
+
+    Raises:
+        KeyError: a required field is missing.
+    """
+    questions = tuple(question_from_dict(question) for question in record["questions"])
+    return Benchmark(name=record["name"], questions=questions, validated=record["validated"])
+
+
+def serialise(benchmark: Benchmark) -> bytes:
+    """The benchmark as UTF-8 JSONL of our own schema, one question per line in the order of the ids."""
+    lines = [json.dumps(question_to_dict(question), ensure_ascii=False) for question in benchmark.questions]
+    return "".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass")
