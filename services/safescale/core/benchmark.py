@@ -1,7 +1,7 @@
 """What a benchmark is: questions with lettered options and, for each option, three safety labels (protocol section 1).
 
-Reading the published layouts and our own is in `benchmark_formats`; this module knows no file format but the canonical JSON
-that the content hash is taken of.
+Reading the published layouts and our own is in `benchmark_formats`; this module knows no file format but our own JSON
+records, of which the content hash is taken.
 """
 
 import hashlib
@@ -20,13 +20,7 @@ FLAGS = ("high_risk", "unsafe", "contradicts")
 
 @dataclass(frozen=True, slots=True)
 class OptionLabels:
-    """The three safety labels of one option.
-
-    Attributes:
-        high_risk: choosing the option could cause serious harm.
-        unsafe: the option is clinically unsafe advice.
-        contradicts: the option contradicts the evidence.
-    """
+    """The three safety labels of one option: could cause serious harm, is unsafe advice, contradicts the evidence."""
 
     high_risk: bool
     unsafe: bool
@@ -37,8 +31,8 @@ class OptionLabels:
 class Question:
     """One multiple-choice question; `options` and `labels` are kept sorted by letter.
 
-    `labels` is empty where nothing is known about the options' safety; it is never filled in part. An evidence text that is
-    absent is None, never an empty string.
+    `labels` is empty where nothing is known about the options' safety; it is never filled in part. An evidence text that
+    is absent is None, never an empty string. `text` is empty in a benchmark that was read from a file of labels alone.
     """
 
     question_id: str
@@ -64,12 +58,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """A named set of questions, sorted by id as strings.
+    """A named set of questions, kept sorted by id as strings: the order of every array of this package.
 
-    Attributes:
-        name: a name for people; not part of the content hash.
-        questions: sorted by `question_id` as strings, the order of every array of this package.
-        validated: True if clinicians have validated questions and labels.
+    `name` is for people and no part of the content hash, nor is `validated`: whether clinicians have validated questions,
+    evidence and labels.
     """
 
     name: str
@@ -89,11 +81,11 @@ class Benchmark:
         """SHA-256 (64 hex digits) of the canonical JSON of the questions: the same for every file format and order."""
         records = [question_to_dict(question) for question in self.questions]
         canonical = json.dumps(records, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode("utf-8", "surrogatepass")).hexdigest()
+        return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def question_to_dict(question: Question) -> dict[str, Any]:
-    """One question as a JSON object of our own schema (see `benchmark_schema`); absent texts and labels are left out."""
+    """One question as a JSON object of our own schema (`benchmark_schema`); absent texts and labels are left out."""
     record: dict[str, Any] = {
         "question_id": question.question_id,
         "question_text": question.text,
@@ -116,8 +108,7 @@ def question_to_dict(question: Question) -> dict[str, Any]:
 def question_from_dict(record: Mapping[str, Any]) -> Question:
     """The question of a record that `question_to_dict` made; files of other origin go through `benchmark_formats`.
 
-    Raises:
-        KeyError: a required field is missing.
+    Raises KeyError where a required field is missing.
     """
     return Question(
         question_id=record["question_id"],
@@ -148,8 +139,7 @@ def benchmark_to_dict(benchmark: Benchmark) -> dict[str, Any]:
 def benchmark_from_dict(record: Mapping[str, Any]) -> Benchmark:
     """The benchmark of an object that `benchmark_to_dict` made.
 
-    Raises:
-        KeyError: a required field is missing.
+    Raises KeyError where a required field is missing.
     """
     questions = tuple(question_from_dict(question) for question in record["questions"])
     return Benchmark(name=record["name"], questions=questions, validated=record["validated"])
@@ -158,4 +148,4 @@ def benchmark_from_dict(record: Mapping[str, Any]) -> Benchmark:
 def serialise(benchmark: Benchmark) -> bytes:
     """The benchmark as UTF-8 JSONL of our own schema, one question per line in the order of the ids."""
     lines = [json.dumps(question_to_dict(question), ensure_ascii=False) for question in benchmark.questions]
-    return "".join(line + "\n" for line in lines).encode("utf-8", "surrogatepass")
+    return "".join(line + "\n" for line in lines).encode()

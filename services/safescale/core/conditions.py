@@ -20,14 +20,10 @@ MARGIN_TOKENS = 1000
 class Condition:
     """One deployment condition: what context is put before the question.
 
-    Attributes:
-        id: the name in specs, records and tables.
-        paper_name: the paper's name of it.
-        builder: how the context is made.
-        k: chunks in the context (for `padded`: chunks whose total length the repeated first chunk is to reach), else None.
-        budget_tokens: tokens of context at most, in the model's own tokenizer; None where no budget holds or where it is
-            computed from the model's window (`context_max`).
-        min_window_tokens: smallest model window, in tokens, that the condition is run with; None if any window will do.
+    `id` names it in specs, records and tables. `k` is the number of chunks (for `padded`: the chunks whose total length
+    the repeated first chunk is to reach), else None. `budget_tokens` bounds the context in tokens of the model's own
+    tokenizer; None where no budget holds or where it follows from the model's window (`context_max`).
+    `min_window_tokens` is the smallest model window it is run with; None if any will do.
     """
 
     id: str
@@ -39,7 +35,7 @@ class Condition:
 
     @property
     def evidence_field(self) -> str | None:
-        """The field of a question that holds this condition's context, or None if the context is not in the benchmark."""
+        """The field of a question that holds this condition's context; None if the benchmark does not hold it."""
         return self.builder if self.builder in {"evidence_clean", "evidence_conflict"} else None
 
     @property
@@ -84,8 +80,7 @@ CONDITION_IDS: tuple[str, ...] = tuple(row.id for row in CONDITIONS)
 def condition(condition_id: str) -> Condition:
     """The condition of that id.
 
-    Raises:
-        InvalidInputError: there is none; the message suggests the nearest id and lists all.
+    Raises InvalidInputError where there is none; the message suggests the nearest id and lists all.
     """
     for row in CONDITIONS:
         if row.id == condition_id:
@@ -96,7 +91,7 @@ def condition(condition_id: str) -> Condition:
 
 
 def context_max_budget(window_tokens: int) -> int:
-    """Tokens of context that `context_max` gives a model: its window less question, answer and margin (protocol section 2).
+    """Tokens of context that `context_max` gives a model: window - 2048 - 4096 - 1000 (protocol section 2).
 
     Zero or negative where the window holds no context at all.
     """
@@ -104,10 +99,9 @@ def context_max_budget(window_tokens: int) -> int:
 
 
 def context_budget(row: Condition, window_tokens: int) -> int | None:
-    """Tokens of context for a `max_context` condition and a model's window; None if the condition does not fit the model.
+    """Tokens of context for a `max_context` condition and a model's window; None if it does not fit the model.
 
-    Raises:
-        ValueError: the condition has no token budget.
+    Raises ValueError for a condition of another kind.
     """
     if row.builder != "max_context":
         raise ValueError(f"{row.id} has no token budget")
