@@ -22,13 +22,20 @@ def generate(out: Path) -> list[Path]:
 
     Raises:
         SystemExit: protoc refused a proto.
+
     """
     sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
     written: list[Path] = []
     with tempfile.TemporaryDirectory() as folder:
         plugins = ["python", "grpc_python", "mypy", "mypy_grpc"]
         well_known = Path(grpc_tools.__file__).parent / "_proto"
-        arguments = ["protoc", f"-I{PROTOS}", f"-I{well_known}", *(f"--{name}_out={folder}" for name in plugins), *sources]
+        arguments = [
+            "protoc",
+            f"-I{PROTOS}",
+            f"-I{well_known}",
+            *(f"--{name}_out={folder}" for name in plugins),
+            *sources,
+        ]
         if protoc.main(arguments) != 0:
             raise SystemExit("protoc refused the protos (see above)")
         root = Path(folder) / "safescale"

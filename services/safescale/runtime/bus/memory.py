@@ -1,0 +1,144 @@
+"""The bus in memory: the embedded default. Nothing survives the process; runs are taken up from their records."""
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field, replace
+
+from safescale.core.errors import SafescaleError
+from safescale.runtime.bus.port import Handler, Message, Subscription, SubscriptionOptions
+from safescale.runtime.bus.topics import DEAD_LETTER
+from safescale.runtime.errors import as_safescale_error, to_headers
+from safescale.runtime.log import get_logger
+from safescale.runtime.telemetry import Telemetry
+
+DEFAULT_CAPACITY = 10_000
+"""Messages that a group may have waiting in a topic before publishers wait."""
+
+DRAIN_SECONDS = 10.0
+"""Seconds that messages in flight have to be handled when a subscription stops."""
+
+
+@dataclass
+class _Group:
+    """Waiting messages of one group in one topic; messages of one key are handled one after the other."""
+
+    topic: str
+    name: str
+    waiting: deque[Message] = field(default_factory=deque)
+    busy_keys: set[str] = field(default_factory=set)
+    changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+
+    def take(self) -> Message | None:
+        """Next message whose key is not being handled; marks the key busy."""
+        for index, message in enumerate(self.waiting):
+            if message.key not in self.busy_keys:
+                del self.waiting[index]
+                self.busy_keys.add(message.key)
+                return message
+        return None
+
+
+class MemoryBus:
+    """Bus within one process and one event loop. Topics are bounded: a publisher waits while a group lags too far."""
+
+    def __init__(self, telemetry: Telemetry, capacity: int = DEFAULT_CAPACITY) -> None:
+        self._telemetry = telemetry
+        self._capacity = capacity
+        self._groups: dict[str, dict[str, _Group]] = {}
+        self._subscriptions: list[_MemorySubscription] = []
+
+    async def publish(self, message: Message) -> None:
+        """Append a message for every group of its topic; waits while a group has no room."""
+        for group in list(self._groups.get(message.topic, {}).values()):
+            async with group.changed:
+                while len(group.waiting) >= self._capacity:
+                    await group.changed.wait()
+                group.waiting.append(message)
+                group.changed.notify_all()
+            self._observe(group)
+
+    async def subscribe(self, topic: str, group: str, handler: Handler, options: SubscriptionOptions) -> Subscription:
+        """Start to consume a topic in a group."""
+        state = self._groups.setdefault(topic, {}).setdefault(group, _Group(topic, group))
+        subscription = _MemorySubscription(self, state, handler, options)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def close(self) -> None:
+        """Stop all subscriptions; messages that wait are dropped."""
+        await asyncio.gather(*(subscription.stop() for subscription in self._subscriptions))
+        self._subscriptions.clear()
+        self._groups.clear()
+
+    def _observe(self, group: _Group) -> None:
+        labels = {"topic": group.topic, "group": group.name}
+        self._telemetry.gauge("safescale_bus_lag", len(group.waiting) + len(group.busy_keys), labels)
+        self._telemetry.gauge("safescale_bus_in_flight", len(group.busy_keys), labels)
+
+    async def dead_letter(self, message: Message, group: str, error: SafescaleError) -> None:
+        """Publish a message that was given up, with the reason in its headers and its bytes unchanged."""
+        self._telemetry.count("safescale_dead_letters_total", 1, {"topic": message.topic, "reason": error.reason})
+        headers = {**message.headers, **to_headers(error), "original-topic": message.topic, "group": group}
+        await self.publish(replace(message, topic=DEAD_LETTER, headers=headers))
+
+
+class _MemorySubscription:
+    """Workers of one member of a group."""
+
+    def __init__(self, bus: MemoryBus, group: _Group, handler: Handler, options: SubscriptionOptions) -> None:
+        self._bus = bus
+        self._group = group
+        self._handler = handler
+        self._options = options
+        self._stopping = False
+        self._log = get_logger("bus")
+        self._workers = [asyncio.create_task(self._work()) for _ in range(options.max_in_flight)]
+
+    async def _next(self) -> Message | None:
+        taken: list[Message] = []
+
+        def ready() -> bool:
+            if not self._stopping and not taken:
+                message = self._group.take()
+                if message is not None:
+                    taken.append(message)
+            return bool(taken) or self._stopping
+
+        async with self._group.changed:
+            await self._group.changed.wait_for(ready)
+            self._group.changed.notify_all()
+        return taken[0] if taken else None
+
+    async def _work(self) -> None:
+        while (message := await self._next()) is not None:
+            self._bus._observe(self._group)
+            try:
+                await self._handle(message)
+            finally:
+                async with self._group.changed:
+                    self._group.busy_keys.discard(message.key)
+                    self._group.changed.notify_all()
+                self._bus._observe(self._group)
+
+    async def _handle(self, message: Message) -> None:
+        for attempt in range(1, self._options.max_attempts + 1):
+            try:
+                await self._handler(message)
+                return
+            except Exception as error:
+                known = as_safescale_error(error)
+                self._log.warning(
+                    "message not handled", topic=message.topic, group=self._group.name, attempt=attempt,
+                    reason=known.reason, exception_type=type(error).__name__,
+                )  # fmt: skip
+        await self._bus.dead_letter(message, self._group.name, known)
+
+    async def stop(self) -> None:
+        """Take no more messages, wait until those in flight are handled, abandon what outlasts the grace."""
+        self._stopping = True
+        async with self._group.changed:
+            self._group.changed.notify_all()
+        _done, late = await asyncio.wait(self._workers, timeout=DRAIN_SECONDS)
+        for worker in late:
+            worker.cancel()
+        await asyncio.gather(*late, return_exceptions=True)

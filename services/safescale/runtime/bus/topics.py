@@ -1,0 +1,14 @@
+"""Names of the topics (architecture §4)."""
+
+CONTEXT_REQUESTED = "safescale.context.requested.v1"
+RESEARCH_REQUESTED = "safescale.research.requested.v1"
+CONTEXT_BUILT = "safescale.context.built.v1"
+GENERATION_COMPLETED = "safescale.generation.completed.v1"
+VERDICT_RECORDED = "safescale.verdict.recorded.v1"
+DEAD_LETTER = "safescale.dead-letter.v1"
+GENERATION_REQUESTED_PREFIX = "safescale.generation.requested.v1."
+
+
+def generation_requested(model: str) -> str:
+    """Topic of one model's cells: a topic per model, so that a slow model holds back no other."""
+    return GENERATION_REQUESTED_PREFIX + model

@@ -1,0 +1,123 @@
+"""One mapping of the error tree to gRPC status, RFC 9457 problem+json, dead-letter headers and stored failures."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import grpc
+from google.protobuf import any_pb2
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from safescale.core import errors as tree
+from safescale.core.errors import SafescaleError
+from safescale.rpc.common.v1 import common_pb2
+
+DOMAIN = "safescale"
+
+HTTP_STATUS: Mapping[str, int] = {
+    "INVALID_ARGUMENT": 400,
+    "NOT_FOUND": 404,
+    "ALREADY_EXISTS": 409,
+    "FAILED_PRECONDITION": 409,
+    "RESOURCE_EXHAUSTED": 429,
+    "CANCELLED": 499,
+    "DEADLINE_EXCEEDED": 504,
+    "UNAVAILABLE": 503,
+    "DATA_LOSS": 502,
+    "INTERNAL": 500,
+}
+"""HTTP status of each gRPC code name (google.rpc.Code's own mapping; an answer lost at a backend is 502)."""
+
+
+def error_classes() -> tuple[type[SafescaleError], ...]:
+    """Every class of the tree, the root included."""
+    found = [value for value in vars(tree).values() if isinstance(value, type) and issubclass(value, SafescaleError)]
+    return tuple(dict.fromkeys(found))
+
+
+def as_safescale_error(error: BaseException) -> SafescaleError:
+    """Give any exception its place in the tree; an unknown one becomes INTERNAL, named by its type alone.
+
+    The text of an unknown exception can hold a passage or an answer, so it goes no further.
+    """
+    if isinstance(error, SafescaleError):
+        return error
+    if isinstance(error, grpc.aio.AioRpcError):
+        return from_rpc_error(error)
+    return SafescaleError(f"unexpected {type(error).__name__}")
+
+
+def to_status(error: SafescaleError) -> status_pb2.Status:
+    """Status with an ErrorInfo (reason, domain, details, retryable) as in google.aip.dev/193."""
+    metadata = {**error.details, "retryable": "true" if error.retryable else "false"}
+    for index, defect in enumerate(getattr(error, "defects", ())[:50]):
+        metadata[f"defect_{index:02d}"] = str(defect)
+    info = any_pb2.Any()
+    info.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
+    return status_pb2.Status(code=code_pb2.Code.Value(error.code), message=error.message, details=[info])
+
+
+def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
+    """Rebuild the error that a server of ours sent; a transport failure becomes a retryable BackendUnavailableError."""
+    status = rpc_status.from_call(error)  # type: ignore[arg-type]
+    if status is not None:
+        for detail in status.details:
+            info = error_details_pb2.ErrorInfo()
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                return _rebuild(info, status.message)
+    code = error.code()
+    text = error.details() or code.name
+    if code is grpc.StatusCode.UNAVAILABLE:
+        return tree.BackendUnavailableError(f"service not reachable: {text}")
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return tree.BackendTimeoutError(f"service did not answer in time: {text}")
+    if code is grpc.StatusCode.NOT_FOUND:
+        return tree.NotFoundError(text)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        return tree.InvalidInputError(text)
+    return SafescaleError(f"{code.name}: {text}")
+
+
+def _rebuild(info: error_details_pb2.ErrorInfo, message: str) -> SafescaleError:
+    details = {k: v for k, v in info.metadata.items() if k != "retryable" and not k.startswith("defect_")}
+    defects = [v for k, v in sorted(info.metadata.items()) if k.startswith("defect_")]
+    if defects:
+        message = "\n".join([message, *(f"  {defect}" for defect in defects)])
+    for cls in error_classes():
+        if cls.reason == info.reason:
+            return cls(message, details=details)
+    return SafescaleError(message, details=details)
+
+
+def to_failure(error: BaseException) -> common_pb2.Failure:
+    """Failure message of an outcome that is stored."""
+    known = as_safescale_error(error)
+    return common_pb2.Failure(code=known.code, reason=known.reason, message=known.message, retryable=known.retryable)
+
+
+def to_problem(error: SafescaleError) -> dict[str, Any]:
+    """RFC 9457 problem details; `type` is a URN of the reason, so that no host is named."""
+    problem: dict[str, Any] = {
+        "type": f"urn:safescale:error:{error.reason.lower()}",
+        "title": error.reason.replace("_", " ").capitalize(),
+        "status": HTTP_STATUS[error.code],
+        "detail": error.message,
+        "reason": error.reason,
+        "retryable": error.retryable,
+    }
+    if error.details:
+        problem["details"] = dict(error.details)
+    defects = getattr(error, "defects", ())
+    if defects:
+        problem["defects"] = [str(defect) for defect in defects]
+    return problem
+
+
+def to_headers(error: SafescaleError) -> dict[str, str]:
+    """Headers of a dead letter."""
+    return {
+        "error-code": error.code,
+        "error-reason": error.reason,
+        "error-message": error.message,
+        "error-retryable": "true" if error.retryable else "false",
+    }

@@ -1,0 +1,63 @@
+"""JSON logs with an allow-list of fields: questions, passages, prompts and answers never reach a log line."""
+
+import logging
+import sys
+from typing import Any, TextIO
+
+import structlog
+from structlog.contextvars import bound_contextvars, merge_contextvars
+from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
+
+# fmt: off
+ALLOWED_FIELDS = frozenset({
+    "event", "level", "timestamp", "service", "version", "run_id", "model", "condition", "question_id", "cell_id",
+    "research_id", "corpus_id", "benchmark_id", "context_id", "topic", "group", "attempt", "code", "reason",
+    "retryable", "method", "address", "port", "elapsed_s", "count", "documents", "chunks", "cells", "tokens",
+    "step", "state", "exception_type", "where", "kind", "in_flight", "signal", "revision",
+})
+# fmt: on
+"""Fields that may stand in a log line; any other is dropped and its name listed under `dropped`."""
+
+
+def keep_allowed_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Drop each field that is not on the allow-list; its name alone is kept."""
+    dropped = sorted(key for key in event if key not in ALLOWED_FIELDS)
+    kept = {key: value for key, value in event.items() if key in ALLOWED_FIELDS}
+    if dropped:
+        kept["dropped"] = dropped
+    return kept
+
+
+def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None:
+    """Write JSON lines to `stream` (standard error by default) from `level` on.
+
+    Raises:
+        ValueError: an unknown level.
+
+    """
+    number = logging.getLevelNamesMapping().get(level.upper())
+    if number is None:
+        raise ValueError(f"unknown log level {level!r}; expected one of DEBUG, INFO, WARNING, ERROR")
+    structlog.configure(
+        processors=[
+            merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            keep_allowed_fields,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger(service: str) -> FilteringBoundLogger:
+    """Logger of a service. Fields beyond the allow-list are dropped."""
+    logger: FilteringBoundLogger = structlog.get_logger(service=service)
+    return logger
+
+
+def log_context(**fields: Any) -> Any:
+    """Context manager that adds fields (run_id, model, condition, question_id) to every line within."""
+    return bound_contextvars(**fields)

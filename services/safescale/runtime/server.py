@@ -1,0 +1,145 @@
+"""The gRPC server of a process: health, reflection, error mapping, call times, drain."""
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from grpc_status import rpc_status
+
+from safescale.core.errors import AddressInUseError
+from safescale.runtime.channels import MAX_MESSAGE_BYTES
+from safescale.runtime.errors import as_safescale_error, to_status
+from safescale.runtime.log import get_logger
+from safescale.runtime.service import Service
+from safescale.runtime.telemetry import Telemetry
+
+DRAIN_SECONDS = 10.0
+"""Seconds that calls in flight have to end when the server stops."""
+
+Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Times each call and answers each error of a handler with a status that carries its reason."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._log = get_logger("server")
+
+    async def intercept_service(self, continuation: Continuation, handler_call_details: Any) -> Any:
+        """Wrap the handler of one call."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        if method.startswith(("/grpc.health.", "/grpc.reflection.")):
+            return handler
+        if handler.unary_unary or handler.stream_unary:
+            make = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.stream_unary_rpc_method_handler
+            wrapped: Any = self._one(handler.unary_unary or handler.stream_unary, method)
+        else:
+            make = (
+                grpc.unary_stream_rpc_method_handler if handler.unary_stream else grpc.stream_stream_rpc_method_handler
+            )
+            wrapped = self._many(handler.unary_stream or handler.stream_stream, method)
+        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+
+    def _one(self, behaviour: Any, method: str) -> Any:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+            begin = time.perf_counter()
+            try:
+                response = await behaviour(request, context)
+            except Exception as error:
+                await self._fail(error, context, method, begin)
+                raise
+            self._observe(method, "OK", begin)
+            return response
+
+        return call
+
+    def _many(self, behaviour: Any, method: str) -> Any:
+        async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
+            begin = time.perf_counter()
+            try:
+                async for response in behaviour(request, context):
+                    yield response
+            except Exception as error:
+                await self._fail(error, context, method, begin)
+                raise
+            self._observe(method, "OK", begin)
+
+        return call
+
+    async def _fail(
+        self, error: Exception, context: grpc.aio.ServicerContext[Any, Any], method: str, begin: float
+    ) -> None:
+        if isinstance(error, grpc.aio.AbortError):
+            return
+        known = as_safescale_error(error)
+        self._observe(method, known.code, begin)
+        if known.reason == "INTERNAL":
+            self._log.error("call failed", method=method, exception_type=type(error).__name__, where=_where(error))
+        await context.abort_with_status(rpc_status.to_status(to_status(known)))
+
+    def _observe(self, method: str, code: str, begin: float) -> None:
+        _, service, name = method.split("/", 2)
+        labels = {"service": service, "method": name, "code": code}
+        self._telemetry.observe("safescale_rpc_seconds", time.perf_counter() - begin, labels)
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "" if trace is None else f"{trace.tb_frame.f_code.co_qualname}:{trace.tb_lineno}"
+
+
+class GrpcServer:
+    """One listening server for one or more services."""
+
+    def __init__(self, services: Sequence[Service], telemetry: Telemetry) -> None:
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.so_reuseport", 0),
+        ]
+        self._server = grpc.aio.server(interceptors=[CallInterceptor(telemetry)], options=options)
+        self._services = tuple(services)
+        self._health = health.aio.HealthServicer()
+        self.port = 0
+
+    async def listen(self, host: str, port: int) -> int:
+        """Listen; the services answer NOT_SERVING until `serving`. Returns the port (port 0 takes a free one).
+
+        Raises:
+            AddressInUseError: the address cannot be had.
+
+        """
+        for service in self._services:
+            service.register(self._server)
+            await self._health.set(service.name, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await self._health.set("", health_pb2.HealthCheckResponse.NOT_SERVING)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = [service.name for service in self._services]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        try:
+            self.port = self._server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise AddressInUseError(
+                f"cannot listen on {host}:{port}: the address is in use or not of this machine"
+            ) from error
+        await self._server.start()
+        return self.port
+
+    async def serving(self) -> None:
+        """Tell health checks that every service answers."""
+        for name in ("", *(service.name for service in self._services)):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self, grace_s: float = DRAIN_SECONDS) -> None:
+        """Answer NOT_SERVING, let calls in flight end within `grace_s` seconds, stop."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)

@@ -1,0 +1,202 @@
+"""Every Prometheus metric, declared once: name, kind, unit, labels, buckets, meaning."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+"""Buckets in seconds up to 600 s: a reasoning answer may take ten minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """Declaration of one metric."""
+
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    help: str
+    buckets: tuple[float, ...] = ()
+
+
+METRICS: tuple[Metric, ...] = (
+    Metric(
+        "safescale_model_latency_seconds",
+        "histogram",
+        "seconds",
+        ("model", "condition", "outcome"),
+        "Time of the greedy answer of a cell, per attempt, without queue and retries",
+        SECONDS,
+    ),
+    Metric(
+        "safescale_samples_latency_seconds",
+        "histogram",
+        "seconds",
+        ("model", "condition", "outcome"),
+        "Time of all samples of a cell together, per attempt",
+        SECONDS,
+    ),
+    Metric(
+        "safescale_time_to_first_token_seconds",
+        "histogram",
+        "seconds",
+        ("model", "condition"),
+        "Time until the first token of the greedy answer",
+        SECONDS,
+    ),
+    Metric(
+        "safescale_queue_wait_seconds",
+        "histogram",
+        "seconds",
+        ("model", "condition"),
+        "Time between the request for a cell and the start of its first attempt",
+        SECONDS,
+    ),
+    Metric(
+        "safescale_retrieval_seconds",
+        "histogram",
+        "seconds",
+        ("condition", "outcome"),
+        "Time to build a context: search and packing",
+        SECONDS,
+    ),
+    Metric(
+        "safescale_agent_step_seconds",
+        "histogram",
+        "seconds",
+        ("step", "outcome"),
+        "Time of one step of the research agent",
+        SECONDS,
+    ),
+    Metric(
+        "safescale_judge_seconds",
+        "histogram",
+        "seconds",
+        ("model", "outcome"),
+        "Time of one judge reading; model is the judge",
+        SECONDS,
+    ),
+    Metric(
+        "safescale_tokens_total",
+        "counter",
+        "tokens",
+        ("model", "condition", "kind"),
+        "Tokens by kind: prompt or generated; cached answers not counted",
+    ),
+    Metric(
+        "safescale_generations_total",
+        "counter",
+        "cells",
+        ("model", "condition", "outcome"),
+        "Cells asked, by outcome: ok, cached or the reason of the failure",
+    ),
+    Metric(
+        "safescale_generation_retries_total",
+        "counter",
+        "attempts",
+        ("model", "reason"),
+        "Attempts repeated after a transport failure",
+    ),
+    Metric(
+        "safescale_verdicts_total",
+        "counter",
+        "verdicts",
+        ("model", "condition", "outcome"),
+        "Verdicts by outcome of the greedy answer: correct, wrong, high_risk, abstention or failed",
+    ),
+    Metric(
+        "safescale_cost_total",
+        "counter",
+        "currency",
+        ("model", "condition"),
+        "Cost by the catalog's price per token; 0 without a price",
+    ),
+    Metric("safescale_reviews_open", "gauge", "reviews", (), "Answers that wait for a hand check"),
+    Metric("safescale_runs_active", "gauge", "runs", (), "Runs that this process drives"),
+    Metric(
+        "safescale_run_cells",
+        "gauge",
+        "cells",
+        ("run_id", "state"),
+        "Cells of an active run by state: planned, completed, failed, skipped",
+    ),
+    Metric(
+        "safescale_bus_lag",
+        "gauge",
+        "messages",
+        ("topic", "group"),
+        "Messages published and not yet acknowledged by the group",
+    ),
+    Metric(
+        "safescale_bus_in_flight", "gauge", "messages", ("topic", "group"), "Messages that the group's handlers work on"
+    ),
+    Metric(
+        "safescale_dead_letters_total",
+        "counter",
+        "messages",
+        ("topic", "reason"),
+        "Messages given up after their attempts",
+    ),
+    Metric(
+        "safescale_rpc_seconds",
+        "histogram",
+        "seconds",
+        ("service", "method", "code"),
+        "Time of gRPC calls as the server sees them",
+        SECONDS,
+    ),
+)
+
+
+class Telemetry:
+    """The declared metrics, live in one registry. Asking for an undeclared metric is an error of the program."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self._counters: dict[str, Counter] = {}
+        self._gauges: dict[str, Gauge] = {}
+        self._histograms: dict[str, Histogram] = {}
+        for metric in METRICS:
+            if metric.kind == "counter":
+                self._counters[metric.name] = Counter(metric.name, metric.help, metric.labels, registry=self.registry)
+            elif metric.kind == "gauge":
+                self._gauges[metric.name] = Gauge(metric.name, metric.help, metric.labels, registry=self.registry)
+            else:
+                self._histograms[metric.name] = Histogram(
+                    metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets
+                )
+
+    def count(self, name: str, amount: float = 1.0, labels: Mapping[str, str] | None = None) -> None:
+        """Add to a counter, in its unit."""
+        counter = self._counters[name]
+        (counter.labels(**labels) if labels else counter).inc(amount)
+
+    def gauge(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+        """Set a gauge, in its unit."""
+        gauge = self._gauges[name]
+        (gauge.labels(**labels) if labels else gauge).set(value)
+
+    def forget(self, name: str, labels: Mapping[str, str]) -> None:
+        """Drop a gauge's series, such as that of a run that ended."""
+        gauge = self._gauges[name]
+        gauge.remove_by_labels(dict(labels))
+
+    def observe(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
+        """Add an observation to a histogram, in its unit."""
+        histogram = self._histograms[name]
+        (histogram.labels(**labels) if labels else histogram).observe(value)
+
+    def serve(self, host: str, port: int) -> int:
+        """Serve `/metrics` over HTTP in a daemon thread; the port it listens on (port 0 takes a free one).
+
+        Raises:
+            OSError: the address is taken.
+
+        """
+        server, _thread = start_http_server(port, addr=host, registry=self.registry)
+        return int(server.server_port)

@@ -1,0 +1,63 @@
+import grpc
+import pytest
+from grpc_status import rpc_status
+
+from safescale.core.errors import BenchmarkError, Defect, SafescaleError
+from safescale.runtime import errors
+
+CLASSES = errors.error_classes()
+
+
+def test_the_walk_finds_the_whole_tree() -> None:
+    def below(cls: type[SafescaleError]) -> set[type[SafescaleError]]:
+        return {cls}.union(*(below(sub) for sub in cls.__subclasses__()))
+
+    assert set(CLASSES) == below(SafescaleError)
+
+
+def test_reasons_are_unique() -> None:
+    reasons = [cls.reason for cls in CLASSES if cls.__name__ != "BackendError"]
+    assert len(reasons) == len(set(reasons))
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_each_error_maps_everywhere(cls: type[SafescaleError]) -> None:
+    error = cls("what happened", details={"field": "x"})
+    status = rpc_status.to_status(errors.to_status(error))
+    assert status.code is getattr(grpc.StatusCode, error.code)
+    problem = errors.to_problem(error)
+    assert 400 <= problem["status"] < 600
+    assert problem["reason"] == error.reason
+    headers = errors.to_headers(error)
+    assert headers["error-reason"] == error.reason
+    failure = errors.to_failure(error)
+    assert (failure.code, failure.reason, failure.retryable) == (error.code, error.reason, error.retryable)
+
+
+@pytest.mark.parametrize("cls", CLASSES)
+def test_each_error_comes_back_through_a_call(cls: type[SafescaleError]) -> None:
+    sent = rpc_status.to_status(errors.to_status(cls("what happened", details={"field": "x"})))
+    metadata = grpc.aio.Metadata(*sent.trailing_metadata)
+    received = errors.from_rpc_error(grpc.aio.AioRpcError(sent.code, grpc.aio.Metadata(), metadata, sent.details))
+    assert type(received) is cls
+    assert received.message == "what happened"
+    assert received.details == {"field": "x"}
+
+
+def test_defects_come_back_as_lines() -> None:
+    error = BenchmarkError("2 defects", defects=[Defect("f.jsonl", 3, "q1", "options", "1", "at least 2")])
+    sent = rpc_status.to_status(errors.to_status(error))
+    metadata = grpc.aio.Metadata(*sent.trailing_metadata)
+    received = errors.from_rpc_error(grpc.aio.AioRpcError(sent.code, grpc.aio.Metadata(), metadata, sent.details))
+    assert "f.jsonl:3: q1 options = 1; expected at least 2" in received.message
+
+
+def test_an_unknown_exception_gives_its_type_alone() -> None:
+    known = errors.as_safescale_error(ValueError("the passage of a patient"))
+    assert known.code == "INTERNAL"
+    assert "patient" not in known.message
+
+
+def test_a_dead_server_is_retryable() -> None:
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "refused")
+    assert errors.from_rpc_error(error).retryable

@@ -1,0 +1,31 @@
+import io
+import json
+
+import pytest
+
+from safescale.runtime.log import configure_logging, get_logger, log_context
+
+
+def test_lines_are_json_and_hold_allowed_fields_alone() -> None:
+    stream = io.StringIO()
+    configure_logging("INFO", stream)
+    with log_context(run_id="r1", model="m"):
+        get_logger("scoring").info("verdict recorded", condition="top_1", prompt="secret passage", answer="B")
+    line = json.loads(stream.getvalue())
+    assert (line["event"], line["run_id"], line["condition"], line["service"]) == (
+        "verdict recorded", "r1", "top_1", "scoring",
+    )  # fmt: skip
+    assert line["dropped"] == ["answer", "prompt"]
+    assert "secret" not in stream.getvalue()
+
+
+def test_levels_filter() -> None:
+    stream = io.StringIO()
+    configure_logging("WARNING", stream)
+    get_logger("x").info("quiet")
+    assert stream.getvalue() == ""
+
+
+def test_an_unknown_level_is_named() -> None:
+    with pytest.raises(ValueError, match="LOUD"):
+        configure_logging("LOUD")
