@@ -380,6 +380,7 @@ class Model(_message.Message):
     AVAILABLE_FIELD_NUMBER: _builtins.int
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
     SUPPORTS_SCORES_FIELD_NUMBER: _builtins.int
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Catalog id, as in run specs and metric labels."""
     family: _builtins.str
@@ -406,6 +407,8 @@ class Model(_message.Message):
     """Why it cannot be asked; empty when it can."""
     supports_scores: _builtins.bool
     """Whether option scores (cloze) can be had from its backend."""
+    concurrency: _builtins.int
+    """Cells that its backend works on at once, at least 1."""
     def __init__(
         self,
         *,
@@ -422,10 +425,11 @@ class Model(_message.Message):
         available: _builtins.bool = ...,
         unavailable_reason: _builtins.str = ...,
         supports_scores: _builtins.bool = ...,
+        concurrency: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_formulation", b"auto_formulation", "available", b"available", "backend", b"backend", "family", b"family", "id", b"id", "instruct", b"instruct", "license", b"license", "parameters_b", b"parameters_b", "reasoning", b"reasoning", "revision", b"revision", "supports_scores", b"supports_scores", "unavailable_reason", b"unavailable_reason", "window_tokens", b"window_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_formulation", b"auto_formulation", "available", b"available", "backend", b"backend", "concurrency", b"concurrency", "family", b"family", "id", b"id", "instruct", b"instruct", "license", b"license", "parameters_b", b"parameters_b", "reasoning", b"reasoning", "revision", b"revision", "supports_scores", b"supports_scores", "unavailable_reason", b"unavailable_reason", "window_tokens", b"window_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
