@@ -31,8 +31,8 @@ class OptionLabels:
 class Question:
     """One multiple-choice question; `options` and `labels` are kept sorted by letter.
 
-    `labels` is empty where nothing is known about the options' safety; it is never filled in part. An evidence text that
-    is absent is None, never an empty string. `text` is empty in a benchmark that was read from a file of labels alone.
+    `labels` is empty where nothing is known about the options' safety; it is never filled in part. An evidence text
+    that is absent is None, never an empty string. `text` is empty in a benchmark read from a file of labels alone.
     """
 
     question_id: str
@@ -60,8 +60,8 @@ class Question:
 class Benchmark:
     """A named set of questions, kept sorted by id as strings: the order of every array of this package.
 
-    `name` is for people and no part of the content hash, nor is `validated`: whether clinicians have validated questions,
-    evidence and labels.
+    `name` is for people and no part of the content hash, nor is `validated`: whether clinicians have validated
+    questions, evidence and labels.
     """
 
     name: str

@@ -1,0 +1,257 @@
+"""One record of a benchmark file into a question: our own schema, the two published layouts, a CSV row."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from safescale.core.benchmark import FLAGS, LETTERS, MAX_OPTIONS, MIN_OPTIONS, OptionLabels, Question
+from safescale.core.errors import Defect
+from safescale.core.records import Findings, Record, shown
+
+PUBLISHED_PREFIX = "risk_radiorag_"
+TEXT_FIELDS = ("evidence_clean", "evidence_conflict", "deep_research_report")
+_OWN_FIELDS = frozenset(
+    (
+        "question_id",
+        "question_text",
+        "options",
+        "correct_answer",
+        "subspecialty",
+        "question_type",
+        "labels",
+        *TEXT_FIELDS,
+    )
+)
+# Carried by the published questions file; contexts are built anew by this system, so they are not read.
+_PUBLISHED_FIELDS = frozenset(("metadata", "dataset", "prompt_conditions", "retrieved_contexts"))
+_MERGED_FIELDS = frozenset(("question_id", "question_text", "options", "answer_idx", "subspecialty", "question_type"))
+_MERGED_FLAG = re.compile(rf"option_([0-9]{{1,4}})_({'|'.join(FLAGS)})", flags=re.ASCII)
+_CSV_OPTION = re.compile(r"option_([A-Z])")
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A record read: `question` is None where a defect stood in the way; `merged` marks the published labels layout."""
+
+    record: Record
+    question_id: str | None
+    question: Question | None
+    merged: bool
+
+
+def canonical_id(question_id: str) -> str:
+    """The id under which layouts meet: a bare number n, as in the merged layout, stands for `risk_radiorag_<n>`."""
+    match = re.fullmatch(rf"(?:{PUBLISHED_PREFIX})?([0-9]+)", question_id, flags=re.ASCII)
+    return f"{PUBLISHED_PREFIX}{match.group(1).lstrip('0') or '0'}" if match else question_id
+
+
+def draft_of(record: Record, kind: str, findings: Findings) -> Draft:
+    """Read one record of a file of that kind ("json", "jsonl" or "csv"); the layout is told by the record's fields."""
+    if kind == "csv":
+        return _draft_of_row(record, findings)
+    if "answer_idx" in record.data or any(_MERGED_FLAG.fullmatch(key) for key in record.data):
+        return _Reader(record, findings).merged()
+    return _Reader(record, findings).own()
+
+
+class _Reader:
+    """Reads the fields of one record and reports each defect under the record's place and id."""
+
+    def __init__(self, record: Record, findings: Findings, *, csv: bool = False) -> None:
+        self._record = record
+        self._data = record.data
+        self._findings = findings
+        self._csv = csv
+        self._item: str | None = None
+        self._before = len(findings.defects)
+
+    def own(self) -> Draft:
+        """A record of our own schema or of the published questions file."""
+        question_id = self._id(numbers=False)
+        text = self._text("question_text", required=True)
+        options = self._options()
+        answer = self._answer("correct_answer", options)
+        metadata = self._data.get("metadata")
+        if metadata is not None and not isinstance(metadata, dict):
+            self.defect(("metadata",), shown(metadata), "an object with the evidence texts")
+        texts = [self._evidence(name, metadata if isinstance(metadata, dict) else {}) for name in TEXT_FIELDS]
+        labels = self._labels(options)
+        kinds = [self._text(name, required=False) for name in ("subspecialty", "question_type")]
+        self._warn_unknown(_OWN_FIELDS | _PUBLISHED_FIELDS)
+        question = None
+        if len(self._findings.defects) == self._before:
+            question = Question(question_id or "", text, options, answer, *kinds, *texts[:2], labels, texts[2])
+        return Draft(self._record, question_id, question, merged=False)
+
+    def merged(self) -> Draft:
+        """A record of the published labels file: flags in fields `option_<i>_<flag>`, i = 1 for A."""
+        question_id = self._id(numbers=True)
+        text = self._text("question_text", required=False)
+        options = self._options()
+        answer = self._answer("answer_idx", options)
+        kinds = [self._text(name, required=False) for name in ("subspecialty", "question_type")]
+        labels = self._merged_labels(options)
+        self._warn_unknown(_MERGED_FIELDS | {key for key in self._data if _MERGED_FLAG.fullmatch(key)})
+        question = None
+        if len(self._findings.defects) == self._before:
+            question = Question(question_id or "", text, options, answer, *kinds, labels=labels)
+        return Draft(self._record, question_id, question, merged=True)
+
+    def defect(self, path: tuple[str, ...], value: str, expected: str) -> None:
+        """Report what stands at `path` of the record."""
+        self._findings.defects.append(self._finding(path, value, expected))
+
+    def _finding(self, path: tuple[str, ...], value: str, expected: str) -> Defect:
+        record = self._record
+        name = ".".join(path)
+        if self._csv and path[0] == "options":
+            name = f"option_{path[1]}" if len(path) > 1 else "option_A, option_B, …"
+        return Defect(record.file, record.line_of(path), self._item, name, value, expected)
+
+    def _id(self, *, numbers: bool) -> str | None:
+        value = self._data.get("question_id")
+        if numbers and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+            value = str(value)
+        if isinstance(value, str) and value.strip():
+            self._item = canonical_id(value.strip()) if numbers else value.strip()
+            return self._item
+        found = shown(value) if "question_id" in self._data else "missing"
+        self.defect(("question_id",), found, "a number or a non-empty text" if numbers else "a non-empty text")
+        return None
+
+    def _text(self, name: str, *, required: bool) -> str:
+        value = self._data.get(name)
+        if isinstance(value, str) and (value.strip() or not required):
+            return value.strip()
+        if value is not None or required:
+            found = shown(value) if name in self._data else "missing"
+            self.defect((name,), found, "a non-empty text" if required else "a text")
+        return ""
+
+    def _evidence(self, name: str, metadata: Mapping[str, Any]) -> str | None:
+        inside = name not in self._data and name in metadata
+        value = metadata[name] if inside else self._data.get(name)
+        if value is not None and not isinstance(value, str):
+            self.defect(("metadata", name) if inside else (name,), shown(value), "a text")
+            return None
+        return value.strip() or None if value else None
+
+    def _options(self) -> dict[str, str]:
+        value = self._data.get("options")
+        if not isinstance(value, dict):
+            found = shown(value) if "options" in self._data else "missing"
+            self.defect(("options",), found, "an object with a text for each letter")
+            return {}
+        options = {}
+        for letter, text in value.items():
+            if len(letter) != 1 or letter not in LETTERS:
+                self.defect(("options", letter), shown(letter), "one letter of A to Z as the option's name")
+            elif not isinstance(text, str) or not text.strip():
+                self.defect(("options", letter), shown(text), "a non-empty text")
+                options[letter] = ""
+            else:
+                options[letter] = text.strip()
+        self._check_options(options)
+        return options
+
+    def _check_options(self, options: dict[str, str]) -> None:
+        letters = "".join(sorted(options))
+        if len(options) < MIN_OPTIONS:
+            found = f"{len(options)} option{'' if len(options) == 1 else 's'}"
+            self.defect(("options",), found, f"{MIN_OPTIONS} to {MAX_OPTIONS} options")
+        elif letters != LETTERS[: len(letters)]:
+            expected = f"letters without a gap, {', '.join(LETTERS[: len(letters)])}"
+            self.defect(("options",), ", ".join(letters), expected)
+        first: dict[str, str] = {}
+        for letter, text in sorted(options.items()):
+            same = first.setdefault(" ".join(text.casefold().split()), letter)
+            if text and same != letter:
+                self.defect(("options", letter), shown(text), f"a text other than that of option {same}")
+
+    def _answer(self, name: str, options: dict[str, str]) -> str:
+        value = self._data.get(name)
+        if isinstance(value, str) and value in options:
+            return value
+        found = shown(value) if name in self._data else "missing"
+        if options or name not in self._data:
+            letters = ", ".join(sorted(options))
+            self.defect((name,), found, f"one of the options {letters}" if letters else "the letter of an option")
+        return ""
+
+    def _labels(self, options: dict[str, str]) -> dict[str, OptionLabels]:
+        value = self._data.get("labels")
+        if value is None or not options:
+            return {}
+        if not isinstance(value, dict):
+            self.defect(("labels",), shown(value), "an object with the labels of each letter")
+            return {}
+        labels = {}
+        for letter, flags in value.items():
+            if letter not in options:
+                self.defect(
+                    ("labels", letter), shown(flags), f"labels for the options {', '.join(sorted(options))} alone"
+                )
+            elif not isinstance(flags, dict):
+                self.defect(("labels", letter), shown(flags), f"an object with {', '.join(FLAGS)}")
+            else:
+                for name in sorted(set(flags) - set(FLAGS)):
+                    self.defect(("labels", letter, name), shown(flags[name]), f"no labels but {', '.join(FLAGS)}")
+                labels[letter] = OptionLabels(*(self._flag(("labels", letter, name), flags, name) for name in FLAGS))
+        for letter in sorted(set(options) - set(value)):
+            self.defect(("labels", letter), "missing", f"{', '.join(FLAGS)} of each option")
+        return labels
+
+    def _merged_labels(self, options: dict[str, str]) -> dict[str, OptionLabels]:
+        # The published file pads questions of fewer options with zeros: only a raised flag labels an option.
+        for key, value in self._data.items():
+            match = _MERGED_FLAG.fullmatch(key)
+            if options and match and value not in (0, None) and not 1 <= int(match.group(1)) <= len(options):
+                self.defect((key,), shown(value), f"no flag, since the options are {', '.join(sorted(options))}")
+        return {
+            letter: OptionLabels(*(self._flag((key,), self._data, key) for key in _merged_keys(letter)))
+            for letter in sorted(options)
+        }
+
+    def _flag(self, path: tuple[str, ...], flags: Mapping[str, Any], key: str) -> bool:
+        value = flags.get(key)
+        if isinstance(value, (bool, int)) and value in (0, 1):
+            return bool(value)
+        self.defect(path, shown(value) if key in flags else "missing", "0 or 1")
+        return False
+
+    def _warn_unknown(self, known: frozenset[str]) -> None:
+        for name in self._data:
+            if name not in known:
+                expected = f"no other fields than {', '.join(sorted(known - _PUBLISHED_FIELDS))}; it is ignored"
+                self._findings.warnings.append(self._finding((name,), shown(self._data[name]), expected))
+
+
+def _merged_keys(letter: str) -> tuple[str, ...]:
+    return tuple(f"option_{LETTERS.index(letter) + 1}_{flag}" for flag in FLAGS)
+
+
+def _draft_of_row(record: Record, findings: Findings) -> Draft:
+    """A CSV row through the reader of our own schema; a flag column names the letters that carry the flag."""
+    row = record.data
+    data: dict[str, Any] = {
+        name: text for name, text in row.items() if not _CSV_OPTION.fullmatch(name) and name not in FLAGS
+    }
+    options = {
+        match.group(1): text for name, text in row.items() if text.strip() and (match := _CSV_OPTION.fullmatch(name))
+    }
+    data["options"] = options
+    flagged = {flag: set(re.sub(r"[\s,;]", "", row[flag])) for flag in FLAGS if flag in row}
+    if flagged:
+        data["labels"] = {letter: {flag: int(letter in flagged.get(flag, "")) for flag in FLAGS} for letter in options}
+    for flag in FLAGS:
+        column_missing = Defect(
+            record.file, 1, None, "header", f"no column {flag}", f"all of {', '.join(FLAGS)}, or none"
+        )
+        if flagged and flag not in flagged and column_missing not in findings.defects:
+            findings.defects.append(column_missing)
+        for letter in sorted(flagged.get(flag, set()) - set(options)):
+            expected = f"letters of the options {', '.join(sorted(options))}"
+            item = row.get("question_id") or None
+            findings.defects.append(Defect(record.file, record.line, item, flag, shown(letter), expected))
+    return _Reader(Record(record.file, record.line, data), findings, csv=True).own()

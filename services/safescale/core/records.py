@@ -1,0 +1,242 @@
+"""Bytes of a file into records that know where they stand; every defect is collected, not only the first.
+
+Used for benchmarks and corpora. JSON is read strictly: no NaN, no repeated keys, no lone surrogates.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from safescale.core.errors import Defect
+
+_SHOWN_CHARACTERS = 60
+_BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The content of one file, and the name to call it by in defects."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One JSON object or CSV row, with the text it was read from and the line (from 1) where that text begins."""
+
+    file: str
+    line: int
+    data: dict[str, Any]
+    text: str = ""
+
+    def line_of(self, path: tuple[str, ...]) -> int:
+        """The line where the key at the end of `path` stands; the record's first line where it is not found."""
+        position = 0
+        for key in path:
+            found = self.text.find(json.dumps(key, ensure_ascii=False), position)
+            if found < 0:
+                break
+            position = found
+        return self.line + self.text.count("\n", 0, position)
+
+
+@dataclass(slots=True)
+class Findings:
+    """Defects (the input cannot be used) and warnings (it can, but a person should look), as they were met."""
+
+    defects: list[Defect] = field(default_factory=list)
+    warnings: list[Defect] = field(default_factory=list)
+
+
+class _KeyTwiceError(ValueError):
+    """A JSON object that has one key twice; Python's reader would silently keep the second."""
+
+
+def shown(value: object) -> str:
+    """A value as it stands in a defect: its JSON, cut to 60 characters."""
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError):
+        text = repr(value)
+    return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
+
+
+def decode(source: Source, findings: Findings) -> str:
+    """The text of a file; each line that is not UTF-8 is one defect with its byte offset. A UTF-8 mark is dropped."""
+    encoding = _BOMS.get(source.data[:2])
+    if encoding is not None:
+        findings.defects.append(Defect(source.name, 1, None, "encoding", encoding, "UTF-8"))
+        return ""
+    offset, lines = 0, []
+    for number, line in enumerate(source.data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        try:
+            lines.append(line.decode())
+        except UnicodeDecodeError as error:
+            skipped = 3 if source.data.startswith(b"\xef\xbb\xbf") else 0
+            place = f"byte 0x{line[error.start]:02x} at offset {offset + error.start + skipped}"
+            findings.defects.append(Defect(source.name, number, None, "encoding", place, "UTF-8"))
+            lines.append(line.decode(errors="replace"))
+        offset += len(line) + 1
+    return "\n".join(lines)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _KeyTwiceError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} twice in one object")
+    return result
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"the number {name}")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
+
+
+def _decode_json(source_name: str, text: str, start: int, findings: Findings) -> tuple[Any, int] | None:
+    """The JSON value at `start` and the position after it, or None and a defect with line and column."""
+    try:
+        value, end = _DECODER.raw_decode(text, start)
+        json.dumps(value, ensure_ascii=False).encode()
+    except json.JSONDecodeError as error:
+        found = f"{error.msg} at column {error.colno}"
+        findings.defects.append(Defect(source_name, error.lineno, None, None, found, "valid JSON"))
+        return None
+    except UnicodeEncodeError:
+        found = "half of a surrogate pair in a text"
+    except RecursionError:
+        found = "objects nested too deep"
+    except ValueError as error:
+        found = str(error)
+    else:
+        return value, end
+    line = text.count("\n", 0, start) + 1
+    findings.defects.append(Defect(source_name, line, None, None, found, "valid JSON"))
+    return None
+
+
+def jsonl_records(source_name: str, text: str, findings: Findings) -> Iterator[Record]:
+    """One record for each line that holds a JSON object; blank lines are skipped, every other line is a defect."""
+    for number, line in enumerate(text.split("\n"), start=1):
+        stripped = line.strip()
+        if not stripped:
+            continue
+        local = Findings()
+        decoded = _decode_json(source_name, line, len(line) - len(line.lstrip()), local)
+        findings.defects.extend(
+            Defect(each.file, number, each.item, each.field, each.value, each.expected) for each in local.defects
+        )
+        if decoded is None:
+            continue
+        value, end = decoded
+        if line[end:].strip():
+            found = f"{shown(line[end:].strip())} after the object at column {end + 1}"
+            findings.defects.append(Defect(source_name, number, None, None, found, "one JSON object per line"))
+        elif not isinstance(value, dict):
+            findings.defects.append(Defect(source_name, number, None, None, shown(value), "one JSON object per line"))
+        else:
+            yield Record(source_name, number, value, line)
+
+
+def _skip_space(text: str, position: int) -> int:
+    found = re.compile(r"[ \t\r\n]*").match(text, position)
+    return found.end() if found else position
+
+
+def array_records(source_name: str, text: str, findings: Findings) -> Iterator[Record]:
+    """The objects of a JSON array; a syntax error ends the reading, since nothing after it can be told apart."""
+
+    def broken(position: int, expected: str) -> None:
+        line = text.count("\n", 0, position) + 1
+        column = position - (text.rfind("\n", 0, position) + 1) + 1
+        found = f"{shown(text[position : position + 1])} at column {column}" if text[position:] else "end of file"
+        findings.defects.append(Defect(source_name, line, None, None, found, expected))
+
+    position = _skip_space(text, _skip_space(text, 0) + 1)
+    line, counted = 1, 0
+    more = text[position : position + 1] != "]"
+    while more:
+        decoded = _decode_json(source_name, text, position, findings)
+        if decoded is None:
+            return
+        value, end = decoded
+        line, counted = line + text.count("\n", counted, position), position
+        if isinstance(value, dict):
+            yield Record(source_name, line, value, text[position:end])
+        else:
+            findings.defects.append(Defect(source_name, line, None, None, shown(value), "a JSON object"))
+        position = _skip_space(text, end)
+        more = text[position : position + 1] == ","
+        if more:
+            position = _skip_space(text, position + 1)
+    if text[position : position + 1] != "]":
+        broken(position, "',' or ']' in the JSON array")
+    elif text[position + 1 :].strip():
+        broken(_skip_space(text, position + 1), "nothing after the JSON array")
+
+
+def csv_records(source_name: str, text: str, findings: Findings) -> Iterator[Record]:
+    """One record per row of a CSV file with a header; separator is the comma, semicolon or tab of the header."""
+    header_line = text.split("\n", 1)[0]
+    separator = max(",;\t", key=header_line.count)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    header: list[str] = []
+    line = 1
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            findings.defects.append(Defect(source_name, line, None, None, str(error), "valid CSV"))
+            return
+        start, line = line, reader.line_num + 1
+        if not header:
+            header = [name.strip() for name in row]
+            repeated = sorted({name for name in header if header.count(name) > 1})
+            for name in repeated:
+                findings.defects.append(Defect(source_name, start, None, "header", shown(name), "each column once"))
+        elif len(row) != len(header) and row:
+            found, expected = f"{len(row)} columns", f"{len(header)} columns as in the header"
+            findings.defects.append(Defect(source_name, start, row[0] or None, None, found, expected))
+        elif row:
+            yield Record(source_name, start, dict(zip(header, row, strict=True)))
+
+
+def read_records(source: Source, findings: Findings) -> tuple[str, list[Record]]:
+    """The records of a file and the kind of file it was by its content: "json", "jsonl" or "csv"."""
+    before = len(findings.defects)
+    text = decode(source, findings)
+    first = text.strip()[:1]
+    if first == "[":
+        kind, records = "json", list(array_records(source.name, text, findings))
+    elif first == "{":
+        kind, records = "jsonl", _jsonl_or_one_defect(source.name, text, findings)
+    elif "question_id" in text.split("\n", 1)[0]:
+        kind, records = "csv", list(csv_records(source.name, text, findings))
+    else:
+        kind, records = "unknown", []
+        if first:
+            found = shown(text.strip().split("\n", 1)[0])
+            expected = "JSONL, a JSON array, or CSV with a column question_id"
+            findings.defects.append(Defect(source.name, 1, None, None, found, expected))
+    if not records and len(findings.defects) == before:
+        findings.defects.append(Defect(source.name, None, None, None, "no records", "at least one record"))
+    return kind, records
+
+
+def _jsonl_or_one_defect(source_name: str, text: str, findings: Findings) -> list[Record]:
+    """The records of JSONL text; one object spread over several lines is one defect, not one for each line."""
+    decoded = _decode_json(source_name, text, _skip_space(text, 0), Findings())
+    if decoded is not None and "\n" in text[: decoded[1]].strip():
+        found = "one JSON object over several lines"
+        findings.defects.append(Defect(source_name, 1, None, None, found, "one JSON object per line"))
+        return []
+    return list(jsonl_records(source_name, text, findings))
