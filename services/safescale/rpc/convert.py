@@ -10,7 +10,7 @@ FORMULATIONS = {"letter": common_pb2.FORMULATION_LETTER, "cloze": common_pb2.FOR
 """Formulation names of specs and tables, and their enum values."""
 
 
-def formulation_to_proto(name: str) -> common_pb2.Formulation:
+def formulation_to_proto(name: str) -> "common_pb2.Formulation.ValueType":
     """Enum value of `letter` or `cloze`.
 
     Raises:
@@ -22,7 +22,7 @@ def formulation_to_proto(name: str) -> common_pb2.Formulation:
     return FORMULATIONS[name]
 
 
-def formulation_from_proto(value: common_pb2.Formulation) -> str:
+def formulation_from_proto(value: "common_pb2.Formulation.ValueType") -> str:
     """`letter` or `cloze`.
 
     Raises:
@@ -72,7 +72,7 @@ def question_from_proto(message: common_pb2.Question) -> Question:
     identifier = message.stem.question_id
     if message.correct_answer not in options:
         raise InvalidInputError(
-            f"question {identifier!r}: correct_answer {message.correct_answer!r} is not among the options {sorted(options)}"
+            f"question {identifier!r}: correct_answer {message.correct_answer!r} is not among {sorted(options)}"
         )
     stray = sorted(set(message.labels) - set(options))
     if stray:

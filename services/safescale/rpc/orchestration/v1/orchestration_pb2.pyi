@@ -35,6 +35,8 @@ class _RunStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RunState.Val
     """Every cell has a verdict or was skipped."""
     RUN_STATE_CANCELLED: _RunState.ValueType  # 3
     """A person stopped it; it can be continued."""
+    RUN_STATE_FAILED: _RunState.ValueType  # 4
+    """It could not go on, such as when records cannot be written; it can be continued."""
 
 class RunState(_RunState, metaclass=_RunStateEnumTypeWrapper):
     """Where a run stands."""
@@ -47,6 +49,8 @@ RUN_STATE_COMPLETED: RunState.ValueType  # 2
 """Every cell has a verdict or was skipped."""
 RUN_STATE_CANCELLED: RunState.ValueType  # 3
 """A person stopped it; it can be continued."""
+RUN_STATE_FAILED: RunState.ValueType  # 4
+"""It could not go on, such as when records cannot be written; it can be continued."""
 Global___RunState: _TypeAlias = RunState  # noqa: Y015
 
 class _ResearchStep:
@@ -572,6 +576,7 @@ class Run(_message.Message):
     ENDED_AT_FIELD_NUMBER: _builtins.int
     SKIPS_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Identifier."""
     digest: _builtins.str
@@ -596,6 +601,10 @@ class Run(_message.Message):
     def skips(self) -> _containers.RepeatedCompositeFieldContainer[Global___Skip]:
         """What was skipped and why."""
 
+    @_builtins.property
+    def failure(self) -> _common_pb2.Failure:
+        """Why it could not go on; unset unless the state is failed."""
+
     def __init__(
         self,
         *,
@@ -607,10 +616,11 @@ class Run(_message.Message):
         ended_at: _timestamp_pb2.Timestamp | None = ...,
         skips: _abc.Iterable[Global___Skip] | None = ...,
         attempt: _builtins.int = ...,
+        failure: _common_pb2.Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "failure", b"failure", "manifest", b"manifest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "created_at", b"created_at", "digest", b"digest", "ended_at", b"ended_at", "manifest", b"manifest", "run_id", b"run_id", "skips", b"skips", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "created_at", b"created_at", "digest", b"digest", "ended_at", b"ended_at", "failure", b"failure", "manifest", b"manifest", "run_id", b"run_id", "skips", b"skips", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -950,21 +960,27 @@ class WatchRunResponse(_message.Message):
 
     STATE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     state: Global___RunState.ValueType
     """State."""
     @_builtins.property
     def progress(self) -> Global___Progress:
         """Progress."""
 
+    @_builtins.property
+    def failure(self) -> _common_pb2.Failure:
+        """Why the run could not go on; unset unless the state is failed."""
+
     def __init__(
         self,
         *,
         state: Global___RunState.ValueType = ...,
         progress: Global___Progress | None = ...,
+        failure: _common_pb2.Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "progress", b"progress", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

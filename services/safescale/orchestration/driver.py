@@ -1,0 +1,266 @@
+"""Drives one run: asks for contexts, then for cells, and follows the verdicts to the end.
+
+A driver keeps nothing that a restart could lose: what is done is read from the verdicts, contexts and answers come
+again from their stores.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from safescale.core.benchmark import Benchmark, Question
+from safescale.core.cells import Cell
+from safescale.core.conditions import condition
+from safescale.core.errors import SafescaleError
+from safescale.core.regimes import cell_seed
+from safescale.orchestration.progress import RunProgress
+from safescale.orchestration.store import RunStore, now
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.convert import stem_to_proto
+from safescale.rpc.events.v1 import events_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.rpc.scoring.v1 import scoring_pb2
+from safescale.runtime.bus import topics
+from safescale.runtime.bus.port import Bus, Message
+from safescale.runtime.errors import to_failure
+from safescale.runtime.log import get_logger
+from safescale.runtime.telemetry import Telemetry
+
+INLINE_BYTES = 64 * 1024
+"""Largest text that a message carries itself, in UTF-8 bytes; longer ones go through the context store."""
+
+ContextKey = tuple[str, str, str]
+"""(condition, question id, model), the model empty where one context serves all."""
+
+
+@dataclass(frozen=True)
+class DriverPorts:
+    """What a driver works with."""
+
+    bus: Bus
+    runs: RunStore
+    put_context: Callable[[str], Awaitable[str]]
+    telemetry: Telemetry
+
+
+class RunDriver:
+    """One run while it is driven by this process."""
+
+    def __init__(self, run: pb.Run, benchmark: Benchmark, ports: DriverPorts) -> None:
+        self.run = run
+        self.progress = RunProgress(run)
+        self._ports = ports
+        self._questions = {question.question_id: question for question in benchmark.questions}
+        self._models = {model.id: model for model in run.manifest.models}
+        self._awaited: set[ContextKey] = set()
+        self._changed = asyncio.Condition()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._log = get_logger("orchestration")
+        self.ended = asyncio.Event()
+        self.recorded = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to ask; known verdicts and skips must have been taken up before."""
+        self._spawn(self._ask_all())
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _ask_all(self) -> None:
+        await self._settle()
+        for cell in self.progress.cells():
+            if self.progress.is_open(cell) and not self.ended.is_set():
+                try:
+                    await self._ask(cell)
+                except Exception as error:
+                    await self._fail(cell, to_failure(error))
+
+    async def _ask(self, cell: Cell) -> None:
+        question = self._questions[cell.question_id]
+        row = condition(cell.condition)
+        if row.builder == "none":
+            await self._generate(cell, common_pb2.ContextRef())
+        elif row.evidence_field is not None:
+            await self._generate(cell, await self._text_context(getattr(question, row.evidence_field) or ""))
+        elif row.builder == "agent" and not self.run.manifest.spec.agent_model:
+            await self._generate(cell, await self._text_context(question.deep_research_report or ""))
+        else:
+            key = (row.id, question.question_id, cell.model if row.builder == "max_context" else "")
+            if key not in self._awaited:
+                self._awaited.add(key)
+                await self._request_context(key, question)
+
+    async def _text_context(self, text: str) -> common_pb2.ContextRef:
+        if len(text.encode()) <= INLINE_BYTES:
+            return common_pb2.ContextRef(inline_text=text)
+        return common_pb2.ContextRef(context_id=await self._ports.put_context(text))
+
+    async def _request_context(self, key: ContextKey, question: Question) -> None:
+        name, question_id, model = key
+        spec = self.run.manifest.spec
+        if condition(name).builder == "agent":
+            research = events_pb2.ResearchRequested(
+                run_id=self.run.run_id,
+                condition=name,
+                question=stem_to_proto(question),
+                corpus_id=spec.corpus_id,
+                agent_model=spec.agent_model,
+                attempt=self.run.attempt,
+            )
+            await self._publish(topics.RESEARCH_REQUESTED, f"{self.run.run_id}/{question_id}", research)
+            return
+        request = events_pb2.ContextRequested(
+            run_id=self.run.run_id,
+            condition=name,
+            question_id=question_id,
+            model=model,
+            corpus_id=spec.corpus_id,
+            query=question.text,
+            attempt=self.run.attempt,
+        )
+        await self._publish(topics.CONTEXT_REQUESTED, "/".join((self.run.run_id, *key)), request)
+
+    async def _generate(self, cell: Cell, context: common_pb2.ContextRef) -> None:
+        spec = self.run.manifest.spec
+        model = self._models[cell.model]
+        request = events_pb2.GenerationRequested(
+            cell=_cell_key(cell),
+            question=stem_to_proto(self._questions[cell.question_id]),
+            formulation=model.formulation,
+            greedy=spec.greedy,
+            sample_count=spec.samples,
+            temperature=spec.temperature,
+            max_new_tokens=model.max_new_tokens,
+            seed=cell_seed(spec.seed, cell.model, cell.condition, cell.question_id),
+            fresh=spec.fresh,
+            attempt=self.run.attempt,
+            requested_at=now(),
+        )
+        if context.WhichOneof("source"):
+            request.context.CopyFrom(context)
+        await self._publish(topics.generation_requested(cell.model), cell.cell_id, request)
+
+    async def _publish(
+        self,
+        topic: str,
+        key: str,
+        payload: events_pb2.ContextRequested
+        | events_pb2.ResearchRequested
+        | events_pb2.GenerationRequested
+        | events_pb2.GenerationCompleted,
+    ) -> None:
+        headers = {
+            "content-type": "application/x-protobuf",
+            "message-type": payload.DESCRIPTOR.full_name,
+            "run-id": self.run.run_id,
+            "attempt": str(self.run.attempt),
+        }
+        await self._ports.bus.publish(Message(topic, key, payload.SerializeToString(), headers))
+
+    async def on_context(self, event: events_pb2.ContextBuilt) -> None:
+        """Take up a context: ask the cells that waited for it, skip them, or record their failure."""
+        key = (event.condition, event.question_id, event.model)
+        if key not in self._awaited or event.attempt != self.run.attempt or self.ended.is_set():
+            return
+        models = [event.model] if event.model else list(self._models)
+        cells = [Cell(self.run.run_id, model, event.condition, event.question_id) for model in models]
+        cells = [cell for cell in cells if self.progress.is_open(cell)]
+        outcome = event.WhichOneof("outcome")
+        if outcome == "skipped_reason":
+            skips = [
+                pb.Skip(model=c.model, condition=c.condition, question_id=c.question_id, reason=event.skipped_reason)
+                for c in cells
+            ]
+            self.run = await self._ports.runs.add_skips(self.run.run_id, skips)
+            for skip in skips:
+                self.progress.skip(skip)
+        for cell in cells:
+            if outcome == "context":
+                await self._generate(cell, event.context)
+            elif outcome == "failure":
+                await self._fail(cell, event.failure)
+        self._awaited.discard(key)
+        await self._settle()
+
+    async def _fail(self, cell: Cell, failure: common_pb2.Failure) -> None:
+        spec = self.run.manifest.spec
+        outcome = events_pb2.GenerationCompleted(
+            cell=_cell_key(cell),
+            formulation=self._models[cell.model].formulation,
+            failure=failure,
+            attempt=self.run.attempt,
+            greedy_asked=spec.greedy,
+            samples_asked=spec.samples,
+        )
+        await self._publish(topics.GENERATION_COMPLETED, cell.cell_id, outcome)
+
+    async def on_verdict(self, verdict: scoring_pb2.Verdict) -> None:
+        """Take up a verdict of the current attempt."""
+        if verdict.attempt == self.run.attempt and not self.ended.is_set():
+            self.progress.end(verdict)
+            await self._settle()
+
+    async def _settle(self) -> None:
+        if self.progress.complete and not self.ended.is_set():
+            await self.end(pb.RUN_STATE_COMPLETED)
+        self._observe()
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _observe(self) -> None:
+        totals = self.message().cells
+        for state in ("planned", "completed", "failed", "skipped"):
+            labels = {"run_id": self.run.run_id, "state": state}
+            if self.ended.is_set():
+                self._ports.telemetry.forget("safescale_run_cells", labels)
+            else:
+                value = sum(getattr(row, state) for row in totals)
+                self._ports.telemetry.gauge("safescale_run_cells", value, labels)
+
+    def message(self) -> pb.Progress:
+        """The progress now."""
+        return self.progress.message(len(self._awaited))
+
+    async def on_dead_letter(self, failure: common_pb2.Failure) -> None:
+        """Take up that a message of this run was given up: its cell would never end, so the run ends as failed."""
+        if not self.ended.is_set():
+            await self.end(pb.RUN_STATE_FAILED, failure)
+
+    async def end(self, state: "pb.RunState.ValueType", failure: common_pb2.Failure | None = None) -> None:
+        """End the run in a state: record it and take up no more events.
+
+        Where the state cannot be recorded (a full disk is a reason to end), the run in memory carries it all the same.
+        """
+        self.ended.set()
+        try:
+            self.run = await self._ports.runs.finish(self.run.run_id, state, failure)
+        except SafescaleError as error:
+            self._log.error("run state not recorded", run_id=self.run.run_id, reason=error.reason)
+            self.run.state = pb.RUN_STATE_FAILED
+            self.run.failure.CopyFrom(failure or to_failure(error))
+        self.recorded.set()
+        self._log.info("run ended", run_id=self.run.run_id, state=pb.RunState.Name(self.run.state))
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def wait_change(self, timeout_s: float) -> None:
+        """Return at the next change, or after `timeout_s` seconds."""
+        async with self._changed:
+            try:
+                await asyncio.wait_for(self._changed.wait(), timeout_s)
+            except TimeoutError:
+                return
+
+    async def stop(self) -> None:
+        """Stop asking; the run stays as it is recorded."""
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _cell_key(cell: Cell) -> common_pb2.CellKey:
+    return common_pb2.CellKey(
+        run_id=cell.run_id, model=cell.model, condition=cell.condition, question_id=cell.question_id
+    )

@@ -1,0 +1,189 @@
+"""From what is asked for to a manifest: everything that decides the results, checked and resolved."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from google.protobuf import json_format
+
+from safescale import __version__
+from safescale.core.benchmark import Benchmark
+from safescale.core.cells import select_questions
+from safescale.core.conditions import Condition, condition
+from safescale.core.errors import Defect, InvalidInputError, NotFoundError, SpecError
+from safescale.core.prompts import PROMPT_VERSION
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.inference.v1 import inference_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.rpc.retrieval.v1 import retrieval_pb2
+
+MAX_SAMPLES = 100
+LETTER_TOKENS = 10
+REASONING_TOKENS = 4096
+NEEDS_CORPUS = frozenset({"top_k", "padded", "max_context"})
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the system has at the moment: the stored benchmark, the catalog and the corpora."""
+
+    benchmark: Benchmark
+    models: Mapping[str, inference_pb2.Model]
+    corpora: Mapping[str, retrieval_pb2.Corpus]
+
+
+def digest_of(manifest: pb.Manifest) -> str:
+    """SHA-256 (hex) of the manifest's canonical JSON: sorted keys, no white space, fields without value left out."""
+    body = json_format.MessageToDict(manifest, preserving_proto_field_name=True)
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def resolve(spec: pb.RunSpec, around: Surroundings) -> pb.Manifest:
+    """Check a spec against what the system has and fill in its defaults.
+
+    Raises:
+        SpecError: with every defect found.
+
+    """
+    defects = [*_spec_defects(spec), *_condition_defects(spec, around), *_model_defects(spec, around)]
+    try:
+        question_ids = select_questions(around.benchmark.questions, spec.question_ids, spec.question_limit)
+    except InvalidInputError as error:
+        defects.append(_defect("question_ids", "", error.message))
+        question_ids = ()
+    if not defects:
+        defects = _evidence_defects(spec, around.benchmark, question_ids)
+    if defects:
+        lines = "".join(
+            f"\n  {defect.field}: {defect.value + ' — ' if defect.value else ''}{defect.expected}" for defect in defects
+        )
+        raise SpecError(f"run spec {spec.name!r} cannot be run:{lines}")
+    resolved = pb.RunSpec()
+    resolved.CopyFrom(spec)
+    resolved.formulation = spec.formulation or "auto"
+    resolved.max_new_tokens = spec.max_new_tokens or LETTER_TOKENS
+    if not spec.samples:
+        resolved.temperature = 0.0
+    corpus = around.corpora.get(spec.corpus_id, retrieval_pb2.Corpus())
+    manifest = pb.Manifest(
+        spec=resolved,
+        models=[_manifest_model(around.models[name], resolved) for name in spec.models],
+        benchmark_name=around.benchmark.name,
+        clinician_validated=around.benchmark.validated,
+        question_ids=question_ids,
+        corpus_name=corpus.name,
+        embedder=corpus.embedder,
+        prompt_version=PROMPT_VERSION,
+        package_version=__version__,
+    )
+    if spec.judge_model:
+        manifest.judge_revision = around.models[spec.judge_model].revision
+    if spec.agent_model:
+        manifest.agent_revision = around.models[spec.agent_model].revision
+    return manifest
+
+
+def _manifest_model(model: inference_pb2.Model, spec: pb.RunSpec) -> pb.ManifestModel:
+    formulation = {
+        "letter": common_pb2.FORMULATION_LETTER, "cloze": common_pb2.FORMULATION_CLOZE,
+    }.get(spec.formulation, model.auto_formulation)  # fmt: skip
+    return pb.ManifestModel(
+        id=model.id,
+        family=model.family,
+        parameters_b=model.parameters_b,
+        window_tokens=model.window_tokens,
+        revision=model.revision,
+        backend=model.backend,
+        reasoning=model.reasoning,
+        formulation=formulation,
+        max_new_tokens=REASONING_TOKENS if model.reasoning else spec.max_new_tokens,
+    )
+
+
+def _defect(field: str, value: str, expected: str) -> Defect:
+    return Defect("run spec", None, None, field, value, expected)
+
+
+def _twice(values: Sequence[str]) -> list[str]:
+    return sorted({value for value in values if list(values).count(value) > 1})
+
+
+def _spec_defects(spec: pb.RunSpec) -> list[Defect]:
+    found = []
+    if not spec.name:
+        found.append(_defect("name", "", "expected a name"))
+    for field, values in (("models", spec.models), ("conditions", spec.conditions)):
+        if not values:
+            found.append(_defect(field, "", "expected at least one"))
+        if twice := _twice(values):
+            found.append(_defect(field, ", ".join(twice), "listed more than once"))
+    if not spec.greedy and not spec.samples:
+        found.append(_defect("regimes", "", "expected greedy, self_consistency or both"))
+    if spec.samples > MAX_SAMPLES:
+        found.append(_defect("samples", str(spec.samples), f"expected at most {MAX_SAMPLES}"))
+    if spec.samples and not 0 < spec.temperature <= 2:
+        found.append(_defect("temperature", f"{spec.temperature:g}", "expected above 0 and at most 2 for samples"))
+    if spec.formulation not in {"", "auto", "letter", "cloze"}:
+        found.append(_defect("formulation", spec.formulation, "expected auto, letter or cloze"))
+    for ensemble in spec.ensembles:
+        if len(set(ensemble.members)) < 2:
+            found.append(_defect("ensembles", ensemble.name, "expected at least two different members"))
+        if stray := [member for member in ensemble.members if member not in spec.models]:
+            found.append(
+                _defect("ensembles", ensemble.name, f"members that are not models of the run: {', '.join(stray)}")
+            )
+    if spec.ensembles and not spec.greedy:
+        found.append(_defect("ensembles", "", "ensembles vote over greedy answers; expected the greedy regime"))
+    return found
+
+
+def _condition_defects(spec: pb.RunSpec, around: Surroundings) -> list[Defect]:
+    found = []
+    rows: list[Condition] = []
+    for name in spec.conditions:
+        try:
+            rows.append(condition(name))
+        except (InvalidInputError, NotFoundError) as error:
+            found.append(_defect("conditions", "", error.message))
+    needing = [row.id for row in rows if row.builder in NEEDS_CORPUS or (row.builder == "agent" and spec.agent_model)]
+    if needing and not spec.corpus_id:
+        found.append(_defect("corpus", "", f"expected a corpus: {', '.join(needing)} need one"))
+    elif needing and spec.corpus_id not in around.corpora:
+        found.append(_defect("corpus", spec.corpus_id, "is not ingested"))
+    return found
+
+
+def _model_defects(spec: pb.RunSpec, around: Surroundings) -> list[Defect]:
+    found = []
+    asked = [("models", name) for name in spec.models]
+    asked += [(field, name) for field, name in (("judge", spec.judge_model), ("agent", spec.agent_model)) if name]
+    for field, name in asked:
+        model = around.models.get(name)
+        if model is None:
+            found.append(_defect(field, name, f"is not in the catalog; it has {', '.join(sorted(around.models))}"))
+        elif not model.available:
+            found.append(_defect(field, name, f"is not available: {model.unavailable_reason}"))
+        elif field == "models":
+            formulation = _manifest_model(model, spec).formulation
+            if formulation == common_pb2.FORMULATION_CLOZE and not model.supports_scores:
+                found.append(_defect(field, name, "its backend gives no option scores, which cloze needs; use letter"))
+    return found
+
+
+def _evidence_defects(spec: pb.RunSpec, benchmark: Benchmark, question_ids: Sequence[str]) -> list[Defect]:
+    wanted = set(question_ids)
+    found = []
+    for name in spec.conditions:
+        row = condition(name)
+        field = row.evidence_field
+        if row.builder == "agent" and not spec.agent_model:
+            field = "deep_research_report"
+        if field is None:
+            continue
+        bare = [q.question_id for q in benchmark.questions if q.question_id in wanted and not getattr(q, field)]
+        if bare:
+            shown = ", ".join(bare[:10]) + (f" and {len(bare) - 10} more" if len(bare) > 10 else "")
+            hint = "; name an agent model to research instead" if row.builder == "agent" else ""
+            found.append(_defect("conditions", name, f"questions without {field}: {shown}{hint}"))
+    return found

@@ -1,0 +1,102 @@
+"""What of a run is done: cells by model and condition."""
+
+import time
+from collections.abc import Iterable
+
+from safescale.core.cells import Cell
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.rpc.scoring.v1 import scoring_pb2
+
+
+class RunProgress:
+    """Cells of one run: planned, ended (well or with a failure), skipped."""
+
+    def __init__(self, run: pb.Run) -> None:
+        spec = run.manifest.spec
+        self.run_id = run.run_id
+        self._questions = tuple(run.manifest.question_ids)
+        self._pairs = tuple((model, name) for name in spec.conditions for model in spec.models)
+        self._ended: dict[Cell, bool] = {}
+        self._skipped: set[Cell] = set()
+        self._tokens = 0
+        self._ended_here = 0
+        self._last_failure = ""
+        self._begin = time.monotonic()
+
+    def cells(self) -> Iterable[Cell]:
+        """All cells, question by question, so that a part of a run compares conditions on the same questions."""
+        for question_id in self._questions:
+            for model, name in self._pairs:
+                yield Cell(self.run_id, model, name, question_id)
+
+    def is_open(self, cell: Cell) -> bool:
+        """True when the cell neither ended nor was skipped."""
+        return cell not in self._ended and cell not in self._skipped
+
+    @property
+    def complete(self) -> bool:
+        """True when every cell ended or was skipped."""
+        return len(self._ended) + len(self._skipped) == len(self._questions) * len(self._pairs)
+
+    @property
+    def failed(self) -> list[Cell]:
+        """Cells that ended with a failure."""
+        return [cell for cell, failed in self._ended.items() if failed]
+
+    @property
+    def ended_count(self) -> int:
+        """Cells that ended."""
+        return len(self._ended)
+
+    def known_before(self, cell: Cell, failed: bool) -> None:
+        """Take up a verdict that was recorded before this process drove the run."""
+        self._ended[cell] = failed
+
+    def skip(self, skip: pb.Skip) -> None:
+        """Take up a skip: of one question, or of a whole condition for its model."""
+        for question_id in [skip.question_id] if skip.question_id else self._questions:
+            cell = Cell(self.run_id, skip.model, skip.condition, question_id)
+            if cell not in self._ended:
+                self._skipped.add(cell)
+
+    def end(self, verdict: scoring_pb2.Verdict) -> None:
+        """Take up a verdict."""
+        key = verdict.cell
+        cell = Cell(key.run_id, key.model, key.condition, key.question_id)
+        if cell in self._ended:
+            return
+        failed = verdict.HasField("failure")
+        self._ended[cell] = failed
+        self._skipped.discard(cell)
+        self._ended_here += 1
+        if not verdict.cached:
+            self._tokens += verdict.usage.prompt_tokens + verdict.usage.generated_tokens
+        if failed:
+            self._last_failure = failure_sentence(cell, verdict.failure)
+
+    def message(self, contexts_awaited: int) -> pb.Progress:
+        """The progress as a message."""
+        planned = len(self._questions)
+        rows = {pair: pb.CellProgress(model=pair[0], condition=pair[1], planned=planned) for pair in self._pairs}
+        for cell in self._skipped:
+            row = rows[cell.model, cell.condition]
+            row.skipped += 1
+            row.planned -= 1
+        for cell, failed in self._ended.items():
+            row = rows[cell.model, cell.condition]
+            row.completed += 1
+            row.failed += failed
+        return pb.Progress(
+            cells=rows.values(),
+            tokens=self._tokens,
+            elapsed_s=time.monotonic() - self._begin,
+            completed_here=self._ended_here,
+            contexts_awaited=contexts_awaited,
+            last_failure=self._last_failure,
+        )
+
+
+def failure_sentence(cell: Cell, failure: common_pb2.Failure) -> str:
+    """One line that names the cell and the reason of its failure."""
+    return f"{cell.model} / {cell.condition} / {cell.question_id}: {failure.reason}: {failure.message}"

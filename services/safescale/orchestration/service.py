@@ -1,0 +1,101 @@
+"""The orchestration service: run drivers, their events, and the research agent."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+
+from safescale.orchestration.agent.research import ResearchDesk
+from safescale.orchestration.agent.worker import ResearchWorker
+from safescale.orchestration.peers import Peers
+from safescale.orchestration.runs import Runs, RunsPorts
+from safescale.orchestration.servicer import OrchestrationServicer
+from safescale.orchestration.store import BenchmarkStore, RunStore
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.events.v1 import events_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
+from safescale.runtime.bus import topics
+from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
+from safescale.runtime.documents.port import DocumentStore
+from safescale.runtime.telemetry import Telemetry
+
+GROUP = "orchestration"
+EVENTS_IN_FLIGHT = 8
+
+
+@dataclass(frozen=True)
+class OrchestrationConfig:
+    """What the service works with. `resume_on_start` takes up unfinished runs, as a server does after a restart."""
+
+    bus: Bus
+    documents: DocumentStore
+    telemetry: Telemetry
+    inference: Callable[[], grpc.aio.Channel]
+    retrieval: Callable[[], grpc.aio.Channel]
+    scoring: Callable[[], grpc.aio.Channel]
+    resume_on_start: bool = True
+    research_in_flight: int = 2
+
+
+class OrchestrationService:
+    """Hosts the run drivers and the agent."""
+
+    def __init__(self, config: OrchestrationConfig) -> None:
+        self._config = config
+        peers = Peers(config.inference, config.retrieval, config.scoring)
+        benchmarks = BenchmarkStore(config.documents)
+        store = RunStore(config.documents)
+        self._runs = Runs(RunsPorts(config.bus, benchmarks, store, peers, config.telemetry))
+        self._desk = ResearchDesk(config.documents, config.inference, config.retrieval, config.telemetry)
+        self._worker = ResearchWorker(config.bus, self._desk, config.research_in_flight)
+        self._servicer = OrchestrationServicer(benchmarks, store, self._runs, self._desk)
+        self._subscriptions: list[Subscription] = []
+
+    @property
+    def name(self) -> str:
+        """Full gRPC service name."""
+        return str(orchestration_pb2.DESCRIPTOR.services_by_name["OrchestrationService"].full_name)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the gRPC handlers to a server."""
+        orchestration_pb2_grpc.add_OrchestrationServiceServicer_to_server(self._servicer, server)
+
+    async def start(self) -> None:
+        """Listen for events; take up unfinished runs where configured."""
+        handlers = {
+            topics.CONTEXT_BUILT: self._on_context,
+            topics.VERDICT_RECORDED: self._on_verdict,
+            topics.DEAD_LETTER: self._on_dead_letter,
+        }
+        options = SubscriptionOptions(max_in_flight=EVENTS_IN_FLIGHT)
+        for topic, handler in handlers.items():
+            self._subscriptions.append(await self._config.bus.subscribe(topic, GROUP, handler, options))
+        await self._worker.start()
+        if self._config.resume_on_start:
+            await self._runs.resume_all()
+
+    async def _on_context(self, message: Message) -> None:
+        event = events_pb2.ContextBuilt.FromString(message.value)
+        driver = self._runs.driver(event.run_id)
+        if driver is not None:
+            await driver.on_context(event)
+
+    async def _on_verdict(self, message: Message) -> None:
+        await self._runs.on_verdict(events_pb2.VerdictRecorded.FromString(message.value).verdict)
+
+    async def _on_dead_letter(self, message: Message) -> None:
+        headers = message.headers
+        failure = common_pb2.Failure(
+            code=headers.get("error-code", "INTERNAL"),
+            reason=headers.get("error-reason", "INTERNAL"),
+            message=headers.get("error-message", ""),
+            retryable=headers.get("error-retryable") == "true",
+        )
+        await self._runs.on_dead_letter(headers.get("run-id", ""), failure)
+
+    async def stop(self) -> None:
+        """Stop the drivers and the agent; runs stay recorded as running."""
+        await self._runs.stop()
+        await self._worker.stop()
+        for subscription in self._subscriptions:
+            await subscription.stop()
