@@ -75,13 +75,16 @@ class _Reader:
         metadata = self._data.get("metadata")
         if metadata is not None and not isinstance(metadata, dict):
             self.defect(("metadata",), shown(metadata), "an object with the evidence texts")
-        texts = [self._evidence(name, metadata if isinstance(metadata, dict) else {}) for name in TEXT_FIELDS]
+        inner = metadata if isinstance(metadata, dict) else {}
+        clean, conflict, report = (self._evidence(name, inner) for name in TEXT_FIELDS)
         labels = self._labels(options)
-        kinds = [self._text(name, required=False) for name in ("subspecialty", "question_type")]
+        specialty, kind = (self._text(name, required=False) for name in ("subspecialty", "question_type"))
         self._warn_unknown(_OWN_FIELDS | _PUBLISHED_FIELDS)
         question = None
         if len(self._findings.defects) == self._before:
-            question = Question(question_id or "", text, options, answer, *kinds, *texts[:2], labels, texts[2])
+            question = Question(
+                question_id or "", text, options, answer, specialty, kind, clean, conflict, labels, report
+            )
         return Draft(self._record, question_id, question, merged=False)
 
     def merged(self) -> Draft:
@@ -90,12 +93,12 @@ class _Reader:
         text = self._text("question_text", required=False)
         options = self._options()
         answer = self._answer("answer_idx", options)
-        kinds = [self._text(name, required=False) for name in ("subspecialty", "question_type")]
+        specialty, kind = (self._text(name, required=False) for name in ("subspecialty", "question_type"))
         labels = self._merged_labels(options)
         self._warn_unknown(_MERGED_FIELDS | {key for key in self._data if _MERGED_FLAG.fullmatch(key)})
         question = None
         if len(self._findings.defects) == self._before:
-            question = Question(question_id or "", text, options, answer, *kinds, labels=labels)
+            question = Question(question_id or "", text, options, answer, specialty, kind, labels=labels)
         return Draft(self._record, question_id, question, merged=True)
 
     def defect(self, path: tuple[str, ...], value: str, expected: str) -> None:
