@@ -87,7 +87,7 @@ def parse_judge_output(text: str, raw_output: str, letters: Collection[str]) -> 
     """The judge's reply under the guards of protocol section 4.3.
 
     `confirmed_answer` is None unless `clear_selection` is yes, the letter is an option, and it stands as its own token
-    in `raw_output`, the text that the judge was shown. A reply that cannot be read gives a result with `readable` False.
+    in `raw_output`, the text that the judge was shown. A reply that cannot be read gives `readable` False.
     """
     reply = _object_in(text)
     if reply is None:
@@ -114,9 +114,10 @@ def stands_alone(letter: str, text: str) -> bool:
     """True if the capital letter is a token of its own in the text: no part of a word, and no English word.
 
     Part of a word is a letter that touches a letter or digit, also across an apostrophe or hyphen (`B-cell`, `I'm`).
-    The words are told from the letters thus: `A` that begins a sentence before a lower-case word or an abbreviation is the
-    article (`A fracture`, `A CT`); `I` before a lower-case word is the pronoun (`I think`), wherever it stands. Before
-    is, because, since, as, due, based or for (`A because …`) both are letters. Lower-case letters never count.
+    The English words are told from the letters thus: `A` that begins a sentence before a lower-case word or an
+    abbreviation is the article (`A fracture`, `A CT`); `I` before a lower-case word is the pronoun (`I think`),
+    wherever it stands. Before is, because, since, as, due, based or for (`A because …`) both are letters. Lower-case letters
+    never count.
     """
     for match in re.finditer(rf"(?<![^\W_])(?<![^\W_]['’-]){letter}(?![^\W_])(?!['’-][^\W_])", text):
         if not _is_word(letter, text[: match.start()], text[match.end() :]):
