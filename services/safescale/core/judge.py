@@ -115,9 +115,8 @@ def stands_alone(letter: str, text: str) -> bool:
 
     Part of a word is a letter that touches a letter or digit, also across an apostrophe or hyphen (`B-cell`, `I'm`).
     The English words are told from the letters thus: `A` that begins a sentence before a lower-case word or an
-    abbreviation is the article (`A fracture`, `A CT`); `I` before a lower-case word is the pronoun (`I think`),
-    wherever it stands. Before is, because, since, as, due, based or for (`A because …`) both are letters. Lower-case letters
-    never count.
+    abbreviation is the article (`A fracture`, `A CT`); `I` before a lower-case word is the pronoun (`I think`).
+    Before is, because, since, as, due, based or for (`A because …`) both are letters. Lower-case letters never count.
     """
     for match in re.finditer(rf"(?<![^\W_])(?<![^\W_]['’-]){letter}(?![^\W_])(?!['’-][^\W_])", text):
         if not _is_word(letter, text[: match.start()], text[match.end() :]):

@@ -5,7 +5,7 @@ from collections.abc import Collection
 
 # What may stand around the letter: emphasis, one pair of brackets, one closing mark. Nothing that is a word.
 _ANSWER = re.compile(
-    r"(?P<mark>\*{1,3}|_{1,3}|`|)(?P<open>[(\[]?)(?P<letter>[A-Z])(?P<close>[)\]]?)[.,:;)]?(?P=mark)[.]?"
+    r"(?P<mark>\*{1,3}|_{1,3}|)(?P<open>[(\[]?)(?P<letter>[A-Z])(?P<close>[)\]]?)[.:)]?(?P=mark)[.]?"
 )
 _PAIRS = {"": ("", ")"), "(": (")",), "[": ("]",)}
 
