@@ -1,6 +1,6 @@
 """Channels to services and the one place where a failed call becomes an error of our tree."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -34,7 +34,7 @@ def rpc_errors() -> Iterator[None]:
         raise from_rpc_error(error) from error
 
 
-async def responses(stream: AsyncIterator[T]) -> AsyncIterator[T]:
+async def responses(stream: AsyncIterable[T]) -> AsyncIterator[T]:
     """Iterate over a response stream; a failure is raised as a SafescaleError."""
     with rpc_errors():
         async for response in stream:

@@ -1,0 +1,83 @@
+"""What scoring asks of orchestration: the truth of a run's questions. Kept, since neither changes."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+
+from safescale.core.benchmark import Benchmark, Question
+from safescale.rpc.convert import benchmark_from_proto
+from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
+from safescale.runtime.channels import rpc_errors
+
+QUICK_S = 30.0
+KEPT = 32
+"""Runs and benchmarks that are kept at once."""
+
+
+@dataclass(frozen=True)
+class RunTruth:
+    """What scoring needs of a run: its manifest and its questions with their truth."""
+
+    manifest: orchestration_pb2.Manifest
+    benchmark: Benchmark
+    questions: dict[str, Question]
+
+
+class Truths:
+    """Truth of runs by id, asked once of orchestration."""
+
+    def __init__(self, orchestration: Callable[[], grpc.aio.Channel]) -> None:
+        self._orchestration = orchestration
+        self._runs: dict[str, RunTruth] = {}
+        self._benchmarks: dict[str, Benchmark] = {}
+        self._lock = asyncio.Lock()
+
+    async def of_run(self, run_id: str) -> RunTruth:
+        """Truth of a run.
+
+        Raises:
+            NotFoundError: orchestration has no such run.
+
+        """
+        async with self._lock:
+            if run_id not in self._runs:
+                _bound(self._runs)
+                self._runs[run_id] = await self._fetch(run_id)
+            return self._runs[run_id]
+
+    async def _fetch(self, run_id: str) -> RunTruth:
+        stub = orchestration_pb2_grpc.OrchestrationServiceStub(self._orchestration())
+        with rpc_errors():
+            response = await stub.GetRun(orchestration_pb2.GetRunRequest(run_id=run_id), timeout=QUICK_S)
+        manifest = response.run.manifest
+        benchmark_id = manifest.spec.benchmark_id
+        if benchmark_id not in self._benchmarks:
+            _bound(self._benchmarks)
+            request = orchestration_pb2.GetBenchmarkRequest(benchmark_id=benchmark_id)
+            with rpc_errors():
+                found = await stub.GetBenchmark(request, timeout=QUICK_S)
+            self._benchmarks[benchmark_id] = benchmark_from_proto(
+                found.benchmark.name, found.questions, found.benchmark.clinician_validated
+            )
+        benchmark = self._benchmarks[benchmark_id]
+        return RunTruth(manifest, benchmark, {question.question_id: question for question in benchmark.questions})
+
+    async def run_id_of(self, name: str) -> str:
+        """Full id of a run named by id, unique prefix or `latest`.
+
+        Raises:
+            NotFoundError: orchestration has no such run.
+
+        """
+        stub = orchestration_pb2_grpc.OrchestrationServiceStub(self._orchestration())
+        with rpc_errors():
+            response = await stub.GetRun(orchestration_pb2.GetRunRequest(run_id=name), timeout=QUICK_S)
+        return response.run.run_id
+
+
+def _bound(kept: dict[str, Any]) -> None:
+    while len(kept) >= KEPT:
+        del kept[next(iter(kept))]

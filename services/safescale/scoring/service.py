@@ -1,0 +1,58 @@
+"""The scoring service: reads answers, records verdicts, computes metrics."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import grpc
+
+from safescale.rpc.scoring.v1 import scoring_pb2, scoring_pb2_grpc
+from safescale.runtime.bus.port import Bus
+from safescale.runtime.documents.port import DocumentStore
+from safescale.runtime.telemetry import Telemetry
+from safescale.scoring.peers import Truths
+from safescale.scoring.reading import AnswerReader
+from safescale.scoring.records import ReviewStore, VerdictStore
+from safescale.scoring.results import RunResults
+from safescale.scoring.servicer import ScoringServicer
+from safescale.scoring.worker import ScoringWorker, WorkerPorts
+
+
+@dataclass(frozen=True)
+class ScoringConfig:
+    """What the service works with."""
+
+    bus: Bus
+    documents: DocumentStore
+    telemetry: Telemetry
+    inference: Callable[[], grpc.aio.Channel]
+    orchestration: Callable[[], grpc.aio.Channel]
+
+
+class ScoringService:
+    """Scores answers of runs and of callers."""
+
+    def __init__(self, config: ScoringConfig) -> None:
+        reader = AnswerReader(config.inference, config.telemetry)
+        truths = Truths(config.orchestration)
+        verdicts = VerdictStore(config.documents)
+        reviews = ReviewStore(config.documents)
+        results = RunResults(verdicts, reviews, truths)
+        self._servicer = ScoringServicer(reader, verdicts, reviews, truths, results)
+        self._worker = ScoringWorker(WorkerPorts(config.bus, truths, reader, verdicts, reviews, config.telemetry))
+
+    @property
+    def name(self) -> str:
+        """Full gRPC service name."""
+        return str(scoring_pb2.DESCRIPTOR.services_by_name["ScoringService"].full_name)
+
+    def register(self, server: grpc.aio.Server) -> None:
+        """Add the gRPC handlers to a server."""
+        scoring_pb2_grpc.add_ScoringServiceServicer_to_server(self._servicer, server)
+
+    async def start(self) -> None:
+        """Start the worker."""
+        await self._worker.start()
+
+    async def stop(self) -> None:
+        """Finish what is in flight."""
+        await self._worker.stop()

@@ -1,0 +1,173 @@
+"""gRPC face of scoring."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import grpc
+
+from safescale.core.errors import InvalidInputError, LimitExceededError, SafescaleError
+from safescale.rpc.convert import formulation_from_proto, question_from_proto
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.rpc.scoring.v1 import scoring_pb2_grpc
+from safescale.runtime.errors import to_failure
+from safescale.scoring.peers import Truths
+from safescale.scoring.policy import evaluate
+from safescale.scoring.reading import AnswerReader, outcome_of
+from safescale.scoring.records import ReviewStore, VerdictStore, decode_verdict, key_fields
+from safescale.scoring.results import RunResults, metrics_of_letters
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_BATCH = 1000
+MAX_CELLS = 200_000
+MAX_PAGE = 1000
+DEFAULT_PAGE = 100
+MAX_POLICY_BYTES = 1024 * 1024
+
+
+def _page_size(asked: int) -> int:
+    if asked > MAX_PAGE:
+        raise LimitExceededError(f"page_size {asked} is over the limit of {MAX_PAGE}")
+    return asked or DEFAULT_PAGE
+
+
+def _needed(value: str, field: str) -> str:
+    if not value:
+        raise InvalidInputError(f"{field} is empty; expected an identifier")
+    return value
+
+
+class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
+    """Checks requests and hands them on."""
+
+    def __init__(
+        self, reader: AnswerReader, verdicts: VerdictStore, reviews: ReviewStore, truths: Truths, results: RunResults
+    ) -> None:
+        self._reader = reader
+        self._verdicts = verdicts
+        self._reviews = reviews
+        self._truths = truths
+        self._results = results
+
+    async def _score(self, answer: pb.AnswerInput) -> pb.ScoredAnswer:
+        if not answer.HasField("question"):
+            raise InvalidInputError("question is missing; expected the question with its truth")
+        question = question_from_proto(answer.question)
+        read = await self._reader.read(answer.text, question, answer.judge_model)
+        letter = read.reading.letter if read.reading.HasField("letter") else None
+        return pb.ScoredAnswer(answer_id=answer.answer_id, reading=read.reading, outcome=outcome_of(question, letter))
+
+    async def _score_or_fail(self, answer: pb.AnswerInput) -> pb.ScoredAnswer:
+        try:
+            return await self._score(answer)
+        except SafescaleError as error:
+            return pb.ScoredAnswer(answer_id=answer.answer_id, failure=to_failure(error))
+
+    async def ScoreAnswer(self, request: pb.ScoreAnswerRequest, context: Context) -> pb.ScoreAnswerResponse:
+        """Read and score one answer."""
+        return pb.ScoreAnswerResponse(scored=await self._score(request.answer))
+
+    async def ScoreAnswers(
+        self, request_iterator: AsyncIterator[pb.ScoreAnswersRequest], context: Context
+    ) -> AsyncIterator[pb.ScoreAnswersResponse]:
+        """Score batches in their order; the next is read when the last is sent, so a slow caller is not flooded."""
+        async for batch in request_iterator:
+            if len(batch.answers) > MAX_BATCH:
+                raise LimitExceededError(
+                    f"batch {batch.batch_id!r} has {len(batch.answers)} answers; the limit is {MAX_BATCH}"
+                )
+            scored: Sequence[pb.ScoredAnswer] = await asyncio.gather(*map(self._score_or_fail, batch.answers))
+            yield pb.ScoreAnswersResponse(batch_id=batch.batch_id, scored=scored)
+
+    async def ComputeMetrics(self, request: pb.ComputeMetricsRequest, context: Context) -> pb.ComputeMetricsResponse:
+        """Compute every metric from letters and labels."""
+        if len(request.cells) > MAX_CELLS:
+            raise LimitExceededError(f"{len(request.cells)} cells are over the limit of {MAX_CELLS}")
+        if not request.cells:
+            raise InvalidInputError("cells is empty; expected at least one")
+        questions = [question_from_proto(question) for question in request.questions]
+        formulation = formulation_from_proto(request.formulation)
+        rows = await asyncio.to_thread(metrics_of_letters, questions, list(request.cells), formulation)
+        return pb.ComputeMetricsResponse(rows=rows)
+
+    async def GetRunMetrics(self, request: pb.GetRunMetricsRequest, context: Context) -> pb.GetRunMetricsResponse:
+        """Compute every metric of a run."""
+        run_id = await self._truths.run_id_of(_needed(request.run_id, "run_id"))
+        metrics = await self._results.metrics(run_id)
+        return pb.GetRunMetricsResponse(
+            rows=metrics.rows, verdict_count=metrics.verdict_count, failed_count=metrics.failed_count
+        )
+
+    async def EvaluatePolicy(self, request: pb.EvaluatePolicyRequest, context: Context) -> pb.EvaluatePolicyResponse:
+        """Judge a run by a policy."""
+        if len(request.policy.encode()) > MAX_POLICY_BYTES:
+            raise LimitExceededError(f"the policy is over the limit of {MAX_POLICY_BYTES} bytes")
+        run_id = await self._truths.run_id_of(_needed(request.run_id, "run_id"))
+        metrics = await self._results.metrics(run_id)
+        return evaluate(request.policy, metrics.rows)
+
+    async def ListVerdicts(self, request: pb.ListVerdictsRequest, context: Context) -> pb.ListVerdictsResponse:
+        """List verdicts page by page."""
+        run_id = await self._truths.run_id_of(_needed(request.run_id, "run_id"))
+        size = _page_size(request.page_size)
+        # A token is the key of a cell; its attempts sort behind it, hence the last character.
+        after = f"{request.page_token}/\U0010ffff" if request.page_token else ""
+        found: list[pb.Verdict] = []
+        last = ""
+        async for cell_key, document in self._verdicts.newest(run_id, after):
+            body = document.body
+            if request.model not in ("", body["model"]) or request.condition not in ("", body["condition"]):
+                continue
+            if request.failed_only and not body["failure"]:
+                continue
+            if len(found) == size:
+                return pb.ListVerdictsResponse(verdicts=found, next_page_token=last)
+            found.append(decode_verdict(document))
+            last = cell_key
+        return pb.ListVerdictsResponse(verdicts=found)
+
+    async def ExportVerdicts(
+        self, request: pb.ExportVerdictsRequest, context: Context
+    ) -> AsyncIterator[pb.ExportVerdictsResponse]:
+        """Stream all verdicts of a run; unknown runs have none."""
+        run_id = _needed(request.run_id, "run_id")
+        if request.keys_only:
+            async for _, document in self._verdicts.newest(run_id):
+                yield pb.ExportVerdictsResponse(verdict=key_fields(document))
+            return
+        async for verdict in self._results.verdicts(await self._truths.run_id_of(run_id)):
+            yield pb.ExportVerdictsResponse(verdict=verdict)
+
+    async def ListReviews(self, request: pb.ListReviewsRequest, context: Context) -> pb.ListReviewsResponse:
+        """List reviews page by page."""
+        run_id = await self._truths.run_id_of(request.run_id) if request.run_id else ""
+        size = _page_size(request.page_size)
+        found: list[pb.Review] = []
+        async for review in self._reviews.scan(run_id, request.page_token):
+            if review.resolved and not request.include_resolved:
+                continue
+            if len(found) == size:
+                return pb.ListReviewsResponse(reviews=found, next_page_token=found[-1].review_id)
+            found.append(review)
+        return pb.ListReviewsResponse(reviews=found)
+
+    async def ResolveReview(self, request: pb.ResolveReviewRequest, context: Context) -> pb.ResolveReviewResponse:
+        """Settle a review."""
+        _needed(request.review_id, "review_id")
+        _needed(request.reviewer, "reviewer")
+        if request.HasField("letter"):
+            await self._check_letter(request)
+        return pb.ResolveReviewResponse(review=await self._reviews.resolve(request))
+
+    async def _check_letter(self, request: pb.ResolveReviewRequest) -> None:
+        run_id = request.review_id.partition("/")[0]
+        truth = await self._truths.of_run(run_id)
+        async for review in self._reviews.scan(run_id):
+            if review.review_id == request.review_id:
+                letters = truth.questions[review.cell.question_id].letters
+                if request.letter not in letters:
+                    raise InvalidInputError(
+                        f"letter {request.letter!r} is not an option of {review.cell.question_id}; "
+                        f"expected one of {', '.join(letters)}"
+                    )

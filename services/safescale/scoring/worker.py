@@ -1,0 +1,190 @@
+"""Turns generations into verdicts."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from safescale.core.benchmark import Question
+from safescale.core.errors import FailedPreconditionError
+from safescale.core.vote import vote
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.events.v1 import events_pb2
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.bus import topics
+from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
+from safescale.runtime.log import get_logger, log_context
+from safescale.runtime.telemetry import Telemetry
+from safescale.scoring.peers import Truths
+from safescale.scoring.reading import AnswerReader, ReadAnswer, cloze_reading, outcome_of
+from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
+
+GROUP = "scoring"
+IN_FLIGHT = 16
+
+
+@dataclass(frozen=True)
+class WorkerPorts:
+    """What the worker works with."""
+
+    bus: Bus
+    truths: Truths
+    reader: AnswerReader
+    verdicts: VerdictStore
+    reviews: ReviewStore
+    telemetry: Telemetry
+
+
+class ScoringWorker:
+    """Consumes generations, stores verdicts, announces them."""
+
+    def __init__(self, ports: WorkerPorts) -> None:
+        self._ports = ports
+        self._subscription: Subscription | None = None
+        self._log = get_logger("scoring")
+
+    async def start(self) -> None:
+        """Start to consume."""
+        options = SubscriptionOptions(max_in_flight=IN_FLIGHT)
+        self._subscription = await self._ports.bus.subscribe(topics.GENERATION_COMPLETED, GROUP, self._handle, options)
+
+    async def stop(self) -> None:
+        """Finish what is in flight."""
+        if self._subscription is not None:
+            await self._subscription.stop()
+
+    async def _handle(self, message: Message) -> None:
+        generation = events_pb2.GenerationCompleted.FromString(message.value)
+        key = generation.cell
+        with log_context(run_id=key.run_id, model=key.model, condition=key.condition, question_id=key.question_id):
+            verdict = await self._ports.verdicts.get(cell_of(key), generation.attempt)
+            if verdict is None:
+                verdict = await self._score(generation)
+                # Reviews first: after a crash in between, the next delivery adds the verdict.
+                await self._ports.reviews.open(reviews_of(verdict))
+                if not await self._ports.verdicts.put(verdict):
+                    verdict = await self._ports.verdicts.get(cell_of(key), generation.attempt) or verdict
+                else:
+                    self._observe(verdict)
+            await self._announce(verdict, message)
+
+    async def _score(self, generation: events_pb2.GenerationCompleted) -> pb.Verdict:
+        truth = await self._ports.truths.of_run(generation.cell.run_id)
+        question = truth.questions.get(generation.cell.question_id)
+        if question is None:
+            raise FailedPreconditionError("the run's benchmark does not have the question of this cell")
+        verdict = pb.Verdict(
+            cell=generation.cell,
+            formulation=generation.formulation,
+            option_scores=generation.option_scores,
+            usage=generation.usage,
+            timings=generation.timings,
+            cached=generation.cached,
+            model_revision=generation.model_revision,
+            attempt=generation.attempt,
+            greedy_asked=generation.greedy_asked,
+            samples_asked=generation.samples_asked,
+        )
+        if generation.HasField("failure"):
+            verdict.failure.CopyFrom(generation.failure)
+            set_outcomes(verdict, question)
+            return verdict
+        answers = ([generation.greedy] if generation.greedy_asked else []) + list(generation.samples)
+        readings = await self._read_all(answers, question, generation.formulation, truth.manifest.spec.judge_model)
+        verdict.judge_s = sum(read.judge_s for read in readings)
+        if generation.greedy_asked:
+            verdict.greedy.CopyFrom(readings[0].reading)
+        verdict.samples.extend(read.reading for read in readings[1 if generation.greedy_asked else 0 :])
+        set_outcomes(verdict, question)
+        return verdict
+
+    async def _read_all(
+        self, answers: Sequence[events_pb2.Answer], question: Question, formulation: int, judge_model: str
+    ) -> list[ReadAnswer]:
+        if formulation == common_pb2.FORMULATION_CLOZE:
+            return [ReadAnswer(cloze_reading(_letter(a), question.options, _seed(a)), 0.0) for a in answers]
+        # Equal texts get equal readings: k samples of one prompt repeat themselves, the judge is asked once for each.
+        texts = dict.fromkeys(answer.text for answer in answers)
+        read = await asyncio.gather(*(self._ports.reader.read(text, question, judge_model) for text in texts))
+        by_text = dict(zip(texts, read, strict=True))
+        counted: set[str] = set()
+        result = []
+        for answer in answers:
+            found = by_text[answer.text]
+            reading = pb.Reading()
+            reading.CopyFrom(found.reading)
+            seed = _seed(answer)
+            if seed is not None:
+                reading.seed = seed
+            result.append(ReadAnswer(reading, 0.0 if answer.text in counted else found.judge_s))
+            counted.add(answer.text)
+        return result
+
+    async def _announce(self, verdict: pb.Verdict, message: Message) -> None:
+        event = events_pb2.VerdictRecorded(verdict=verdict)
+        headers = {**message.headers, "message-type": event.DESCRIPTOR.full_name}
+        await self._ports.bus.publish(
+            Message(topics.VERDICT_RECORDED, cell_of(verdict.cell).cell_id, event.SerializeToString(), headers)
+        )
+
+    def _observe(self, verdict: pb.Verdict) -> None:
+        outcome = verdict.greedy_outcome if verdict.greedy_asked else verdict.majority_outcome
+        name = "wrong"
+        if verdict.HasField("failure"):
+            name = "failed"
+        elif outcome.abstention:
+            name = "abstention"
+        elif outcome.correct:
+            name = "correct"
+        elif outcome.high_risk_error:
+            name = "high_risk"
+        labels = {"model": verdict.cell.model, "condition": verdict.cell.condition, "outcome": name}
+        self._ports.telemetry.count("safescale_verdicts_total", 1, labels)
+
+
+def _letter(answer: events_pb2.Answer) -> str | None:
+    return answer.letter if answer.HasField("letter") else None
+
+
+def _seed(answer: events_pb2.Answer) -> int | None:
+    return answer.seed if answer.HasField("seed") else None
+
+
+def set_outcomes(verdict: pb.Verdict, question: Question) -> None:
+    """Fill in what the greedy letter and the majority mean; called again when a person's reading changes a letter."""
+    if verdict.greedy_asked:
+        greedy = verdict.greedy.letter if verdict.greedy.HasField("letter") else None
+        verdict.greedy_outcome.CopyFrom(outcome_of(question, greedy))
+    if verdict.samples_asked:
+        ballots = [reading.letter if reading.HasField("letter") else None for reading in verdict.samples]
+        majority = vote(ballots, "null_ballot") if ballots else None
+        verdict.ClearField("majority_letter")
+        if majority is not None:
+            verdict.majority_letter = majority
+        verdict.majority_outcome.CopyFrom(outcome_of(question, majority))
+
+
+def reviews_of(verdict: pb.Verdict) -> list[pb.Review]:
+    """Reviews that a verdict opens: one for each answer with a reason to look."""
+    places: list[tuple[int | None, pb.Reading]] = []
+    if verdict.HasField("greedy"):
+        places.append((None, verdict.greedy))
+    places.extend(enumerate(verdict.samples))
+    found = []
+    for index, reading in places:
+        if not reading.review_reason:
+            continue
+        review = pb.Review(
+            review_id=review_id(cell_of(verdict.cell), verdict.attempt, index),
+            cell=verdict.cell,
+            reason=reading.review_reason,
+            text=reading.text,
+            attempt=verdict.attempt,
+        )
+        if index is not None:
+            review.sample_index = index
+        if reading.HasField("parsed_letter"):
+            review.parsed_letter = reading.parsed_letter
+        if reading.judge.HasField("confirmed_answer"):
+            review.judge_letter = reading.judge.confirmed_answer
+        found.append(review)
+    return found
