@@ -95,6 +95,15 @@ def to_failure(error: BaseException) -> common_pb2.Failure:
     return common_pb2.Failure(code=known.code, reason=known.reason, message=known.message, retryable=known.retryable)
 
 
+def error_of_failure(failure: common_pb2.Failure, prefix: str = "") -> SafescaleError:
+    """The error that a stored failure came from, its message after a prefix."""
+    message = prefix + failure.message
+    for cls in error_classes():
+        if cls.reason == failure.reason:
+            return cls(message)
+    return SafescaleError(message)
+
+
 def to_problem(error: SafescaleError) -> dict[str, Any]:
     """RFC 9457 problem details; `type` is a URN of the reason, so that no host is named."""
     problem: dict[str, Any] = {

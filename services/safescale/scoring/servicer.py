@@ -12,7 +12,7 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.errors import to_failure
 from safescale.scoring.peers import Truths
-from safescale.scoring.policy import evaluate
+from safescale.scoring.policy import evaluate_policy
 from safescale.scoring.reading import AnswerReader, outcome_of
 from safescale.scoring.records import ReviewStore, VerdictStore, decode_verdict, key_fields
 from safescale.scoring.results import RunResults, metrics_of_letters
@@ -105,7 +105,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             raise LimitExceededError(f"the policy is over the limit of {MAX_POLICY_BYTES} bytes")
         run_id = await self._truths.run_id_of(_needed(request.run_id, "run_id"))
         metrics = await self._results.metrics(run_id)
-        return evaluate(request.policy, metrics.rows)
+        return evaluate_policy(request.policy, metrics.rows)
 
     async def ListVerdicts(self, request: pb.ListVerdictsRequest, context: Context) -> pb.ListVerdictsResponse:
         """List verdicts page by page."""

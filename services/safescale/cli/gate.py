@@ -1,0 +1,99 @@
+"""`safescale gate`: does a run meet a policy?"""
+
+from pathlib import Path
+from typing import Annotated
+from xml.etree import ElementTree
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from safescale.cli.runner import run_async
+from safescale.cli.session import session
+from safescale.core.errors import StorageError
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.channels import rpc_errors
+from safescale.runtime.files import read_source
+from safescale.runtime.settings import Settings, load_settings
+
+EVALUATE_DEADLINE_S = 600.0
+
+
+def gate(
+    run: Annotated[str, typer.Argument(help="Run id, a unique prefix of it, or latest.", metavar="RUN")],
+    policy: Annotated[Path, typer.Option(help="Policy (YAML).")],
+    junit: Annotated[Path | None, typer.Option(help="Write the results as JUnit XML too.")] = None,
+) -> None:
+    """Judge a run by a policy. Exit code 0 when every requirement holds, 1 when one does not."""
+    raise typer.Exit(run_async(_gate(load_settings(), run, policy, junit)))
+
+
+async def _gate(settings: Settings, run: str, policy: Path, junit: Path | None) -> int:
+    text = read_source(policy).data.decode("utf-8-sig", errors="replace")
+    async with session(settings) as client:
+        with rpc_errors():
+            response = await client.scoring.EvaluatePolicy(
+                pb.EvaluatePolicyRequest(run_id=run, policy=text), timeout=EVALUATE_DEADLINE_S
+            )
+    Console().print(requirement_table(response, policy.name))
+    if junit is not None:
+        write_text(junit, junit_xml(response, policy.stem))
+    failed = sum(not result.passed for result in response.results)
+    if response.passed:
+        typer.echo(f"PASSED: all {len(response.results)} requirements hold.")
+        return 0
+    typer.echo(f"FAILED: {failed} of {len(response.results)} requirements do not hold.")
+    return 1
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file and the folders above it.
+
+    Raises:
+        StorageError: it cannot be written.
+
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _value(result: pb.RequirementResult, field: str) -> str:
+    return f"{getattr(result, field):.4g}" if result.HasField(field) else "—"  # type: ignore[arg-type]
+
+
+def _demand(result: pb.RequirementResult) -> str:
+    return f"{result.metric} {'≤' if result.direction == 'max' else '≥'} {result.limit:g}"
+
+
+def requirement_table(response: pb.EvaluatePolicyResponse, title: str) -> Table:
+    """Each requirement: where, estimate, which number decides, verdict."""
+    table = Table(title=f"Policy {title}", title_justify="left")
+    for heading in ("requirement", "model", "condition", "regime", "estimate", "decides", "bound", "result", "why"):
+        table.add_column(heading, overflow="fold")
+    for result in response.results:
+        table.add_row(
+            _demand(result), result.model, result.condition, result.regime, _value(result, "value"), result.bound,
+            _value(result, "decisive"), "[green]pass[/green]" if result.passed else "[bold red]FAIL[/bold red]",
+            result.reason,
+        )  # fmt: skip
+    return table
+
+
+def junit_xml(response: pb.EvaluatePolicyResponse, name: str) -> str:
+    """The results as JUnit XML: a test case for each requirement on each row."""
+    failed = sum(not result.passed for result in response.results)
+    suite = ElementTree.Element(
+        "testsuite", name=f"safescale gate {name}", tests=str(len(response.results)), failures=str(failed), errors="0"
+    )
+    for result in response.results:
+        case = ElementTree.SubElement(
+            suite, "testcase", classname=f"{result.model}.{result.condition}.{result.regime}", name=_demand(result)
+        )
+        if not result.passed:
+            failure = ElementTree.SubElement(case, "failure", message=result.reason, type="requirement")
+            failure.text = f"estimate {_value(result, 'value')}, {result.bound} {_value(result, 'decisive')}"
+    ElementTree.indent(suite)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"

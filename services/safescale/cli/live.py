@@ -1,0 +1,98 @@
+"""The live view of a run: progress per model and condition, speed, failures, time left."""
+
+import time
+from collections.abc import AsyncIterator
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from safescale.core.conditions import CONDITIONS
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+
+PLAIN_INTERVAL_S = 10.0
+"""Seconds between two lines where the output is no terminal."""
+
+PAPER_NAMES = {row.id: row.paper_name for row in CONDITIONS}
+
+
+def duration(seconds: float) -> str:
+    """Seconds as h:mm:ss or m:ss."""
+    whole = int(seconds + 0.5)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
+
+
+def _totals(progress: pb.Progress) -> tuple[int, int, int, int]:
+    rows = progress.cells
+    return (
+        sum(row.planned for row in rows), sum(row.completed for row in rows),
+        sum(row.failed for row in rows), sum(row.skipped for row in rows),
+    )  # fmt: skip
+
+
+def status_line(progress: pb.Progress) -> str:
+    """One line: cells done, speed, tokens per second, failures, time left."""
+    planned, completed, failed, skipped = _totals(progress)
+    parts = [f"{completed}/{planned} cells"]
+    if progress.completed_here and progress.elapsed_s > 0:
+        rate = progress.completed_here / progress.elapsed_s
+        parts += [f"{rate:.2f} cells/s", f"{progress.tokens / progress.elapsed_s:,.0f} tokens/s"]
+    if failed:
+        parts.append(f"{failed} failed")
+    if skipped:
+        parts.append(f"{skipped} skipped")
+    if progress.contexts_awaited:
+        parts.append(f"{progress.contexts_awaited} contexts being built")
+    parts.append(f"elapsed {duration(progress.elapsed_s)}")
+    if progress.completed_here and completed < planned:
+        left = (planned - completed) * progress.elapsed_s / progress.completed_here
+        parts.append(f"left about {duration(left)}")
+    return " · ".join(parts)
+
+
+def view(run: pb.Run, progress: pb.Progress) -> RenderableType:
+    """The view of a terminal: a row per condition, a bar per model."""
+    models = list(run.manifest.spec.models)
+    table = Table(title=f"Run {run.run_id}", title_justify="left", box=None, padding=(0, 1))
+    table.add_column("condition")
+    for model in models:
+        table.add_column(model)
+        table.add_column("", justify="right")
+    rows = {(row.model, row.condition): row for row in progress.cells}
+    for name in run.manifest.spec.conditions:
+        cells: list[RenderableType] = [Text(name)]
+        for model in models:
+            row = rows[model, name]
+            cells.append(ProgressBar(total=max(1, row.planned), completed=row.completed, width=24))
+            text = Text(f"{row.completed}/{row.planned}")
+            if row.failed:
+                text.append(f" {row.failed} failed", style="red")
+            if row.skipped:
+                text.append(f" {row.skipped} skipped", style="yellow")
+            cells.append(text)
+        table.add_row(*cells)
+    lines: list[RenderableType] = [table, Text(status_line(progress))]
+    if progress.last_failure:
+        lines.append(Text(f"last failure: {progress.last_failure}", style="red"))
+    return Group(*lines)
+
+
+async def follow(
+    console: Console, run: pb.Run, updates: AsyncIterator[pb.WatchRunResponse]
+) -> pb.WatchRunResponse | None:
+    """Show updates until they end; the last one."""
+    last: pb.WatchRunResponse | None = None
+    if not console.is_terminal:
+        shown = 0.0
+        async for last in updates:
+            if time.monotonic() - shown >= PLAIN_INTERVAL_S:
+                shown = time.monotonic()
+                console.print(status_line(last.progress), soft_wrap=True, highlight=False)
+        return last
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        async for last in updates:
+            live.update(view(run, last.progress), refresh=True)
+    return last

@@ -1,0 +1,73 @@
+"""`safescale reviews`: answers that a person should read."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from safescale.cli.runner import run_async
+from safescale.cli.session import session
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.channels import rpc_errors
+from safescale.runtime.settings import Settings, load_settings
+
+app = typer.Typer(help="List and settle hand checks.", no_args_is_help=True)
+
+
+@app.command(name="list")
+def list_reviews(
+    run: Annotated[str, typer.Argument(help="Run id, a unique prefix of it, or latest; all runs when left out.")] = "",
+    settled: Annotated[bool, typer.Option("--settled", help="Settled ones too.")] = False,
+) -> None:
+    """List answers that wait for a hand check: no answer, or parser and judge disagree."""
+    run_async(_list(load_settings(), run, settled))
+
+
+async def _list(settings: Settings, run: str, settled: bool) -> None:
+    found: list[pb.Review] = []
+    async with session(settings) as client:
+        token = ""
+        while True:
+            request = pb.ListReviewsRequest(run_id=run, page_size=1000, page_token=token, include_resolved=settled)
+            with rpc_errors():
+                page = await client.scoring.ListReviews(request)
+            found.extend(page.reviews)
+            token = page.next_page_token
+            if not token:
+                break
+    if not found:
+        typer.echo("Nothing waits for a hand check.")
+        return
+    table = Table()
+    for heading in ("review", "model", "condition", "question", "reason", "parser", "judge", "text", "settled"):
+        table.add_column(heading, overflow="fold")
+    for review in found:
+        cell = review.cell
+        settled_as = f"{review.resolved_letter or 'no answer'} by {review.reviewer}" if review.resolved else ""
+        table.add_row(
+            review.review_id, cell.model, cell.condition, cell.question_id, review.reason, review.parsed_letter or "—",
+            review.judge_letter or "—", review.text[:200], settled_as,
+        )  # fmt: skip
+    Console().print(table)
+
+
+@app.command()
+def resolve(
+    review: Annotated[str, typer.Argument(help="Identifier, as `safescale reviews list` prints it.")],
+    reviewer: Annotated[str, typer.Option(help="Who settles it; kept in the audit log.")],
+    letter: Annotated[str, typer.Option(help="Letter that the answer selects; leave out for no answer.")] = "",
+    note: Annotated[str, typer.Option(help="Note, kept with the review.")] = "",
+) -> None:
+    """Settle a hand check: the letter counts in metrics, reports and exports from then on."""
+    run_async(_resolve(load_settings(), review, letter, reviewer, note))
+
+
+async def _resolve(settings: Settings, review: str, letter: str, reviewer: str, note: str) -> None:
+    request = pb.ResolveReviewRequest(review_id=review, reviewer=reviewer, note=note)
+    if letter:
+        request.letter = letter
+    async with session(settings) as client:
+        with rpc_errors():
+            await client.scoring.ResolveReview(request)
+    typer.echo(f"Settled as {letter or 'no answer'}.")

@@ -1,0 +1,158 @@
+"""`safescale run`: a measurement from its spec to its table and report."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from safescale.cli.live import duration, follow
+from safescale.cli.report import write_report
+from safescale.cli.results import fetch_run, run_metrics
+from safescale.cli.runner import run_async
+from safescale.cli.session import Client, session
+from safescale.cli.setup import import_benchmark, ingest_corpus, to_spec
+from safescale.cli.spec import RunFile, parse_run_file, resolve_path
+from safescale.cli.tables import failure_lines, safety_table, skip_lines
+from safescale.core.errors import SafescaleError
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.rpc.scoring.v1 import scoring_pb2
+from safescale.runtime.channels import responses, rpc_errors
+from safescale.runtime.errors import error_of_failure
+from safescale.runtime.files import read_source
+from safescale.runtime.settings import Settings, load_settings
+
+CREATE_DEADLINE_S = 600.0
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What the command line asks for."""
+
+    spec_path: Path
+    new: bool
+    dry_run: bool
+    out: Path
+
+
+def run(
+    spec: Annotated[Path, typer.Argument(help="Run spec (YAML).", metavar="SPEC.yaml")],
+    new: Annotated[bool, typer.Option("--new", help="Start another run though one of the same spec exists.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the spec and print cells, tokens and estimated time only.")
+    ] = False,
+    out: Annotated[Path, typer.Option(help="Folder for the report; the run's id is added.")] = Path("out"),
+) -> None:
+    """Measure: ask every cell, score it, print the safety table, write the report.
+
+    The same command continues an unfinished run. Exit code 0 when every cell has an answer, 1 when some failed, 2 for
+    a mistake in the spec or its files, 130 after Ctrl-C.
+    """
+    settings = load_settings()
+    code = run_async(_run(settings, RunOptions(spec, new, dry_run, out)), hint=_continue_hint(spec))
+    raise typer.Exit(code)
+
+
+def _continue_hint(spec: Path) -> str:
+    return f"Stopped. What was measured is kept; `safescale run {spec}` goes on from there."
+
+
+async def _run(settings: Settings, options: RunOptions) -> int:
+    console = Console()
+    run_file = parse_run_file(read_source(options.spec_path))
+    async with session(settings) as client:
+        spec = await _prepare(console, client, run_file, options.spec_path)
+        if options.dry_run:
+            await _print_plan(console, client, spec)
+            return 0
+        with rpc_errors():
+            created = await client.orchestration.CreateRun(
+                pb.CreateRunRequest(spec=spec, force_new=options.new), timeout=CREATE_DEADLINE_S
+            )
+        run_id = created.run.run_id
+        console.print(_begin_line(created), highlight=False)
+        updates = responses(client.orchestration.WatchRun(pb.WatchRunRequest(run_id=run_id)))
+        last = await follow(console, created.run, updates)
+        if last is not None and last.state == pb.RUN_STATE_FAILED:
+            raise error_of_failure(last.failure, f"run {run_id} could not go on: ")
+        return await _finish(console, client, run_id, options)
+
+
+async def _prepare(console: Console, client: Client, run_file: RunFile, spec_path: Path) -> pb.RunSpec:
+    benchmark_id = await import_benchmark(client, run_file, spec_path)
+    corpus_id = ""
+    if run_file.corpus:
+        path = resolve_path(spec_path, run_file.corpus)
+        with console.status(f"Ingesting corpus {path.name} …"):
+            ingested = await ingest_corpus(client, path.stem, [path])
+        corpus = ingested.corpus
+        corpus_id = corpus.corpus_id
+        if ingested.created:
+            text = f"Corpus {corpus.name}: {corpus.document_count} documents, {corpus.chunk_count} chunks, indexed."
+            console.print(text, highlight=False)
+    return to_spec(run_file, benchmark_id, corpus_id)
+
+
+def _begin_line(created: pb.CreateRunResponse) -> str:
+    run = created.run
+    if created.resumed and run.state == pb.RUN_STATE_COMPLETED:
+        return f"Run {run.run_id} is complete already (--new starts another)."
+    verb = "Continuing" if created.resumed else "Starting"
+    return f"{verb} run {run.run_id} (digest {run.digest[:12]})."
+
+
+async def _print_plan(console: Console, client: Client, spec: pb.RunSpec) -> None:
+    with console.status("Measuring the models' speed …"), rpc_errors():
+        response = await client.orchestration.CreateRun(
+            pb.CreateRunRequest(spec=spec, validate_only=True), timeout=CREATE_DEADLINE_S
+        )
+    plan = response.plan
+    left = plan.cell_count - plan.done_count
+    console.print(f"Cells        {plan.cell_count:,} ({plan.done_count:,} have a verdict already)", highlight=False)
+    console.print(f"Answers      {plan.answer_count:,}", highlight=False)
+    console.print(f"Tokens       about {plan.prompt_tokens:,} of prompts", highlight=False)
+    if plan.HasField("estimated_s") and plan.cell_count:
+        share = plan.estimated_s * left / plan.cell_count
+        console.print(f"Time         about {duration(share)} at the speed just measured", highlight=False)
+    else:
+        console.print("Time         unknown: a model's speed could not be measured", highlight=False)
+    for line in skip_lines(plan.skips):
+        console.print(line, highlight=False, soft_wrap=True)
+    console.print("Nothing was asked (--dry-run).", highlight=False)
+
+
+async def _finish(console: Console, client: Client, run_id: str, options: RunOptions) -> int:
+    stored = await fetch_run(client, run_id)
+    metrics = await run_metrics(client, run_id)
+    console.print(safety_table(stored, metrics.rows))
+    for line in skip_lines(stored.skips):
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
+    failed = await _failed(client, run_id) if metrics.failed_count else []
+    for line in failure_lines(failed):
+        console.print(line, style="red", highlight=False, soft_wrap=True)
+    if failed:
+        console.print(f"`safescale runs retry {run_id}` asks the failed cells again.", highlight=False, soft_wrap=True)
+    if stored.state == pb.RUN_STATE_CANCELLED:
+        console.print(f"Run {run_id} was cancelled; the same command continues it.", highlight=False, soft_wrap=True)
+    path = options.out / run_id / "report.html"
+    try:
+        await write_report(client, run_id, path)
+    except SafescaleError as error:
+        console.print(f"The measurement is complete, the report is not: {error.message}", style="red", soft_wrap=True)
+        return 1
+    console.print(f"Report: {path}", highlight=False, soft_wrap=True)
+    return 1 if failed or stored.state == pb.RUN_STATE_CANCELLED else 0
+
+
+async def _failed(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:
+    found: list[scoring_pb2.Verdict] = []
+    token = ""
+    while True:
+        request = scoring_pb2.ListVerdictsRequest(run_id=run_id, page_size=1000, page_token=token, failed_only=True)
+        with rpc_errors():
+            page = await client.scoring.ListVerdicts(request)
+        found.extend(page.verdicts)
+        token = page.next_page_token
+        if not token:
+            return found

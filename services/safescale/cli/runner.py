@@ -1,0 +1,74 @@
+"""Runs a command's coroutine and turns its end into an exit code and, at most, a sentence."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import typer
+
+from safescale.core.errors import (
+    AlreadyExistsError,
+    FailedPreconditionError,
+    InvalidInputError,
+    LimitExceededError,
+    NotFoundError,
+    SafescaleError,
+)
+from safescale.runtime.log import configure_logging
+from safescale.runtime.settings import load_settings
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+USERS_MISTAKES = (
+    InvalidInputError, NotFoundError, AlreadyExistsError, FailedPreconditionError, LimitExceededError,
+)  # fmt: skip
+
+T = TypeVar("T")
+
+
+def exit_code(error: SafescaleError) -> int:
+    """2 for the user's mistake, 1 for everything else."""
+    return EXIT_USAGE if isinstance(error, USERS_MISTAKES) else EXIT_FAILED
+
+
+def sentence(error: SafescaleError) -> str:
+    """What is shown of an error: its message, and each defect that the message does not list already."""
+    lines = [line for line in map(str, getattr(error, "defects", ())) if line not in error.message]
+    return "\n".join([f"Error: {error.message}", *(f"  {line}" for line in lines)])
+
+
+def run_async(work: Coroutine[Any, Any, T], hint: str = "Stopped.") -> T:
+    """Run a coroutine to its end; `hint` is shown after Ctrl-C.
+
+    Raises:
+        typer.Exit: 130 after Ctrl-C.
+
+    """
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        typer.echo(f"\n{hint}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def guarded(application: Callable[[], Any]) -> None:
+    """Run the command line: errors of the tree become a sentence on standard error, never a traceback."""
+    try:
+        configure_logging(load_settings().log_level)
+        application()
+    except SafescaleError as error:
+        typer.echo(sentence(error), err=True)
+        sys.exit(exit_code(error))
+    except ValueError as error:
+        if "log level" not in str(error):
+            raise
+        typer.echo(f"Error: SAFESCALE_LOG_LEVEL: {error}", err=True)
+        sys.exit(EXIT_USAGE)
+    except BrokenPipeError:
+        # The reader of our output (head, less) went away; point stdout elsewhere so that the final flush is quiet.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_FAILED)

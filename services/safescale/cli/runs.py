@@ -1,0 +1,125 @@
+"""`safescale runs`: list, show, cancel, retry."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from safescale.cli.live import follow, status_line
+from safescale.cli.results import fetch_run, run_metrics
+from safescale.cli.runner import run_async
+from safescale.cli.session import session
+from safescale.cli.tables import safety_table, skip_lines
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.runtime.channels import responses, rpc_errors
+from safescale.runtime.settings import Settings, load_settings
+
+app = typer.Typer(help="List, show, cancel and retry runs.", invoke_without_command=True)
+
+RunName = Annotated[str, typer.Argument(help="Run id, a unique prefix of it, or latest.", metavar="RUN")]
+
+
+def state_name(state: int) -> str:
+    """State in lower case."""
+    return pb.RunState.Name(state).removeprefix("RUN_STATE_").lower()  # type: ignore[arg-type]
+
+
+@app.callback()
+def default(context: typer.Context) -> None:
+    """List, show, cancel and retry runs; without a command, list them."""
+    if context.invoked_subcommand is None:
+        run_async(_list(load_settings()))
+
+
+@app.command(name="list")
+def list_runs() -> None:
+    """List runs, newest first."""
+    run_async(_list(load_settings()))
+
+
+async def _list(settings: Settings) -> None:
+    runs: list[pb.Run] = []
+    async with session(settings) as client:
+        token = ""
+        while True:
+            with rpc_errors():
+                page = await client.orchestration.ListRuns(pb.ListRunsRequest(page_size=1000, page_token=token))
+            runs.extend(page.runs)
+            token = page.next_page_token
+            if not token:
+                break
+    if not runs:
+        typer.echo("There are no runs yet; `safescale run SPEC.yaml` makes one.")
+        return
+    table = Table()
+    for heading in ("run", "state", "created", "models", "conditions", "questions", "digest"):
+        table.add_column(heading, overflow="fold")
+    for item in runs:
+        spec = item.manifest.spec
+        created = item.created_at.ToDatetime().strftime("%Y-%m-%d %H:%M")
+        table.add_row(
+            item.run_id, state_name(item.state), created, ", ".join(spec.models), ", ".join(spec.conditions),
+            str(len(item.manifest.question_ids)), item.digest[:12],
+        )  # fmt: skip
+    Console().print(table)
+
+
+@app.command()
+def show(run: RunName) -> None:
+    """Print state, progress and safety table of a run."""
+    run_async(_show(load_settings(), run))
+
+
+async def _show(settings: Settings, name: str) -> None:
+    console = Console()
+    async with session(settings) as client:
+        with rpc_errors():
+            response = await client.orchestration.GetRun(pb.GetRunRequest(run_id=name))
+        stored = response.run
+        console.print(f"Run {stored.run_id}: {state_name(stored.state)}", highlight=False)
+        console.print(status_line(response.progress), highlight=False)
+        metrics = await run_metrics(client, stored.run_id)
+    if metrics.rows:
+        console.print(safety_table(stored, metrics.rows))
+    for line in skip_lines(stored.skips):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+@app.command()
+def cancel(run: RunName) -> None:
+    """Stop a run; `safescale run` with its spec continues it."""
+    run_async(_cancel(load_settings(), run))
+
+
+async def _cancel(settings: Settings, name: str) -> None:
+    async with session(settings) as client:
+        with rpc_errors():
+            response = await client.orchestration.CancelRun(pb.CancelRunRequest(run_id=name))
+    typer.echo(f"Run {response.run.run_id} is cancelled; what was measured is kept.")
+
+
+@app.command()
+def retry(run: RunName) -> None:
+    """Ask the failed cells of a run again and wait for them. Exit code 1 when some fail again."""
+    raise typer.Exit(run_async(_retry(load_settings(), run)))
+
+
+async def _retry(settings: Settings, name: str) -> int:
+    console = Console()
+    async with session(settings) as client:
+        with rpc_errors():
+            response = await client.orchestration.RetryFailed(pb.RetryFailedRequest(run_id=name))
+        if not response.retried_count:
+            typer.echo(f"Run {response.run.run_id} has no failed cells.")
+            return 0
+        typer.echo(f"Asking {response.retried_count} failed cells again.")
+        run_id = response.run.run_id
+        updates = responses(client.orchestration.WatchRun(pb.WatchRunRequest(run_id=run_id)))
+        await follow(console, response.run, updates)
+        metrics = await run_metrics(client, run_id)
+        console.print(safety_table(await fetch_run(client, run_id), metrics.rows))
+    if metrics.failed_count:
+        typer.echo(f"{metrics.failed_count} cells failed again.")
+        return 1
+    return 0

@@ -1,0 +1,145 @@
+"""Run specs: YAML files checked field by field, with paths relative to the file."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from safescale.core.errors import Defect, SpecError
+from safescale.core.records import Source
+from safescale.runtime.files import parse_yaml
+
+Name = Annotated[str, Field(min_length=1)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BenchmarkFiles(_Part):
+    """Files of a benchmark: questions alone, or questions and labels apart (the published layouts)."""
+
+    questions: Name
+    labels: str | None = None
+    clinician_validated: bool = False
+
+
+class SelfConsistency(_Part):
+    """k samples at a temperature, of which the majority counts."""
+
+    samples: int = Field(default=20, ge=1, le=100)
+    temperature: float = Field(default=0.7, gt=0, le=2)
+
+
+class EnsembleSpec(_Part):
+    """Models whose greedy answers vote."""
+
+    name: Name
+    members: list[Name] = Field(min_length=2)
+
+
+class Regimes(_Part):
+    """Inference regimes of a run."""
+
+    greedy: bool = True
+    self_consistency: SelfConsistency | None = None
+    ensembles: list[EnsembleSpec] = Field(default_factory=list)
+
+
+class QuestionChoice(_Part):
+    """Which questions are asked: all, those named, or a number spread over subspecialties."""
+
+    ids: list[Name] = Field(default_factory=list)
+    limit: int = Field(default=0, ge=0)
+
+
+class RunFile(_Part):
+    """A run spec as a person writes it."""
+
+    name: Name
+    benchmark: Name | BenchmarkFiles
+    corpus: str | None = None
+    models: list[Name] = Field(min_length=1)
+    conditions: list[Name] = Field(min_length=1)
+    formulation: str = "auto"
+    regimes: Regimes = Field(default_factory=Regimes)
+    seed: int = Field(default=42, ge=0, lt=2**31)
+    judge: str | None = None
+    agent: str | None = None
+    questions: QuestionChoice = Field(default_factory=QuestionChoice)
+    max_new_tokens: int = Field(default=10, ge=1, le=32768)
+    fresh: bool = False
+
+    def benchmark_files(self) -> BenchmarkFiles:
+        """Files of the benchmark."""
+        return BenchmarkFiles(questions=self.benchmark) if isinstance(self.benchmark, str) else self.benchmark
+
+
+def _line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int | None:
+    """Line of the deepest part of a path in a YAML tree, from 1."""
+    line = None if node is None else node.start_mark.line + 1
+    for part in path:
+        following: yaml.Node | None = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == part:
+                    line = key.start_mark.line + 1
+                    following = value
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            following = node.value[part]
+            line = following.start_mark.line + 1
+        if following is None:
+            break
+        node = following
+    return line
+
+
+def parse_run_file(source: Source) -> RunFile:
+    """Parse and check a run spec.
+
+    Raises:
+        SpecError: it is not YAML, or fields are wrong; every defect is named with its line.
+
+    """
+    data = parse_yaml(source)
+    if not isinstance(data, dict):
+        raise SpecError(f"{source.name}: expected a mapping with name, benchmark, models and conditions")
+    try:
+        return RunFile.model_validate(data)
+    except ValidationError as error:
+        node = yaml.compose(source.data.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+        raise spec_error(error, node, source.name) from error
+
+
+def spec_error(error: ValidationError, node: yaml.Node | None, file: str) -> SpecError:
+    """All defects of a validation, each with file, line, field, value and what was expected."""
+    defects = []
+    for item in error.errors():
+        path = tuple(part for part in item["loc"] if part not in ("str", "BenchmarkFiles", "constrained-str"))
+        field = ".".join(str(part) for part in path)
+        if item["type"] == "extra_forbidden":
+            expected = f"no such field; fields here are {', '.join(_fields_at(path[:-1]))}"
+        else:
+            expected = item["msg"][0].lower() + item["msg"][1:]
+        value = "missing" if item["type"] == "missing" else repr(item.get("input"))[:80]
+        defects.append(Defect(file, _line_of(node, path), None, field, value, expected))
+    unique = list(dict.fromkeys(defects))
+    lines = "\n".join(f"  {defect}" for defect in unique)
+    count = f"{len(unique)} defect{'s' if len(unique) > 1 else ''}"
+    return SpecError(f"{file} is no run spec, {count}:\n{lines}", defects=unique)
+
+
+def _fields_at(path: tuple[Any, ...]) -> list[str]:
+    parts: dict[str, type[BaseModel]] = {
+        "": RunFile, "benchmark": BenchmarkFiles, "regimes": Regimes, "regimes.self_consistency": SelfConsistency,
+        "regimes.ensembles": EnsembleSpec, "questions": QuestionChoice,
+    }  # fmt: skip
+    key = ".".join(part for part in path if isinstance(part, str))
+    return list(parts[key].model_fields) if key in parts else []
+
+
+def resolve_path(spec_file: Path, name: str) -> Path:
+    """Path named in a spec: relative to the folder of the spec file."""
+    path = Path(name)
+    return path if path.is_absolute() else spec_file.parent / path
