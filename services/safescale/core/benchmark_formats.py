@@ -58,12 +58,13 @@ def check_benchmark(
     if labels is not None or any(not draft.merged for draft in drafts):
         label_drafts = [draft for draft in drafts if draft.merged] + label_drafts
         drafts = [draft for draft in drafts if not draft.merged]
-    _report_duplicates(drafts, findings)
-    _report_duplicates(label_drafts, findings)
     if not drafts and not findings.defects:
         found = ", ".join(source.name for source in sources) or name
         findings.defects.append(Defect(found, None, None, None, "no questions", "at least one question"))
-    elif label_drafts:
+    elif drafts:
+        _report_duplicates(drafts, findings)
+        _report_duplicates(label_drafts, findings)
+    if drafts and label_drafts:
         drafts = _join(drafts, label_drafts, findings)
         needs = replace(needs, labels=True)
     _report_missing(drafts, needs, findings)

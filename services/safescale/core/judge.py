@@ -103,7 +103,7 @@ def parse_judge_output(text: str, raw_output: str, letters: Collection[str]) -> 
         return JudgeResult("yes" if clear == "yes" else "no", reasoning, None)
     if clear == "no":
         return JudgeResult("no", reasoning, None, "a letter was given without a clear selection")
-    if not isinstance(answer, str) or answer.strip() not in letters:
+    if not isinstance(answer, str) or answer.strip() not in set(letters):
         return JudgeResult("yes", reasoning, None, "confirmed_answer is not a letter of the options")
     if not stands_alone(answer.strip(), raw_output):
         return JudgeResult("yes", reasoning, None, "the letter is not a token of its own in the output")

@@ -3,11 +3,9 @@
 import re
 from collections.abc import Collection
 
-# What may stand around the letter: emphasis, one pair of brackets, one closing mark. Nothing that is a word.
-_ANSWER = re.compile(
-    r"(?P<mark>\*{1,3}|_{1,3}|)(?P<open>[(\[]?)(?P<letter>[A-Z])(?P<close>[)\]]?)[.:)]?(?P=mark)[.]?"
-)
-_PAIRS = {"": ("", ")"), "(": (")",), "[": ("]",)}
+# What may stand around the letter: one pair of brackets, one closing mark, emphasis. Nothing that is a word.
+_LETTER = r"(?:\([A-Z]\)|\[[A-Z]\]|[A-Z]\)?)[.:]?"
+_ANSWER = re.compile(rf"{_LETTER}|(?P<mark>\*{{1,3}}|_{{1,3}}){_LETTER}(?P=mark)\.?")
 
 
 def parse_letter(text: str, letters: Collection[str]) -> str | None:
@@ -17,7 +15,8 @@ def parse_letter(text: str, letters: Collection[str]) -> str | None:
     emphasis that opens and closes (`**B**`). Not accepted: a lower-case letter, a word (`Option B`, `B pneumonia`), two
     letters, a letter that is not among `letters`.
     """
-    match = _ANSWER.fullmatch(text.strip())
-    if match is None or match["close"] not in _PAIRS[match["open"]]:
+    answer = text.strip()
+    if _ANSWER.fullmatch(answer) is None:
         return None
-    return match["letter"] if match["letter"] in letters else None
+    letter = answer.strip("*_()[].:")
+    return letter if letter in letters else None

@@ -1,0 +1,73 @@
+from pathlib import Path
+
+import pytest
+
+from safescale.core.errors import InvalidInputError, LimitExceededError, SpecError, StorageError
+from safescale.core.records import Source
+from safescale.runtime.files import parse_yaml, read_source, read_yaml
+
+
+def test_a_file_is_read_under_the_name_given(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(b"x\xff")
+    assert read_source(path) == Source(str(path), b"x\xff")
+
+
+def test_a_missing_file_and_a_directory_are_the_users_mistake(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match="no such file"):
+        read_source(tmp_path / "none")
+    with pytest.raises(InvalidInputError, match="is a directory; expected a file"):
+        read_source(tmp_path)
+
+
+def test_a_file_over_the_limit_names_both_sizes(tmp_path: Path) -> None:
+    path = tmp_path / "big"
+    path.write_bytes(b"x" * 2000)
+    with pytest.raises(LimitExceededError, match="2,000 bytes; expected at most 1,999"):
+        read_source(path, max_bytes=1999)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected", "message"),
+    [
+        (PermissionError(13, "Permission denied"), InvalidInputError, "permission denied"),
+        (OSError(5, "Input/output error"), StorageError, "cannot be read: Input/output error"),
+    ],
+)
+def test_what_the_system_refuses_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, expected: type[Exception], message: str
+) -> None:
+    def refuse(_: Path) -> bytes:
+        raise error
+
+    path = tmp_path / "a"
+    path.write_bytes(b"")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(expected, match=message):
+        read_source(path)
+
+
+def test_yaml_gives_plain_values(tmp_path: Path) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text("\ufeffname: x\nlist: [1, 2.5, null]\n", encoding="utf-8")
+    assert read_yaml(path) == {"name": "x", "list": [1, 2.5, None]}
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (b"a: 1\nb: 2\na: 3\n", "s.yaml:3: the key 'a' twice at column 1; expected valid YAML"),
+        (b"a: [1\n", "expected valid YAML"),
+        (b"a: !!python/object:os.system x\n", "s.yaml:1: could not determine a constructor"),
+        (b"a: 1\n\xe9: 2\n", "s.yaml:2: encoding = byte 0xe9 at offset 5; expected UTF-8"),
+        (b"a: \x00\n", "expected valid YAML"),
+        (b"a: 2026-13-45\n", "expected valid YAML"),
+        (b"a: 1\n---\nb: 1\n", "but found another document"),
+    ],
+)
+def test_bad_yaml_is_named_with_its_line(data: bytes, expected: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse_yaml(Source("s.yaml", data))
+    (defect,) = caught.value.defects
+    assert expected in str(defect)
+    assert "\n" not in str(defect)
