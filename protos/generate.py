@@ -1,4 +1,4 @@
-"""Generates the Python stubs of all protos into services/safescale/rpc (or a folder given as the only argument).
+"""Generates the Python stubs of all protos into services/safescale/rpc; with --check only tells which are not current.
 
 The generated modules import each other as `safescale.<name>.v1`; here they live under `safescale.rpc.<name>.v1`, so the
 import lines are moved. Nothing else is changed.
@@ -53,6 +53,20 @@ def generate(out: Path) -> list[Path]:
     return sorted(written)
 
 
+def stale(out: Path = DEFAULT_OUT) -> list[str]:
+    """Stubs below `out` that differ from what the protos give, or whose proto is gone; relative paths, sorted."""
+    with tempfile.TemporaryDirectory() as folder:
+        fresh = {path.relative_to(folder): path.read_text() for path in generate(Path(folder))}
+    stored = {path.relative_to(out): path.read_text() for path in out.glob("*/v1/*.py*") if path.is_file()}
+    generated = {path: text for path, text in fresh.items() if path.name != "__init__.py"}
+    stored = {path: text for path, text in stored.items() if path.name != "__init__.py"}
+    return sorted(str(path) for path in generated.keys() | stored.keys() if generated.get(path) != stored.get(path))
+
+
 if __name__ == "__main__":
-    for file in generate(Path(sys.argv[1]) if len(sys.argv) > 1 else DEFAULT_OUT):
-        print(file)
+    if sys.argv[1:] == ["--check"]:
+        differing = stale()
+        if differing:
+            raise SystemExit("stubs are not current; run `make proto`: " + ", ".join(differing))
+    else:
+        generate(DEFAULT_OUT)

