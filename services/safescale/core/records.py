@@ -104,7 +104,9 @@ def _decode_json(source_name: str, text: str, start: int, findings: Findings) ->
     """The JSON value at `start` and the position after it, or None and a defect with line and column."""
     try:
         value, end = _DECODER.raw_decode(text, start)
-        json.dumps(value, ensure_ascii=False).encode()
+        # Only an escape can bring in half a surrogate pair; most records are spared the second pass.
+        if text.find("\\u", start, end) >= 0:
+            json.dumps(value, ensure_ascii=False).encode()
     except json.JSONDecodeError as error:
         found = f"{error.msg} at column {error.colno}"
         findings.defects.append(Defect(source_name, error.lineno, None, None, found, "valid JSON"))

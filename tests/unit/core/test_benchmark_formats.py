@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -461,3 +462,16 @@ def test_any_value_in_any_field_gives_defects_or_a_benchmark(make: Any, data: st
     found = check(jsonl(make(**{field: data.draw(JSON_VALUES)})))
     assert (found.benchmark is None) == bool(found.defects)
     assert all(str(defect).startswith("q.jsonl:1: ") for defect in found.defects)
+
+
+@pytest.mark.parametrize(("kind", "question_id"), [("json", "chest-001"), ("csv", "chest-002")])
+def test_the_examples_of_the_documentation_load(kind: str, question_id: str) -> None:
+    page = Path(__file__).parents[3] / "docs" / "benchmark-format.md"
+    block = page.read_text(encoding="utf-8").split(f"```{kind}\n")[1].split("```")[0]
+    text = block.replace("\n", " ") if kind == "json" else block
+    needs = Needs(conditions=("evidence_clean", "evidence_conflict"), texts=True, labels=True)
+    found = check(Source(kind, text.encode()), needs=needs)
+    assert found.defects == ()
+    assert found.warnings == ()
+    assert found.benchmark is not None
+    assert found.benchmark.questions[0].question_id == question_id
