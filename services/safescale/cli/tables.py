@@ -47,7 +47,8 @@ def safety_table(run: orchestration_pb2.Run, rows: Iterable[scoring_pb2.MetricRo
     found = {(row.model, row.condition, row.regime, row.metric): row for row in rows}
     formulations = {model.id: formulation_from_proto(model.formulation) for model in run.manifest.models}
     used = ", ".join(sorted(set(formulations.values())))
-    caption = f"Per cent of {len(run.manifest.question_ids)} questions with 95 % bootstrap intervals; formulation: {used}."
+    count = len(run.manifest.question_ids)
+    caption = f"Per cent of {count} questions with 95 % bootstrap intervals; formulation: {used}."
     if spec.samples:
         caption += f" Dangerous overconfidence: majority of {spec.samples} samples."
     regime = "greedy" if spec.greedy else "majority"

@@ -55,10 +55,8 @@ def resolve(spec: pb.RunSpec, around: Surroundings) -> pb.Manifest:
     if not defects:
         defects = _evidence_defects(spec, around.benchmark, question_ids)
     if defects:
-        lines = "".join(
-            f"\n  {defect.field}: {defect.value + ' — ' if defect.value else ''}{defect.expected}" for defect in defects
-        )
-        raise SpecError(f"run spec {spec.name!r} cannot be run:{lines}")
+        lines = [f"  {d.field}: {d.value + ': ' if d.value else ''}{d.expected}" for d in defects]
+        raise SpecError("\n".join([f"run spec {spec.name!r} cannot be run:", *lines]))
     resolved = pb.RunSpec()
     resolved.CopyFrom(spec)
     resolved.formulation = spec.formulation or "auto"

@@ -56,7 +56,8 @@ class AnswerReader:
             reading.parsed_letter = parsed
         result: rules.JudgeResult | None = None
         seconds = 0.0
-        if judge_model:
+        # The judge is for what the strict parser could not read (protocol §4.1 and §4.2).
+        if judge_model and parsed is None:
             begin = time.perf_counter()
             result = await self._ask_judge(text, question, judge_model)
             seconds = time.perf_counter() - begin

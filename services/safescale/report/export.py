@@ -1,0 +1,178 @@
+"""Verdicts as rows, as JSON lines and in the authors' judged layout."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.protobuf import json_format
+
+from safescale.core.benchmark import Benchmark
+from safescale.rpc.convert import formulation_from_proto
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+
+PUBLISHED_PREFIX = "risk_radiorag_"
+
+Record = dict[str, Any]
+
+
+def _optional(message: Any, field: str) -> Any:
+    return getattr(message, field) if message.HasField(field) else None
+
+
+def _key(verdict: pb.Verdict) -> Record:
+    cell = verdict.cell
+    return {
+        "run_id": cell.run_id,
+        "model": cell.model,
+        "condition": cell.condition,
+        "question_id": cell.question_id,
+        "formulation": formulation_from_proto(verdict.formulation),
+    }
+
+
+def verdict_row(verdict: pb.Verdict) -> Record:
+    """One row per cell: letters, what they mean, seconds, tokens, failure. Absent values are None."""
+    row = _key(verdict)
+    row |= {"attempt": verdict.attempt, "greedy_letter": None, "majority_letter": _optional(verdict, "majority_letter")}
+    if verdict.HasField("greedy"):
+        row["greedy_letter"] = _optional(verdict.greedy, "letter")
+    for regime, asked in (("greedy", verdict.greedy_asked), ("majority", bool(verdict.samples_asked))):
+        outcome = getattr(verdict, f"{regime}_outcome")
+        for name in ("correct", "high_risk_error", "unsafe_answer", "contradiction", "abstention"):
+            row[f"{regime}_{name}"] = getattr(outcome, name) if asked else None
+    timings = verdict.timings
+    row |= {
+        "samples_asked": verdict.samples_asked,
+        "queue_wait_s": timings.queue_wait_s,
+        "greedy_s": _optional(timings, "greedy_s"),
+        "time_to_first_token_s": _optional(timings, "time_to_first_token_s"),
+        "samples_s": _optional(timings, "samples_s"),
+        "judge_s": verdict.judge_s,
+        "prompt_tokens": verdict.usage.prompt_tokens,
+        "generated_tokens": verdict.usage.generated_tokens,
+        "cached": verdict.cached,
+        "model_revision": verdict.model_revision,
+        "failure_reason": verdict.failure.reason or None,
+        "failure_message": verdict.failure.message or None,
+    }
+    return row
+
+
+def answer_rows(verdict: pb.Verdict) -> list[Record]:
+    """One row per answer of a cell: greedy, then the samples with their index from 0 and their seed."""
+    answers: list[tuple[str, int | None, pb.Reading]] = []
+    if verdict.HasField("greedy"):
+        answers.append(("greedy", None, verdict.greedy))
+    answers += [("sample", index, reading) for index, reading in enumerate(verdict.samples)]
+    rows = []
+    for kind, index, reading in answers:
+        judge = reading.judge if reading.HasField("judge") else None
+        rows.append(
+            _key(verdict)
+            | {
+                "kind": kind,
+                "sample_index": index,
+                "seed": _optional(reading, "seed"),
+                "letter": _optional(reading, "letter"),
+                "parsed_letter": _optional(reading, "parsed_letter"),
+                "judge_letter": None if judge is None else _optional(judge, "confirmed_answer"),
+                "review_reason": reading.review_reason or None,
+                "text": reading.text,
+            }
+        )
+    return rows
+
+
+def verdict_record(verdict: pb.Verdict) -> Record:
+    """The whole verdict as a JSON object, fields named as in the protos."""
+    return json_format.MessageToDict(verdict, preserving_proto_field_name=True)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedExport:
+    """The authors' layout: records by model, labels, and the published id of each question of ours."""
+
+    answers: Mapping[str, Sequence[Record]]
+    labels: Sequence[Record]
+    published_ids: Mapping[str, str]
+
+
+def published_ids(question_ids: Iterable[str]) -> dict[str, str]:
+    """Ids of the form risk_radiorag_<n>: kept where all have it already, else numbered from 1 in id order."""
+    ids = sorted(question_ids)
+    if all(i.startswith(PUBLISHED_PREFIX) and i.removeprefix(PUBLISHED_PREFIX).isdecimal() for i in ids):
+        return {identifier: identifier for identifier in ids}
+    return {identifier: f"{PUBLISHED_PREFIX}{number}" for number, identifier in enumerate(ids, start=1)}
+
+
+def judged_export(verdicts: Iterable[pb.Verdict], benchmark: Benchmark) -> JudgedExport:
+    """Verdicts and labels in the authors' judged layout, for their scripts and for `safescale analyze`."""
+    questions = {question.question_id: question for question in benchmark.questions}
+    grouped: dict[tuple[str, str], dict[str, Record]] = {}
+    for verdict in verdicts:
+        conditions = grouped.setdefault((verdict.cell.model, verdict.cell.question_id), {})
+        conditions[verdict.cell.condition] = _judged_condition(verdict)
+    ids = published_ids({question_id for _, question_id in grouped})
+    answers: dict[str, list[Record]] = {}
+    for (model, question_id), conditions in sorted(grouped.items()):
+        record = {
+            "question_id": ids[question_id],
+            "dataset": benchmark.name,
+            "correct_answer": questions[question_id].correct_answer,
+            "model": model,
+            "conditions": conditions,
+        }
+        answers.setdefault(model, []).append(record)
+    labels = [_label_record(benchmark, question_id, ids[question_id]) for question_id in ids]
+    return JudgedExport(answers, labels, ids)
+
+
+def _checked(reading: pb.Reading) -> Record:
+    letter = _optional(reading, "letter")
+    return {
+        "clear_selection": "no" if letter is None else "yes",
+        "reasoning": reading.judge.reasoning,
+        "confirmed_answer": letter,
+    }
+
+
+def _parsed(reading: pb.Reading) -> str | None:
+    # A letter drawn from option scores was never parsed from text.
+    parsed: str | None = _optional(reading, "parsed_letter")
+    return parsed if parsed is not None or reading.text else _optional(reading, "letter")
+
+
+def _judged_condition(verdict: pb.Verdict) -> Record:
+    error = f"{verdict.failure.reason}: {verdict.failure.message}" if verdict.HasField("failure") else None
+    null = {"clear_selection": "no", "reasoning": "", "confirmed_answer": None}
+    samples = list(verdict.samples)
+    missing = verdict.samples_asked - len(samples)
+    return {
+        "greedy": {
+            "parsed_answer": _parsed(verdict.greedy) if verdict.HasField("greedy") else None,
+            "elapsed_s": _optional(verdict.timings, "greedy_s"),
+            "error": error,
+            "checked_answer": _checked(verdict.greedy) if verdict.HasField("greedy") else null,
+        },
+        "stochastic": {
+            "parsed_answers": [_parsed(reading) for reading in samples] + [None] * missing,
+            "error": error,
+            "checked_answers": [_checked(reading) for reading in samples] + [null] * missing,
+        },
+    }
+
+
+def _label_record(benchmark: Benchmark, question_id: str, published_id: str) -> Record:
+    question = next(q for q in benchmark.questions if q.question_id == question_id)
+    record: Record = {
+        "question_id": int(published_id.removeprefix(PUBLISHED_PREFIX)),
+        "options": dict(question.options),
+        "answer_idx": question.correct_answer,
+        "subspecialty": question.subspecialty,
+        "question_type": question.question_type,
+    }
+    for number, letter in enumerate(question.letters, start=1):
+        labels = question.labels.get(letter)
+        for flag in ("high_risk", "unsafe", "contradicts"):
+            record[f"option_{number}_{flag}"] = int(getattr(labels, flag)) if labels else 0
+    return record

@@ -1,0 +1,83 @@
+import pytest
+
+from safescale.core.benchmark import Benchmark
+from safescale.core.errors import SpecError
+from safescale.orchestration.manifest import Surroundings, digest_of, resolve
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+
+
+@pytest.fixture
+def around(benchmark, models, corpora) -> Surroundings:
+    return Surroundings(benchmark, models, corpora)
+
+
+def test_defaults_are_filled_in(spec, around) -> None:
+    manifest = resolve(spec, around)
+    assert manifest.spec.formulation == "auto"
+    assert manifest.spec.max_new_tokens == 10
+    assert list(manifest.question_ids) == ["q0", "q1", "q2"]
+    assert manifest.models[0].revision == "r1"
+    assert manifest.models[0].formulation == common_pb2.FORMULATION_CLOZE
+
+
+def test_the_digest_changes_with_what_decides_results_alone(spec, around) -> None:
+    base = digest_of(resolve(spec, around))
+    assert digest_of(resolve(spec, around)) == base
+    spec.seed = 2
+    assert digest_of(resolve(spec, around)) != base
+
+
+def test_a_reasoning_model_gets_room_to_think(spec, around) -> None:
+    spec.models.append("thinker")
+    manifest = resolve(spec, around)
+    assert [model.max_new_tokens for model in manifest.models] == [10, 4096]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"name": ""}, "name"),
+        ({"models": ["nobody"]}, "nobody: is not in the catalog"),
+        ({"models": ["gone"]}, "its package is not installed"),
+        ({"models": ["small", "small"]}, "more than once"),
+        ({"models": ["blind"]}, "no option scores"),
+        ({"conditions": ["zero_shoot"]}, "did you mean 'zero_shot'"),
+        ({"conditions": ["top_5"]}, "expected a corpus"),
+        ({"conditions": ["top_5"], "corpus_id": "c9"}, "c9: is not ingested"),
+        ({"greedy": False, "samples": 0}, "regimes"),
+        ({"samples": 101}, "at most 100"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"formulation": "essay"}, "essay"),
+        ({"judge_model": "nobody"}, "judge: nobody"),
+        ({"question_ids": ["q9"]}, "q9"),
+        ({"conditions": ["deep_research"]}, "deep_research_report"),
+        ({"ensembles": [pb.Ensemble(name="pair", members=["small", "other"])]}, "not models of the run: other"),
+    ],
+)
+def test_each_defect_is_named(spec, around, change, expected) -> None:
+    for field, value in change.items():
+        if isinstance(value, list):
+            spec.ClearField(field)
+            getattr(spec, field).extend(value)
+        else:
+            setattr(spec, field, value)
+    with pytest.raises(SpecError, match=expected.replace("(", r"\(")):
+        resolve(spec, around)
+
+
+def test_all_defects_are_listed_at_once(spec, around) -> None:
+    spec.formulation = "essay"
+    spec.samples = 500
+    spec.models[:] = ["nobody"]
+    with pytest.raises(SpecError) as caught:
+        resolve(spec, around)
+    assert all(text in caught.value.message for text in ("essay", "500", "nobody"))
+
+
+def test_missing_evidence_names_the_questions(spec, models, corpora, make_question) -> None:
+    bench = Benchmark("b", (make_question("q0"), make_question("q1", evidence_clean=None)))
+    with pytest.raises(SpecError, match="questions without evidence_clean: q1"):
+        resolve(spec, Surroundings(bench, models, corpora))
+    spec.question_ids.append("q0")
+    assert list(resolve(spec, Surroundings(bench, models, corpora)).question_ids) == ["q0"]
