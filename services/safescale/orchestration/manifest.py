@@ -12,6 +12,7 @@ from safescale.core.benchmark import Benchmark
 from safescale.core.cells import select_questions
 from safescale.core.conditions import Condition, condition
 from safescale.core.errors import Defect, InvalidInputError, NotFoundError, SpecError
+from safescale.core.judge import JUDGE_PROMPT_VERSION
 from safescale.core.prompts import PROMPT_VERSION
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.inference.v1 import inference_pb2
@@ -77,6 +78,7 @@ def resolve(spec: pb.RunSpec, around: Surroundings) -> pb.Manifest:
     )
     if spec.judge_model:
         manifest.judge_revision = around.models[spec.judge_model].revision
+        manifest.judge_prompt_version = JUDGE_PROMPT_VERSION
     if spec.agent_model:
         manifest.agent_revision = around.models[spec.agent_model].revision
     return manifest

@@ -477,6 +477,7 @@ class Manifest(_message.Message):
     PACKAGE_VERSION_FIELD_NUMBER: _builtins.int
     JUDGE_REVISION_FIELD_NUMBER: _builtins.int
     AGENT_REVISION_FIELD_NUMBER: _builtins.int
+    JUDGE_PROMPT_VERSION_FIELD_NUMBER: _builtins.int
     benchmark_name: _builtins.str
     """Name of the benchmark."""
     clinician_validated: _builtins.bool
@@ -493,6 +494,8 @@ class Manifest(_message.Message):
     """Revision of the judge model; empty without a judge."""
     agent_revision: _builtins.str
     """Revision of the agent model; empty without an agent."""
+    judge_prompt_version: _builtins.str
+    """Version of the judge's prompt; empty without a judge."""
     @_builtins.property
     def spec(self) -> Global___RunSpec:
         """What was asked, defaults filled in."""
@@ -519,10 +522,11 @@ class Manifest(_message.Message):
         package_version: _builtins.str = ...,
         judge_revision: _builtins.str = ...,
         agent_revision: _builtins.str = ...,
+        judge_prompt_version: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_revision", b"agent_revision", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "corpus_name", b"corpus_name", "embedder", b"embedder", "judge_revision", b"judge_revision", "models", b"models", "package_version", b"package_version", "prompt_version", b"prompt_version", "question_ids", b"question_ids", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_revision", b"agent_revision", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "corpus_name", b"corpus_name", "embedder", b"embedder", "judge_prompt_version", b"judge_prompt_version", "judge_revision", b"judge_revision", "models", b"models", "package_version", b"package_version", "prompt_version", b"prompt_version", "question_ids", b"question_ids", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
