@@ -1,0 +1,1 @@
+"""The research agent: agentic retrieval as a small state machine (protocol section 2)."""

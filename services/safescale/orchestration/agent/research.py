@@ -1,0 +1,83 @@
+"""The research desk: one flight for each research, taken up where its stored state stands."""
+
+import asyncio
+from collections.abc import Callable
+
+import grpc
+
+from safescale.orchestration.agent.machine import Machine
+from safescale.orchestration.agent.state import begin, cited_chunks, id_of
+from safescale.orchestration.agent.store import ResearchStore
+from safescale.orchestration.agent.tools import Agent, Tools
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.runtime.documents.port import DocumentStore
+from safescale.runtime.telemetry import Telemetry
+
+
+class ResearchDesk:
+    """Researches questions; the same research asked twice at a time is made once."""
+
+    def __init__(
+        self,
+        documents: DocumentStore,
+        inference: Callable[[], grpc.aio.Channel],
+        retrieval: Callable[[], grpc.aio.Channel],
+        telemetry: Telemetry,
+    ) -> None:
+        self._tools = Tools(inference, retrieval)
+        self._store = ResearchStore(documents)
+        self._machine = Machine(self._store, self._tools, telemetry)
+        self._flights: dict[str, asyncio.Task[pb.Research]] = {}
+
+    async def research(self, request: pb.ResearchRequest) -> pb.Research:
+        """The finished research of a request: the stored one, or made (continued) now.
+
+        A request that finds its research in flight waits for that one, `fresh` or not. A failed research is taken up at
+        the step that failed.
+
+        Raises:
+            SafescaleError: it failed; its state is stored as FAILED with the reason.
+
+        """
+        agent = await self._tools.agent(request.agent_model, fresh=request.fresh)
+        identifier = id_of(request, agent.revision)
+        flight = self._flights.get(identifier)
+        if flight is None:
+            flight = asyncio.create_task(self._fly(request, identifier, agent))
+            self._flights[identifier] = flight
+            flight.add_done_callback(lambda done: self._landed(identifier, done))
+        # A caller that goes away does not end a research that others may wait for.
+        return await asyncio.shield(flight)
+
+    def _landed(self, identifier: str, flight: "asyncio.Task[pb.Research]") -> None:
+        del self._flights[identifier]
+        if not flight.cancelled():
+            # Looked at here, too, in case that every caller went away; the machine has logged it.
+            flight.exception()
+
+    async def _fly(self, request: pb.ResearchRequest, identifier: str, agent: Agent) -> pb.Research:
+        stored = None if request.fresh else await self._store.get(identifier)
+        if stored is not None and stored.step == pb.RESEARCH_STEP_DONE:
+            return stored
+        return await self._machine.run(stored or begin(request, identifier), agent)
+
+    async def get(self, research_id: str) -> pb.Research | None:
+        """State of a research, also while it runs; None when there is none."""
+        return await self._store.get(research_id)
+
+    async def context(self, research: pb.Research) -> common_pb2.ContextRef:
+        """Reference to the report of a finished research; it is stored again should the context have been lost.
+
+        Raises:
+            SafescaleError: retrieval failed.
+
+        """
+        return await self._tools.put_report(research.report, cited_chunks(research), research.corpus_id)
+
+    async def stop(self) -> None:
+        """Abandon researches in flight; each goes on from its stored state when it is asked for again."""
+        flights = list(self._flights.values())
+        for flight in flights:
+            flight.cancel()
+        await asyncio.gather(*flights, return_exceptions=True)
