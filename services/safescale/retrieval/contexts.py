@@ -1,0 +1,184 @@
+"""Builds the contexts of the retrieval conditions (protocol section 2) and stores each once by its content."""
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from safescale.core.conditions import CONDITIONS, Condition, condition, context_budget
+from safescale.core.errors import InvalidInputError, NotFoundError
+from safescale.retrieval.chunking import prefix_of_tokens
+from safescale.retrieval.corpora import Chunk, Corpora
+from safescale.retrieval.embed.port import Embedder
+from safescale.retrieval.index.port import RANK_DEPTH
+from safescale.retrieval.packing import SEPARATOR, pack
+from safescale.retrieval.peers import ModelTokenizers
+from safescale.runtime.documents.port import DocumentStore, NewDocument
+from safescale.runtime.errors import as_safescale_error
+from safescale.runtime.telemetry import Telemetry
+
+CONTEXT = "context"
+BUILT_HERE = frozenset({"top_k", "padded", "max_context"})
+"""Builders of conditions that retrieval serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A text put before a question: the chunks it holds, in order, and its tokens by the named tokenizer."""
+
+    text: str
+    chunk_ids: tuple[str, ...]
+    token_count: int
+    tokenizer: str
+    corpus_id: str
+
+    @property
+    def context_id(self) -> str:
+        """SHA-256 (64 hex digits) of the text."""
+        return hashlib.sha256(self.text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """The condition does not fit the model; `reason` is a sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContextRequest:
+    """What a context is built for. `model` bounds max-context conditions and is ignored by the others."""
+
+    corpus_id: str
+    query: str
+    condition: str
+    model: str = ""
+
+
+class ContextStore:
+    """Contexts by the hash of their text. Of one text built in two ways, the record keeps the first way."""
+
+    def __init__(self, documents: DocumentStore) -> None:
+        self._documents = documents
+
+    async def put(self, context: Context) -> None:
+        """Store a context unless its text is there."""
+        body = {
+            "text": context.text,
+            "chunk_ids": list(context.chunk_ids),
+            "token_count": context.token_count,
+            "tokenizer": context.tokenizer,
+            "corpus_id": context.corpus_id,
+        }
+        await self._documents.put_if_absent(NewDocument(CONTEXT, context.context_id, body, group=context.corpus_id))
+
+    async def get(self, context_id: str) -> Context:
+        """Read a context.
+
+        Raises:
+            NotFoundError: there is none of that id.
+
+        """
+        document = await self._documents.get(CONTEXT, context_id)
+        if document is None:
+            raise NotFoundError(f"no context {context_id!r} is stored")
+        body = document.body
+        return Context(
+            body["text"], tuple(body["chunk_ids"]), body["token_count"], body["tokenizer"], body["corpus_id"]
+        )
+
+
+@dataclass(frozen=True)
+class BuilderPorts:
+    """What the builder works with."""
+
+    corpora: Corpora
+    embedder: Embedder
+    models: ModelTokenizers
+    store: ContextStore
+    telemetry: Telemetry
+
+
+class ContextBuilder:
+    """Builds, stores and times contexts."""
+
+    def __init__(self, ports: BuilderPorts) -> None:
+        self._ports = ports
+
+    async def build(self, request: ContextRequest) -> tuple[Context | Skipped, float]:
+        """Build and store a context, or say why the condition is skipped; with the seconds it took.
+
+        Raises:
+            SafescaleError: the request is wrong, or something it needs is not there.
+
+        """
+        begin = time.perf_counter()
+        outcome = "ok"
+        try:
+            built = await self._build(request)
+            if isinstance(built, Skipped):
+                outcome = "skipped"
+            else:
+                await self._ports.store.put(built)
+        except Exception as error:
+            outcome = as_safescale_error(error).reason
+            raise
+        finally:
+            elapsed = time.perf_counter() - begin
+            known = any(row.id == request.condition for row in CONDITIONS)
+            labels = {"condition": request.condition if known else "unknown", "outcome": outcome}
+            self._ports.telemetry.observe("safescale_retrieval_seconds", elapsed, labels)
+        return built, elapsed
+
+    async def _build(self, request: ContextRequest) -> Context | Skipped:
+        row = _checked(request)
+        if row.builder == "max_context":
+            return await self._max_context(row, request)
+        hits = await self._ports.corpora.search(request.corpus_id, request.query, row.k or 1)
+        chunks = [hit.chunk for hit in hits]
+        if row.builder == "padded":
+            return self._padded(chunks, request.corpus_id)
+        return self._context(SEPARATOR.join(chunk.text for chunk in chunks), chunks, request.corpus_id)
+
+    def _context(self, text: str, chunks: Sequence[Chunk], corpus_id: str) -> Context:
+        tokenizer = self._ports.embedder.tokenizer
+        ids = tuple(chunk.chunk_id for chunk in chunks)
+        return Context(text, ids, tokenizer.count(text), tokenizer.name, corpus_id)
+
+    def _padded(self, chunks: Sequence[Chunk], corpus_id: str) -> Context:
+        """The best chunk again and again to the token count that all of them have together."""
+        best = chunks[0]
+        text = best.text
+        if len(chunks) > 1:
+            tokenizer = self._ports.embedder.tokenizer
+            target = tokenizer.count(SEPARATOR.join(chunk.text for chunk in chunks))
+            copies = target // tokenizer.count(SEPARATOR + best.text) + 2
+            text = prefix_of_tokens(SEPARATOR.join([best.text] * copies), tokenizer, target)
+        begun = math.ceil(len(text) / len(best.text + SEPARATOR))
+        return self._context(text, [best] * begun, corpus_id)
+
+    async def _max_context(self, row: Condition, request: ContextRequest) -> Context | Skipped:
+        models = self._ports.models
+        model = await models.model(request.model)
+        budget = context_budget(row, model.window_tokens)
+        if budget is None:
+            return Skipped(f"{row.id} does not fit {model.id}: its window is {model.window_tokens:,} tokens")
+        hits = await self._ports.corpora.search(request.corpus_id, request.query, RANK_DEPTH)
+        packed = await pack(request.corpus_id, [hit.chunk for hit in hits], budget, model, models)
+        if not packed.text:
+            return Skipped(f"{row.id} does not fit {model.id}: a budget of {budget:,} tokens holds no text")
+        return Context(packed.text, tuple(packed.chunk_ids), packed.token_count, model.id, request.corpus_id)
+
+
+def _checked(request: ContextRequest) -> Condition:
+    for field in ("corpus_id", "query", "condition"):
+        if not getattr(request, field).strip():
+            raise InvalidInputError(f"{field} is empty; expected a non-empty text")
+    row = condition(request.condition)
+    if row.builder not in BUILT_HERE:
+        served = ", ".join(each.id for each in CONDITIONS if each.builder in BUILT_HERE)
+        raise InvalidInputError(f"condition {row.id!r} is not built by retrieval; expected one of {served}")
+    if row.builder == "max_context" and not request.model:
+        raise InvalidInputError(f"model is empty; {row.id} needs the model whose tokenizer and window bound it")
+    return row

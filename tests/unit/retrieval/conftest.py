@@ -1,0 +1,88 @@
+"""Doubles for the retrieval tests: WordPiece with a tiny vocabulary, and an embedder that counts words."""
+
+import hashlib
+import importlib.util
+import json
+import string
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from safescale.retrieval.embed.embedded import PACKAGE, WordPieceTokenizer, _read_files
+from safescale.retrieval.embed.port import Vectors
+
+WORDS = ("the", "lung", "chest", "effusion", "pneumothorax", "of", "a", "mm", "and")
+
+
+def tiny_wordpiece() -> WordPieceTokenizer:
+    """Knows nine words; other words fall into pairs and single letters, so that most words are many tokens."""
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *string.ascii_lowercase, *string.digits, *string.punctuation]
+    pieces += ["##" + letter for letter in string.ascii_lowercase + string.digits]
+    pieces += ["##ing", "##er", "##on"]
+    special = [
+        {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+         "special": True}
+        for i, token in enumerate(pieces[:4])
+    ]  # fmt: skip
+    definition = {
+        "version": "1.0", "truncation": None, "padding": None, "added_tokens": special,
+        "normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True,
+                       "strip_accents": None, "lowercase": True},
+        "pre_tokenizer": {"type": "BertPreTokenizer"},
+        "post_processor": {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+        "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
+        "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                  "max_input_chars_per_word": 40, "vocab": {piece: i for i, piece in enumerate(pieces)}},
+    }  # fmt: skip
+    return WordPieceTokenizer("tiny", json.dumps(definition))
+
+
+class CountingEmbedder:
+    """Embedder whose vectors count words by hash; remembers every text it was asked for."""
+
+    name = "counting"
+    dimension = 64
+    max_tokens = 512
+    texts_cut = 0
+
+    def __init__(self, revision: str = "revision-1") -> None:
+        self.revision = revision
+        self.tokenizer = tiny_wordpiece()
+        self.asked: list[str] = []
+        self.loads = 0
+
+    async def load(self) -> None:
+        self.loads += 1
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        self.asked.extend(texts)
+        rows = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in ["bias", *text.lower().split()]:
+                rows[row, hashlib.sha256(word.encode()).digest()[0] % self.dimension] += 1
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer() -> WordPieceTokenizer:
+    return tiny_wordpiece()
+
+
+INSTALLED = importlib.util.find_spec(PACKAGE) is not None
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "tiny",
+        pytest.param("minilm", marks=[pytest.mark.models, pytest.mark.skipif(not INSTALLED, reason="not installed")]),
+    ],
+)
+def tokenizer(request) -> WordPieceTokenizer:
+    return tiny_wordpiece() if request.param == "tiny" else _read_files().tokenizer
+
+
+@pytest.fixture
+def make_embedder() -> type[CountingEmbedder]:
+    return CountingEmbedder
