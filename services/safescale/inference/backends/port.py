@@ -1,0 +1,154 @@
+"""The port of model servers: embedded llama.cpp, TGI, OpenAI-compatible servers.
+
+What an adapter owes, whatever the server offers for it:
+
+- An answer is a function of the call alone: not of what the server did before, nor of the order of calls.
+- Answer i of a sampling uses the seed `core.regimes.sample_seed(seed, i)`, also where the server has no `n` of its own
+  (then k calls are made); greedy has no seed.
+- Every failure is an error of the tree: BackendUnavailableError, BackendOverloadedError, BackendTimeoutError (the call
+  took longer than its `timeout_s`), BackendRefusedError, GarbageAnswerError, PromptTooLongError (details
+  `prompt_tokens`, `window_tokens`). An adapter never repeats a call and never answers an empty text for a failure.
+- Durations are of the calls to the model: waiting for a place (and loading) is `waited_s` and no part of them.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from safescale.core.prompts import Messages
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn. Temperature 0 is greedy: `seed` means nothing then and `count` is 1."""
+
+    temperature: float
+    max_new_tokens: int
+    seed: int = 0
+    count: int = 1
+    stop: tuple[str, ...] = ()
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most probable token is always taken."""
+        return self.temperature == 0
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A prompt and the seconds that the model has for each exchange about it."""
+
+    messages: Messages
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One text as the server gave it. `reasoning` is filled where the server has a field of its own for the trace."""
+
+    text: str
+    reasoning: str
+    finish_reason: str
+    generated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """The outputs of one sampling in seed order, with its tokens and seconds (all outputs together)."""
+
+    outputs: tuple[Output, ...]
+    prompt_tokens: int
+    elapsed_s: float
+    time_to_first_token_s: float | None
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens of all outputs, reasoning included."""
+        return sum(output.generated_tokens for output in self.outputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Generations:
+    """One generation per sampling, in their order, and the seconds waited for a place."""
+
+    items: tuple[Generation, ...]
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Mean natural log-probability per token of a continuation after the prompt, at most 0, and its tokens."""
+
+    mean_logprob: float
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """One score per continuation, in their order, with tokens and seconds of the exchange."""
+
+    items: tuple[Score, ...]
+    prompt_tokens: int
+    elapsed_s: float
+    time_to_first_token_s: float | None
+    waited_s: float
+
+    @property
+    def scored_tokens(self) -> int:
+        """Tokens of all continuations."""
+        return sum(score.tokens for score in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Token counts of texts without special tokens; their cut prefixes, empty when no limit was given."""
+
+    counts: tuple[int, ...]
+    truncated: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a backend can do.
+
+    `scores`: whether continuations can be scored (prompt log-probabilities, or tokens forced by a grammar).
+    `concurrency`: cells it works on at once. `fingerprint`: what decides its answers beside the weights, such as the
+    version of the server; part of the cache key.
+    """
+
+    scores: bool
+    concurrency: int
+    fingerprint: str
+
+
+class Backend(Protocol):
+    """One model behind one server. Any number of calls may run at once."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend can do; known before the model is loaded."""
+
+    def unavailable_reason(self) -> str:
+        """Why the model cannot be asked, a sentence; empty when nothing is known against it. Quick, loads nothing."""
+
+    async def revision(self) -> str:
+        """Revision of the weights: the catalog's, or what the files or the server say."""
+
+    async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
+        """Ask one prompt for texts, once per sampling; a server that can evaluates the prompt once for all."""
+
+    def stream(self, call: Call, sampling: Sampling) -> AsyncIterator[str | Generation]:
+        """Ask for one text: its pieces as they come, then the whole generation."""
+
+    async def score(self, call: Call, continuations: Sequence[str]) -> Scores:
+        """Score texts after the prompt.
+
+        A continuation begins with the blank that would separate it from the prompt; where the answer begins a turn of
+        its own (chat), that blank is not part of what is scored.
+        """
+
+    async def tokenize(self, texts: Sequence[str], truncate_to: int | None) -> Tokens:
+        """Count tokens with the model's tokenizer; with a limit also the longest prefixes within it."""
+
+    async def close(self) -> None:
+        """Let calls in flight end, release the model."""

@@ -1,0 +1,212 @@
+"""The model catalog: typed rows of `models.yaml` and of a user's own file."""
+
+import difflib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from safescale.core.errors import Defect, NotFoundError, SafescaleError, SpecError
+from safescale.core.prompts import Formulation, auto_formulation
+from safescale.core.reasoning import TraceStyle, trace_style
+from safescale.core.records import Source
+from safescale.runtime.files import parse_yaml, read_source
+
+BACKENDS = ("embedded",)
+"""Kinds of model servers that a row may name."""
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+Text = Annotated[str, Field(min_length=1)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PackageFile(_Strict):
+    """A file inside an installed package; the package is found, never imported."""
+
+    package: Text
+    file: Text
+
+
+class EmbeddedEndpoint(_Strict):
+    """Where an embedded model's weights (GGUF) are: files of packages, joined in their order, or a path.
+
+    `n_ctx` is the context in tokens that is set up (default: the whole window); `distribution` names what to install.
+    """
+
+    files: tuple[PackageFile, ...] = Field(default=(), strict=False)
+    distribution: str = ""
+    path: Text | None = None
+    n_ctx: int | None = Field(default=None, ge=256)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if bool(self.files) == (self.path is not None):
+            raise ValueError("expected either files of packages or a path")
+        return self
+
+
+class Price(_Strict):
+    """Price per million tokens, in any one currency."""
+
+    prompt: float = Field(ge=0, strict=False)
+    generated: float = Field(ge=0, strict=False)
+
+
+class ModelRow(_Strict):
+    """One model. `reasoning` names the delimiters of its trace; absent for a model that writes none."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
+    family: Text
+    parameters_b: float = Field(gt=0, strict=False)
+    window_tokens: int = Field(ge=256)
+    revision: Text | None = None
+    instruct: bool
+    reasoning: str | None = None
+    backend: str
+    license: Text
+    embedded: EmbeddedEndpoint | None = None
+    price_per_million: Price | None = None
+
+    @field_validator("reasoning")
+    @classmethod
+    def _known_style(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                trace_style(value)
+            except SafescaleError as error:
+                raise ValueError(error.message) from error
+        return value
+
+    @field_validator("backend")
+    @classmethod
+    def _known_backend(cls, value: str) -> str:
+        if value not in BACKENDS:
+            raise ValueError(f"expected a backend that this version has: {', '.join(BACKENDS)}")
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.backend == "embedded":
+            if self.embedded is None:
+                raise ValueError("a row with backend embedded needs the field embedded (files or path)")
+            if self.revision is not None and not DIGEST.fullmatch(self.revision):
+                raise ValueError("revision of an embedded model: expected the SHA-256 (64 hex digits) of its weights")
+            if (self.embedded.n_ctx or 0) > self.window_tokens:
+                raise ValueError(f"n_ctx {self.embedded.n_ctx} is over window_tokens {self.window_tokens}")
+        return self
+
+    @property
+    def served_tokens(self) -> int:
+        """Context window in tokens as this system serves the model."""
+        n_ctx = self.embedded.n_ctx if self.embedded else None
+        return n_ctx or self.window_tokens
+
+    @property
+    def style(self) -> TraceStyle | None:
+        """Delimiters of the reasoning trace; None for a model that writes none."""
+        return None if self.reasoning is None else trace_style(self.reasoning)
+
+    @property
+    def auto_formulation(self) -> Formulation:
+        """The formulation that `auto` takes for this model (protocol section 4b)."""
+        return auto_formulation(instruct=self.instruct, parameters_b=self.parameters_b)
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """The rows by id."""
+
+    rows: Mapping[str, ModelRow]
+
+    def row(self, model: str) -> ModelRow:
+        """The row of a model.
+
+        Raises:
+            NotFoundError: there is none; the message suggests the nearest id.
+
+        """
+        if model in self.rows:
+            return self.rows[model]
+        near = difflib.get_close_matches(model, self.rows, n=1)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise NotFoundError(f"model {model!r} is not in the catalog{hint}; it has {', '.join(sorted(self.rows))}")
+
+
+def load_catalog(path: Path | None) -> Catalog:
+    """The shipped rows, with those of a user's file added or put in their place (same id).
+
+    Raises:
+        SpecError: a row that cannot be used; every defect names file, row and field.
+        InvalidInputError: the file cannot be read.
+
+    """
+    shipped = resources.files("safescale.inference").joinpath("models.yaml")
+    rows = parse_catalog(Source("models.yaml", shipped.read_bytes()))
+    if path is not None:
+        rows.update(parse_catalog(read_source(path)))
+    return Catalog(dict(sorted(rows.items())))
+
+
+def parse_catalog(source: Source) -> dict[str, ModelRow]:
+    """The rows of one file by id.
+
+    Raises:
+        SpecError: with every defect of the file.
+
+    """
+    document = parse_yaml(source)
+    if not isinstance(document, dict) or set(document) != {"models"} or not isinstance(document["models"], list):
+        raise _refused(
+            [Defect(source.name, None, None, None, _shown(document), "one key, models, with a list of rows")]
+        )
+    defects: list[Defect] = []
+    rows: dict[str, ModelRow] = {}
+    for number, values in enumerate(document["models"], start=1):
+        item = _item(values, number)
+        try:
+            row = ModelRow.model_validate(values)
+        except ValidationError as error:
+            defects.extend(_defects(source.name, item, error))
+            continue
+        if row.id in rows:
+            defects.append(Defect(source.name, None, item, "id", row.id, "an id that no other row has"))
+        rows[row.id] = row
+    if defects:
+        raise _refused(defects)
+    return rows
+
+
+def _item(values: object, number: int) -> str:
+    name = values.get("id") if isinstance(values, dict) else None
+    return f"row {number} ({name})" if isinstance(name, str) and name else f"row {number}"
+
+
+def _defects(file: str, item: str, error: ValidationError) -> list[Defect]:
+    found = []
+    for problem in error.errors(include_url=False):
+        field = ".".join(str(part) for part in problem["loc"]) or None
+        expected = problem["msg"].removeprefix("Value error, ")
+        if problem["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(problem["loc"][-1]), ModelRow.model_fields, n=1)
+            expected = "no such field" + (f" (did you mean {near[0]!r}?)" if near else "")
+        value = "absent" if problem["type"] == "missing" else _shown(problem["input"])
+        found.append(Defect(file, None, item, field, value, expected.removeprefix("expected ")))
+    return found
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _refused(defects: list[Defect]) -> SpecError:
+    lines = "".join(f"\n  {defect}" for defect in defects)
+    return SpecError(f"the model catalog cannot be used:{lines}", defects=defects)
