@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safescale.orchestration.agent.citations import cited
+from safescale.orchestration.agent.citations import cited, keep_valid
 from safescale.orchestration.agent.prompts import Section
 from safescale.orchestration.agent.text import clip
 
@@ -82,7 +82,9 @@ def source_numbers(report: str) -> tuple[int, ...]:
 
 
 def _option_part(section: Section, limit: int) -> str:
-    head = f"{section.letter}. {clip(section.option, min(OPTION_CHARS, limit // 3))}"
+    # A number in brackets within an option is no citation of ours.
+    option = keep_valid(section.option, ())[0]
+    head = f"{section.letter}. {clip(option, min(OPTION_CHARS, limit // 3))}"
     labels = ("\nSupporting: ", "\nContradicting: ")
     room = (limit - len(head) - sum(map(len, labels))) // 2
     sides = (_clip_cited(section.supporting, room), _clip_cited(section.contradicting, room))

@@ -1,0 +1,93 @@
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from safescale.core.errors import BackendRefusedError
+from safescale.orchestration.agent.worker import ResearchWorker
+from safescale.rpc.events.v1 import events_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.runtime.bus import topics
+from safescale.runtime.bus.memory import MemoryBus
+from safescale.runtime.bus.port import Message, SubscriptionOptions
+
+from .conftest import QUESTION, World
+
+
+@pytest.fixture
+async def bus(world: World) -> AsyncIterator[MemoryBus]:
+    bus = MemoryBus(world.telemetry)
+    yield bus
+    await bus.close()
+
+
+async def listen(bus: MemoryBus, topic: str) -> "asyncio.Queue[Message]":
+    found: asyncio.Queue[Message] = asyncio.Queue()
+    await bus.subscribe(topic, "test", found.put, SubscriptionOptions())
+    return found
+
+
+async def ask(bus: MemoryBus, model: str = "agent") -> None:
+    asked = events_pb2.ResearchRequested(
+        run_id="run-1", condition="deep_research", question=QUESTION, corpus_id="corpus", agent_model=model, attempt=2
+    )
+    await bus.publish(Message(topics.RESEARCH_REQUESTED, "run-1/q1", asked.SerializeToString()))
+
+
+async def test_a_report_is_announced(world: World, bus: MemoryBus) -> None:
+    built = await listen(bus, topics.CONTEXT_BUILT)
+    worker = ResearchWorker(bus, world.desk(), 2)
+    await worker.start()
+    await ask(bus)
+    message = await asyncio.wait_for(built.get(), 10)
+    event = events_pb2.ContextBuilt.FromString(message.value)
+    await worker.stop()
+    assert message.key == "run-1/deep_research/q1/"
+    assert message.headers == {
+        "content-type": "application/x-protobuf",
+        "message-type": "safescale.events.v1.ContextBuilt",
+        "run-id": "run-1",
+        "attempt": "2",
+    }
+    assert (event.run_id, event.condition, event.question_id, event.model) == ("run-1", "deep_research", "q1", "")
+    assert event.attempt == 2
+    assert event.elapsed_s > 0
+    assert event.context.token_count == 321
+    assert event.context.context_id in world.retrieval.contexts
+
+
+async def test_a_failure_is_announced_and_is_no_dead_letter(world: World, bus: MemoryBus) -> None:
+    def write(_prompt: str) -> str:
+        raise BackendRefusedError("refused")
+
+    world.inference.write = write
+    built = await listen(bus, topics.CONTEXT_BUILT)
+    dead = await listen(bus, topics.DEAD_LETTER)
+    worker = ResearchWorker(bus, world.desk(), 1)
+    await worker.start()
+    await ask(bus)
+    event = events_pb2.ContextBuilt.FromString((await asyncio.wait_for(built.get(), 10)).value)
+    await worker.stop()
+    assert event.WhichOneof("outcome") == "failure"
+    assert event.failure.reason == "BACKEND_REFUSED"
+    assert dead.empty()
+
+
+async def test_stopping_abandons_a_research_at_once_and_announces_nothing(world: World, bus: MemoryBus) -> None:
+    built = await listen(bus, topics.CONTEXT_BUILT)
+    dead = await listen(bus, topics.DEAD_LETTER)
+    desk = world.desk()
+    worker = ResearchWorker(bus, desk, 1)
+    await worker.start()
+    world.inference.gate.clear()
+    await ask(bus)
+    while not await world.documents.count("research"):
+        await asyncio.sleep(0.01)
+    await asyncio.wait_for(worker.stop(), 3)
+    world.inference.gate.set()
+    assert built.empty()
+    assert dead.empty()
+    identifier = next(iter([d.key async for d in world.documents.scan("research")]))
+    state = await desk.get(identifier)
+    assert state is not None
+    assert state.step == pb.RESEARCH_STEP_CONCEPTS
