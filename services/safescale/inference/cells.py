@@ -1,0 +1,134 @@
+"""One cell: its prompt, what is asked of the model for it, and the outcome as an event."""
+
+from dataclasses import dataclass
+
+from safescale.core import cloze
+from safescale.core.errors import InvalidInputError
+from safescale.core.prompts import Formulation, Messages, cloze_continuations, render
+from safescale.core.reasoning import split_reasoning
+from safescale.core.regimes import sample_seed
+from safescale.inference.backends.port import Generation, Sampling
+from safescale.inference.catalog import ModelRow
+from safescale.inference.engine import Engine, Question, Scored, Texts
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.convert import formulation_from_proto
+from safescale.rpc.events.v1 import events_pb2
+
+BASE_STOP = ("\n",)
+"""Ends the letter of a base model, which would go on with a question of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A checked request: the prompt and how it is asked."""
+
+    request: events_pb2.GenerationRequested
+    formulation: Formulation
+    messages: Messages
+
+
+def checked(request: events_pb2.GenerationRequested, context: str | None) -> Asked:
+    """The request with its rendered prompt.
+
+    Raises:
+        InvalidInputError: a field is missing or out of its range.
+
+    """
+    formulation: Formulation = "letter" if formulation_from_proto(request.formulation) == "letter" else "cloze"
+    options = dict(request.question.options)
+    letters = [chr(ord("A") + index) for index in range(len(options))]
+    if not 2 <= len(options) <= 26 or sorted(options) != letters:
+        raise InvalidInputError(f"question.options has the letters {sorted(options)}; expected 2 to 26 from A on")
+    if not request.greedy and not request.sample_count:
+        raise InvalidInputError("neither greedy nor sample_count is set; expected at least one")
+    if request.sample_count and not request.temperature > 0:
+        raise InvalidInputError(f"temperature is {request.temperature:g}; samples need one above 0")
+    if formulation == "letter" and not request.max_new_tokens:
+        raise InvalidInputError("max_new_tokens is 0; expected at least 1")
+    return Asked(request, formulation, render(request.question.question_text, options, context, formulation))
+
+
+async def ask(engine: Engine, asked: Asked, completed: events_pb2.GenerationCompleted) -> float:
+    """Ask the model for the cell and fill in its answers; seconds waited for a place.
+
+    Raises:
+        SafescaleError: the model cannot be asked or failed.
+
+    """
+    request = asked.request
+    row = engine.row(request.cell.model)
+    question = Question(row.id, asked.messages, request.fresh, request.cell.condition)
+    if asked.formulation == "cloze":
+        continuations = cloze_continuations(request.question.options)
+        scored = await engine.scores(question, list(continuations.values()))
+        _fill_cloze(completed, request, list(continuations), scored)
+        return 0.0 if scored.cached else scored.scores.waited_s
+    samplings = _samplings(request, row)
+    texts = await engine.texts(question, samplings)
+    _fill_letter(completed, samplings, texts, row)
+    return texts.waited_s
+
+
+def _samplings(request: events_pb2.GenerationRequested, row: ModelRow) -> list[Sampling]:
+    stop = () if row.instruct else BASE_STOP
+    greedy = [Sampling(0.0, request.max_new_tokens, stop=stop)] if request.greedy else []
+    if not request.sample_count:
+        return greedy
+    drawn = Sampling(request.temperature, request.max_new_tokens, request.seed, request.sample_count, stop)
+    return [*greedy, drawn]
+
+
+def _fill_letter(
+    completed: events_pb2.GenerationCompleted, samplings: list[Sampling], texts: Texts, row: ModelRow
+) -> None:
+    for sampling, generation in zip(samplings, texts.generations, strict=True):
+        if sampling.greedy:
+            completed.greedy.CopyFrom(_answers(generation, row)[0])
+            completed.timings.greedy_s = generation.elapsed_s
+            if generation.time_to_first_token_s is not None:
+                completed.timings.time_to_first_token_s = generation.time_to_first_token_s
+        else:
+            completed.samples.extend(_answers(generation, row))
+            for index, sample in enumerate(completed.samples):
+                sample.seed = sample_seed(sampling.seed, index)
+            completed.timings.samples_s = generation.elapsed_s
+    completed.usage.prompt_tokens = texts.generations[0].prompt_tokens
+    completed.usage.generated_tokens = sum(generation.generated_tokens for generation in texts.generations)
+    completed.cached = all(texts.cached)
+    completed.model_revision = texts.revision
+
+
+def _answers(generation: Generation, row: ModelRow) -> list[events_pb2.Answer]:
+    return [
+        events_pb2.Answer(
+            text=split_reasoning(output.text, row.style, output.reasoning).answer, finish_reason=output.finish_reason
+        )
+        for output in generation.outputs
+    ]
+
+
+def _fill_cloze(
+    completed: events_pb2.GenerationCompleted,
+    request: events_pb2.GenerationRequested,
+    letters: list[str],
+    scored: Scored,
+) -> None:
+    scores = [score.mean_logprob for score in scored.scores.items]
+    completed.option_scores.update(dict(zip(letters, scores, strict=True)))
+    if request.greedy:
+        completed.greedy.letter = letters[cloze.greedy(scores)]
+        completed.timings.greedy_s = scored.scores.elapsed_s
+        if scored.scores.time_to_first_token_s is not None:
+            completed.timings.time_to_first_token_s = scored.scores.time_to_first_token_s
+    elif request.sample_count:
+        # All draws come from the one scoring call; with greedy its seconds are counted there.
+        completed.timings.samples_s = scored.scores.elapsed_s
+    for index in range(request.sample_count):
+        seed = sample_seed(request.seed, index)
+        drawn = int(cloze.sample(scores, request.temperature, seed, 1)[0])
+        completed.samples.append(events_pb2.Answer(letter=letters[drawn], seed=seed))
+    completed.usage.CopyFrom(
+        common_pb2.Usage(prompt_tokens=scored.scores.prompt_tokens, generated_tokens=scored.scores.scored_tokens)
+    )
+    completed.cached = scored.cached
+    completed.model_revision = scored.revision

@@ -1,0 +1,83 @@
+"""Texts of stored contexts, read from retrieval (claim check) and kept for the cells that share them."""
+
+from collections import OrderedDict
+from collections.abc import Callable
+
+import grpc
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from safescale.core.errors import GarbageAnswerError, SafescaleError
+from safescale.inference.flight import SingleFlight
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.retrieval.v1 import retrieval_pb2, retrieval_pb2_grpc
+from safescale.runtime.channels import rpc_errors
+
+CAPACITY_BYTES = 64 * 1024 * 1024
+READ_TIMEOUT_S = 30.0
+ATTEMPTS = 3
+
+
+class ContextReader:
+    """Reads contexts by id; the newest stay in memory, up to a bound in bytes."""
+
+    def __init__(self, retrieval: Callable[[], grpc.aio.Channel], capacity_bytes: int = CAPACITY_BYTES) -> None:
+        self._retrieval = retrieval
+        self._capacity = capacity_bytes
+        self._texts: OrderedDict[str, str] = OrderedDict()
+        self._bytes = 0
+        self._flights = SingleFlight()
+
+    async def text(self, reference: common_pb2.ContextRef) -> str | None:
+        """Text of a context; None for closed-book.
+
+        Raises:
+            NotFoundError: retrieval does not have it.
+            SafescaleError: it cannot be read.
+
+        """
+        source = reference.WhichOneof("source")
+        if source is None:
+            return None
+        if source == "inline_text":
+            return reference.inline_text
+        identifier = reference.context_id
+        if identifier in self._texts:
+            self._texts.move_to_end(identifier)
+            return self._texts[identifier]
+
+        async def work() -> str:
+            return await self._fetch(identifier)
+
+        text, joined = await self._flights.run(identifier, work)
+        if not joined:
+            self._keep(identifier, text)
+        return text
+
+    async def _fetch(self, identifier: str) -> str:
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(ATTEMPTS),
+            wait=wait_random_exponential(multiplier=0.2, max=2.0),
+            retry=retry_if_exception(lambda error: isinstance(error, SafescaleError) and error.retryable),
+            reraise=True,
+        )
+        return await retrying(self._read, identifier)
+
+    async def _read(self, identifier: str) -> str:
+        stub = retrieval_pb2_grpc.RetrievalServiceStub(self._retrieval())
+        request = retrieval_pb2.GetContextRequest(context_id=identifier)
+        with rpc_errors():
+            response = await stub.GetContext(request, timeout=READ_TIMEOUT_S)
+        if not response.context.text:
+            raise GarbageAnswerError("retrieval gave a context without text")
+        return str(response.context.text)
+
+    def _keep(self, identifier: str, text: str) -> None:
+        self._texts[identifier] = text
+        self._bytes += len(text.encode())
+        while self._bytes > self._capacity:
+            _, dropped = self._texts.popitem(last=False)
+            self._bytes -= len(dropped.encode())
+
+    async def close(self) -> None:
+        """End reads that run."""
+        await self._flights.close()

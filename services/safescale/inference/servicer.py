@@ -1,0 +1,187 @@
+"""gRPC face of inference."""
+
+import math
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+
+from safescale.core.errors import InvalidInputError, LimitExceededError, SafescaleError
+from safescale.core.prompts import Messages
+from safescale.core.reasoning import split_reasoning
+from safescale.inference.backends.port import Generation, Sampling
+from safescale.inference.catalog import ModelRow
+from safescale.inference.engine import Engine, Question, Texts
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.convert import FORMULATIONS
+from safescale.rpc.inference.v1 import inference_pb2 as pb
+from safescale.rpc.inference.v1 import inference_pb2_grpc
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+MAX_TEXTS = 1000
+MAX_TEXT_BYTES = 16 * 1024 * 1024
+MAX_COUNT = 100
+MAX_CONTINUATIONS = 100
+MAX_STOPS = 16
+MAX_TEMPERATURE = 2.0
+MAX_SEED = 2**31 - 1
+
+
+class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
+    """Checks requests and hands them on."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
+        """Ask a model for texts or scores."""
+        question = self._question(request)
+        if request.continuations:
+            return await self._score(question, request)
+        sampling = _sampling(request, self._engine.row(request.model))
+        texts = await self._engine.texts(question, [sampling])
+        return self._response(request.model, texts)
+
+    async def _score(self, question: Question, request: pb.GenerateRequest) -> pb.GenerateResponse:
+        continuations = list(request.continuations)
+        if len(continuations) > MAX_CONTINUATIONS:
+            raise LimitExceededError(f"{len(continuations)} continuations are over the limit of {MAX_CONTINUATIONS}")
+        for index, text in enumerate(continuations):
+            if not text.strip():
+                raise InvalidInputError(f"continuations[{index}] is blank; expected a text to score")
+        scored = await self._engine.scores(question, continuations)
+        scores = scored.scores
+        usage = common_pb2.Usage(prompt_tokens=scores.prompt_tokens, generated_tokens=scores.scored_tokens)
+        return pb.GenerateResponse(
+            scores=[pb.ContinuationScore(mean_logprob=item.mean_logprob, tokens=item.tokens) for item in scores.items],
+            usage=usage,
+            elapsed_s=scores.elapsed_s,
+            time_to_first_token_s=scores.time_to_first_token_s,
+            cached=scored.cached,
+            model_revision=scored.revision,
+        )
+
+    def _response(self, model: str, texts: Texts) -> pb.GenerateResponse:
+        generation: Generation = texts.generations[0]
+        style = self._engine.row(model).style
+        outputs = []
+        for output in generation.outputs:
+            split = split_reasoning(output.text, style, output.reasoning)
+            outputs.append(
+                pb.Output(
+                    text=split.answer,
+                    reasoning=split.trace,
+                    finish_reason=output.finish_reason,
+                    generated_tokens=output.generated_tokens,
+                )
+            )
+        usage = common_pb2.Usage(prompt_tokens=generation.prompt_tokens, generated_tokens=generation.generated_tokens)
+        return pb.GenerateResponse(
+            outputs=outputs,
+            usage=usage,
+            elapsed_s=generation.elapsed_s,
+            time_to_first_token_s=generation.time_to_first_token_s,
+            cached=texts.cached[0],
+            model_revision=texts.revision,
+        )
+
+    async def GenerateStream(
+        self, request: pb.GenerateStreamRequest, context: Context
+    ) -> AsyncIterator[pb.GenerateStreamResponse]:
+        """Ask a model for one text, piece by piece."""
+        inner = request.request
+        if inner.continuations:
+            raise InvalidInputError("request.continuations is set; scores do not stream, expected none")
+        if inner.sampling.count > 1:
+            raise InvalidInputError(f"request.sampling.count is {inner.sampling.count}; a stream gives one text")
+        question = self._question(inner)
+        sampling = _sampling(inner, self._engine.row(inner.model))
+        async for event in self._engine.stream(question, sampling):
+            if isinstance(event, Texts):
+                yield pb.GenerateStreamResponse(result=self._response(inner.model, event))
+            else:
+                yield pb.GenerateStreamResponse(text_delta=event)
+
+    def _question(self, request: pb.GenerateRequest) -> Question:
+        _needed(request.model, "model")
+        self._engine.row(request.model)
+        if not request.HasField("messages"):
+            raise InvalidInputError("messages is missing; expected the prompt")
+        if not request.messages.user.strip():
+            raise InvalidInputError("messages.user is empty; expected the user message")
+        return Question(request.model, Messages(request.messages.system, request.messages.user), request.fresh)
+
+    async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
+        """Count tokens, cut texts."""
+        _needed(request.model, "model")
+        if len(request.texts) > MAX_TEXTS:
+            raise LimitExceededError(f"{len(request.texts)} texts are over the limit of {MAX_TEXTS}")
+        size = sum(len(text.encode()) for text in request.texts)
+        if size > MAX_TEXT_BYTES:
+            raise LimitExceededError(f"the texts have {size:,} bytes; the limit is {MAX_TEXT_BYTES:,} together")
+        limit = request.truncate_to if request.HasField("truncate_to") else None
+        tokens = await self._engine.ready(request.model).tokenize(list(request.texts), limit)
+        return pb.TokenizeResponse(token_counts=tokens.counts, truncated_texts=tokens.truncated)
+
+    async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
+        """Tell all rows of the catalog."""
+        return pb.ListModelsResponse(models=[await self._model(row) for row in self._engine.rows])
+
+    async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
+        """Tell one row."""
+        _needed(request.model, "model")
+        return pb.GetModelResponse(model=await self._model(self._engine.row(request.model)))
+
+    async def _model(self, row: ModelRow) -> pb.Model:
+        backend = self._engine.backend(row.id)
+        reason = backend.unavailable_reason()
+        revision = row.revision or ""
+        if not reason:
+            try:
+                revision = await backend.revision()
+            except SafescaleError as error:
+                reason = error.message
+        return pb.Model(
+            id=row.id,
+            family=row.family,
+            parameters_b=row.parameters_b,
+            window_tokens=row.served_tokens,
+            revision=revision,
+            backend=row.backend,
+            instruct=row.instruct,
+            reasoning=row.reasoning is not None,
+            auto_formulation=FORMULATIONS[row.auto_formulation],
+            license=row.license,
+            available=not reason,
+            unavailable_reason=reason,
+            supports_scores=backend.capabilities.scores,
+            concurrency=backend.capabilities.concurrency,
+        )
+
+
+def _needed(value: str, field: str) -> None:
+    if not value:
+        raise InvalidInputError(f"{field} is empty; expected a model of the catalog")
+
+
+def _sampling(request: pb.GenerateRequest, row: ModelRow) -> Sampling:
+    if not request.HasField("sampling"):
+        raise InvalidInputError("sampling is missing; expected how tokens are drawn, or continuations to score")
+    asked = request.sampling
+    if not (math.isfinite(asked.temperature) and 0 <= asked.temperature <= MAX_TEMPERATURE):
+        raise InvalidInputError(f"sampling.temperature is {asked.temperature:g}; expected 0 to {MAX_TEMPERATURE:g}")
+    if not 1 <= asked.max_new_tokens <= row.served_tokens:
+        raise InvalidInputError(
+            f"sampling.max_new_tokens is {asked.max_new_tokens}; expected 1 to {row.served_tokens}, the model's window"
+        )
+    count = asked.count or 1
+    if count > MAX_COUNT:
+        raise LimitExceededError(f"sampling.count {count} is over the limit of {MAX_COUNT}")
+    if count > 1 and asked.temperature == 0:
+        raise InvalidInputError(f"sampling.count is {count}; at temperature 0 all answers are one, expected 1")
+    if asked.seed > MAX_SEED:
+        raise InvalidInputError(f"sampling.seed is {asked.seed}; expected at most {MAX_SEED}")
+    if len(asked.stop) > MAX_STOPS or not all(asked.stop):
+        raise InvalidInputError(f"sampling.stop: expected at most {MAX_STOPS} texts, none of them empty")
+    return Sampling(asked.temperature, asked.max_new_tokens, asked.seed, count, tuple(asked.stop))

@@ -1,0 +1,134 @@
+"""Consumes the cells of each available model and publishes what came of them: answers, or the reason why none."""
+
+import base64
+import time
+from dataclasses import dataclass
+
+from google.protobuf.message import DecodeError
+
+from safescale.core.cells import Cell, record_key
+from safescale.core.errors import InvalidInputError
+from safescale.inference import cells
+from safescale.inference.contexts import ContextReader
+from safescale.inference.engine import Engine
+from safescale.rpc.events.v1 import events_pb2
+from safescale.runtime.bus import topics
+from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
+from safescale.runtime.documents.port import DocumentStore, NewDocument
+from safescale.runtime.errors import as_safescale_error, to_failure
+from safescale.runtime.log import get_logger, log_context
+from safescale.runtime.telemetry import Telemetry
+
+GROUP = "inference"
+KIND = "generation_cell"
+
+
+@dataclass(frozen=True)
+class WorkerPorts:
+    """What the worker works with."""
+
+    bus: Bus
+    documents: DocumentStore
+    telemetry: Telemetry
+    engine: Engine
+    contexts: ContextReader
+
+
+class GenerationWorker:
+    """One subscription per available model, with as many cells in flight as its backend works on at once."""
+
+    def __init__(self, ports: WorkerPorts) -> None:
+        self._ports = ports
+        self._subscriptions: list[Subscription] = []
+        self._log = get_logger("inference")
+
+    async def start(self) -> None:
+        """Start to consume the topics of the models that can be asked."""
+        for row in self._ports.engine.rows:
+            backend = self._ports.engine.backend(row.id)
+            if backend.unavailable_reason():
+                self._log.info("model not available", model=row.id)
+                continue
+            options = SubscriptionOptions(max_in_flight=backend.capabilities.concurrency)
+            topic = topics.generation_requested(row.id)
+            self._subscriptions.append(await self._ports.bus.subscribe(topic, GROUP, self._handle, options))
+
+    async def stop(self) -> None:
+        """Take no more cells, finish those in flight."""
+        for subscription in self._subscriptions:
+            await subscription.stop()
+        self._subscriptions.clear()
+
+    async def _handle(self, message: Message) -> None:
+        try:
+            request = events_pb2.GenerationRequested.FromString(message.value)
+        except DecodeError as error:
+            raise InvalidInputError("the message is not a GenerationRequested") from error
+        named = request.cell
+        cell = Cell(named.run_id, named.model, named.condition, named.question_id)
+        with log_context(run_id=cell.run_id, model=cell.model, condition=cell.condition, question_id=cell.question_id):
+            key = record_key(cell, request.attempt)
+            completed = await self._stored(key)
+            if completed is None:
+                completed = await self._complete(request)
+                if not await self._ports.documents.put_if_absent(_document(key, completed)):
+                    completed = await self._stored(key) or completed
+            headers = {**message.headers, "message-type": completed.DESCRIPTOR.full_name}
+            value = completed.SerializeToString()
+            await self._ports.bus.publish(Message(topics.GENERATION_COMPLETED, cell.cell_id, value, headers))
+
+    async def _stored(self, key: str) -> events_pb2.GenerationCompleted | None:
+        document = await self._ports.documents.get(KIND, key)
+        if document is None:
+            return None
+        return events_pb2.GenerationCompleted.FromString(base64.b64decode(document.body["event"]))
+
+    async def _complete(self, request: events_pb2.GenerationRequested) -> events_pb2.GenerationCompleted:
+        """Outcome of a cell; whatever goes wrong is an outcome too."""
+        completed = _blank(request)
+        waited = _since(request)
+        try:
+            context = await self._ports.contexts.text(request.context)
+            asked = cells.checked(request, context)
+            waited = _since(request)
+            waited += await cells.ask(self._ports.engine, asked, completed)
+            outcome = "cached" if completed.cached else "ok"
+        except Exception as error:
+            known = as_safescale_error(error)
+            completed = _blank(request)
+            completed.failure.CopyFrom(to_failure(known))
+            outcome = known.reason
+            self._log.warning("cell failed", reason=known.reason, code=known.code, exception_type=type(error).__name__)
+        completed.timings.queue_wait_s = waited
+        labels = {"model": request.cell.model, "condition": request.cell.condition}
+        self._ports.telemetry.observe("safescale_queue_wait_seconds", waited, labels)
+        self._ports.telemetry.count("safescale_generations_total", 1, {**labels, "outcome": outcome})
+        return completed
+
+
+def _blank(request: events_pb2.GenerationRequested) -> events_pb2.GenerationCompleted:
+    return events_pb2.GenerationCompleted(
+        cell=request.cell,
+        formulation=request.formulation,
+        attempt=request.attempt,
+        greedy_asked=request.greedy,
+        samples_asked=request.sample_count,
+    )
+
+
+def _since(request: events_pb2.GenerationRequested) -> float:
+    if not request.HasField("requested_at"):
+        return 0.0
+    # Clocks of two machines can differ: a wait is never negative.
+    return max(0.0, time.time() - request.requested_at.ToNanoseconds() / 1e9)
+
+
+def _document(key: str, completed: events_pb2.GenerationCompleted) -> NewDocument:
+    body = {
+        "model": completed.cell.model,
+        "condition": completed.cell.condition,
+        "question_id": completed.cell.question_id,
+        "failure": completed.failure.reason,
+        "event": base64.b64encode(completed.SerializeToString()).decode(),
+    }
+    return NewDocument(KIND, key, body, completed.cell.run_id)
