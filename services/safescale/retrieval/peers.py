@@ -34,7 +34,7 @@ class ModelTokenizers:
         self._inference = inference
         self._counts: dict[tuple[str, str], dict[str, int]] = {}
 
-    def _stub(self) -> inference_pb2_grpc.InferenceServiceAsyncStub:
+    def _stub(self) -> "inference_pb2_grpc.InferenceServiceAsyncStub":
         return inference_pb2_grpc.InferenceServiceStub(self._inference())
 
     async def model(self, model: str) -> ModelRow:

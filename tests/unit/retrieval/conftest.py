@@ -3,14 +3,27 @@
 import hashlib
 import importlib.util
 import json
+import math
+import re
 import string
 from collections.abc import Sequence
 
+import grpc
 import numpy as np
 import pytest
 
+from safescale.core.errors import NotFoundError
 from safescale.retrieval.embed.embedded import PACKAGE, WordPieceTokenizer, _read_files
 from safescale.retrieval.embed.port import Vectors
+from safescale.rpc.inference.v1 import inference_pb2 as pb
+from safescale.rpc.inference.v1.inference_pb2_grpc import (
+    InferenceServiceServicer,
+    add_InferenceServiceServicer_to_server,
+)
+from safescale.runtime.channels import connect
+from safescale.runtime.documents.sqlite import SqliteDocuments
+from safescale.runtime.server import CallInterceptor
+from safescale.runtime.telemetry import Telemetry
 
 WORDS = ("the", "lung", "chest", "effusion", "pneumothorax", "of", "a", "mm", "and")
 
@@ -86,3 +99,53 @@ def tokenizer(request) -> WordPieceTokenizer:
 @pytest.fixture
 def make_embedder() -> type[CountingEmbedder]:
     return CountingEmbedder
+
+
+@pytest.fixture
+async def documents(tmp_path):
+    store = await SqliteDocuments.open(tmp_path / "records.db")
+    yield store
+    await store.close()
+
+
+class FakeInference(InferenceServiceServicer):
+    """Models by window. `words-*` count words, `quarters-*` count four characters as a token (so sums over-count)."""
+
+    def __init__(self) -> None:
+        self.windows: dict[str, int] = {}
+        self.texts_counted = 0
+        self.garbage = False
+
+    async def GetModel(self, request, context):
+        if request.model not in self.windows:
+            raise NotFoundError(f"no model {request.model!r}")
+        row = pb.Model(id=request.model, revision="r1", window_tokens=self.windows[request.model])
+        return pb.GetModelResponse(model=row)
+
+    async def Tokenize(self, request, context):
+        self.texts_counted += len(request.texts)
+        response = pb.TokenizeResponse()
+        for text in request.texts:
+            if request.model.startswith("words"):
+                ends = [match.end() for match in re.finditer(r"\s*\S+", text)]
+            else:
+                ends = [min(4 * i + 4, len(text)) for i in range(math.ceil(len(text) / 4))]
+            response.token_counts.append(len(ends))
+            if request.HasField("truncate_to"):
+                limit = request.truncate_to
+                cut = text if len(ends) <= limit else text[: ends[limit - 1]] if limit else ""
+                response.truncated_texts.append("garbage" if self.garbage else cut)
+        return response
+
+
+@pytest.fixture
+async def inference():
+    fake = FakeInference()
+    server = grpc.aio.server(interceptors=[CallInterceptor(Telemetry())])
+    add_InferenceServiceServicer_to_server(fake, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    fake.channel = connect(f"127.0.0.1:{port}")
+    yield fake
+    await fake.channel.close()
+    await server.stop(0)

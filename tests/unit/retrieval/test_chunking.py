@@ -10,8 +10,8 @@ from safescale.retrieval.chunking import ChunkParams, article, chunk_id, cut, pr
 from safescale.retrieval.embed.embedded import WordPieceTokenizer
 
 WORDS = st.sampled_from(
-    ["the", "lung", "pneumothorax", "3.5", "mm", "T2/FLAIR", "é", "naïve", "cafe\u0301", "肺炎", "한국어", "🙂", "[SEP]",
-     "##ing", "hemangioblastomatosis", "x" * 60, "\u200b", "(right)", "İ", "β₂", "\u0301", "-"]
+    ["the", "lung", "pneumothorax", "3.5", "mm", "T2/FLAIR", "é", "naïve", "cafe\u0301", "肺炎", "한국어", "🙂",
+     "[SEP]", "##ing", "hemangioblastomatosis", "x" * 60, "\u200b", "(right)", "İ", "β₂", "\u0301", "-"]
 )  # fmt: skip
 SPACES = st.sampled_from([" ", " ", " ", "\n\n", "\t", "", "\u00a0"])
 TEXTS = st.one_of(
