@@ -19,6 +19,7 @@ def evaluate_policy(text: str, rows: Iterable[pb.MetricRow]) -> pb.EvaluatePolic
 
     Raises:
         SpecError: the text is no policy; every defect is named.
+
     """
     data = parse_yaml(Source("policy", text.encode()))
     policy = parse_policy(data, "policy", METRIC_NAMES)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from google.protobuf import json_format
 
+from safescale.core.assemble import NULL_MARK, CellAnswers
 from safescale.core.cells import Cell, record_key
 from safescale.core.errors import FailedPreconditionError, NotFoundError
 from safescale.rpc.common.v1 import common_pb2
@@ -20,26 +21,11 @@ from safescale.runtime.documents.port import Body, Document, DocumentStore, NewD
 VERDICT = "verdict"
 REVIEW = "review"
 AUDIT = "audit"
-NULL_MARK = "-"
-"""Stands for an abstention in a string of letters."""
 
 
 def cell_of(key: common_pb2.CellKey) -> Cell:
     """Core form of a cell key."""
     return Cell(key.run_id, key.model, key.condition, key.question_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Letters:
-    """Letters of one verdict: `greedy` a letter or NULL_MARK, empty when not asked; `samples` one character each."""
-
-    cell: Cell
-    attempt: int
-    formulation: str
-    greedy: str
-    samples: str
-    latency_s: float | None
-    failed: bool
 
 
 def _body(verdict: pb.Verdict) -> Body:
@@ -63,13 +49,29 @@ def _body(verdict: pb.Verdict) -> Body:
     }
 
 
-def _letters(document: Document) -> Letters:
+@dataclass(frozen=True, slots=True)
+class StoredLetters:
+    """Letters of one verdict, with the cell and attempt they belong to."""
+
+    cell: Cell
+    attempt: int
+    answers: CellAnswers
+    failed: bool
+
+
+def _letters(document: Document) -> StoredLetters:
     body = document.body
     cell = Cell(document.group, body["model"], body["condition"], body["question_id"])
-    return Letters(
-        cell, body["attempt"], body["formulation"], body["greedy"], body["samples"], body["latency_s"],
-        bool(body["failure"]),
-    )  # fmt: skip
+    answers = CellAnswers(
+        cell.model,
+        cell.condition,
+        cell.question_id,
+        body["formulation"],
+        body["greedy"],
+        body["samples"],
+        body["latency_s"],
+    )
+    return StoredLetters(cell, body["attempt"], answers, bool(body["failure"]))
 
 
 class VerdictStore:
@@ -99,7 +101,7 @@ class VerdictStore:
         if last is not None:
             yield last
 
-    async def letters(self, run_id: str) -> list[Letters]:
+    async def letters(self, run_id: str) -> list[StoredLetters]:
         """Letters of the newest verdict of each cell."""
         return [_letters(document) async for _, document in self.newest(run_id)]
 

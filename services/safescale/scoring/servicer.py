@@ -11,9 +11,10 @@ from safescale.rpc.convert import formulation_from_proto, question_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.errors import to_failure
+from safescale.scoring.outcomes import outcome_of
 from safescale.scoring.peers import Truths
 from safescale.scoring.policy import evaluate_policy
-from safescale.scoring.reading import AnswerReader, outcome_of
+from safescale.scoring.reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore, decode_verdict, key_fields
 from safescale.scoring.results import RunResults, metrics_of_letters
 

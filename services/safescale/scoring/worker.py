@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from safescale.core.benchmark import Question
 from safescale.core.errors import FailedPreconditionError
-from safescale.core.vote import vote
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -14,8 +13,9 @@ from safescale.runtime.bus import topics
 from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
 from safescale.runtime.log import get_logger, log_context
 from safescale.runtime.telemetry import Telemetry
+from safescale.scoring.outcomes import set_outcomes
 from safescale.scoring.peers import Truths
-from safescale.scoring.reading import AnswerReader, ReadAnswer, cloze_reading, outcome_of
+from safescale.scoring.reading import AnswerReader, ReadAnswer, cloze_reading
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
 
 GROUP = "scoring"
@@ -147,20 +147,6 @@ def _letter(answer: events_pb2.Answer) -> str | None:
 
 def _seed(answer: events_pb2.Answer) -> int | None:
     return answer.seed if answer.HasField("seed") else None
-
-
-def set_outcomes(verdict: pb.Verdict, question: Question) -> None:
-    """Fill in what the greedy letter and the majority mean; called again when a person's reading changes a letter."""
-    if verdict.greedy_asked:
-        greedy = verdict.greedy.letter if verdict.greedy.HasField("letter") else None
-        verdict.greedy_outcome.CopyFrom(outcome_of(question, greedy))
-    if verdict.samples_asked:
-        ballots = [reading.letter if reading.HasField("letter") else None for reading in verdict.samples]
-        majority = vote(ballots, "null_ballot") if ballots else None
-        verdict.ClearField("majority_letter")
-        if majority is not None:
-            verdict.majority_letter = majority
-        verdict.majority_outcome.CopyFrom(outcome_of(question, majority))
 
 
 def reviews_of(verdict: pb.Verdict) -> list[pb.Review]:

@@ -1,0 +1,159 @@
+"""Results of runs: verdicts with the readings of persons applied, and metrics."""
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from safescale.core.analysis import metrics_of
+from safescale.core.answers import label_set
+from safescale.core.assemble import NULL_MARK, CellAnswers, answer_sets
+from safescale.core.benchmark import Benchmark, Question
+from safescale.core.errors import InvalidInputError
+from safescale.core.tables import Table
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.scoring.outcomes import set_outcomes
+from safescale.scoring.peers import Truths
+from safescale.scoring.records import ReviewStore, StoredLetters, VerdictStore, cell_of, review_id
+
+Settled = dict[str, pb.Review]
+"""Settled reviews by id."""
+
+
+@dataclass(frozen=True)
+class RunMetrics:
+    """Metric rows of a run and the verdicts that they count."""
+
+    rows: Sequence[pb.MetricRow]
+    verdict_count: int
+    failed_count: int
+
+
+class RunResults:
+    """Reads runs from the stores."""
+
+    def __init__(self, verdicts: VerdictStore, reviews: ReviewStore, truths: Truths) -> None:
+        self._verdicts = verdicts
+        self._reviews = reviews
+        self._truths = truths
+
+    async def _settled(self, run_id: str) -> Settled:
+        return {review.review_id: review async for review in self._reviews.scan(run_id) if review.resolved}
+
+    async def verdicts(self, run_id: str) -> AsyncIterator[pb.Verdict]:
+        """Newest verdict of each cell, readings of persons applied."""
+        settled = await self._settled(run_id)
+        truth = await self._truths.of_run(run_id)
+        async for verdict in self._verdicts.verdicts(run_id):
+            if settled:
+                apply_reviews(verdict, settled, truth.questions[verdict.cell.question_id])
+            yield verdict
+
+    async def metrics(self, run_id: str) -> RunMetrics:
+        """All metrics of a run; no rows while it has no verdicts."""
+        settled = await self._settled(run_id)
+        letters = await self._verdicts.letters(run_id)
+        failed = sum(found.failed for found in letters)
+        if not letters:
+            return RunMetrics([], 0, 0)
+        truth = await self._truths.of_run(run_id)
+        cells = [_with_reviews(found, settled) for found in letters]
+        spec = truth.manifest.spec
+        rows = await asyncio.to_thread(
+            metric_rows, cells, truth.benchmark, (tuple(spec.models), tuple(spec.conditions))
+        )
+        return RunMetrics(rows, len(letters), failed)
+
+
+def _letter(review: pb.Review) -> str:
+    return review.resolved_letter if review.HasField("resolved_letter") else NULL_MARK
+
+
+def _with_reviews(found: StoredLetters, settled: Settled) -> CellAnswers:
+    answers = found.answers
+    if not settled:
+        return answers
+    greedy = settled.get(review_id(found.cell, found.attempt, None))
+    marks = list(answers.samples)
+    for index in range(len(marks)):
+        review = settled.get(review_id(found.cell, found.attempt, index))
+        if review is not None:
+            marks[index] = _letter(review)
+    return replace(answers, greedy=_letter(greedy) if greedy else answers.greedy, samples="".join(marks))
+
+
+def apply_reviews(verdict: pb.Verdict, settled: Settled, question: Question) -> None:
+    """Replace the letters that persons read, and what follows from them."""
+    cell = cell_of(verdict.cell)
+    readings: list[tuple[int | None, pb.Reading]] = list(enumerate(verdict.samples))
+    if verdict.HasField("greedy"):
+        readings.append((None, verdict.greedy))
+    changed = False
+    for index, reading in readings:
+        review = settled.get(review_id(cell, verdict.attempt, index))
+        if review is None:
+            continue
+        changed = True
+        reading.ClearField("letter")
+        if review.HasField("resolved_letter"):
+            reading.letter = review.resolved_letter
+    if changed:
+        set_outcomes(verdict, question)
+
+
+def metric_rows(
+    cells: Iterable[CellAnswers], benchmark: Benchmark, order: tuple[Sequence[str], Sequence[str]]
+) -> list[pb.MetricRow]:
+    """Metric rows of cells; models and conditions in the order given. Formulations are measured apart."""
+    rows: list[pb.MetricRow] = []
+    for answers in answer_sets(cells, *order).values():
+        rows.extend(_messages(metrics_of(answers, label_set(benchmark, answers.question_ids))))
+    return rows
+
+
+def _messages(table: Table) -> Iterable[pb.MetricRow]:
+    for row in table.rows():
+        message = pb.MetricRow(
+            **{name: row[name] for name in ("model", "condition", "regime", "metric", "n", "n_null")}
+        )
+        for name in ("value", "boot_mean", "boot_sd", "ci_low", "ci_high"):
+            if not math.isnan(row[name]):
+                setattr(message, name, row[name])
+        yield message
+
+
+def metrics_of_letters(
+    questions: Sequence[Question], cells: Sequence[pb.CellLetters], formulation: str
+) -> list[pb.MetricRow]:
+    """Metric rows of letters and labels that a caller brings.
+
+    Raises:
+        InvalidInputError: a cell without its question, a letter that is not an option, or two entries of one cell.
+
+    """
+    known = {question.question_id: question for question in questions}
+    seen: set[tuple[str, str, str]] = set()
+    found = []
+    for cell in cells:
+        key = (cell.model, cell.condition, cell.question_id)
+        where = f"cell {cell.model}/{cell.condition}/{cell.question_id}"
+        if not all(key):
+            raise InvalidInputError(f"{where}: model, condition and question_id must not be empty")
+        if key in seen:
+            raise InvalidInputError(f"{where} is given more than once")
+        seen.add(key)
+        question = known.get(cell.question_id)
+        if question is None:
+            raise InvalidInputError(f"{where}: questions has no {cell.question_id!r}")
+        marks = [_mark(letter, question, where) for letter in cell.samples]
+        greedy = _mark(cell.greedy, question, where)
+        latency = cell.latency_s if cell.HasField("latency_s") else None
+        found.append(CellAnswers(*key, formulation, greedy, "".join(marks), latency))
+    benchmark = Benchmark("request", tuple(questions))
+    return metric_rows(found, benchmark, ((), ()))
+
+
+def _mark(letter: str, question: Question, where: str) -> str:
+    if letter and letter not in question.options:
+        raise InvalidInputError(f"{where}: letter {letter!r} is not among {', '.join(question.letters)}")
+    return letter or NULL_MARK
