@@ -37,8 +37,18 @@ def print_research(console: Console, research: pb.Research) -> None:
     if research.calls:
         console.print()
         console.print(calls_table(research))
+        _line(console, totals_line(research))
     if research.report:
         _line(console, f"\nReport (context {research.context_id or 'not stored yet'})\n\n{research.report}")
+
+
+def totals_line(research: pb.Research) -> str:
+    """Calls, tokens and seconds in all, and how often a fallback was needed."""
+    fallbacks = sum(1 for call in research.calls if call.fallback)
+    return (
+        f"{len(research.calls)} calls, {research.tokens:,} tokens, {research.elapsed_s:.2f} s; "
+        f"{fallbacks} where the model's text could not be used as it was."
+    )
 
 
 def _print_module(console: Console, module: pb.ResearchModule, option: str) -> None:
@@ -57,13 +67,8 @@ def _print_module(console: Console, module: pb.ResearchModule, option: str) -> N
 
 
 def calls_table(research: pb.Research) -> Table:
-    """The calls in order with their totals."""
-    fallbacks = sum(1 for call in research.calls if call.fallback)
-    caption = (
-        f"{len(research.calls)} calls, {research.tokens:,} tokens, {research.elapsed_s:.2f} s; "
-        f"{fallbacks} where the model's text could not be used as it was."
-    )
-    table = Table(title="Calls", title_justify="left", caption=caption, caption_justify="left")
+    """The calls in order."""
+    table = Table(title="Calls", title_justify="left")
     table.add_column("step", no_wrap=True)
     table.add_column("kind", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
