@@ -1,0 +1,62 @@
+"""`safescale analyze`: answer files and labels in, tables of every statistic out."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safescale.core.analysis import AnalysisOptions, analyse_with_notes
+from safescale.core.answers import AnswerSet, label_set
+from safescale.core.benchmark import Benchmark
+from safescale.core.benchmark_formats import check_benchmark
+from safescale.core.bootstrap import RESAMPLES, SEED
+from safescale.core.errors import BenchmarkError
+from safescale.runtime.answers_io import read_answers
+from safescale.runtime.files import read_source
+from safescale.runtime.tables_io import read_models, write_tables
+
+
+def analyze(
+    answers_dir: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of answers: <model>.jsonl[.gz] in the judged layout, or what `safescale export` wrote.",
+            metavar="ANSWERS_DIR",
+        ),
+    ],
+    labels: Annotated[Path, typer.Option(help="Benchmark or labels file: truth and safety labels of each question.")],
+    out: Annotated[Path, typer.Option(help="Folder to write the tables to, each as csv and parquet.")],
+    models: Annotated[
+        Path | None,
+        typer.Option(help="csv or yaml with name, family and parameters_b of the models, for the scaling tables."),
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=2, help="Bootstrap resamples of the questions.")] = RESAMPLES,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = SEED,
+) -> None:
+    """Compute every metric, test, interval and fit from answer files, and write tidy tables."""
+    catalog = read_models(models) if models is not None else None
+    benchmark = _benchmark(labels)
+    answers = read_answers(answers_dir, benchmark)
+    options = AnalysisOptions(resamples=resamples, seed=seed)
+    analysis = analyse_with_notes(answers, label_set(benchmark, answers.question_ids), catalog, options)
+    typer.echo(_read(answers))
+    for path in write_tables(analysis.tables.values(), out):
+        if path.suffix == ".csv":
+            typer.echo(f"  {path} ({len(analysis.tables[path.stem]):,} rows), {path.stem}.parquet")
+    for note in analysis.notes:
+        typer.echo(f"Note: {note}")
+
+
+def _benchmark(path: Path) -> Benchmark:
+    check = check_benchmark(path.stem, [read_source(path)])
+    if check.benchmark is None:
+        more = f" (and {len(check.defects) - 1} more)" if len(check.defects) > 1 else ""
+        raise BenchmarkError(f"{check.defects[0]}{more}", defects=check.defects)
+    return check.benchmark
+
+
+def _read(answers: AnswerSet) -> str:
+    return (
+        f"Read {answers.n_answers:,} answers: {len(answers.models)} models, {len(answers.conditions)} conditions, "
+        f"{len(answers.question_ids)} questions, formulation {answers.formulation}."
+    )

@@ -1,0 +1,103 @@
+"""Tables of results to csv and parquet files, and model lists from csv or yaml files."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet
+
+from safescale.core.errors import Defect, InvalidInputError, StorageError
+from safescale.core.records import shown
+from safescale.core.scaling import ModelInfo
+from safescale.core.tables import Table
+from safescale.runtime.files import parse_yaml, read_source
+
+
+def write_tables(tables: Iterable[Table], folder: Path) -> list[Path]:
+    """Write each table to `<name>.csv` and `<name>.parquet`; a number that is not defined is an empty field, or null.
+
+    Raises StorageError where the folder or a file cannot be written.
+    """
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for table in tables:
+            data = _arrow(table)
+            written += [folder / f"{table.name}.csv", folder / f"{table.name}.parquet"]
+            pyarrow.csv.write_csv(data, written[-2])
+            pyarrow.parquet.write_table(data, written[-1])
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
+    return written
+
+
+def _arrow(table: Table) -> pa.Table:
+    arrays = {}
+    for name, column in table.columns.items():
+        # Lists and masks: pyarrow would import pandas for object arrays and for its own search for NaN.
+        if column.dtype == object:
+            arrays[name] = pa.array(column.tolist(), type=pa.string())
+        else:
+            arrays[name] = pa.array(column, mask=np.isnan(column) if column.dtype == np.float64 else None)
+    return pa.table(arrays)
+
+
+def read_models(path: Path) -> dict[str, ModelInfo]:
+    """Families and sizes of models: a csv with the columns name, family, parameters_b, or a yaml list of such objects.
+
+    Raises InvalidInputError that lists every defect.
+    """
+    source = read_source(path)
+    if path.suffix in {".yaml", ".yml", ".json"}:
+        loaded = parse_yaml(source)
+        entries = loaded.get("models") if isinstance(loaded, dict) else loaded
+        numbered = list(enumerate(entries, start=1)) if isinstance(entries, list) else []
+        place = "entry"
+    else:
+        reader = csv.DictReader(io.StringIO(source.data.decode("utf-8-sig", "replace")))
+        numbered = [(reader.line_num, row) for row in reader]
+        place = ""
+    defects: list[Defect] = []
+    models: dict[str, ModelInfo] = {}
+    for number, entry in numbered:
+        line, item = (None, f"{place} {number}") if place else (number, None)
+        found = _model(entry, Defect(str(path), line, item, None, "", ""), defects)
+        if found is not None:
+            models[found[0]] = found[1]
+    if not numbered:
+        defects.append(Defect(str(path), None, None, None, "no models", "rows with name, family and parameters_b"))
+    if defects:
+        more = f" (and {len(defects) - 1} more)" if len(defects) > 1 else ""
+        raise InvalidInputError(f"{defects[0]}{more}", defects=defects)
+    return models
+
+
+def _model(entry: Any, at: Defect, defects: list[Defect]) -> tuple[str, ModelInfo] | None:
+    before = len(defects)
+    if not isinstance(entry, Mapping):
+        defects.append(
+            Defect(at.file, at.line, at.item, None, shown(entry), "an object with name, family, parameters_b")
+        )
+        return None
+    texts = {}
+    for field, other in (("name", "id"), ("family", "family")):
+        value = entry.get(field, entry.get(other))
+        texts[field] = value.strip() if isinstance(value, str) else ""
+        if not texts[field]:
+            defects.append(Defect(at.file, at.line, at.item, field, shown(value), "a non-empty text"))
+    value = entry.get("parameters_b")
+    try:
+        size = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        size = math.nan
+    if not (size > 0 and math.isfinite(size)) or isinstance(value, bool):
+        defects.append(
+            Defect(at.file, at.line, at.item, "parameters_b", shown(value), "billions of parameters, a number above 0")
+        )
+    return None if len(defects) > before else (texts["name"], ModelInfo(texts["family"], size))
