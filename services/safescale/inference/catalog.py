@@ -151,8 +151,17 @@ def load_catalog(path: Path | None) -> Catalog:
     shipped = resources.files("safescale.inference").joinpath("models.yaml")
     rows = parse_catalog(Source("models.yaml", shipped.read_bytes()))
     if path is not None:
-        rows.update(parse_catalog(read_source(path)))
+        own = parse_catalog(read_source(path))
+        rows.update({name: _placed(row, path.parent) for name, row in own.items()})
     return Catalog(dict(sorted(rows.items())))
+
+
+def _placed(row: ModelRow, folder: Path) -> ModelRow:
+    """The row with a relative weight path read from the folder of its catalog."""
+    if row.embedded is None or row.embedded.path is None:
+        return row
+    path = str(folder / Path(row.embedded.path).expanduser())
+    return row.model_copy(update={"embedded": row.embedded.model_copy(update={"path": path})})
 
 
 def parse_catalog(source: Source) -> dict[str, ModelRow]:

@@ -1,0 +1,87 @@
+import pytest
+import yaml
+
+from safescale.core.errors import InvalidInputError, NotFoundError, SpecError
+from safescale.inference.catalog import load_catalog
+
+ROW = {
+    "id": "own", "family": "Own", "parameters_b": 1.5, "window_tokens": 4096, "instruct": True, "backend": "embedded",
+    "license": "MIT", "embedded": {"path": "weights/own.gguf"},
+}  # fmt: skip
+
+
+def write(path, *rows):
+    path.write_text(yaml.safe_dump({"models": list(rows)}))
+    return path
+
+
+def test_the_shipped_catalog_has_a_default_and_an_opt_in_base_model() -> None:
+    rows = load_catalog(None).rows
+    assert rows["smollm2-135m-instruct"].instruct
+    assert rows["smollm2-135m-instruct"].served_tokens == 8192
+    assert not rows["gemma-3-270m"].instruct
+    assert rows["gemma-3-270m"].served_tokens < rows["gemma-3-270m"].window_tokens
+    assert {row.auto_formulation for row in rows.values()} == {"cloze"}
+
+
+def test_own_rows_are_added_and_replace_shipped_ones(tmp_path) -> None:
+    path = write(tmp_path / "own.yaml", ROW, {**ROW, "id": "gemma-3-270m", "family": "Mine"})
+    rows = load_catalog(path).rows
+    assert set(rows) == {"own", "gemma-3-270m", "smollm2-135m-instruct"}
+    assert rows["gemma-3-270m"].family == "Mine"
+    assert rows["own"].embedded.path == str(tmp_path / "weights/own.gguf")
+    assert rows["own"].auto_formulation == "letter"
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "expected"),
+    [
+        ({"parameters_b": 0}, "parameters_b", "greater than 0"),
+        ({"window_token": 1}, "window_token", "did you mean 'window_tokens'"),
+        ({"backend": "tgi"}, "backend", "this version has: embedded"),
+        ({"reasoning": "thinks"}, "reasoning", "did you mean 'think'"),
+        ({"family": None}, "family", "valid string"),
+        ({"revision": "main"}, None, "SHA-256"),
+        ({"embedded": {}}, "embedded", "either files of packages or a path"),
+        ({"embedded": None}, None, "needs the field embedded"),
+        ({"embedded": {"path": "x", "n_ctx": 8192}}, None, "over window_tokens 4096"),
+    ],
+)
+def test_a_defect_names_file_row_and_field(tmp_path, changes, field, expected) -> None:
+    path = write(tmp_path / "own.yaml", ROW, {**ROW, "id": "bad", **changes})
+    with pytest.raises(SpecError) as caught:
+        load_catalog(path)
+    (defect,) = caught.value.defects
+    assert defect.file == str(path)
+    assert defect.item == "row 2 (bad)"
+    assert defect.field == field
+    assert expected in defect.expected
+    assert str(path) in caught.value.message
+
+
+def test_all_defects_are_told_at_once(tmp_path) -> None:
+    path = write(tmp_path / "own.yaml", ROW, ROW, {"id": "x"}, "text")
+    with pytest.raises(SpecError) as caught:
+        load_catalog(path)
+    items = [(defect.item, defect.field) for defect in caught.value.defects]
+    assert ("row 2 (own)", "id") in items
+    assert ("row 3 (x)", "license") in items
+    assert ("row 4", None) in items
+
+
+@pytest.mark.parametrize("text", ["", "[]", "models: 3", "models: []\nmore: 1"])
+def test_a_file_of_another_shape_is_refused(tmp_path, text) -> None:
+    path = tmp_path / "own.yaml"
+    path.write_text(text)
+    with pytest.raises(SpecError, match="one key, models"):
+        load_catalog(path)
+
+
+def test_a_missing_file_is_the_users_mistake(tmp_path) -> None:
+    with pytest.raises(InvalidInputError, match="no such file"):
+        load_catalog(tmp_path / "absent.yaml")
+
+
+def test_an_unknown_model_gets_a_hint() -> None:
+    with pytest.raises(NotFoundError, match="did you mean 'gemma-3-270m'"):
+        load_catalog(None).row("gemma3-270m")

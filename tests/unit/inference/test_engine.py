@@ -1,0 +1,177 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from safescale.core.errors import (
+    BackendOverloadedError,
+    BackendTimeoutError,
+    BackendUnavailableError,
+    FailedPreconditionError,
+    GarbageAnswerError,
+    NotFoundError,
+    PromptTooLongError,
+)
+from safescale.core.prompts import Messages
+from safescale.inference.backends.port import Generations, Sampling
+from safescale.inference.engine import Question, Texts
+
+GREEDY = Sampling(0.0, 10)
+DRAWN = Sampling(0.7, 10, 3, 4)
+QUESTION = Question("m", Messages("s", "u"), condition="zero_shot")
+LATENCY = "safescale_model_latency_seconds"
+
+
+async def test_the_second_asking_comes_from_the_cache_with_the_first_ones_seconds(bench) -> None:
+    first = await bench.engine.texts(QUESTION, [GREEDY, DRAWN])
+    again = await bench.engine.texts(replace(QUESTION, condition="top_1"), [GREEDY, DRAWN])
+    assert again.generations == first.generations
+    assert (first.cached, again.cached) == ((False, False), (True, True))
+    assert (first.waited_s, again.waited_s) == (0.5, 0.0)
+    assert len(bench.backend.exchanges) == 1
+
+
+async def test_only_what_is_missing_is_asked(bench) -> None:
+    await bench.engine.texts(QUESTION, [GREEDY])
+    texts = await bench.engine.texts(QUESTION, [GREEDY, DRAWN])
+    assert texts.cached == (True, False)
+    assert bench.backend.exchanges[-1][1] == (DRAWN,)
+
+
+async def test_fresh_passes_by_the_cache_and_stores_all_the_same(bench) -> None:
+    await bench.engine.texts(QUESTION, [GREEDY])
+    bench.backend.text = "C"
+    fresh = await bench.engine.texts(replace(QUESTION, fresh=True), [GREEDY])
+    assert fresh.generations[0].outputs[0].text == "C"
+    later = await bench.engine.texts(QUESTION, [GREEDY])
+    assert later.generations[0].outputs[0].text == "C"
+    assert later.cached == (True,)
+
+
+async def test_another_fingerprint_or_prompt_is_asked_anew(bench) -> None:
+    await bench.engine.texts(QUESTION, [GREEDY])
+    bench.backend.fingerprint = "scripted 2"
+    assert (await bench.engine.texts(QUESTION, [GREEDY])).cached == (False,)
+    other = replace(QUESTION, messages=Messages("s", "u2"))
+    assert (await bench.engine.texts(other, [GREEDY])).cached == (False,)
+
+
+async def test_equal_requests_at_once_share_one_call(bench) -> None:
+    bench.backend.gate = asyncio.Event()
+    tasks = [asyncio.create_task(bench.engine.texts(QUESTION, [GREEDY])) for _ in range(5)]
+    tasks += [asyncio.create_task(bench.engine.scores(QUESTION, ["a", "b"])) for _ in range(5)]
+    while len(bench.backend.exchanges) < 2:
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.05)
+    tasks[0].cancel()
+    bench.backend.gate.set()
+    results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert isinstance(results[0], asyncio.CancelledError)
+    assert not any(isinstance(result, BaseException) for result in results[1:])
+    assert len(bench.backend.exchanges) == 2
+
+
+@pytest.mark.parametrize("error", [BackendUnavailableError("gone"), BackendOverloadedError("busy")])
+async def test_transport_failures_are_retried_and_never_count_as_latency(bench, error) -> None:
+    bench.backend.failures = [error, error]
+    texts = await bench.engine.texts(QUESTION, [GREEDY])
+    assert texts.generations[0].elapsed_s == 0.25
+    assert len(bench.backend.exchanges) == 3
+    labels = {"model": "m", "condition": "zero_shot"}
+    assert bench.metric(f"{LATENCY}_count", **labels, outcome=error.reason) == 2
+    assert bench.metric(f"{LATENCY}_sum", **labels, outcome="ok") == 0.25
+    assert bench.metric("safescale_generation_retries_total", model="m", reason=error.reason) == 2
+
+
+async def test_retries_are_bounded(bench) -> None:
+    bench.backend.failures = [BackendUnavailableError("gone")] * 9
+    with pytest.raises(BackendUnavailableError):
+        await bench.engine.texts(QUESTION, [GREEDY])
+    assert len(bench.backend.exchanges) == 3
+
+
+@pytest.mark.parametrize("error", [BackendTimeoutError("late"), GarbageAnswerError("?"), PromptTooLongError("long")])
+async def test_other_failures_are_not_retried_nor_cached(bench, error) -> None:
+    for ask in (bench.engine.texts(QUESTION, [GREEDY]), bench.engine.scores(QUESTION, ["a", "b"])):
+        bench.backend.failures = [error]
+        with pytest.raises(type(error)):
+            await ask
+    assert len(bench.backend.exchanges) == 2
+    assert await bench.documents.count("generation") == 0
+    assert bench.metric(f"{LATENCY}_count", model="m", condition="zero_shot", outcome=error.reason) == 2
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda answer: Generations((), 0.0),
+        lambda answer: Generations((replace(answer.items[0], outputs=()),), 0.0),
+        lambda answer: Generations((replace(answer.items[0], elapsed_s=0.0),), 0.0),
+    ],
+)
+async def test_answers_of_another_shape_are_garbage(bench, broken) -> None:
+    bench.backend.generations_of = broken
+    with pytest.raises(GarbageAnswerError):
+        await bench.engine.texts(QUESTION, [GREEDY])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf"), 0.5])
+async def test_scores_that_are_no_log_probabilities_are_garbage(bench, value) -> None:
+    bench.backend.scores_of = lambda text: value
+    with pytest.raises(GarbageAnswerError):
+        await bench.engine.scores(QUESTION, ["a", "b"])
+
+
+async def test_scores_come_in_order_and_from_the_cache(bench) -> None:
+    first = await bench.engine.scores(QUESTION, [" long one", " a"])
+    assert [score.mean_logprob for score in first.scores.items] == [-9.0, -2.0]
+    again = await bench.engine.scores(QUESTION, [" long one", " a"])
+    assert (first.cached, again.cached) == (False, True)
+    assert again.scores.items == first.scores.items
+
+
+async def test_a_model_that_cannot_be_asked_says_why_without_a_retry(bench) -> None:
+    bench.backend.reason = "the package x is not installed"
+    with pytest.raises(BackendUnavailableError, match="package x is not installed"):
+        await bench.engine.texts(QUESTION, [GREEDY])
+    assert not bench.backend.exchanges
+    with pytest.raises(NotFoundError):
+        await bench.engine.texts(replace(QUESTION, model="absent"), [GREEDY])
+
+
+async def test_a_backend_without_scores_is_told_before_it_is_asked(bench) -> None:
+    bench.backend.can_score = False
+    with pytest.raises(FailedPreconditionError, match="letter formulation"):
+        await bench.engine.scores(QUESTION, ["a", "b"])
+    assert not bench.backend.exchanges
+
+
+async def test_a_stream_gives_pieces_then_the_whole_then_comes_from_the_cache(bench) -> None:
+    bench.backend.text = "xyz"
+    events = [event async for event in bench.engine.stream(QUESTION, GREEDY)]
+    assert events[:-1] == ["x", "y", "z"]
+    assert isinstance(events[-1], Texts)
+    assert events[-1].generations[0].outputs[0].text == "xyz"
+    again = [event async for event in bench.engine.stream(QUESTION, GREEDY)]
+    assert again[0] == "xyz"
+    assert again[-1].cached == (True,)
+    assert (await bench.engine.texts(QUESTION, [GREEDY])).cached == (True,)
+
+
+async def test_a_stream_that_ends_without_a_result_is_garbage(bench) -> None:
+    async def stream(call, sampling):
+        yield "half"
+
+    bench.backend.stream = stream
+    with pytest.raises(GarbageAnswerError):
+        _ = [event async for event in bench.engine.stream(QUESTION, GREEDY)]
+
+
+async def test_tokens_and_cost_are_counted_once(bench_of) -> None:
+    bench = bench_of(price_per_million={"prompt": 1e6, "generated": 2e6})
+    for _ in range(2):
+        await bench.engine.texts(QUESTION, [GREEDY, DRAWN])
+    labels = {"model": "m", "condition": "zero_shot"}
+    assert bench.metric("safescale_tokens_total", **labels, kind="prompt") == 7
+    assert bench.metric("safescale_tokens_total", **labels, kind="generated") == 10
+    assert bench.metric("safescale_cost_total", **labels) == 7 + 20

@@ -1,0 +1,262 @@
+import asyncio
+import time
+
+import numpy as np
+import pytest
+
+from safescale.core import cloze
+from safescale.core.errors import (
+    BackendTimeoutError,
+    BackendUnavailableError,
+    GarbageAnswerError,
+    NotFoundError,
+    PromptTooLongError,
+    StorageError,
+)
+from safescale.inference.worker import GenerationWorker, WorkerPorts
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.events.v1 import events_pb2
+from safescale.runtime.bus import topics
+from safescale.runtime.bus.memory import MemoryBus
+from safescale.runtime.bus.port import Message, SubscriptionOptions
+
+LETTER, CLOZE = common_pb2.FORMULATION_LETTER, common_pb2.FORMULATION_CLOZE
+
+
+class Contexts:
+    def __init__(self) -> None:
+        self.error: Exception | None = None
+
+    async def text(self, reference):
+        if self.error is not None:
+            raise self.error
+        return reference.inline_text or None
+
+
+class Rig:
+    """A worker on a bus in memory; what it publishes and what was given up."""
+
+    def __init__(self, bench) -> None:
+        self.bench = bench
+        self.bus = MemoryBus(bench.telemetry)
+        self.contexts = Contexts()
+        self.published: list[events_pb2.GenerationCompleted] = []
+        self.messages: list[Message] = []
+        self.dead: list[Message] = []
+        self.worker = GenerationWorker(
+            WorkerPorts(self.bus, bench.documents, bench.telemetry, bench.engine, self.contexts)
+        )
+
+    async def start(self) -> None:
+        async def completed(message):
+            self.messages.append(message)
+            self.published.append(events_pb2.GenerationCompleted.FromString(message.value))
+
+        async def dead(message):
+            self.dead.append(message)
+
+        await self.bus.subscribe(topics.GENERATION_COMPLETED, "test", completed, SubscriptionOptions())
+        await self.bus.subscribe(topics.DEAD_LETTER, "test", dead, SubscriptionOptions())
+        await self.worker.start()
+
+    async def ask(self, *requests: events_pb2.GenerationRequested) -> list[events_pb2.GenerationCompleted]:
+        before = len(self.published)
+        for request in requests:
+            await self.send(request.SerializeToString())
+        async with asyncio.timeout(10):
+            while len(self.published) + len(self.dead) < before + len(requests):
+                await asyncio.sleep(0.002)
+        return self.published[before:]
+
+    async def send(self, value: bytes) -> None:
+        headers = {"run-id": "r", "message-type": "asked"}
+        await self.bus.publish(Message(topics.generation_requested("m"), str(time.monotonic_ns()), value, headers))
+
+
+def request(**changes) -> events_pb2.GenerationRequested:
+    options = changes.pop("options", {"A": "liver", "B": "left kidney", "C": "spleen"})
+    cell = common_pb2.CellKey(run_id="r", model="m", condition="zero_shot", question_id=changes.pop("question", "q1"))
+    values = {
+        "formulation": LETTER, "greedy": True, "sample_count": 3, "temperature": 0.7, "max_new_tokens": 10,
+        "seed": 2**31 - 2, "attempt": 1, **changes,
+    }  # fmt: skip
+    made = events_pb2.GenerationRequested(
+        cell=cell,
+        question=common_pb2.QuestionStem(question_id=cell.question_id, question_text="Which organ?", options=options),
+        **values,
+    )
+    made.requested_at.FromNanoseconds(time.time_ns() - 2_000_000_000)
+    return made
+
+
+@pytest.fixture
+async def rig(bench):
+    built = Rig(bench)
+    await built.start()
+    yield built
+    await built.worker.stop()
+    await built.bus.close()
+
+
+async def test_a_letter_cell_has_greedy_and_seeded_samples(rig) -> None:
+    (done,) = await rig.ask(request())
+    assert done.greedy.text == "B"
+    assert [sample.seed for sample in done.samples] == [2**31 - 2, 2**31 - 1, 0]
+    assert [sample.text for sample in done.samples] == [f"B{2**31 - 2 + index}" for index in range(3)]
+    assert (done.usage.prompt_tokens, done.usage.generated_tokens) == (7, 8)
+    assert (done.timings.greedy_s, done.timings.samples_s, done.timings.time_to_first_token_s) == (0.25, 0.25, 0.1)
+    assert 2.5 <= done.timings.queue_wait_s < 10
+    assert (done.greedy_asked, done.samples_asked, done.attempt, done.cached) == (True, 3, 1, False)
+    assert done.model_revision == "f" * 64
+    assert not done.HasField("failure")
+    assert rig.messages[0].headers == {"run-id": "r", "message-type": "safescale.events.v1.GenerationCompleted"}
+
+
+async def test_a_cloze_cell_takes_the_best_option_and_draws_with_the_logged_seeds(rig) -> None:
+    rig.bench.backend.scores_of = lambda text: -0.1 * len(text)
+    (done,) = await rig.ask(request(formulation=CLOZE, sample_count=40, seed=11))
+    scores = [-0.1 * len(" liver"), -0.1 * len(" left kidney"), -0.1 * len(" spleen")]
+    assert dict(done.option_scores) == dict(zip("ABC", scores, strict=True))
+    assert done.greedy.letter == "A"
+    drawn = [int(cloze.sample(scores, 0.7, 11 + index, 1)[0]) for index in range(40)]
+    assert [sample.letter for sample in done.samples] == ["ABC"[index] for index in drawn]
+    assert len(np.unique(drawn)) > 1
+    assert done.timings.greedy_s == 0.25
+    assert not done.timings.HasField("samples_s")
+    assert len(rig.bench.backend.exchanges) == 1
+    (call, continuations) = rig.bench.backend.exchanges[0]
+    assert "A. liver" not in call.messages.user
+    assert continuations == (" liver", " left kidney", " spleen")
+
+
+async def test_samples_alone_and_greedy_alone(rig) -> None:
+    alone, greedy = await rig.ask(
+        request(formulation=CLOZE, greedy=False), request(question="q2", sample_count=0, temperature=0)
+    )
+    assert not alone.HasField("greedy")
+    assert alone.timings.samples_s == 0.25
+    assert not alone.timings.HasField("greedy_s")
+    assert len(greedy.samples) == 0
+    assert not greedy.timings.HasField("samples_s")
+
+
+async def test_the_context_is_in_the_prompt(rig) -> None:
+    await rig.ask(request(context=common_pb2.ContextRef(inline_text="The <|im_end|> liver.")))
+    call, _ = rig.bench.backend.exchanges[0]
+    assert call.messages.user.startswith("Context:\nThe < |im_end| > liver.")
+
+
+@pytest.mark.parametrize("formulation", [LETTER, CLOZE])
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (BackendTimeoutError("late"), "BACKEND_TIMEOUT"),
+        (BackendUnavailableError("gone"), "BACKEND_UNAVAILABLE"),
+        (GarbageAnswerError("odd"), "GARBAGE_ANSWER"),
+        (PromptTooLongError("9,000 over 4,096"), "PROMPT_TOO_LONG"),
+        (RuntimeError("a passage of a patient"), "INTERNAL"),
+    ],
+)
+async def test_every_failure_is_an_outcome(rig, formulation, error, reason) -> None:
+    rig.bench.backend.failures = [error] * 5
+    (done,) = await rig.ask(request(formulation=formulation))
+    assert done.failure.reason == reason
+    assert "patient" not in done.failure.message
+    assert not done.HasField("greedy")
+    assert len(done.samples) == 0
+    assert not done.timings.HasField("greedy_s")
+    assert (done.greedy_asked, done.samples_asked) == (True, 3)
+    assert rig.dead == []
+    rig.bench.backend.failures = []
+    (later,) = await rig.ask(request(question="q2"))
+    assert later.greedy.text == "B"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"formulation": common_pb2.FORMULATION_UNSPECIFIED},
+        {"options": {"A": "one"}},
+        {"options": {"A": "one", "C": "three"}},
+        {"greedy": False, "sample_count": 0},
+        {"temperature": 0.0},
+        {"max_new_tokens": 0},
+    ],
+)
+async def test_a_request_out_of_range_is_a_failed_cell(rig, changes) -> None:
+    (done,) = await rig.ask(request(**changes))
+    assert done.failure.reason == "INVALID_INPUT"
+    assert rig.bench.backend.exchanges == []
+
+
+async def test_a_context_that_cannot_be_read_is_a_failed_cell(rig) -> None:
+    rig.contexts.error = NotFoundError("no context abc")
+    (done,) = await rig.ask(request())
+    assert (done.failure.reason, done.failure.message) == ("NOT_FOUND", "no context abc")
+
+
+async def test_a_redelivered_message_publishes_the_same_without_asking(rig) -> None:
+    rig.bench.backend.failures = [GarbageAnswerError("odd")]
+    failed, _ = await rig.ask(request(fresh=True), request(question="q2", fresh=True))
+    asked = len(rig.bench.backend.exchanges)
+    again = await rig.ask(request(fresh=True), request(question="q2", fresh=True))
+    assert again == rig.published[:2]
+    assert again[0] == failed
+    assert len(rig.bench.backend.exchanges) == asked
+    (retried,) = await rig.ask(request(fresh=True, attempt=2))
+    assert retried.greedy.text == "B"
+
+
+async def test_another_run_takes_its_answers_from_the_cache(rig) -> None:
+    (first,) = await rig.ask(request())
+    second_run = request()
+    second_run.cell.run_id = "r2"
+    (second,) = await rig.ask(second_run)
+    assert second.cached
+    assert second.timings.greedy_s == first.timings.greedy_s
+    assert len(rig.bench.backend.exchanges) == 1
+    labels = {"model": "m", "condition": "zero_shot"}
+    assert rig.bench.metric("safescale_generations_total", **labels, outcome="cached") == 1
+
+
+async def test_bytes_that_are_no_request_go_to_the_dead_letters(rig) -> None:
+    await rig.send(b"\xff\xff")
+    async with asyncio.timeout(5):
+        while not rig.dead:
+            await asyncio.sleep(0.002)
+    assert rig.dead[0].headers["error-reason"] == "INVALID_INPUT"
+
+
+async def test_an_outcome_that_cannot_be_stored_is_not_published(rig, monkeypatch) -> None:
+    async def full(document):
+        raise StorageError("disk full")
+
+    monkeypatch.setattr(rig.bench.documents, "put_if_absent", full)
+    assert await rig.ask(request()) == []
+    assert rig.dead[0].headers["error-reason"] == "STORAGE_FAILED"
+
+
+async def test_a_base_model_ends_its_letter_at_the_line(bench_of) -> None:
+    rig = Rig(bench_of(instruct=False))
+    await rig.start()
+    await rig.ask(request())
+    assert {sampling.stop for sampling in rig.bench.backend.exchanges[0][1]} == {("\n",)}
+    await rig.worker.stop()
+
+
+async def test_reasoning_is_cut_by_the_models_delimiters(bench_of) -> None:
+    rig = Rig(bench_of(reasoning="think"))
+    rig.bench.backend.text = "<think>A or C</think> B"
+    await rig.start()
+    (done,) = await rig.ask(request(sample_count=0))
+    assert done.greedy.text == "B"
+    await rig.worker.stop()
+
+
+async def test_models_that_cannot_be_asked_are_not_consumed(bench_of) -> None:
+    rig = Rig(bench_of())
+    rig.bench.backend.reason = "not installed"
+    await rig.start()
+    await rig.send(request().SerializeToString())
+    await asyncio.sleep(0.05)
+    assert rig.published == rig.dead == []
