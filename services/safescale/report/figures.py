@@ -1,0 +1,96 @@
+"""What a figure of the report is, and the parts that several figures share."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from safescale.report.theme import INK, draw
+from safescale.report.view import View, condition_name
+
+FEW_MODELS = 12
+"""Up to so many models are drawn one by one; beyond, their mean and a tick for each."""
+
+Layered = alt.Chart | alt.LayerChart
+Drawable = alt.Chart | alt.LayerChart | alt.ConcatChart
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawn figure: `svg` is an SVG element; `finding` states the main result in numbers and stands for the picture.
+
+    `data` is what was drawn, as a table with readable headings.
+    """
+
+    key: str
+    title: str
+    finding: str
+    caption: str
+    svg: str
+    data: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Absent:
+    """A figure or table that cannot be shown, and why in a sentence."""
+
+    key: str
+    title: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Words:
+    """The words of a figure."""
+
+    key: str
+    title: str
+    finding: str
+    caption: str
+
+
+def drawn(words: Words, chart: Drawable, data: pd.DataFrame, view: View) -> Figure:
+    """A figure of a chart; its caption ends with the formulation."""
+    key = f"{words.key}-{view.formulation}"
+    caption = f"{words.caption} Formulation: {view.formulation}."
+    return Figure(key, words.title, words.finding, caption, draw(chart, key), data)
+
+
+def names_of(view: View) -> list[str]:
+    """The names of the view's conditions, in the paper's order."""
+    return [condition_name(condition) for condition in view.conditions]
+
+
+def with_names(view: View, frame: pd.DataFrame) -> pd.DataFrame:
+    """The frame with the columns `name` (of the condition) and `rank` (of the model, from 0)."""
+    ranks = {model: rank for rank, model in enumerate(view.model_ids)}
+    named = frame.assign(name=frame["condition"].map(condition_name))
+    return named.assign(rank=named["model"].map(ranks)) if "model" in named else named
+
+
+def row_axis(names: Sequence[str], *, labels: bool = True) -> alt.Y:
+    """A categorical axis from top to bottom; without labels beside a panel that has them."""
+    axis = alt.Axis(title=None, labels=labels, ticks=False, domain=False, labelPadding=8, grid=False)
+    return alt.Y("name:N", sort=list(names), axis=axis, scale=alt.Scale(domain=list(names)))
+
+
+def panels(charts: Sequence[Layered], columns: int) -> alt.ConcatChart:
+    """Charts in a grid."""
+    return alt.concat(*charts, columns=columns, spacing={"row": 30, "column": 20})
+
+
+def base(frame: pd.DataFrame, **size: Any) -> alt.Chart:
+    """A chart of a frame; ink-coloured text and rules are left to the marks."""
+    return alt.Chart(frame, **size)
+
+
+def title(text: str, subtitle: str = "") -> alt.TitleParams:
+    """A panel's title."""
+    return alt.TitleParams(text, subtitle=subtitle or alt.Undefined, offset=8)
+
+
+def note(frame: pd.DataFrame, text: str, **style: Any) -> alt.Chart:
+    """Text at positions of a frame (columns x, y), in ink."""
+    return alt.Chart(frame).mark_text(color=INK, **style).encode(x="x:Q", y="y:Q", text=f"{text}:N")

@@ -1,0 +1,139 @@
+"""The report of a run as one HTML file: no script, no font, no picture and no style is loaded from anywhere."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import orjson
+from google.protobuf import json_format
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from safescale.core.bootstrap import RESAMPLES, SEED
+from safescale.report import sections
+from safescale.report.figures import Absent, Figure
+from safescale.report.figures_confidence import calibration, confidence
+from safescale.report.figures_pairs import forest
+from safescale.report.figures_questions import concentration, heat_map
+from safescale.report.figures_safety import metric_bars, region
+from safescale.report.figures_scale import latency, scaling
+from safescale.report.inputs import FailedCell, ReportInput
+from safescale.report.sections import Block
+from safescale.report.text import FORMULATION_SENTENCES, state_name, summary_lines
+from safescale.report.view import View, condition_name, formulation_of, views
+
+__all__ = ["FailedCell", "ReportInput", "render", "summary_lines"]
+
+FIGURES: tuple[Callable[[View], Figure | Absent], ...] = (
+    region, metric_bars, forest, calibration, confidence, concentration, heat_map, scaling, latency,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Results:
+    """One formulation's figures and tables."""
+
+    formulation: str
+    figures: list[tuple[Figure | Absent, Block | None]]
+    blocks: list[Block | Absent]
+
+
+def render(report: ReportInput) -> str:
+    """The report as an HTML document that opens offline; equal input gives equal text."""
+    environment = Environment(
+        loader=PackageLoader("safescale.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    results = [_results(view) for view in views(report)]
+    manifest = json_format.MessageToDict(report.run.manifest, preserving_proto_field_name=True)
+    return environment.get_template("report.html.j2").render(
+        run=report.run,
+        manifest=report.run.manifest,
+        state=state_name(report.run.state),
+        facts=_facts(report),
+        summary=summary_lines(report),
+        results=results,
+        models=_models(report),
+        formulations={each.formulation: FORMULATION_SENTENCES.get(each.formulation, "not known") for each in results},
+        policy=sections.policy(report),
+        policy_passed=report.policy.passed if report.policy is not None else False,
+        skips=sections.skips(report),
+        failure_counts=sections.failure_counts(report),
+        failures=sections.failures(report),
+        definitions=sections.definitions(),
+        resamples=RESAMPLES,
+        seed=SEED,
+        manifest_block=Block("", "", ["field", "value"], _flat(manifest), folded=False),
+        manifest_json=orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode(),
+        generated_at=moment(report.generated_at),
+    )
+
+
+def moment(when: datetime) -> str:
+    """A time to the minute, in UTC; one without zone is taken as UTC."""
+    known = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    return known.strftime("%Y-%m-%d %H:%M UTC")
+
+
+def _results(view: View) -> _Results:
+    figures = [draw(view) for draw in FIGURES]
+    shown: list[tuple[Figure | Absent, Block | None]] = []
+    for figure in figures:
+        if isinstance(figure, Figure):
+            shown.append((_safe(figure), sections.block_of(figure.data)))
+        else:
+            shown.append((Absent(f"{figure.key}-{view.formulation}", figure.title, figure.reason), None))
+    return _Results(view.formulation, shown, sections.view_blocks(view))
+
+
+def _safe(figure: Figure) -> Figure:
+    # The SVG is ours: the drawing library escapes every text it sets.
+    picture = Markup(figure.svg)  # noqa: S704
+    return Figure(figure.key, figure.title, figure.finding, figure.caption, picture, figure.data)
+
+
+def _facts(report: ReportInput) -> list[tuple[str, str]]:
+    run, manifest = report.run, report.run.manifest
+    spec = manifest.spec
+    regimes = ["greedy"] if spec.greedy else []
+    if spec.samples:
+        regimes.append(f"majority of {spec.samples} samples at temperature {spec.temperature:g}")
+    facts = [
+        ("Run", f"{spec.name} ({run.run_id})"),
+        ("State", f"{state_name(run.state)}, attempt {run.attempt}"),
+        ("Measured", moment(run.created_at.ToDatetime(tzinfo=UTC)) if run.HasField("created_at") else "–"),
+        ("Benchmark", f"{manifest.benchmark_name}, {len(manifest.question_ids) or len(report.questions)} questions"),
+        ("Corpus", manifest.corpus_name or "none"),
+        ("Conditions", ", ".join(condition_name(name) for name in spec.conditions)),
+        ("Regimes", " and ".join(regimes) or "–"),
+        ("Answers read by", f"strict parser and judge {spec.judge_model}" if spec.judge_model else "strict parser alone"),
+        ("Cells scored", f"{report.verdict_count:,}, of which {len(report.failed):,} failed"),
+        ("Manifest digest", run.digest or "–"),
+    ]
+    return facts
+
+
+def _models(report: ReportInput) -> Block:
+    rows = [
+        [
+            model.id, model.family, f"{model.parameters_b:g}", f"{model.window_tokens:,}", model.backend,
+            "yes" if model.reasoning else "no", formulation_of(model.formulation), model.revision,
+        ]
+        for model in report.run.manifest.models
+    ]  # fmt: skip
+    columns = ["model", "family", "parameters (billions)", "window (tokens)", "endpoint", "reasons", "formulation", "revision"]
+    return Block("Models", "", columns, rows, folded=False)
+
+
+def _flat(value: object, path: str = "") -> list[list[str]]:
+    """A nested value as rows of path and text; lists of plain values stay on one row."""
+    if isinstance(value, dict):
+        return [row for key, each in value.items() for row in _flat(each, f"{path}.{key}" if path else str(key))]
+    if isinstance(value, list) and any(isinstance(each, dict) for each in value):
+        return [row for place, each in enumerate(value) for row in _flat(each, f"{path}[{place}]")]
+    if isinstance(value, list):
+        return [[path, ", ".join(str(each) for each in value)]]
+    return [[path, str(value)]]

@@ -1,0 +1,364 @@
+"""The tables of the report, each as headings and rows of text."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from safescale.core.metrics import METRICS, SAFETY_METRICS
+from safescale.report.figures import Absent
+from safescale.report.figures_questions import outcomes
+from safescale.report.inputs import ReportInput
+from safescale.report.text import (
+    first_regime, number, p_text, percent, percent_interval, plural, points, seconds,
+)  # fmt: skip
+from safescale.report.view import View, condition_name
+
+WORST_QUESTIONS = 12
+LISTED_FAILURES = 100
+
+
+@dataclass(frozen=True)
+class Block:
+    """A table of text: `note` says how to read it; `folded` ones open on a click."""
+
+    title: str
+    note: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    folded: bool = True
+
+
+def block_of(frame: pd.DataFrame, heading: str = "", note: str = "") -> Block:
+    """A folded table of a frame whose cells are text or counts."""
+    return Block(heading, note, [str(column) for column in frame.columns], frame.astype(str).to_numpy().tolist())
+
+
+def view_blocks(view: View) -> list[Block | Absent]:
+    """The tables of one formulation."""
+    return [
+        safety(view),
+        majority(view),
+        consistency(view),
+        tests(view),
+        worst_questions(view),
+        concentration(view),
+        synchronized(view),
+        ensembles(view),
+        scaling(view),
+        decomposition(view),
+    ]
+
+
+Cells = Mapping[tuple[str, str, str, str], pd.Series]
+_RATES = ("accuracy", "high_risk_error_rate", "unsafe_answer_rate", "contradiction_rate")
+_RATE_TITLES = ("accuracy", "high-risk", "unsafe", "contradiction")
+
+
+def _cells(view: View) -> dict[tuple[str, str, str, str], tuple[float, float, float, int]]:
+    table = view.table("metrics")
+    if table.empty:
+        return {}
+    keys = zip(table["model"], table["condition"], table["regime"], table["metric"], strict=True)
+    numbers = table[["value", "ci_low", "ci_high", "n"]].to_numpy(float)
+    return {key: (row[0], row[1], row[2], int(row[3])) for key, row in zip(keys, numbers, strict=True)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    heading: str
+    regime: str
+    metric: str
+    show: Callable[[float, float, float], str]
+
+
+def _number_interval(value: float, low: float, high: float) -> str:
+    text = number(value)
+    return text if pd.isna(low) or pd.isna(value) else f"{text} [{number(low)}, {number(high)}]"
+
+
+def _plain_seconds(value: float, low: float, high: float) -> str:
+    text = seconds(value)
+    return text if pd.isna(low) or pd.isna(value) else f"{text} [{low:.3g}, {high:.3g}]"
+
+
+def _wide(view: View, heading: str, note: str, columns: Sequence[_Column], *, folded: bool) -> Block | Absent:
+    cells = _cells(view)
+    rows = []
+    for condition in view.conditions:
+        for model in view.model_ids:
+            found = [cells.get((model, condition, column.regime, column.metric)) for column in columns]
+            counts = [cell[3] for cell in found if cell is not None]
+            if counts:
+                shown = [
+                    "–" if cell is None else column.show(*cell[:3]) for cell, column in zip(found, columns, strict=True)
+                ]
+                rows.append([condition_name(condition), model, *shown, str(max(counts))])
+    if not rows:
+        return Absent("", heading, f"{heading}: not measured in this run.")
+    return Block(heading, note, ["condition", "model", *(column.heading for column in columns), "n"], rows, folded)
+
+
+def safety(view: View) -> Block | Absent:
+    """The safety table: greedy rates with intervals, dangerous overconfidence, latency."""
+    regimes = set(view.table("metrics").get("regime", ()))
+    regime = "greedy" if "greedy" in regimes else "majority"
+    columns = [
+        *(_Column(title, regime, metric, percent_interval) for title, metric in zip(_RATE_TITLES, _RATES, strict=True)),
+        _Column("dangerous overconfidence", "majority", "dangerous_overconfidence_rate", percent_interval),
+        _Column("abstention", "greedy", "abstention_rate", percent_interval),
+        _Column("latency, mean", "greedy", "latency_mean_s", _plain_seconds),
+        _Column("latency, sd", "greedy", "latency_sd_s", lambda value, *_: seconds(value)),
+    ]
+    note = f"Per cent of questions with 95 % bootstrap intervals, {regime} answers; n: questions attempted."
+    return _wide(view, "Safety by condition and model", note, columns, folded=False)
+
+
+def majority(view: View) -> Block | Absent:
+    """Rates of the majority of the samples."""
+    columns = [
+        *(_Column(title, "majority", metric, percent_interval) for title, metric in zip(_RATE_TITLES, _RATES, strict=True)),
+        _Column("null majority", "majority", "null_majority_rate", percent_interval),
+        _Column("unanimous error", "samples", "synchronized_failure_rate", percent_interval),
+        _Column("robust correctness", "samples", "robustness_correctness", percent_interval),
+    ]
+    note = f"The majority of {view.samples} samples (self-consistency); compare with the greedy answers above."
+    return _wide(view, "Majority of the samples", note, columns, folded=True)
+
+
+def consistency(view: View) -> Block | Absent:
+    """Confidence and calibration."""
+    columns = [
+        _Column("mean confidence", "samples", "mean_confidence", _number_interval),
+        _Column("where right", "majority", "mean_confidence_correct", _number_interval),
+        _Column("where not right", "majority", "mean_confidence_incorrect", _number_interval),
+        _Column("where high-risk", "majority", "mean_confidence_high_risk_error", _number_interval),
+        _Column("where unsafe", "majority", "mean_confidence_unsafe_error", _number_interval),
+        _Column("agreement", "samples", "mean_agreement", _number_interval),
+        _Column("ECE", "majority", "ece", _number_interval),
+        _Column("MCE", "majority", "mce", _number_interval),
+    ]
+    note = "Confidence of [0, 1] from the entropy of the samples; expected and maximum calibration error over 10 bins."
+    return _wide(view, "Confidence and calibration", note, columns, folded=True)
+
+
+def tests(view: View) -> Block | Absent:
+    """Exact McNemar tests of accuracy."""
+    heading = "Paired tests of accuracy"
+    table = view.table("pvalues")
+    if table.empty:
+        return Absent("", heading, f"{heading}: no two conditions of the tested pairs were both asked.")
+    rows = [
+        [
+            str(row.model), str(row.regime), condition_name(str(row.left)), condition_name(str(row.right)),
+            percent(float(row.accuracy_left)), percent(float(row.accuracy_right)), points(float(row.delta)),
+            str(row.n_left_only), str(row.n_right_only), p_text(float(row.p_value)), p_text(float(row.p_holm)),
+        ]
+        for row in table.itertuples()
+    ]  # fmt: skip
+    columns = [
+        "model", "regime", "left", "right", "accuracy left", "accuracy right", "difference", "only left right",
+        "only right right", "McNemar p", "Holm",
+    ]  # fmt: skip
+    note = "Only left right: questions that only the left condition got right, and so for the right one."
+    return Block(heading, note, columns, rows)
+
+
+def worst_questions(view: View) -> Block | Absent:
+    """The questions with most high-risk errors: text, truth, what was chosen most and its labels."""
+    heading = "Worst questions"
+    if view.answers.empty:
+        return Absent("", heading, f"{heading}: there are no answers yet.")
+    cells = outcomes(view.answers)
+    wrong = cells[~cells["correct"].astype(bool) & cells["greedy_letter"].notna() & (cells["greedy_letter"] != "")]
+    if wrong.empty:
+        return Absent("", heading, f"{heading}: every answer that was given is correct.")
+    counts = wrong.groupby("question_id").agg(high=("high_risk_error", "sum"), wrong=("correct", "size"))
+    counts = counts.sort_index().sort_values(["high", "wrong"], ascending=False, kind="stable")
+    asked = cells.groupby("question_id").size()
+    rows = []
+    for question_id, high, missed in counts.head(WORST_QUESTIONS).itertuples():
+        letters = wrong.loc[wrong["question_id"] == question_id, "greedy_letter"].value_counts()
+        letter = str(min(letters[letters == letters.max()].index))
+        rows.append(_worst(view, str(question_id), letter, [int(high), int(missed), int(asked[question_id])]))
+    columns = ["question", "text", "correct option", "most chosen wrong option", "its labels", "high-risk", "wrong", "asked"]
+    note = (
+        f"The {plural(len(rows), 'question')} with most high-risk errors, then most wrong answers, over all models and "
+        "conditions (greedy answers)."
+    )
+    return Block(heading, note, columns, rows, folded=False)
+
+
+def _worst(view: View, question_id: str, letter: str, counts: Sequence[int]) -> list[str]:
+    question = view.questions.get(question_id)
+    if question is None:
+        return [question_id, "", "", letter, "", *map(str, counts)]
+    labels = question.labels.get(letter)
+    flags = {"high-risk": "high_risk", "unsafe": "unsafe", "contradicts the evidence": "contradicts"}
+    told = [name for name, flag in flags.items() if labels is not None and getattr(labels, flag)]
+    about = f"{question_id} ({question.subspecialty})" if question.subspecialty else question_id
+    right = f"{question.correct_answer}. {question.options.get(question.correct_answer, '')}"
+    chosen = f"{letter}. {question.options.get(letter, '')}"
+    named = ", ".join(told) or ("none" if labels is not None else "not labelled")
+    return [about, question.text, right, chosen, named, *map(str, counts)]
+
+
+def concentration(view: View) -> Block | Absent:
+    """How few questions carry half of the errors of each kind."""
+    heading = "Concentration of errors"
+    table = view.table("concentration")
+    if table.empty:
+        return Absent("", heading, f"{heading}: not computed for this run.")
+    rows = [
+        [
+            condition_name(str(row.condition)), str(row.error).replace("_", " "), str(row.n_questions), str(row.n_errors),
+            str(row.n_questions_with_error), str(row.n_questions_half), number(float(row.gini)), str(row.worst_question),
+        ]
+        for row in table.itertuples()
+    ]  # fmt: skip
+    columns = ["condition", "error", "questions", "errors", "questions with any", "questions with half", "Gini", "worst"]
+    return Block(heading, "Questions with half: the fewest that carry half of all errors of the kind.", columns, rows)
+
+
+def synchronized(view: View) -> Block | Absent:
+    """How often the models fail in unison."""
+    heading = "Failures in unison"
+    table = view.table("synchronized")
+    if table.empty:
+        return Absent("", heading, f"{heading}: it needs at least two models.")
+    rows = [
+        [
+            condition_name(str(row.condition)), str(row.event).replace("_", " "), str(row.n_models), str(row.n_questions),
+            str(row.n_events), percent_interval(float(row.rate), float(row.ci_low), float(row.ci_high)),
+        ]
+        for row in table.itertuples()
+    ]  # fmt: skip
+    columns = ["condition", "event", "models", "questions", "events", "rate"]
+    return Block(heading, "Greedy answers of all models to the same question.", columns, rows)
+
+
+def ensembles(view: View) -> Block | Absent:
+    """Votes of different models."""
+    heading = "Ensembles"
+    table = view.table("ensembles")
+    if table.empty:
+        return Absent("", heading, f"{heading}: none was voted (all its members must be models of the run).")
+    rates = [*_RATES, "dangerous_overconfidence_rate", "synchronized_failure_rate", "abstention_rate"]
+    titles = [*_RATE_TITLES, "dangerous overconfidence", "all the same wrong letter", "abstention"]
+    rows = []
+    for row in table.to_dict("records"):
+        shown = [percent_interval(*(float(row[f"{rate}{end}"]) for end in ("", "_ci_low", "_ci_high"))) for rate in rates]
+        rows.append([str(row["ensemble"]), str(row["members"]), condition_name(str(row["condition"])), *shown, str(row["n"])])
+    note = "Majority of the members' greedy answers, an answer that is missing being a ballot too."
+    return Block(heading, note, ["ensemble", "members", "condition", *titles, "n"], rows)
+
+
+def scaling(view: View) -> Block | Absent:
+    """Slopes per tenfold of parameters."""
+    heading = "Scaling slopes"
+    table = view.table("scaling")
+    if not table.empty:
+        table = table[table["metric"].isin(["accuracy", *SAFETY_METRICS])]
+    if table.empty:
+        return Absent("", heading, f"{heading}: they need at least two models of different size.")
+    parts = [first_regime(table[table["metric"] == metric]) for metric in table["metric"].unique()]
+    rows = [
+        [
+            str(row.family), condition_name(str(row.condition)), str(row.metric), str(row.n_models),
+            _slope(row.slope_per_decade, row.ci_low, row.ci_high), p_text(float(row.p_value)),
+            _slope(row.gap_to_accuracy, row.gap_ci_low, row.gap_ci_high), p_text(float(row.gap_p_value)),
+        ]
+        for part in parts
+        for row in part.itertuples()
+    ]  # fmt: skip
+    columns = ["family", "condition", "metric", "models", "per tenfold", "p", "safety minus accuracy", "p of that"]
+    note = (
+        "Percentage points per tenfold of parameters with the 95 % t interval (none from two models). Safety minus "
+        "accuracy: above 0, safety improves faster with size than accuracy does."
+    )
+    return Block(heading, note, columns, rows)
+
+
+def _slope(value: object, low: object, high: object) -> str:
+    numbers = [float(str(each)) for each in (value, low, high)]
+    if pd.isna(numbers[0]):
+        return "–"
+    bounds = "" if pd.isna(numbers[1]) else f" [{100 * numbers[1]:.1f}, {100 * numbers[2]:.1f}]"
+    return f"{points(numbers[0])}{bounds}".replace("-", "−")
+
+
+def decomposition(view: View) -> Block | Absent:
+    """What explains the variance of each metric."""
+    heading = "What explains the variance"
+    table = view.table("decomposition")
+    if table.empty:
+        return Absent("", heading, f"{heading}: it needs models whose family is known.")
+    table = table[table["metric"].isin(["accuracy", *SAFETY_METRICS])]
+    shares = ("share_condition", "share_family", "share_interaction", "share_residual")
+    rows = [
+        [str(row["metric"]), str(row["regime"]), *(percent(float(row[share])) for share in shares), str(row["n_cells"])]
+        for row in table.to_dict("records")
+    ]
+    columns = ["metric", "regime", "condition", "family", "interaction", "residual", "cells"]
+    note = "Two-way shares of the sum of squares over model and condition; with one family its share is 0 by design."
+    return Block(heading, note, columns, rows)
+
+
+def definitions() -> Block:
+    """Every metric: direction, vote rule, denominator, regimes."""
+    rules = {None: "", "null_ballot": "a null is a ballot", "drop_null": "nulls are dropped"}
+    rows = [
+        [metric.name, metric.direction, metric.denominator, ", ".join(metric.regimes), rules[metric.rule]]
+        for metric in METRICS
+    ]
+    return Block("", "", ["metric", "better", "averaged over", "regimes", "majority vote"], rows)
+
+
+def failures(report: ReportInput) -> Block:
+    """The failed cells, the first of them one by one."""
+    rows = [
+        [cell.model, condition_name(cell.condition), cell.question_id, cell.reason, cell.message]
+        for cell in report.failed[:LISTED_FAILURES]
+    ]
+    more = len(report.failed) - len(rows)
+    note = f"{plural(more, 'more cell')} failed and {'is' if more == 1 else 'are'} not listed." if more else ""
+    return Block("Failed cells", note, ["model", "condition", "question", "reason", "message"], rows, folded=len(rows) > 12)
+
+
+def failure_counts(report: ReportInput) -> Block:
+    """Failed cells by model, condition and reason."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for cell in report.failed:
+        key = (cell.model, condition_name(cell.condition), cell.reason)
+        counts[key] = counts.get(key, 0) + 1
+    rows = [[*key, str(count)] for key, count in sorted(counts.items())]
+    return Block("Failures by reason", "", ["model", "condition", "reason", "cells"], rows, folded=False)
+
+
+def skips(report: ReportInput) -> Block:
+    """What was skipped and why, questions of one reason together."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for skip in report.run.skips:
+        grouped.setdefault((skip.model, skip.condition, skip.reason), []).append(skip.question_id)
+    rows = [
+        [model, condition_name(condition), "all questions" if "" in ids else plural(len(ids), "question"), reason]
+        for (model, condition, reason), ids in grouped.items()
+    ]
+    return Block("Skipped", "", ["model", "condition", "what", "why"], rows, folded=False)
+
+
+def policy(report: ReportInput) -> Block | None:
+    """Each requirement of the policy, judged; None where none was evaluated."""
+    if report.policy is None:
+        return None
+    rows = []
+    for result in report.policy.results:
+        show = seconds if result.metric.endswith("_s") else percent
+        value = show(result.value) if result.HasField("value") else "–"
+        decisive = show(result.decisive) if result.HasField("decisive") else "–"
+        demand = f"{result.metric} {'at most' if result.direction == 'max' else 'at least'} {show(result.limit)}"
+        where = condition_name(result.condition) if result.condition else "–"
+        verdict = "holds" if result.passed else f"fails: {result.reason}" if result.reason else "fails"
+        rows.append([demand, result.model or "–", where, result.regime or "–", value, f"{decisive} ({result.bound})", verdict])
+    columns = ["requirement", "model", "condition", "regime", "estimate", "number that decides", "verdict"]
+    return Block("Policy", "", columns, rows, folded=False)

@@ -1,0 +1,129 @@
+"""How the figures look: colours, shapes, type, and the drawing of a chart to inline SVG.
+
+Colours are those of Okabe and Ito, which stay apart for colour-blind readers; no figure depends on them alone.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import altair as alt
+import vl_convert
+
+VEGALITE_VERSION = "6.4"
+FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
+
+BLACK = "#000000"
+ORANGE = "#E69F00"
+SKY = "#56B4E9"
+GREEN = "#009E73"
+BLUE = "#0072B2"
+VERMILLION = "#D55E00"
+PURPLE = "#CC79A7"
+GREY = "#767676"
+PALE = "#DDDDDD"
+INK = "#222222"
+
+_STAR = "M0,-1.2L0.3,-0.4L1.15,-0.37L0.48,0.15L0.7,0.97L0,0.5L-0.7,0.97L-0.48,0.15L-1.15,-0.37L-0.3,-0.4Z"
+_HOURGLASS = "M-0.8,-0.9L0.8,-0.9L-0.8,0.9L0.8,0.9Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Colour and point shape of a condition."""
+
+    colour: str
+    shape: str
+
+
+CONDITION_MARKS: dict[str, Mark] = {
+    "zero_shot": Mark(BLACK, "circle"),
+    "evidence_clean": Mark(GREEN, "square"),
+    "evidence_conflict": Mark(VERMILLION, "triangle-up"),
+    "top_1": Mark(SKY, "triangle-down"),
+    "top_5": Mark(SKY, "triangle-left"),
+    "top_10": Mark(BLUE, "diamond"),
+    "padded_top_1": Mark(GREY, "cross"),
+    "deep_research": Mark(PURPLE, _STAR),
+    "context_32k": Mark(ORANGE, "triangle-right"),
+    "context_100k": Mark(ORANGE, _HOURGLASS),
+    "context_max": Mark(ORANGE, "wedge"),
+}
+_OTHER = Mark(GREY, "stroke")
+
+
+def mark_of(condition: str) -> Mark:
+    """Colour and shape of a condition; grey strokes for one that the table does not know."""
+    return CONDITION_MARKS.get(condition, _OTHER)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One kind of answer in the failure heat map: name, colour, and the sign that stands for it without colour."""
+
+    name: str
+    colour: str
+    ink: str
+    sign: str
+
+
+# Ordered by severity; luminance falls with it, so that a grey print keeps the order.
+OUTCOMES: tuple[Outcome, ...] = (
+    Outcome("correct", "#FFFFFF", INK, ""),
+    Outcome("abstention", "#E4E4E4", INK, "–"),
+    Outcome("failed", "#C9C9C9", INK, "F"),
+    Outcome("wrong", "#BFE0F5", INK, "w"),
+    Outcome("unsafe", ORANGE, INK, "U"),
+    Outcome("high-risk", "#9A3412", "#FFFFFF", "H"),
+)
+
+_CONFIG: dict[str, Any] = {
+    "aria": False,
+    "background": "transparent",
+    "font": FONT,
+    "view": {"stroke": None},
+    "axis": {
+        "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "labelColor": INK, "titleColor": INK,
+        "gridColor": "#E6E6E6", "domainColor": "#8A8A8A", "tickColor": "#8A8A8A", "labelLimit": 210, "titlePadding": 8,
+    },
+    "legend": {
+        "labelFontSize": 11, "titleFontSize": 11, "labelColor": INK, "titleColor": INK, "labelLimit": 260,
+        "titleFontWeight": "normal", "symbolSize": 80,
+    },
+    "title": {"fontSize": 12, "fontWeight": "bold", "color": INK, "anchor": "start", "subtitleFontSize": 11,
+              "subtitleColor": "#444444"},
+    "concat": {"spacing": 24},
+}  # fmt: skip
+
+_TAG = re.compile(r"<[^<>]*>")
+_ID = re.compile(r'\bid="([^"]*)"')
+_NOISE = re.compile(r' (?:class|role|aria-[a-z]+|pointer-events)="[^"]*"')
+_LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
+
+
+def _short(match: re.Match[str]) -> str:
+    return f"{float(match.group()):.2f}".rstrip("0").rstrip(".")
+
+
+def tidy_svg(svg: str, prefix: str) -> str:
+    """The SVG with ids that are unique under `prefix`, two decimals, and no attributes that a picture does not need.
+
+    The drawing library numbers its ids through the life of a process; here they count from 1 in each picture, so that
+    equal charts give equal text.
+    """
+    names = {old: f"{prefix}-{number}" for number, old in enumerate(dict.fromkeys(_ID.findall(svg)), start=1)}
+
+    def clean(match: re.Match[str]) -> str:
+        tag = _LONG_NUMBER.sub(_short, _NOISE.sub("", match.group()))
+        tag = _ID.sub(lambda found: f'id="{names[found.group(1)]}"', tag)
+        return re.sub(r"url\(#([^)]*)\)", lambda found: f"url(#{names.get(found.group(1), found.group(1))})", tag)
+
+    return _TAG.sub(clean, svg)
+
+
+def draw(chart: alt.Chart | alt.LayerChart | alt.ConcatChart, key: str) -> str:
+    """The chart as an SVG element whose ids start with `key`. Fetches nothing: a chart that names an address fails."""
+    spec = chart.to_dict()
+    spec["config"] = _CONFIG
+    svg: str = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE_VERSION, allowed_base_urls=[])
+    return tidy_svg(svg[svg.index("<svg") :].replace("<svg ", '<svg focusable="false" ', 1), key)
