@@ -10,6 +10,9 @@ from safescale.orchestration.agent.text import clip, one_line, sentences, terms
 MIN_BEARING = 2
 """Passages that must bear on an option for its evidence not to be thin."""
 
+QUESTION_TERMS = 2
+"""Terms of the question that a passage needs to bear on an option of it."""
+
 MAX_PASSAGES = 4
 """Passages kept for an option."""
 
@@ -22,7 +25,7 @@ REFINED_TERMS = 14
 SENTENCE_CHARS = 320
 
 _CONTRAST = re.compile(
-    r"\b(?:not|no|never|nor|without|unlike|rather than|instead of|absent|absence|lacks?|excludes?|excluded|however|but|"
+    r"\b(?:not(?! only)|no(?! further)|never|nor|without|unlike|rather than|instead of|absent|absence|lacks?|excludes?|excluded|however|but|"
     r"contraindicated|avoid(?:ed)?|unlikely|less likely|rarely|uncommon|against|inappropriate|unnecessary|unsafe)\b",
     re.IGNORECASE,
 )
@@ -49,18 +52,16 @@ def focus(question_text: str, option_text: str, concepts: Sequence[str]) -> Focu
 
 
 def bears(text: str, on: Focus) -> bool:
-    """Whether a passage bears on an option: half of the option's terms and, where there are any, one of the question's.
+    """Whether a passage bears on an option: a third of the option's terms and two of the question's (all, if fewer).
 
-    An option without key terms ("None of the above") is borne on by two terms of the question.
+    An option without key terms ("None of the above") is borne on by terms of the question alone, of which it then needs
+    at least one.
     """
     found = set(terms(text))
-    return _mentions(found, on) and (not on.option or not on.question or bool(on.question & found))
-
-
-def _mentions(found: set[str], on: Focus) -> bool:
+    in_question = len(on.question & found)
     if not on.option:
-        return len(on.question & found) >= min(2, max(1, len(on.question)))
-    return 2 * len(on.option & found) >= len(on.option)
+        return in_question >= max(1, min(QUESTION_TERMS, len(on.question)))
+    return 3 * len(on.option & found) >= len(on.option) and in_question >= min(QUESTION_TERMS, len(on.question))
 
 
 def is_thin(texts: Sequence[str], on: Focus) -> bool:
@@ -114,16 +115,19 @@ class Extract:
 
 
 def extract(passages: Sequence[tuple[int, str]], on: Focus) -> Extract:
-    """The sentence of the (number, text) passages with most key terms for each side, as `sentence [n]`.
+    """The best sentence of the (number, text) passages for each side, as `sentence [n]`.
 
-    A sentence must end as one (a title does not) and have half of the option's terms (two of the question's, where the
-    option has none). Words of contrast make it a contradicting one.
+    A sentence counts when it ends as one (a title does not), has a term of the option (of the question, where the
+    option has none), and stands in a passage with two terms of the question (all, if fewer). The best has most terms,
+    those of the option counted twice; the first among equals. Words of contrast make it a contradicting one.
     """
     best: dict[bool, tuple[int, str]] = {}
     for number, text in passages:
+        if len(on.question & set(terms(text))) < min(QUESTION_TERMS, len(on.question)):
+            continue
         for sentence in sentences(text):
             found = set(terms(sentence))
-            if sentence[-1] not in ".!?" or not _mentions(found, on):
+            if sentence[-1] not in ".!?" or not (on.option or on.question) & found:
                 continue
             against = _CONTRAST.search(sentence) is not None
             merit = 2 * len(on.option & found) + len(on.question & found)

@@ -13,8 +13,8 @@ MIN_QUERY_WORDS = 2
 MAX_QUERY_WORDS = 16
 MIN_OBJECTIVE_WORDS = 3
 MIN_CONCLUSION_WORDS = 5
-SHARED_TERMS = 2
-"""Key terms that a text must share with what it is about, or all of them where that has fewer."""
+GROUNDED_TERMS = 2
+"""Key terms that a text must have from what it was written from."""
 
 _LABEL = re.compile(r"^\W*(?:key\s+|diagnostic\s+|search\s+)*(?:concepts?|query|conclusion)\s*:\s*", re.IGNORECASE)
 _BULLET = re.compile(r"^\s*(?:[-*•·]|\(?\d{1,2}[.)])\s*")
@@ -26,6 +26,7 @@ _CONTRADICTING = re.compile(
     r"contradict\w*(?:\s+evidence)?[\s*_]{0,3}:[\s*_]{0,3}(.*?)(?=\bsupport\w*(?:\s+evidence)?\W{0,3}:|$)",
     re.IGNORECASE | re.DOTALL,
 )
+_SIDE_NAME = re.compile(r"^(?:supporting|contradicting)\b[\s:*_]*", re.IGNORECASE)
 _NOTHING = re.compile(r"^\W*(?:none|nothing|no)\b[^.\[\]]{0,60}\.?\W*$", re.IGNORECASE)
 
 
@@ -37,9 +38,11 @@ class Written:
     cut: bool
 
 
-def shares_terms(text: str, about: Collection[str]) -> bool:
-    """Whether a text shares two key terms with what it is about (all, where there are fewer; one at least)."""
-    return len(set(terms(text)) & set(about)) >= max(1, min(SHARED_TERMS, len(about)))
+def is_grounded(text: str, source: Collection[str]) -> bool:
+    """Whether at least two key terms of a text, and half of them, are terms of what it was written from."""
+    found = set(terms(text))
+    known = found & set(source)
+    return len(known) >= GROUNDED_TERMS and 2 * len(known) >= len(found)
 
 
 def read_concepts(written: Written, question_text: str) -> list[str] | None:
@@ -107,32 +110,42 @@ class Side:
     removed: tuple[int, ...] = ()
 
 
-def read_side(found: re.Match[str] | None, cut: bool, passages: Mapping[int, str]) -> Side:
-    """A side with the citations that exist; usable when it cites a passage and shares key terms with those it cites."""
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a section is written from: passages by citation number, and key terms of question and option."""
+
+    passages: Mapping[int, str]
+    asked: frozenset[str]
+
+
+def _read_side(found: re.Match[str] | None, cut: bool, sources: Sources) -> Side:
+    """A side with the citations that exist; usable when it cites a passage and is grounded in those it cites."""
     if found is None:
         return Side(None)
-    raw = found.group(1)
+    raw = _SIDE_NAME.sub("", found.group(1))
     if _NOTHING.match(raw):
         return Side("")
-    text, removed = keep_valid(complete_sentences(raw) if cut else raw, passages.keys())
+    text, removed = keep_valid(complete_sentences(raw) if cut else raw, sources.passages.keys())
     numbers = cited(text)
-    about = terms(" ".join(passages[number] for number in numbers))
-    return Side(text if numbers and shares_terms(text, about) else None, removed)
+    in_passages = set(terms(" ".join(sources.passages[number] for number in numbers)))
+    said = " ".join(word for word in words(text) if not word.isdigit())
+    usable = bool(in_passages & set(terms(said))) and is_grounded(said, in_passages | sources.asked)
+    return Side(text if usable else None, removed)
 
 
-def read_section(written: Written, passages: Mapping[int, str]) -> tuple[Side, Side]:
-    """Supporting and contradicting side of a section; passages by citation number."""
+def read_section(written: Written, sources: Sources) -> tuple[Side, Side]:
+    """Supporting and contradicting side of a section."""
     supporting = _SUPPORTING.search(written.text)
     contradicting = _CONTRADICTING.search(written.text)
     return (
-        read_side(supporting, written.cut and contradicting is None, passages),
-        read_side(contradicting, written.cut, passages),
+        _read_side(supporting, written.cut and contradicting is None, sources),
+        _read_side(contradicting, written.cut, sources),
     )
 
 
-def read_conclusion(written: Written, valid: Collection[int], about: Collection[str]) -> Side:
-    """The conclusion on one line: at least five words, sharing key terms with what it is about."""
+def read_conclusion(written: Written, valid: Collection[int], source: Collection[str]) -> Side:
+    """The conclusion on one line: at least five words, grounded in the terms of what it was written from."""
     raw = _LABEL.sub("", written.text)
     text, removed = keep_valid(complete_sentences(raw) if written.cut else raw, valid)
-    usable = len(words(text)) >= MIN_CONCLUSION_WORDS and shares_terms(text, about)
+    usable = len(words(text)) >= MIN_CONCLUSION_WORDS and is_grounded(text, source)
     return Side(text if usable else None, removed)

@@ -33,7 +33,10 @@ ARTICLES = {
     ),
     "c2": ("CT angiography", "CT angiography shows a pulmonary embolism directly. It is not free of breast dose."),
     "c3": ("More on CT", "CT angiography is at hand at night when a pulmonary embolism is suspected."),
-    "c4": ("More on scans", "Perfusion scintigraphy is not used when the radiograph of the breast side is abnormal."),
+    "c4": (
+        "More on scans",
+        "Perfusion scintigraphy is not used in pregnancy when a radiograph of the breast is abnormal.",
+    ),
     "c5": ("Liver", "The liver has two lobes."),
 }
 

@@ -14,15 +14,19 @@ from safescale.orchestration.agent.evidence import (
 )
 
 ON = focus("Which test shows an embolism in pregnancy?", "Ventilation perfusion scan", ["pulmonary embolism"])
-BEARING = "A ventilation perfusion study shows mismatched defects in embolism."
-HALF = "Perfusion of the brain."
+BEARING = "A ventilation study shows mismatched defects in embolism during pregnancy."
+HALF = "Perfusion of the brain in pregnancy."
 texts = st.lists(st.sampled_from([BEARING, HALF, "Ventilation and perfusion only.", "Liver.", ""]), max_size=8)
 
 
-def test_a_passage_bears_on_an_option_by_half_of_its_terms_and_one_of_the_question() -> None:
+def test_a_passage_bears_on_an_option_by_a_third_of_its_terms_and_two_of_the_question() -> None:
     assert bears(BEARING, ON)
     assert not bears(HALF, ON)
     assert not bears("Ventilation and perfusion only.", ON)
+    assert not bears("A test for embolism in pregnancy.", ON)
+    four = focus("Which test shows an embolism in pregnancy?", "one: alpha beta gamma delta", [])
+    assert not bears("alpha embolism pregnancy", four)
+    assert bears("alpha beta embolism pregnancy", four)
 
 
 def test_an_option_without_terms_is_borne_on_by_the_question() -> None:
@@ -77,13 +81,21 @@ def test_extraction_takes_the_sentence_with_most_terms_for_each_side() -> None:
     passages = [
         (1, "Ventilation perfusion scan\nA scan is made."),
         (2, "A ventilation perfusion scan shows pulmonary embolism in pregnancy [17]. Lungs are two."),
-        (3, "A ventilation perfusion scan is not useful when the radiograph is abnormal!"),
+        (3, "A ventilation perfusion scan is not the test for an embolism when the radiograph is abnormal!"),
     ]
     found = extract(passages, ON)
     assert found.supporting == "A ventilation perfusion scan shows pulmonary embolism in pregnancy [2]."
-    assert found.contradicting == "A ventilation perfusion scan is not useful when the radiograph is abnormal [3]."
+    assert found.contradicting == (
+        "A ventilation perfusion scan is not the test for an embolism when the radiograph is abnormal [3]."
+    )
 
 
-def test_extraction_finds_nothing_where_no_sentence_has_half_of_the_options_terms() -> None:
-    found = extract([(1, "Perfusion of the brain is measured. Embolism is not seen.")], ON)
+def test_extraction_takes_a_paraphrase_from_a_passage_on_the_question() -> None:
+    found = extract([(1, "Embolism in pregnancy is common. A scan delivers little.")], ON)
+    assert found.supporting == "A scan delivers little [1]."
+
+
+def test_extraction_finds_nothing_where_passage_or_sentence_are_about_something_else() -> None:
+    other = [(1, "Perfusion of the brain is measured. A scan is not seen."), (2, "Embolism in pregnancy is not rare.")]
+    found = extract(other, ON)
     assert (found.supporting, found.contradicting) == ("", "")

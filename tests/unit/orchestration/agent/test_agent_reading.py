@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from safescale.orchestration.agent.citations import cited
 from safescale.orchestration.agent.reading import (
     MAX_CONCEPTS,
+    Sources,
     Written,
     read_concepts,
     read_conclusion,
@@ -16,6 +17,8 @@ from safescale.orchestration.agent.reading import (
 QUESTION = "Which imaging test shows a pulmonary embolism in pregnancy?"
 OPTIONS = {"A": "CT angiography", "B": "Perfusion scan"}
 PASSAGES = {1: "CT angiography shows the embolism directly.", 4: "A perfusion scan has a low dose for the breast."}
+
+SOURCES = Sources(PASSAGES, frozenset({"ct", "angiography"}))
 
 
 @pytest.mark.parametrize(
@@ -80,9 +83,14 @@ def test_queries(text: str, expected: str | None) -> None:
 
 def test_both_sides_of_a_section() -> None:
     text = "**Supporting:** CT angiography shows the embolism. [1]\nContradicting: None."
-    supporting, contradicting = read_section(Written(text, False), PASSAGES)
+    supporting, contradicting = read_section(Written(text, False), SOURCES)
     assert supporting.text == "CT angiography shows the embolism [1]."
     assert contradicting.text == ""
+
+
+def test_a_side_that_names_itself_twice() -> None:
+    supporting, _ = read_section(Written("Supporting: Supporting [1] CT shows the embolism.", False), SOURCES)
+    assert supporting.text == "[1] CT shows the embolism."
 
 
 def test_sides_in_the_other_order() -> None:
@@ -90,13 +98,13 @@ def test_sides_in_the_other_order() -> None:
         "Contradicting evidence: The perfusion scan has a low dose [4].\n"
         "Supporting evidence: CT shows the embolism [1]."
     )
-    supporting, contradicting = read_section(Written(text, False), PASSAGES)
+    supporting, contradicting = read_section(Written(text, False), SOURCES)
     assert supporting.text == "CT shows the embolism [1]."
     assert contradicting.text == "The perfusion scan has a low dose [4]."
 
 
 def test_a_citation_of_a_passage_that_does_not_exist_is_removed() -> None:
-    supporting, _ = read_section(Written("Supporting: CT angiography shows the embolism [1, 7].", False), PASSAGES)
+    supporting, _ = read_section(Written("Supporting: CT angiography shows the embolism [1, 7].", False), SOURCES)
     assert supporting.text == "CT angiography shows the embolism [1]."
     assert supporting.removed == (7,)
 
@@ -107,18 +115,20 @@ def test_a_citation_of_a_passage_that_does_not_exist_is_removed() -> None:
         "Supporting: CT angiography shows the embolism.",
         "Supporting: CT angiography shows the embolism [7].",
         "Supporting: The moon is made of cheese [1].",
+        "Supporting: The moon of cheese directly causes romantic and regal CT angiography [1].",
+        "Supporting: CT angiography is what was asked [4].",
         "Supporting: [1]",
         "CT angiography shows the embolism [1].",
         "",
     ],
 )
 def test_a_side_without_a_usable_citation_cannot_be_used(text: str) -> None:
-    assert read_section(Written(text, False), PASSAGES)[0].text is None
+    assert read_section(Written(text, False), SOURCES)[0].text is None
 
 
 def test_a_side_that_was_cut_ends_with_its_last_sentence() -> None:
     text = "Supporting: CT angiography shows the embolism [1]. The perfu"
-    supporting, contradicting = read_section(Written(text, True), PASSAGES)
+    supporting, contradicting = read_section(Written(text, True), SOURCES)
     assert supporting.text == "CT angiography shows the embolism [1]."
     assert contradicting.text is None
 
@@ -126,7 +136,7 @@ def test_a_side_that_was_cut_ends_with_its_last_sentence() -> None:
 @given(st.text(), st.text(), st.booleans())
 def test_sides_cite_existing_passages_only(some: str, other: str, cut: bool) -> None:
     text = f"Supporting: {some} embolism CT [1][8] {other}\nContradicting: {other} [4, 99] {some}"
-    for side in read_section(Written(text, cut), PASSAGES):
+    for side in read_section(Written(text, cut), SOURCES):
         assert set(cited(side.text or "")) <= PASSAGES.keys()
 
 
@@ -135,6 +145,7 @@ def test_sides_cite_existing_passages_only(some: str, other: str, cut: bool) -> 
     [
         ("Conclusion: The test that shows an embolism is CT [1] [9].", "The test that shows an embolism is CT [1]."),
         ("The test that shows an embolism", "The test that shows an embolism"),
+        ("The test on embolism makes many promising romantic friendships across town", None),
         ("I am a research assistant for you.", None),
         ("CT.", None),
         ("", None),

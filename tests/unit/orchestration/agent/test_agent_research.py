@@ -74,7 +74,7 @@ async def test_garbage_is_replaced_and_each_replacement_recorded(
     assert "embolism" in research.concepts
     module = research.modules[1]
     assert module.supporting == "Perfusion scintigraphy in pregnancy gives a low dose to the breast [3]."
-    assert "is not used when the radiograph" in module.contradicting
+    assert "is not used in pregnancy when" in module.contradicting
     assert research.modules[2].supporting == NO_SUPPORT
     assert "Supporting evidence was found for options A, B." in research.report
     assert "99" not in research.report

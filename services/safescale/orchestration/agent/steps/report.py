@@ -17,8 +17,7 @@ async def compile_report(research: pb.Research, agent: Agent, tools: Tools) -> p
     findings = findings_of(state)
     prompt = conclusion_prompt(findings.question, findings.sections)
     written, call = await tools.generate(agent, pb.RESEARCH_STEP_REPORT, prompt)
-    about = terms(" ".join([findings.question, *(section.option for section in findings.sections)]))
-    conclusion = read_conclusion(written, findings.titles.keys(), about)
+    conclusion = read_conclusion(written, findings.titles.keys(), terms(prompt.user))
     if conclusion.text is None:
         call.fallback = FALLBACK
     elif conclusion.removed:

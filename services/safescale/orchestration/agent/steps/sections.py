@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from safescale.orchestration.agent.evidence import Extract, Focus, extract
 from safescale.orchestration.agent.prompts import OptionUnderReview, section_prompt
-from safescale.orchestration.agent.reading import Side, read_section
+from safescale.orchestration.agent.reading import Side, Sources, read_section
 from safescale.orchestration.agent.report import NO_CONTRADICTION, NO_SUPPORT
 from safescale.orchestration.agent.state import add_call, copy_of, first, focus_of, unwritten
 from safescale.orchestration.agent.tools import Agent, Tools
@@ -63,7 +63,7 @@ async def _write(state: pb.Research, module: pb.ResearchModule, agent: Agent, to
     prompt = section_prompt(state.question.question_text, option, shown)
     written, call = await tools.generate(agent, pb.RESEARCH_STEP_SECTIONS, prompt)
     every = [(passage.citation, passage.text) for passage in module.passages]
-    drafted = draft(read_section(written, dict(shown)), extract(every, on))
+    drafted = draft(read_section(written, Sources(dict(shown), on.all)), extract(every, on))
     module.supporting, module.contradicting = drafted.supporting, drafted.contradicting
     call.fallback = drafted.fallback
     add_call(state, call)
