@@ -147,7 +147,7 @@ class EmbeddedBackend:
         for pieces in tokens:
             if stop.is_set():
                 break
-            values = server.forced(messages, pieces)
+            values = server.forced(messages, primed, pieces)
             items.append(Score(sum(values) / len(values), len(values)))
         elapsed = time.perf_counter() - begin
         return Scores(tuple(items), primed.prompt_tokens, elapsed, primed.elapsed_s, 0.0)

@@ -26,12 +26,14 @@ from safescale.core.errors import (
     SafescaleError,
 )
 from safescale.core.prompts import Messages
-from safescale.inference.backends.grammar import Token, forcing_grammar
+from safescale.inference.backends.grammar import Token, forcing_grammar, stand_alone
 from safescale.inference.backends.llama_stream import Collected, Collector
 from safescale.inference.backends.port import Sampling
 
 HTTP_TIMEOUT_S = 60.0
 BATCH_TOKENS = 256
+DEPTHS = (4096, 10_000_000)
+"""Lengths of the list of most probable tokens that are tried; the second is any vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +85,7 @@ class LlamaServer:
         body.update(stream=True, stream_options={"include_usage": True}, return_progress=True)
         collector = Collector(chat=self._config.instruct, stop=stop, on_piece=on_piece)
         begin = time.perf_counter()
-        self._handle(body, collector)
+        self._handle(body, collector, chat=self._config.instruct)
         if collector.refusal is not None:
             raise self._error(collector.refusal)
         if stop.is_set():
@@ -94,33 +96,78 @@ class LlamaServer:
         """Evaluate a prompt cold (and one token), so that the slot holds it whatever was there before."""
         return self.text(messages, Sampling(0.0, 1), cold=True, stop=stop)
 
-    def forced(self, messages: Messages, tokens: Sequence[Token]) -> list[float]:
+    def forced(self, messages: Messages, primed: Collected, tokens: Sequence[Token]) -> list[float]:
         """Log-probabilities (natural) of these tokens after a primed prompt, by the model's own distribution.
 
-        A grammar leaves one token at each place; the log-probabilities are those before the grammar. A character that
-        spans several tokens counts once, by its last token: llama.cpp tells no other.
+        A grammar leaves one token at each place; the log-probabilities are those before the grammar.
         """
-        wanted = b"".join(piece for _, piece in tokens)
+        alone = stand_alone(tokens)
+        if not all(alone):
+            return self._stepwise(messages, primed, tokens, alone)
         body = self._body(messages, Sampling(0.0, len(tokens)), cold=False)
         body["grammar"] = forcing_grammar(tokens)
         body.update({"logprobs": True, "top_logprobs": 1} if self._config.instruct else {"logprobs": 1})
-        answer = self._ask(body)
-        steps = _field(answer, "choices", 0, "logprobs", "content")
-        written, values = b"", []
-        try:
-            for step in steps:
-                if written == wanted:
+        steps = self._steps(self._ask(body, chat=self._config.instruct))[: len(tokens)]
+        if [token for token, _ in steps] != [token for token, _ in tokens]:
+            raise GarbageAnswerError(f"{self._config.model} wrote other tokens than those forced")
+        return [value for _, value in steps]
+
+    def _stepwise(
+        self, messages: Messages, primed: Collected, tokens: Sequence[Token], alone: Sequence[bool]
+    ) -> list[float]:
+        """As `forced`, one call per token: llama.cpp does not tell tokens that end within a character.
+
+        The tokens before stand in the prompt. One that cannot be forced is looked up in the list of the most probable
+        ones, which goes on to the whole vocabulary where it must.
+        """
+        prompt = self._rendered(messages)
+        values = []
+        for index, (token, _) in enumerate(tokens):
+            body = self._completion([prompt, *(before for before, _ in tokens[:index])], Sampling(0.0, 1), cold=False)
+            depths: tuple[int, ...] = DEPTHS
+            if alone[index]:
+                body["grammar"], depths = forcing_grammar([tokens[index]]), (1,)
+            found: dict[int, float] = {}
+            for depth in depths:
+                answer = self._ask({**body, "logprobs": depth}, chat=False)
+                if _field(answer, "usage", "prompt_tokens") != primed.prompt_tokens + index:
+                    raise GarbageAnswerError(f"{self._config.model} read another prompt than the one primed")
+                found = dict(self._steps(answer, listed=not alone[index]))
+                if token in found:
                     break
-                written += bytes(step["bytes"])
-                values.append(float(step["logprob"]))
+            if token not in found:
+                raise GarbageAnswerError(f"{self._config.model} gave no log-probability of a token")
+            values.append(found[token])
+        return values
+
+    def _steps(self, answer: Mapping[str, Any], *, listed: bool = False) -> list[tuple[int, float]]:
+        """Tokens and log-probabilities that an answer tells: of the tokens written, or those listed for the first."""
+        steps = _field(answer, "choices", 0, "logprobs", "content")
+        if listed:
+            steps = _field(steps, 0, "top_logprobs")
+        try:
+            # Rounding can put the log-probability of a certain token a hair above 0.
+            found = [(int(step["id"]), min(float(step["logprob"]), 0.0)) for step in steps]
         except (TypeError, KeyError, ValueError) as error:
             raise GarbageAnswerError(f"{self._config.model} gave no log-probabilities") from error
-        if written != wanted:
-            raise GarbageAnswerError(f"{self._config.model} wrote another text than the one forced")
-        if not all(math.isfinite(value) for value in values):
-            raise GarbageAnswerError(f"{self._config.model} gave a log-probability that is not a finite number")
-        # Rounding can put the log-probability of a certain token a hair above 0.
-        return [min(value, 0.0) for value in values]
+        if any(math.isnan(value) for _, value in found):
+            raise GarbageAnswerError(f"{self._config.model} gave a log-probability that is not a number")
+        return found
+
+    def _rendered(self, messages: Messages) -> str:
+        if not self._config.instruct:
+            return str(self._prompt(messages))
+        connection = self._connection()
+        try:
+            answer = self._post(connection, "/apply-template", {"messages": self._chat(messages)})
+        except (OSError, http.client.HTTPException) as error:
+            raise BackendUnavailableError(f"the chat template of {self._config.model} does not answer") from error
+        finally:
+            connection.close()
+        prompt = _field(answer, "prompt")
+        if not isinstance(prompt, str):
+            raise GarbageAnswerError(f"{self._config.model} gave no rendered prompt")
+        return prompt
 
     def pieces(self, texts: Sequence[str]) -> list[list[Token]]:
         """Tokens of each text: ids and bytes. Marks of control tokens are read as plain text. Safe from any thread.
@@ -130,8 +177,7 @@ class LlamaServer:
             GarbageAnswerError: the tokens do not add up to the text.
 
         """
-        place = urlsplit(self._address)
-        connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=HTTP_TIMEOUT_S)
+        connection = self._connection()
         try:
             return [self._pieces(connection, text) for text in texts]
         except (OSError, http.client.HTTPException) as error:
@@ -143,47 +189,51 @@ class LlamaServer:
         if not text:
             return []
         body = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
-        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
-        connection.request("POST", "/tokenize", json.dumps(body).encode(), headers)
-        response = connection.getresponse()
-        data = response.read()
+        tokens = _field(self._post(connection, "/tokenize", body), "tokens")
         try:
-            tokens = json.loads(data)["tokens"]
             found = [(int(token["id"]), _bytes(token["piece"])) for token in tokens]
         except (ValueError, KeyError, TypeError) as error:
-            raise GarbageAnswerError(
-                f"the tokenizer of {self._config.model} gave no tokens (HTTP {response.status})"
-            ) from error
+            raise GarbageAnswerError(f"the tokenizer of {self._config.model} gave no tokens") from error
         return _aligned(found, text, self._config.model)
 
-    def _body(self, messages: Messages, sampling: Sampling, cold: bool) -> dict[str, Any]:
-        body: dict[str, Any] = {
-            "temperature": sampling.temperature,
-            "max_tokens": sampling.max_new_tokens,
-            "cache_prompt": not cold,
-        }
-        if not sampling.greedy:
-            # The model's own distribution: llama.cpp would cut it by default (top_k, top_p, min_p).
-            body.update(seed=sampling.seed, top_k=0, top_p=1.0, min_p=0.0)
-        if sampling.stop:
-            body["stop"] = list(sampling.stop)
-        if self._config.instruct:
-            system = [{"role": "system", "content": messages.system}] if messages.system else []
-            body["messages"] = [*system, {"role": "user", "content": messages.user}]
-        else:
-            body["prompt"] = "\n\n".join(part for part in (messages.system, messages.user) if part)
-        return body
+    def _connection(self) -> http.client.HTTPConnection:
+        place = urlsplit(self._address)
+        return http.client.HTTPConnection(place.hostname or "", place.port, timeout=HTTP_TIMEOUT_S)
 
-    def _handle(self, body: dict[str, Any], callback: Callable[[Any], bool] | None) -> Any:
+    def _post(self, connection: http.client.HTTPConnection, path: str, body: Mapping[str, Any]) -> Any:
+        headers = {"Authorization": f"Bearer {self._key}", "Content-Type": "application/json"}
+        connection.request("POST", path, json.dumps(body).encode(), headers)
+        data = connection.getresponse().read()
+        try:
+            return json.loads(data)
+        except ValueError as error:
+            raise GarbageAnswerError(f"{self._config.model} gave no JSON at {path}") from error
+
+    def _body(self, messages: Messages, sampling: Sampling, cold: bool) -> dict[str, Any]:
+        if not self._config.instruct:
+            return self._completion(self._prompt(messages), sampling, cold)
+        return {**_drawing(sampling, cold), "messages": self._chat(messages)}
+
+    def _completion(self, prompt: str | list[str | int], sampling: Sampling, cold: bool) -> dict[str, Any]:
+        return {**_drawing(sampling, cold), "prompt": prompt}
+
+    def _chat(self, messages: Messages) -> list[dict[str, str]]:
+        system = [{"role": "system", "content": messages.system}] if messages.system else []
+        return [*system, {"role": "user", "content": messages.user}]
+
+    def _prompt(self, messages: Messages) -> str:
+        return "\n\n".join(part for part in (messages.system, messages.user) if part)
+
+    def _handle(self, body: dict[str, Any], callback: Callable[[Any], bool] | None, *, chat: bool) -> Any:
         server = self._server
-        handle = server.handle_chat_completions if self._config.instruct else server.handle_completions
+        handle = server.handle_chat_completions if chat else server.handle_completions
         try:
             return handle(body, callback) if callback is not None else handle(body)
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"llama.cpp gave up a call to {self._config.model}") from error
 
-    def _ask(self, body: dict[str, Any]) -> Mapping[str, Any]:
-        answer = self._handle(body, None)
+    def _ask(self, body: dict[str, Any], *, chat: bool) -> Mapping[str, Any]:
+        answer = self._handle(body, None, chat=chat)
         if not isinstance(answer, dict):
             raise GarbageAnswerError(f"{self._config.model} gave no JSON object")
         if "error" in answer:
@@ -208,6 +258,20 @@ def too_long(model: str, prompt_tokens: int, window_tokens: int) -> PromptTooLon
         f"the prompt has {prompt_tokens:,} tokens; the context window of {model} holds {window_tokens:,}",
         details={"prompt_tokens": str(prompt_tokens), "window_tokens": str(window_tokens)},
     )
+
+
+def _drawing(sampling: Sampling, cold: bool) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "temperature": sampling.temperature,
+        "max_tokens": sampling.max_new_tokens,
+        "cache_prompt": not cold,
+    }
+    if not sampling.greedy:
+        # The model's own distribution: llama.cpp would cut it by default (top_k, top_p, min_p).
+        body.update(seed=sampling.seed, top_k=0, top_p=1.0, min_p=0.0)
+    if sampling.stop:
+        body["stop"] = list(sampling.stop)
+    return body
 
 
 def _parameters(config: LlamaConfig, key: str) -> Any:
