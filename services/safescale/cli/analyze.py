@@ -6,11 +6,12 @@ from typing import Annotated
 import typer
 
 from safescale.core.analysis import AnalysisOptions, analyse_with_notes
-from safescale.core.answers import AnswerSet, label_set
+from safescale.core.answers import AnswerSet, LabelSet, label_set
 from safescale.core.benchmark import Benchmark
 from safescale.core.benchmark_formats import check_benchmark
 from safescale.core.bootstrap import RESAMPLES, SEED
 from safescale.core.errors import BenchmarkError
+from safescale.core.scaling import ModelInfo
 from safescale.runtime.answers_io import read_answers
 from safescale.runtime.files import read_source
 from safescale.runtime.tables_io import read_models, write_tables
@@ -34,17 +35,27 @@ def analyze(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = SEED,
 ) -> None:
     """Compute every metric, test, interval and fit from answer files, and write tidy tables."""
-    catalog = read_models(models) if models is not None else None
-    benchmark = _benchmark(labels)
-    answers = read_answers(answers_dir, benchmark)
-    options = AnalysisOptions(resamples=resamples, seed=seed)
-    analysis = analyse_with_notes(answers, label_set(benchmark, answers.question_ids), catalog, options)
+    answers, label_arrays, catalog = read_inputs(answers_dir, labels, models)
+    analysis = analyse_with_notes(answers, label_arrays, catalog, AnalysisOptions(resamples=resamples, seed=seed))
     typer.echo(_read(answers))
     for path in write_tables(analysis.tables.values(), out):
         if path.suffix == ".csv":
             typer.echo(f"  {path} ({len(analysis.tables[path.stem]):,} rows), {path.stem}.parquet")
     for note in analysis.notes:
         typer.echo(f"Note: {note}")
+
+
+def read_inputs(
+    answers_dir: Path, labels: Path, models: Path | None
+) -> tuple[AnswerSet, LabelSet, dict[str, ModelInfo] | None]:
+    """The answers, the labels of their questions, and the list of models if there is one.
+
+    Raises the errors of `safescale.core.errors` that name the file and what was expected.
+    """
+    catalog = read_models(models) if models is not None else None
+    benchmark = _benchmark(labels)
+    answers = read_answers(answers_dir, benchmark)
+    return answers, label_set(benchmark, answers.question_ids), catalog
 
 
 def _benchmark(path: Path) -> Benchmark:

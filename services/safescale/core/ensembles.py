@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from safescale.core.answers import AnswerSet
-from safescale.core.bootstrap import Floats, resampled_sums, summarise
+from safescale.core.bootstrap import Draws, resampled_sums, summarise
 from safescale.core.metrics.selection import OVERCONFIDENT, ConditionAnswers
 from safescale.core.regimes import Ensemble
 from safescale.core.stats import Z_ENSEMBLE, wilson
@@ -35,7 +35,7 @@ def find_model(name: str, models: Sequence[str]) -> int | None:
 
 
 def ensembles_table(
-    answers: AnswerSet, conditions: Mapping[str, ConditionAnswers], ensembles: Iterable[Ensemble], draws: Floats
+    answers: AnswerSet, conditions: Mapping[str, ConditionAnswers], ensembles: Iterable[Ensemble], draws: Draws
 ) -> Table:
     """Each ensemble under each condition that all its members attempted, on the questions that all attempted.
 
@@ -100,7 +100,7 @@ def _sure(view: ConditionAnswers, members: npt.NDArray[np.intp]) -> npt.NDArray[
 
 
 def _numbers(
-    events: Mapping[str, npt.NDArray[np.bool_]], asked: npt.NDArray[np.bool_], draws: Floats
+    events: Mapping[str, npt.NDArray[np.bool_]], asked: npt.NDArray[np.bool_], draws: Draws
 ) -> list[float | int]:
     stacked = np.stack([event & asked for event in events.values()])
     with np.errstate(invalid="ignore", divide="ignore"):

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from safescale.core.answers import AnswerSet
-from safescale.core.bootstrap import Floats, resampled_sums, summarise
+from safescale.core.bootstrap import Draws, Floats, resampled_sums, summarise
 from safescale.core.metrics import METRICS, Metric
 from safescale.core.metrics.parts import Part
 from safescale.core.metrics.selection import Ballot, ConditionAnswers, Regime
@@ -23,33 +23,29 @@ _Key = tuple[Part, Ballot]
 
 
 class _Sums:
-    """Sums of parts over the questions and over the resamples, each taken once."""
+    """Sums of parts over the questions and over the resamples, each part taken once."""
 
-    def __init__(self, answers: ConditionAnswers, wanted: Iterable[_Key], draws: Floats) -> None:
-        keys = list(dict.fromkeys(wanted))
-        values = [part(answers, ballot) for part, ballot in keys]
-        shape = (-1, *answers.greedy.shape)
-        stacked = np.concatenate([value.reshape(shape).astype(np.float64, copy=False) for value in values])
-        resampled = resampled_sums(stacked, draws)
-        self._places: dict[_Key, tuple[slice, bool]] = {}
-        start = 0
-        for key, value in zip(keys, values, strict=True):
-            depth = value.shape[0] if value.ndim == 3 else 1
-            self._places[key] = slice(start, start + depth), value.ndim == 3
-            start += depth
-        self._once, self._resampled = stacked.sum(axis=-1), resampled
-
-    def _pick(self, source: Floats, key: _Key) -> Floats:
-        place, binned = self._places[key]
-        return source[place] if binned else source[place.start]
+    def __init__(self, answers: ConditionAnswers, wanted: Iterable[_Key], draws: Draws) -> None:
+        self._once: dict[_Key, Floats] = {}
+        self._resampled: dict[_Key, Floats] = {}
+        values = {key: key[0](answers, key[1]) for key in dict.fromkeys(wanted)}
+        for exact in (True, False):
+            keys = [key for key, value in values.items() if (value.dtype == np.bool_) == exact]
+            stacked = np.concatenate([values[key].reshape(-1, *answers.greedy.shape) for key in keys])
+            once, resampled = stacked.sum(axis=-1, dtype=np.float64), resampled_sums(stacked, draws)
+            start = 0
+            for key in keys:
+                place = start if values[key].ndim == 2 else slice(start, start + len(values[key]))
+                self._once[key], self._resampled[key] = once[place], resampled[place]
+                start += 1 if values[key].ndim == 2 else len(values[key])
 
     def once(self, key: _Key) -> Floats:
         """The sums over the questions: (M,), or (bins, M)."""
-        return self._pick(self._once, key)
+        return self._once[key]
 
     def resampled(self, key: _Key) -> Floats:
         """The sums over each resample: (M, B), or (bins, M, B)."""
-        return self._pick(self._resampled, key)
+        return self._resampled[key]
 
 
 def _wanted(labelled: bool) -> list[tuple[Metric, Ballot]]:
@@ -65,7 +61,7 @@ def _rule(metric: Metric, regime: Regime) -> Any:
     return None if regime == "greedy" else metric.rule
 
 
-def measure_condition(name: str, answers: ConditionAnswers, owner: AnswerSet, draws: Floats) -> list[Mapping[str, Any]]:
+def measure_condition(name: str, answers: ConditionAnswers, owner: AnswerSet, draws: Draws) -> list[Mapping[str, Any]]:
     """The metrics of one condition as blocks of rows, a block for each metric and regime."""
     wanted = _wanted(answers.labels.labelled)
     keys = [(part, ballot) for metric, ballot in wanted for part in (*metric.summands, metric.base)]

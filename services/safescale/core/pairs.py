@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from safescale.core.answers import AnswerSet
-from safescale.core.bootstrap import Floats, resampled_sums, summarise
+from safescale.core.bootstrap import Draws, Floats, resampled_sums, summarise
 from safescale.core.metrics import METRICS, SAFETY_METRICS, Metric
 from safescale.core.metrics.selection import Ballot, ConditionAnswers, Regime
 from safescale.core.stats import holm, mcnemar_exact
@@ -92,7 +92,7 @@ def _tests(pair: Pair, ballot: Ballot) -> Iterator[tuple[int, list[Any]]]:
         )  # fmt: skip
 
 
-def differences_table(answers: AnswerSet, pairs: Iterable[Pair], draws: Floats) -> Table:
+def differences_table(answers: AnswerSet, pairs: Iterable[Pair], draws: Draws) -> Table:
     """Left minus right of accuracy and of each safety metric, with the bootstrap of the paired difference.
 
     Each metric counts a majority by its own rule (`core.metrics`).
@@ -112,14 +112,14 @@ def differences_table(answers: AnswerSet, pairs: Iterable[Pair], draws: Floats) 
 
 
 def _differences(
-    answers: AnswerSet, pair: Pair, wanted: list[tuple[Metric, Ballot]], draws: Floats
+    answers: AnswerSet, pair: Pair, wanted: list[tuple[Metric, Ballot]], draws: Draws
 ) -> list[Mapping[str, Any]]:
     changes, counted = [], []
     for metric, ballot in wanted:
         value, base = metric.summands
         both = _both(pair, base, ballot)
-        left = value(pair.left, ballot)[pair.left_rows].astype(np.float64)
-        right = value(pair.right, ballot)[pair.right_rows].astype(np.float64)
+        left = value(pair.left, ballot)[pair.left_rows].astype(np.int8)
+        right = value(pair.right, ballot)[pair.right_rows].astype(np.int8)
         changes.append((left - right) * both)
         counted.append(both)
     stacked, counts = np.stack(changes), np.stack(counted)
@@ -145,7 +145,7 @@ def _both(pair: Pair, base: Any, ballot: Ballot) -> npt.NDArray[np.bool_]:
     return both
 
 
-def _resampled_counts(counts: npt.NDArray[np.bool_], draws: Floats) -> Floats:
+def _resampled_counts(counts: npt.NDArray[np.bool_], draws: Draws) -> Floats:
     if counts.all():
-        return np.full((*counts.shape[:-1], draws.shape[1]), float(counts.shape[-1]))
+        return np.full((1,) * counts.ndim, float(counts.shape[-1]))
     return resampled_sums(counts, draws)

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from safescale.core.answers import AnswerSet, LabelSet, code_letter
-from safescale.core.bootstrap import Floats, resampled_sums, summarise
+from safescale.core.bootstrap import Draws, resampled_sums, summarise
 from safescale.core.metrics.parts import BIN_EDGES, bin_count, confidence
 from safescale.core.metrics.selection import Ballot, ConditionAnswers, Flag
 from safescale.core.stats import fewest_for_share, gini
@@ -168,7 +168,7 @@ def concentration_tables(answers: AnswerSet, conditions: Conditions) -> tuple[Ta
     return table_of_rows("concentration", CONCENTRATION, rows), stack_tables("lorenz", LORENZ, curves)
 
 
-def synchronized_table(conditions: Conditions, draws: Floats) -> Table:
+def synchronized_table(conditions: Conditions, draws: Draws) -> Table:
     """How often the models fail in unison, by condition, from greedy answers.
 
     Events of a question, over the questions that at least two models attempted: `all_same_wrong`, every model gave the

@@ -1,6 +1,6 @@
 """How metrics move with scale: slopes per decade of parameters, safety's slope against accuracy's, decomposition."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from safescale.core.ensembles import find_model
 from safescale.core.metrics import METRICS, SAFETY_METRICS
-from safescale.core.stats import Line, fit_line, two_way
-from safescale.core.tables import Table, table_of_rows
+from safescale.core.stats import fit_lines, two_way
+from safescale.core.tables import Table, stack_tables, table_of_rows
 
 SCALING = {
     "family": str, "condition": str, "regime": str, "metric": str, "n_models": int, "slope_per_decade": float,
@@ -36,16 +36,17 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """The rows of the metrics table of catalogued models, as arrays; `place` finds a row by its key."""
+class _Grid:
+    """The values of the metrics table of catalogued models: (models, conditions, measures), NaN where there is none.
 
-    model: npt.NDArray[Any]
-    family: npt.NDArray[Any]
+    A measure is a (regime, metric); `decades` (models,) is log10 of the parameters.
+    """
+
+    families: npt.NDArray[Any]
     decades: Floats
-    condition: npt.NDArray[Any]
-    regime: npt.NDArray[Any]
-    metric: npt.NDArray[Any]
-    value: Floats
+    conditions: tuple[str, ...]
+    measures: tuple[tuple[str, str], ...]
+    values: Floats
 
 
 def catalogued(models: tuple[str, ...], catalog: Mapping[str, ModelInfo]) -> dict[str, ModelInfo]:
@@ -55,75 +56,53 @@ def catalogued(models: tuple[str, ...], catalog: Mapping[str, ModelInfo]) -> dic
     return {model: catalog[names[place]] for model, place in found.items() if place is not None}
 
 
-def _rows(metrics: Table, known: Mapping[str, ModelInfo]) -> _Rows:
-    columns = metrics.columns
-    keep = np.array([model in known for model in columns["model"].tolist()], dtype=np.bool_)
-    keep &= ~np.isnan(columns["value"])
-    models = columns["model"][keep]
-    parameters = np.array([known[model].parameters_b for model in models.tolist()], dtype=np.float64)
-    family = np.array([known[model].family for model in models.tolist()], dtype=object)
-    kept = [columns[name][keep] for name in ("condition", "regime", "metric", "value")]
-    return _Rows(models, family, np.log10(parameters * 1e9), *kept)
+def _grid(metrics: Table, known: Mapping[str, ModelInfo]) -> _Grid:
+    columns = [metrics.columns[name].tolist() for name in ("model", "condition", "regime", "metric", "value")]
+    places = {model: place for place, model in enumerate(known)}
+    conditions = {name: place for place, name in enumerate(dict.fromkeys(columns[1]))}
+    listed = [(regime, metric.name) for metric in METRICS for regime in metric.regimes]
+    measures = {measure: place for place, measure in enumerate(listed)}
+    values = np.full((len(places), len(conditions), len(measures)), np.nan)
+    for model, condition, regime, metric, value in zip(*columns, strict=True):
+        if model in places:
+            values[places[model], conditions[condition], measures[regime, metric]] = value
+    parameters = np.array([info.parameters_b for info in known.values()], dtype=np.float64)
+    families = np.array([info.family for info in known.values()], dtype=object)
+    return _Grid(families, np.log10(parameters * 1e9), tuple(conditions), tuple(listed), values)
 
 
 def scaling_table(metrics: Table, known: Mapping[str, ModelInfo]) -> Table:
     """Least-squares lines of each metric on log10(parameters), by family (and all together) and condition.
 
-    `slope_per_decade` with its 95 % t interval; rows where no two models differ in size are left out. For a safety
+    `slope_per_decade` with its 95 % t interval; lines of models that do not differ in size are left out. For a safety
     metric, `gap_to_accuracy` is the slope of (1 - rate) minus the slope of accuracy in the same regime: above 0, safety
     improves faster with size than accuracy does. The difference of two slopes on the same models is the slope of the
     models' differences, so interval and p-value are those of that line: a test paired by model.
     """
-    rows = _rows(metrics, known)
-    found: list[list[Any]] = []
-    for key, members in _groups(rows):
-        lines = _lines_of_group(rows, members)
-        for metric, line, gap in lines:
-            found.append([
-                key[0], key[1], key[2], metric, line.n, line.slope, line.slope_se, line.slope_low, line.slope_high,
-                line.intercept, line.r_squared, line.p_value, *_gap_columns(gap),
-            ])  # fmt: skip
-    return table_of_rows("scaling", SCALING, found)
-
-
-def _groups(rows: _Rows) -> Iterator[tuple[tuple[str, str, str], npt.NDArray[np.intp]]]:
-    families = [ALL, *sorted(set(rows.family.tolist()))]
-    conditions = list(dict.fromkeys(rows.condition.tolist()))
-    for family in families:
-        of_family = np.ones(len(rows.model), dtype=np.bool_) if family == ALL else rows.family == family
-        for condition in conditions:
-            of_condition = of_family & (rows.condition == condition)
-            for regime in dict.fromkeys(rows.regime[of_condition].tolist()):
-                yield (family, condition, regime), np.flatnonzero(of_condition & (rows.regime == regime))
-
-
-def _lines_of_group(rows: _Rows, members: npt.NDArray[np.intp]) -> Iterator[tuple[str, Line, Line | None]]:
-    by_metric: dict[str, dict[str, tuple[float, float]]] = {}
-    for place in members.tolist():
-        points = by_metric.setdefault(rows.metric[place], {})
-        points[rows.model[place]] = (float(rows.decades[place]), float(rows.value[place]))
-    accuracy = by_metric.get("accuracy", {})
-    for metric in METRICS:
-        points = by_metric.get(metric.name, {})
-        line = _line([points[model] for model in points])
-        if line is None:
-            continue
-        gap = None
-        if metric.name in SAFETY_METRICS:
-            paired = [model for model in points if model in accuracy]
-            gap = _line([(points[model][0], 1.0 - points[model][1] - accuracy[model][1]) for model in paired])
-        yield metric.name, line, gap
-
-
-def _line(points: list[tuple[float, float]]) -> Line | None:
-    if not points:
-        return None
-    x, y = np.array(points, dtype=np.float64).T
-    return fit_line(x, y)
-
-
-def _gap_columns(gap: Line | None) -> list[float]:
-    return [np.nan] * 4 if gap is None else [gap.slope, gap.slope_low, gap.slope_high, gap.p_value]
+    grid = _grid(metrics, known)
+    accuracy = {regime: place for place, (regime, name) in enumerate(grid.measures) if name == "accuracy"}
+    paired = np.array([accuracy.get(regime, 0) for regime, _ in grid.measures], dtype=np.intp)
+    safety = np.array([name in SAFETY_METRICS for _, name in grid.measures], dtype=np.bool_)
+    regimes, names = (np.array(texts, dtype=object) for texts in zip(*grid.measures, strict=True))
+    blocks: list[Mapping[str, Any]] = []
+    for family in [ALL, *sorted(set(grid.families.tolist()))]:
+        members = np.flatnonzero((grid.families == family) | (family == ALL))
+        for place, condition in enumerate(grid.conditions):
+            values = grid.values[members, place]
+            lines = fit_lines(grid.decades[members], values)
+            gaps = fit_lines(grid.decades[members], np.where(safety, 1.0 - values - values[:, paired], np.nan))
+            kept = ~np.isnan(lines.slope)
+            block = {
+                "family": family, "condition": condition, "regime": regimes, "metric": names, "n_models": lines.n,
+                "slope_per_decade": lines.slope, "slope_se": lines.slope_se, "ci_low": lines.slope_low,
+                "ci_high": lines.slope_high, "intercept": lines.intercept, "r_squared": lines.r_squared,
+                "p_value": lines.p_value, "gap_to_accuracy": gaps.slope, "gap_ci_low": gaps.slope_low,
+                "gap_ci_high": gaps.slope_high, "gap_p_value": gaps.p_value,
+            }  # fmt: skip
+            blocks.append({
+                column: value[kept] if isinstance(value, np.ndarray) else value for column, value in block.items()
+            })  # fmt: skip
+    return stack_tables("scaling", SCALING, blocks)
 
 
 def decomposition_table(metrics: Table, known: Mapping[str, ModelInfo]) -> Table:
@@ -132,18 +111,18 @@ def decomposition_table(metrics: Table, known: Mapping[str, ModelInfo]) -> Table
     Each model under each condition is one value. How unbalanced cells are treated is said at `stats.two_way`; the
     residual is what models of one family under one condition differ by.
     """
-    rows = _rows(metrics, known)
+    grid = _grid(metrics, known)
     found: list[list[Any]] = []
-    for metric in METRICS:
-        for regime in metric.regimes:
-            kept = (rows.metric == metric.name) & (rows.regime == regime)
-            if not kept.any():
-                continue
-            conditions, condition_codes = np.unique(rows.condition[kept], return_inverse=True)
-            families, family_codes = np.unique(rows.family[kept], return_inverse=True)
-            shares = two_way(rows.value[kept], condition_codes, family_codes)
-            found.append([
-                regime, metric.name, int(kept.sum()), len(conditions), len(families), shares.first, shares.second,
-                shares.interaction, shares.residual, shares.total,
-            ])  # fmt: skip
+    for place, (regime, name) in enumerate(grid.measures):
+        values = grid.values[:, :, place]
+        models, conditions = np.nonzero(~np.isnan(values))
+        if not len(models):
+            continue
+        families, family_codes = np.unique(grid.families[models].astype(str), return_inverse=True)
+        present, condition_codes = np.unique(conditions, return_inverse=True)
+        shares = two_way(values[models, conditions], condition_codes, family_codes)
+        found.append([
+            regime, name, len(models), len(present), len(families), shares.first, shares.second, shares.interaction,
+            shares.residual, shares.total,
+        ])  # fmt: skip
     return table_of_rows("decomposition", DECOMPOSITION, found)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,8 @@ Z_AGREEMENT = 1.96
 """Protocol section 5: the Wilson interval of an agreement."""
 Z_ENSEMBLE = 1.959964
 """The reference's Wilson interval of an ensemble's accuracy takes more digits."""
+_NO_SPREAD = 1e-12
+"""Sums of squares below this are rounding: all x are the same."""
 
 
 def wilson(share: Floats, count: npt.NDArray[np.generic], z: float = Z_AGREEMENT) -> tuple[Floats, Floats]:
@@ -52,54 +55,44 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A straight line by least squares: slope with standard error, 95 % t interval and p-value of slope = 0."""
+class Lines:
+    """Straight lines by least squares, one for each column: slope with standard error, 95 % t interval, p of slope 0.
 
-    n: int
-    slope: float
-    slope_se: float
-    slope_low: float
-    slope_high: float
-    intercept: float
-    r_squared: float
-    p_value: float
-
-
-def fit_line(x: Floats, y: Floats) -> Line | None:
-    """The least-squares line of y on x, both (n,); None with fewer than two different x.
-
-    With two points the line is exact: standard error, interval and p-value are NaN. r² is NaN where y is constant.
+    All (m,); n int64. NaN where it is not defined: everything with fewer than two different x; standard error, interval
+    and p-value with two points, where the line is exact; r² where y is constant.
     """
-    n = len(x)
-    if n < 2 or np.ptp(x) == 0:
-        return None
-    centred = x - x.mean()
-    spread = float(centred @ centred)
-    slope = float(centred @ (y - y.mean())) / spread
-    intercept = float(y.mean()) - slope * float(x.mean())
-    residual = y - intercept - slope * x
-    remaining, total = float(residual @ residual), float(((y - y.mean()) ** 2).sum())
-    r_squared = 1.0 - remaining / total if total > 0 else math.nan
-    if n == 2:
-        return Line(n, slope, math.nan, math.nan, math.nan, intercept, r_squared, math.nan)
-    freedom = n - 2
-    se = math.sqrt(remaining / freedom / spread)
-    half = _t_quantile(freedom) * se
-    return Line(n, slope, se, slope - half, slope + half, intercept, r_squared, _t_test(slope, se, freedom))
+
+    n: npt.NDArray[np.int64]
+    slope: Floats
+    slope_se: Floats
+    slope_low: Floats
+    slope_high: Floats
+    intercept: Floats
+    r_squared: Floats
+    p_value: Floats
 
 
-def _t_quantile(freedom: int) -> float:
-    from scipy.special import stdtrit  # slow to import, and only scaling fits need it
+def fit_lines(x: Floats, y: Floats) -> Lines:
+    """The least-squares line of each column of y (n, m) on x (n,); values of y that are NaN are left out."""
+    from scipy.special import stdtr, stdtrit  # slow to import, and only fits need it
 
-    return float(stdtrit(freedom, 0.975))
-
-
-def _t_test(estimate: float, se: float, freedom: int) -> float:
-    from scipy.special import stdtr
-
-    if se == 0:
-        return 1.0 if estimate == 0 else 0.0
-    return float(2 * stdtr(freedom, -abs(estimate / se)))
+    held = ~np.isnan(y)
+    n = held.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean_x = np.where(held, x[:, np.newaxis], 0.0).sum(axis=0) / n
+        mean_y = np.where(held, y, 0.0).sum(axis=0) / n
+        dx, dy = np.where(held, x[:, np.newaxis] - mean_x, 0.0), np.where(held, y - mean_y, 0.0)
+        spread, total = (dx**2).sum(axis=0), (dy**2).sum(axis=0)
+        spread[spread < _NO_SPREAD] = np.nan
+        slope = (dx * dy).sum(axis=0) / spread
+        remaining = ((dy - slope * dx) ** 2).sum(axis=0)
+        freedom = np.where(n > 2, n - 2, np.nan)
+        se = np.sqrt(remaining / freedom / spread)
+        half = stdtrit(freedom, 0.975) * se
+        exact = np.where(slope == 0, 1.0, 0.0)
+        p_value = np.where(se == 0, exact, 2 * stdtr(freedom, -np.abs(slope / se)))
+        r_squared = np.where(total > 0, 1.0 - remaining / total, np.nan)
+    return Lines(n, slope, se, slope - half, slope + half, mean_y - slope * mean_x, r_squared, p_value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,23 +117,32 @@ def two_way(values: Floats, first: npt.NDArray[np.intp], second: npt.NDArray[np.
     total = float(centred @ centred)
     if not total > 1e-300:
         return TwoWay(math.nan, math.nan, math.nan, math.nan, total)
-    a, b = _dummies(first), _dummies(second)
-    cells = _dummies(first * (int(second.max()) + 1) + second)
-    alone_a, alone_b, both, full = (_explained(centred, design) for design in (a, b, np.hstack([a, b]), cells))
-    share_a = (alone_a + both - alone_b) / 2
-    share_b = (alone_b + both - alone_a) / 2
-    parts = np.maximum(np.array([share_a, share_b, full - both, total - full]) / total, 0.0)
+    n_first, n_second = int(first.max()) + 1, int(second.max()) + 1
+    cells = first * n_second + second
+    counts = np.bincount(cells, minlength=n_first * n_second).reshape(n_first, n_second)
+    sums = np.bincount(cells, weights=centred, minlength=n_first * n_second).reshape(n_first, n_second)
+    alone_first = _explained_by_means(sums.sum(axis=1), counts.sum(axis=1))
+    alone_second = _explained_by_means(sums.sum(axis=0), counts.sum(axis=0))
+    both = _explained_by_sum(sums, counts)
+    full = _explained_by_means(sums, counts)
+    share_first = (alone_first + both - alone_second) / 2
+    share_second = (alone_second + both - alone_first) / 2
+    parts = np.maximum(np.array([share_first, share_second, full - both, total - full]) / total, 0.0)
     of_first, of_second, interaction, residual = (parts / parts.sum()).tolist()
     return TwoWay(of_first, of_second, interaction, residual, total)
 
 
-def _dummies(codes: npt.NDArray[np.intp]) -> Floats:
-    return np.asarray(codes[:, np.newaxis] == np.unique(codes), dtype=np.float64)
+def _explained_by_means(sums: npt.NDArray[Any], counts: npt.NDArray[Any]) -> float:
+    """Sum of squares that the means of groups explain, of the sums and counts of centred values in them."""
+    return float((sums**2 / np.maximum(counts, 1)).sum())
 
 
-def _explained(centred: Floats, design: Floats) -> float:
-    fitted = design @ np.linalg.lstsq(design, centred, rcond=None)[0]
-    return float(fitted @ fitted)
+def _explained_by_sum(sums: npt.NDArray[Any], counts: npt.NDArray[Any]) -> float:
+    """Sum of squares that an effect of each factor, without interaction, explains: from the normal equations."""
+    n = counts.astype(np.float64)
+    gram = np.block([[np.diag(n.sum(axis=1)), n], [n.T, np.diag(n.sum(axis=0))]])
+    moments = np.concatenate([sums.sum(axis=1), sums.sum(axis=0)])
+    return float(moments @ np.linalg.lstsq(gram, moments, rcond=None)[0])
 
 
 def gini(amounts: npt.NDArray[np.generic]) -> float:

@@ -15,7 +15,7 @@ import pyarrow.parquet
 from safescale.core.errors import Defect, InvalidInputError, StorageError
 from safescale.core.records import shown
 from safescale.core.scaling import ModelInfo
-from safescale.core.tables import Table
+from safescale.core.tables import Column, Table
 from safescale.runtime.files import parse_yaml, read_source
 
 
@@ -38,14 +38,25 @@ def write_tables(tables: Iterable[Table], folder: Path) -> list[Path]:
 
 
 def _arrow(table: Table) -> pa.Table:
-    arrays = {}
-    for name, column in table.columns.items():
-        # Lists and masks: pyarrow would import pandas for object arrays and for its own search for NaN.
-        if column.dtype == object:
-            arrays[name] = pa.array(column.tolist(), type=pa.string())
-        else:
-            arrays[name] = pa.array(column, mask=np.isnan(column) if column.dtype == np.float64 else None)
-    return pa.table(arrays)
+    return pa.table({name: _array(column) for name, column in table.columns.items()})
+
+
+def _array(column: Column) -> pa.Array:
+    """A column as an arrow array, NaN as null; from buffers, since `pyarrow.array` takes a second to import pandas."""
+    length = len(column)
+    if column.dtype == object:
+        texts = [text.encode() for text in column.tolist()]
+        ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
+        return pa.Array.from_buffers(pa.string(), length, [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))])
+    if column.dtype == np.bool_:
+        return pa.Array.from_buffers(pa.bool_(), length, [None, _bits(column)])
+    held = _bits(~np.isnan(column)) if column.dtype == np.float64 else None
+    kind = pa.float64() if column.dtype == np.float64 else pa.int64()
+    return pa.Array.from_buffers(kind, length, [held, pa.py_buffer(np.ascontiguousarray(column))])
+
+
+def _bits(flags: Column) -> pa.Buffer:
+    return pa.py_buffer(np.packbits(flags, bitorder="little"))
 
 
 def read_models(path: Path) -> dict[str, ModelInfo]:
