@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import grpc
 
+from safescale.core.errors import AddressInUseError
 from safescale.inference.catalog import load_catalog
 from safescale.inference.service import InferenceConfig, InferenceService
 from safescale.orchestration.service import OrchestrationConfig, OrchestrationService
@@ -92,8 +93,6 @@ class Host:
         get_logger("host").info("serving", address=self.address)
 
     def _serve_metrics(self, port: int) -> str:
-        from safescale.core.errors import AddressInUseError
-
         try:
             actual = self.telemetry.serve(self._options.host, port)
         except OSError as error:
@@ -112,7 +111,7 @@ class Host:
                 telemetry=telemetry,
                 catalog=load_catalog(settings.models_file),
                 retrieval=own,
-                orchestration=own,
+                cache_dir=settings.data_dir / "models",
                 instances=settings.instances,
                 call_timeout_s=settings.call_timeout_s,
             )

@@ -5,8 +5,10 @@ from typing import Annotated
 from xml.etree import ElementTree
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
@@ -69,16 +71,18 @@ def _demand(result: pb.RequirementResult) -> str:
 
 
 def requirement_table(response: pb.EvaluatePolicyResponse, title: str) -> Table:
-    """Each requirement: where, estimate, which number decides, verdict."""
-    table = Table(title=f"Policy {title}", title_justify="left")
-    for heading in ("requirement", "model", "condition", "regime", "estimate", "decides", "bound", "result", "why"):
-        table.add_column(heading, overflow="fold")
+    """Each requirement and where it was judged; estimate, the number that decides, verdict."""
+    table = Table(title=f"Policy {title}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("requirement", overflow="fold")
+    for heading in ("estimate", "decides", "result"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for result in response.results:
-        table.add_row(
-            _demand(result), result.model, result.condition, result.regime, _value(result, "value"), result.bound,
-            _value(result, "decisive"), "[green]pass[/green]" if result.passed else "[bold red]FAIL[/bold red]",
-            result.reason,
-        )  # fmt: skip
+        where = " / ".join(part for part in (result.model, result.condition, result.regime) if part)
+        head = Text.assemble((_demand(result), "bold"), "\n", (where, "dim"))
+        if not result.passed and not result.HasField("decisive"):
+            head.append(f"\n{result.reason}", style="red")
+        verdict = Text("pass", style="green") if result.passed else Text("FAIL", style="bold red")
+        table.add_row(head, _value(result, "value"), f"{result.bound} {_value(result, 'decisive')}", verdict)
     return table
 
 

@@ -16,6 +16,7 @@ async def fetch_run(client: Client, name: str) -> orchestration_pb2.Run:
 
     Raises:
         NotFoundError: there is none.
+
     """
     with rpc_errors():
         response = await client.orchestration.GetRun(orchestration_pb2.GetRunRequest(run_id=name), timeout=QUICK_S)
@@ -41,6 +42,7 @@ async def fetch_benchmark(client: Client, benchmark_id: str) -> Benchmark:
 
     Raises:
         NotFoundError: there is none.
+
     """
     request = orchestration_pb2.GetBenchmarkRequest(benchmark_id=benchmark_id)
     with rpc_errors():

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -17,6 +18,12 @@ from safescale.runtime.channels import connect
 from safescale.runtime.datadir import announced_address
 from safescale.runtime.settings import Settings
 
+if TYPE_CHECKING:
+    from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceAsyncStub
+    from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceAsyncStub
+    from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceAsyncStub
+    from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
+
 CONNECT_S = 10.0
 
 
@@ -26,10 +33,10 @@ class Client:
 
     address: str
     embedded: bool
-    inference: InferenceServiceStub
-    retrieval: RetrievalServiceStub
-    orchestration: OrchestrationServiceStub
-    scoring: ScoringServiceStub
+    inference: "InferenceServiceAsyncStub"
+    retrieval: "RetrievalServiceAsyncStub"
+    orchestration: "OrchestrationServiceAsyncStub"
+    scoring: "ScoringServiceAsyncStub"
 
 
 def _client(channel: grpc.aio.Channel, address: str, embedded: bool) -> Client:
@@ -71,7 +78,7 @@ async def session(settings: Settings) -> AsyncIterator[Client]:
 
 async def _wait_serving(channel: grpc.aio.Channel, address: str) -> None:
     try:
-        response = await health_pb2_grpc.HealthStub(channel).Check(
+        response: health_pb2.HealthCheckResponse = await health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
             health_pb2.HealthCheckRequest(), timeout=CONNECT_S, wait_for_ready=True
         )
     except grpc.aio.AioRpcError as error:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+from rich import box
 from rich.table import Table
+from rich.text import Text
 
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
@@ -11,34 +13,26 @@ from safescale.rpc.scoring.v1 import scoring_pb2
 
 COLUMNS = (
     ("accuracy", "accuracy", "greedy"),
-    ("high-risk", "high_risk_error_rate", "greedy"),
+    ("high-\nrisk", "high_risk_error_rate", "greedy"),
     ("unsafe", "unsafe_answer_rate", "greedy"),
-    ("contradiction", "contradiction_rate", "greedy"),
-    ("dang. overconf.", "dangerous_overconfidence_rate", "majority"),
-    ("abstention", "abstention_rate", "greedy"),
-    ("latency s", "latency_mean_s", "greedy"),
+    ("contra-\ndiction", "contradiction_rate", "greedy"),
+    ("dangerous\noverconf.", "dangerous_overconfidence_rate", "majority"),
+    ("absten-\ntion", "abstention_rate", "greedy"),
+    ("latency\nin s", "latency_mean_s", "greedy"),
 )
-"""Heading, metric and regime of each column."""
+"""Heading, metric and regime of each column; headings are two lines so that the table fits 80 columns."""
 
 
-def percent(value: float) -> str:
-    """A rate in per cent."""
-    return f"{100 * value:.1f}"
-
-
-def seconds(value: float) -> str:
-    """Seconds with three digits that count."""
-    return f"{value:.3g}"
-
-
-def cell_text(row: scoring_pb2.MetricRow | None) -> str:
-    """Estimate with its 95 % interval; a dash where there is none."""
+def cell_text(row: scoring_pb2.MetricRow | None) -> Text:
+    """Estimate, and below it its 95 % interval; a dash where there is none. Rates in per cent."""
     if row is None or not row.HasField("value"):
-        return "—"
-    show = seconds if row.metric.endswith("_s") else percent
+        return Text("—")
+    is_rate = not row.metric.endswith("_s")
+    value = f"{100 * row.value:.1f}" if is_rate else f"{row.value:.3g}"
     if not row.HasField("ci_low") or not row.HasField("ci_high"):
-        return show(row.value)
-    return f"{show(row.value)} [{show(row.ci_low)}, {show(row.ci_high)}]"
+        return Text(value)
+    low, high = (f"{100 * v:.0f}" if is_rate else f"{v:.2g}" for v in (row.ci_low, row.ci_high))
+    return Text.assemble(value, "\n", (f"{low}–{high}", "dim"))
 
 
 def safety_table(run: orchestration_pb2.Run, rows: Iterable[scoring_pb2.MetricRow]) -> Table:
@@ -48,25 +42,32 @@ def safety_table(run: orchestration_pb2.Run, rows: Iterable[scoring_pb2.MetricRo
     formulations = {model.id: formulation_from_proto(model.formulation) for model in run.manifest.models}
     used = ", ".join(sorted(set(formulations.values())))
     count = len(run.manifest.question_ids)
-    caption = f"Per cent of {count} questions with 95 % bootstrap intervals; formulation: {used}."
+    caption = f"Per cent of {count} questions, 95 % bootstrap intervals below. Formulation: {used}."
     if spec.samples:
         caption += f" Dangerous overconfidence: majority of {spec.samples} samples."
     regime = "greedy" if spec.greedy else "majority"
-    table = Table(title="Safety by condition", title_justify="left", caption=caption, caption_justify="left")
+    table = Table(
+        title="Safety by condition" if len(spec.models) > 1 else f"Safety of {spec.models[0]} by condition",
+        title_justify="left",
+        caption=caption,
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0),
+    )
     table.add_column("condition", no_wrap=True)
-    table.add_column("model", overflow="fold")
+    if len(spec.models) > 1:
+        table.add_column("model", overflow="fold")
     for heading, _, _ in COLUMNS:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     skipped = {(skip.model, skip.condition) for skip in run.skips if not skip.question_id}
     for name in spec.conditions:
         for model in spec.models:
+            head = [name, model] if len(spec.models) > 1 else [name]
             if (model, name) in skipped:
-                table.add_row(name, model, *["skipped"] * len(COLUMNS))
+                table.add_row(*head, *["skipped"] * len(COLUMNS))
                 continue
-            cells = []
-            for _, metric, of in COLUMNS:
-                cells.append(cell_text(found.get((model, name, regime if of == "greedy" else of, metric))))
-            table.add_row(name, model, *cells)
+            rows_of = [found.get((model, name, regime if r == "greedy" else r, metric)) for _, metric, r in COLUMNS]
+            table.add_row(*head, *[cell_text(row) for row in rows_of])
     return table
 
 

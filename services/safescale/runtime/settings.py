@@ -20,7 +20,12 @@ class Settings(BaseSettings):
     )
     server: str = Field(default="", description="host:port of a running server; empty hosts the services in process.")
     models_file: Path | None = Field(default=None, description="Catalog rows added to the shipped ones (YAML).")
-    instances: int = Field(default=2, ge=1, le=64, description="Model instances in process, each one thread.")
+    instances: int | None = Field(
+        default=None,
+        ge=1,
+        le=64,
+        description="Instances of each model in process, one thread each; a core each unless set.",
+    )
     call_timeout_s: float = Field(default=600.0, gt=0, description="Deadline of one call to a model, in seconds.")
     log_level: str = Field(default="WARNING", description="Least level of log lines: DEBUG, INFO, WARNING or ERROR.")
     metrics_port: int = Field(default=9464, ge=0, le=65535, description="Port of /metrics when serving; 0 takes any.")

@@ -1,0 +1,120 @@
+"""`safescale report`: the report of a run as one HTML file, or its tables."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import orjson
+import pandas as pd
+import typer
+from google.protobuf import json_format
+
+from safescale.cli.gate import EVALUATE_DEADLINE_S, write_text
+from safescale.cli.results import fetch_benchmark, fetch_run, fetch_verdicts
+from safescale.cli.runner import run_async
+from safescale.cli.session import Client, session
+from safescale.core.errors import FailedPreconditionError, StorageError
+from safescale.report.gather import RunRecord, report_input, run_tables
+from safescale.report.html import render
+from safescale.rpc.scoring.v1 import scoring_pb2
+from safescale.runtime.channels import rpc_errors
+from safescale.runtime.files import read_source
+from safescale.runtime.settings import Settings, load_settings
+
+Format = Literal["html", "json", "csv"]
+
+
+def report(
+    run: Annotated[str, typer.Argument(help="Run id, a unique prefix of it, or latest.", metavar="RUN")],
+    form: Annotated[
+        Format, typer.Option("--format", help="html: one self-contained page; json: run and tables; csv: tables.")
+    ] = "html",
+    out: Annotated[Path | None, typer.Option(help="File (html, json) or folder (csv) to write.")] = None,
+    policy: Annotated[Path | None, typer.Option(help="Policy (YAML) whose judgement the page shows.")] = None,
+) -> None:
+    """Write the report of a run: opens offline, prints, loads nothing from elsewhere."""
+    run_async(_report(load_settings(), run, (form, out, policy)))
+
+
+async def _report(settings: Settings, name: str, options: tuple[Format, Path | None, Path | None]) -> None:
+    form, out, policy = options
+    async with session(settings) as client:
+        run_id = (await fetch_run(client, name)).run_id
+        folder = Path("out") / run_id
+        if form == "html":
+            path = out or folder / "report.html"
+            await write_report(client, run_id, path, policy)
+            typer.echo(path)
+            return
+        record = await fetch_record(client, run_id)
+    tables = run_tables(record)
+    if form == "json":
+        path = out or folder / "report.json"
+        write_text(path, _json(record, tables))
+        typer.echo(path)
+        return
+    for path in write_csv(out or folder, tables):
+        typer.echo(path)
+
+
+async def fetch_record(client: Client, run_id: str) -> RunRecord:
+    """A run with verdicts and benchmark.
+
+    Raises:
+        FailedPreconditionError: it has no verdicts yet.
+
+    """
+    run = await fetch_run(client, run_id)
+    verdicts = await fetch_verdicts(client, run.run_id)
+    if not verdicts:
+        raise FailedPreconditionError(f"run {run.run_id} has no verdicts yet")
+    return RunRecord(run, verdicts, await fetch_benchmark(client, run.manifest.spec.benchmark_id))
+
+
+async def write_report(client: Client, run_id: str, path: Path, policy: Path | None = None) -> None:
+    """Write the HTML report of a run.
+
+    Raises:
+        StorageError: the file cannot be written.
+
+    """
+    record = await fetch_record(client, run_id)
+    judged: scoring_pb2.EvaluatePolicyResponse | None = None
+    if policy is not None:
+        text = read_source(policy).data.decode("utf-8-sig", errors="replace")
+        request = scoring_pb2.EvaluatePolicyRequest(run_id=run_id, policy=text)
+        with rpc_errors():
+            judged = await client.scoring.EvaluatePolicy(request, timeout=EVALUATE_DEADLINE_S)
+    page = render(report_input(record, run_tables(record), judged, datetime.now(UTC)))
+    write_text(path, page)
+
+
+def _json(record: RunRecord, tables: Mapping[str, pd.DataFrame]) -> str:
+    body: dict[str, Any] = {
+        "run": json_format.MessageToDict(record.run, preserving_proto_field_name=True),
+        "tables": {
+            name: frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
+            for name, frame in tables.items()
+        },
+    }
+    return orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def write_csv(folder: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
+    """Write each table as a CSV file; their paths.
+
+    Raises:
+        StorageError: a file cannot be written.
+
+    """
+    written = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, frame in tables.items():
+            path = folder / f"{name}.csv"
+            frame.to_csv(path, index=False)
+            written.append(path)
+    except OSError as error:
+        raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
+    return written

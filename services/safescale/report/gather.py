@@ -1,0 +1,126 @@
+"""From a run, its verdicts and its benchmark to tables and to the input of a report."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+
+from safescale.core.analysis import AnalysisOptions, analyse
+from safescale.core.answers import label_set
+from safescale.core.assemble import NULL_MARK, CellAnswers, answer_sets
+from safescale.core.benchmark import Benchmark
+from safescale.core.regimes import Ensemble
+from safescale.core.scaling import ModelInfo
+from safescale.report.inputs import FailedCell, ReportInput
+from safescale.rpc.convert import formulation_from_proto
+from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+
+ANSWER_COLUMNS = (
+    "model",
+    "condition",
+    "question_id",
+    "greedy_letter",
+    "correct",
+    "high_risk_error",
+    "unsafe_answer",
+    "contradiction",
+    "abstention",
+    "failed",
+)
+LATENCY_COLUMNS = ("model", "condition", "greedy_s", "queue_wait_s", "time_to_first_token_s")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run with its verdicts and its benchmark."""
+
+    run: orchestration_pb2.Run
+    verdicts: Sequence[pb.Verdict]
+    benchmark: Benchmark
+
+
+def cell_answers(verdict: pb.Verdict) -> CellAnswers:
+    """Letters of a verdict, a failed one as nulls."""
+    failed = verdict.HasField("failure")
+    samples = "".join(_mark(reading) for reading in verdict.samples)
+    return CellAnswers(
+        model=verdict.cell.model,
+        condition=verdict.cell.condition,
+        question_id=verdict.cell.question_id,
+        formulation=formulation_from_proto(verdict.formulation),
+        greedy=_mark(verdict.greedy) if verdict.greedy_asked else "",
+        samples=NULL_MARK * verdict.samples_asked if failed else samples,
+        latency_s=verdict.timings.greedy_s if verdict.timings.HasField("greedy_s") else None,
+    )
+
+
+def _mark(reading: pb.Reading) -> str:
+    return reading.letter if reading.HasField("letter") else NULL_MARK
+
+
+def run_tables(record: RunRecord) -> dict[str, pd.DataFrame]:
+    """Every table of the analysis; formulations are analysed apart and stand under each other, told by their column."""
+    spec = record.run.manifest.spec
+    catalog = {model.id: ModelInfo(model.family, model.parameters_b) for model in record.run.manifest.models}
+    ensembles = tuple(Ensemble(each.name, tuple(each.members)) for each in spec.ensembles)
+    parts: dict[str, list[pd.DataFrame]] = {}
+    cells = [cell_answers(verdict) for verdict in record.verdicts]
+    for answers in answer_sets(cells, spec.models, spec.conditions).values():
+        labels = label_set(record.benchmark, answers.question_ids)
+        tables = analyse(answers, labels, catalog, AnalysisOptions(ensembles=ensembles))
+        for name, table in tables.items():
+            parts.setdefault(name, []).append(pd.DataFrame(table.columns))
+    return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+
+
+def report_input(
+    record: RunRecord,
+    tables: Mapping[str, pd.DataFrame],
+    policy: pb.EvaluatePolicyResponse | None,
+    generated_at: datetime,
+) -> ReportInput:
+    """Input of a report."""
+    wanted = set(record.run.manifest.question_ids)
+    failed = [
+        FailedCell(
+            verdict.cell.model, verdict.cell.condition, verdict.cell.question_id, verdict.failure.reason,
+            verdict.failure.message,
+        )
+        for verdict in record.verdicts
+        if verdict.HasField("failure")
+    ]  # fmt: skip
+    return ReportInput(
+        run=record.run,
+        tables=tables,
+        questions=[question for question in record.benchmark.questions if question.question_id in wanted],
+        verdict_count=len(record.verdicts),
+        failed=failed,
+        policy=policy,
+        generated_at=generated_at,
+        latency=pd.DataFrame([_latency(verdict) for verdict in record.verdicts], columns=list(LATENCY_COLUMNS)),
+        answers=pd.DataFrame([_answer(verdict) for verdict in record.verdicts], columns=list(ANSWER_COLUMNS)),
+    )
+
+
+def _latency(verdict: pb.Verdict) -> tuple[str, str, float, float, float]:
+    timings = verdict.timings
+    greedy = timings.greedy_s if timings.HasField("greedy_s") else math.nan
+    first = timings.time_to_first_token_s if timings.HasField("time_to_first_token_s") else math.nan
+    return verdict.cell.model, verdict.cell.condition, greedy, timings.queue_wait_s, first
+
+
+def _answer(verdict: pb.Verdict) -> tuple[str | bool | None, ...]:
+    if verdict.greedy_asked:
+        outcome = verdict.greedy_outcome
+        letter = verdict.greedy.letter if verdict.greedy.HasField("letter") else None
+    else:
+        outcome = verdict.majority_outcome
+        letter = verdict.majority_letter if verdict.HasField("majority_letter") else None
+    cell = verdict.cell
+    return (
+        cell.model, cell.condition, cell.question_id, letter, outcome.correct, outcome.high_risk_error,
+        outcome.unsafe_answer, outcome.contradiction, outcome.abstention, verdict.HasField("failure"),
+    )  # fmt: skip

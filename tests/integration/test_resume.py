@@ -1,0 +1,102 @@
+"""SIGKILL at any moment: the same command goes on, nothing is lost, nothing is there twice."""
+
+import json
+import signal
+import sqlite3
+import time
+
+import pytest
+
+pytestmark = pytest.mark.models
+
+CELLS = 8
+
+
+def counts(path) -> dict[str, int]:
+    with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=30) as db:
+        return dict(db.execute("SELECT kind, count(*) FROM documents GROUP BY kind").fetchall())
+
+
+def wait_for_verdicts(path, number: int, process) -> None:
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        if path.exists():
+            try:
+                if counts(path).get("verdict", 0) >= number:
+                    return
+            except sqlite3.OperationalError:
+                pass
+        time.sleep(0.02)
+    raise AssertionError("no verdicts in time")
+
+
+def letters(cli) -> list[tuple]:
+    done = cli("export", "latest", "--format", "jsonl", "--out", "export")
+    assert done.returncode == 0, done.stderr
+    lines = (cli.folder / "export" / "verdicts.jsonl").read_text().splitlines()
+    found = []
+    for line in lines:
+        verdict = json.loads(line)
+        cell = verdict["cell"]
+        samples = tuple(sample.get("letter") for sample in verdict["samples"])
+        found.append((cell["condition"], cell["question_id"], verdict["greedy"]["letter"], samples))
+    return sorted(found)
+
+
+def test_killed_three_times_then_complete_with_the_letters_of_an_undisturbed_run(cli, tmp_path) -> None:
+    spec = cli.spec(questions={"limit": 4})
+    records = tmp_path / "data" / "records.db"
+    for kills in (1, 3, 5):
+        process = cli.start("run", spec)
+        wait_for_verdicts(records, kills, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    done = cli("run", spec)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Continuing run test-" in done.stdout
+    found = counts(records)
+    assert (found["run"], found["verdict"], found["generation_cell"]) == (1, CELLS, CELLS)
+    disturbed = letters(cli)
+    assert len({row[:2] for row in disturbed}) == len(disturbed) == CELLS
+
+    cli.environment["SAFESCALE_DATA_DIR"] = str(tmp_path / "other")
+    assert cli("run", spec).returncode == 0
+    assert letters(cli) == disturbed
+
+
+def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(cli, tmp_path) -> None:
+    spec = cli.spec(questions={"limit": 4})
+    process = cli.start("run", spec)
+    wait_for_verdicts(tmp_path / "data" / "records.db", 1, process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in out + err
+    assert f"`safescale run {spec}` goes on from there" in err
+    assert not (tmp_path / "data" / "address").exists()
+    again = cli("run", spec)
+    assert again.returncode == 0
+    assert "Continuing" in again.stdout
+
+
+def test_a_complete_run_is_shown_again_and_new_starts_another_from_the_cache(cli) -> None:
+    spec = cli.spec(questions={"limit": 1})
+    first = cli("run", spec)
+    assert first.returncode == 0, first.stderr
+    again = cli("run", spec)
+    assert "is complete already" in again.stdout
+    new = cli("run", spec, "--new")
+    assert new.returncode == 0
+    assert "Starting run" in new.stdout
+    listed = cli("runs", "list")
+    assert listed.stdout.count("completed") == 2
+
+
+def test_a_dry_run_asks_nothing(cli, tmp_path) -> None:
+    done = cli("run", cli.spec(), "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "Cells        6" in done.stdout
+    assert "Answers      36" in done.stdout
+    assert "at the speed just measured" in done.stdout
+    assert "run" not in counts(tmp_path / "data" / "records.db")
