@@ -72,13 +72,17 @@ class Services(
     asked: list[pb.ResearchRequest] = field(default_factory=list)
     polled: threading.Event = field(default_factory=threading.Event)
     researching: bool = False
+    polls: int = 0
 
     def GetResearch(self, request, context):
         if request.research_id not in self.researches:
             status = to_status(NotFoundError(f"no research {request.research_id!r}"))
             context.abort_with_status(rpc_status.to_status(status))
         if self.researching:
-            self.polled.set()
+            # The second poll tells that the answer to the first was shown.
+            self.polls += 1
+            if self.polls > 1:
+                self.polled.set()
         return pb.GetResearchResponse(research=self.researches[request.research_id])
 
     def GetRun(self, request, context):

@@ -25,8 +25,9 @@ REFINED_TERMS = 14
 SENTENCE_CHARS = 320
 
 _CONTRAST = re.compile(
-    r"\b(?:not(?! only)|no(?! further)|never|nor|without|unlike|rather than|instead of|absent|absence|lacks?|excludes?|excluded|however|but|"
-    r"contraindicated|avoid(?:ed)?|unlikely|less likely|rarely|uncommon|against|inappropriate|unnecessary|unsafe)\b",
+    r"\b(?:not(?! only)|no(?! further)|never|nor|without|unlike|rather than|instead of|absent|absence|lacks?|"
+    r"excludes?|excluded|however|but|contraindicated|avoid(?:ed)?|unlikely|less likely|rarely|uncommon|against|"
+    r"inappropriate|unnecessary|unsafe)\b",
     re.IGNORECASE,
 )
 """Words that turn a statement against something; they tell contradicting from supporting sentences."""

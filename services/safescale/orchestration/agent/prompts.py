@@ -15,7 +15,7 @@ SYSTEM = "You are a radiology research assistant. You answer briefly, and only f
 QUESTION_CHARS = 700
 OPTION_CHARS = 200
 EXCERPT_CHARS = 300
-SUMMARY_CHARS = 160
+SUMMARY_CHARS = 120
 
 CONCEPT_TOKENS = 40
 PLAN_TOKENS_PER_OPTION = 16

@@ -88,9 +88,9 @@ def read_plan(written: Written, options: Mapping[str, str]) -> dict[str, str]:
 
 
 def read_query(written: Written, asked: Sequence[str], about: Collection[str]) -> str | None:
-    """The first line as a query: 2 to 16 words, a key term of what it is about, and not asked before; else None."""
+    """The first line as a query: complete, of 2 to 16 words, with a key term of what it is about, new; else None."""
     lines = [line for line in _LABEL.sub("", written.text).splitlines() if line.strip()]
-    if not lines:
+    if not lines or (written.cut and len(lines) == 1):
         return None
     query = one_line(_LABEL.sub("", _BULLET.sub("", lines[0]))).strip("\"'` ")
     before = {tuple(words(other)) for other in asked}

@@ -76,6 +76,8 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
 
     write: Callable[[str], str] = good_text
     reasoning: bool = False
+    outputs: int = 1
+    finish_reason: str = "stop"
     gate: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[inference_pb2.GenerateRequest] = field(default_factory=list)
 
@@ -93,7 +95,8 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
         self.asked.append(request)
         text = self.write(request.messages.user)
         return inference_pb2.GenerateResponse(
-            outputs=[inference_pb2.Output(text=text, finish_reason="stop", generated_tokens=5)],
+            outputs=[inference_pb2.Output(text=text, finish_reason=self.finish_reason, generated_tokens=5)]
+            * self.outputs,
             usage=common_pb2.Usage(prompt_tokens=100, generated_tokens=5),
             elapsed_s=0.25,
         )
@@ -104,6 +107,7 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServiceServicer):
     """Ranks the articles by shared terms; `before` may raise."""
 
     before: Callable[[], None] = lambda: None
+    empty: bool = False
     queries: list[str] = field(default_factory=list)
     contexts: dict[str, retrieval_pb2.PutContextRequest] = field(default_factory=dict)
 
@@ -114,7 +118,7 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServiceServicer):
         order = sorted(ARTICLES, key=lambda key: -len(wanted & set(terms(" ".join(ARTICLES[key])))))
         hits = [
             retrieval_pb2.Hit(chunk_id=key, title=ARTICLES[key][0], text="\n".join(ARTICLES[key]))
-            for key in order[: request.k]
+            for key in order[: 0 if self.empty else request.k]
         ]
         return retrieval_pb2.SearchResponse(hits=hits)
 

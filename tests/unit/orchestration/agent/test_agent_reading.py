@@ -81,6 +81,11 @@ def test_queries(text: str, expected: str | None) -> None:
     assert read_query(Written(text, False), ["asked before embolism"], about) == expected
 
 
+def test_a_query_that_was_cut_cannot_be_used_and_one_before_the_cut_can() -> None:
+    assert read_query(Written("embolism in preg", True), [], {"embolism"}) is None
+    assert read_query(Written("embolism in pregnancy\nThis que", True), [], {"embolism"}) == "embolism in pregnancy"
+
+
 def test_both_sides_of_a_section() -> None:
     text = "**Supporting:** CT angiography shows the embolism. [1]\nContradicting: None."
     supporting, contradicting = read_section(Written(text, False), SOURCES)

@@ -80,6 +80,15 @@ async def test_garbage_is_replaced_and_each_replacement_recorded(
     assert "99" not in research.report
 
 
+async def test_without_passages_no_section_is_asked_for(world: World, request_: pb.ResearchRequest) -> None:
+    world.retrieval.empty = True
+    research = await world.desk().research(request_)
+    assert world.inference.steps() == ["concepts", "plan", "refine", "refine", "refine", "conclusion"]
+    assert all(module.thin and module.supporting == NO_SUPPORT for module in research.modules)
+    assert "0 passages of the corpus were reviewed" in research.report
+    assert "Sources" not in research.report
+
+
 async def test_a_citation_of_no_passage_is_removed_and_recorded(world: World, request_: pb.ResearchRequest) -> None:
     world.inference.write = lambda prompt: good_text(prompt).replace("].", ", 77].")
     research = await world.desk().research(request_)
