@@ -1,4 +1,4 @@
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safescale.orchestration.agent.citations import cited
@@ -53,12 +53,28 @@ def test_the_plain_conclusion_names_the_options_of_each_side() -> None:
     )
 
 
+def test_the_plain_conclusion_says_when_there_is_nothing() -> None:
+    bare = Findings("Which?", (), (Section("A", "a", "None.", "None."),), (), {})
+    assert plain_conclusion(bare) == (
+        "Supporting evidence was found for no option. Contradicting evidence was found for no option."
+    )
+
+
+def test_a_long_side_is_clipped_and_keeps_its_citation() -> None:
+    section = Section("A", "CT", "CT shows it, " * 900 + "as said [2].", "None.")
+    report = assemble(Findings("Which?", ("x",), (section,), (), {2: "Scans"}), "Nothing.")
+    assert " … [2]\nContradicting: None." in report
+    assert len(report) <= REPORT_CHARS
+    assert source_numbers(report) == (2,)
+
+
 def _section(letter: str) -> st.SearchStrategy[Section]:
-    side = st.tuples(st.text(max_size=900), st.integers(1, 60)).map(lambda pair: f"{pair[0]} [{pair[1]}].")
+    words = st.builds(lambda word, count: f"{word} " * count, st.text(max_size=9), st.integers(0, 150))
+    side = st.builds(lambda text, number: f"{text} [{number}].", words, st.integers(1, 60))
     return st.builds(Section, st.just(letter), st.text(max_size=400), side, side)
 
 
-long_findings = st.integers(2, 26).flatmap(
+long_findings = st.sampled_from([2, 4, 5, 26]).flatmap(
     lambda count: st.builds(
         Findings,
         st.text(max_size=2000),
@@ -70,6 +86,7 @@ long_findings = st.integers(2, 26).flatmap(
 )
 
 
+@settings(max_examples=40)
 @given(long_findings, st.text(max_size=1500))
 def test_a_report_is_bounded_and_lists_what_it_cites(findings: Findings, conclusion: str) -> None:
     report = assemble(findings, conclusion)
