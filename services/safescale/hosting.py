@@ -1,6 +1,7 @@
 """Hosts the four services in one process on one port: the embedded default. The one place that builds them."""
 
 import asyncio
+import os
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
@@ -76,6 +77,8 @@ class Host:
         services = self._build(bus, documents)
         server = GrpcServer(services, self.telemetry)
         port = await server.listen(self._options.host, self._options.port)
+        # Twice in the stack: calls in flight are let end before the services stop, and a start that fails stops it too.
+        stack.push_async_callback(server.stop)
         self.address = f"{self._options.host}:{port}"
         reachable = LOOPBACK if self._options.host in ("0.0.0.0", "[::]") else self._options.host  # noqa: S104
         self._channel = connect(f"{reachable}:{port}")
@@ -116,7 +119,7 @@ class Host:
                 call_timeout_s=settings.call_timeout_s,
             )
         )
-        embedder = MiniLmEmbedder()
+        embedder = MiniLmEmbedder(workers=os.cpu_count() or 1)
         retrieval = RetrievalService(RetrievalConfig(bus, documents, telemetry, embedder, own))
         scoring = ScoringService(ScoringConfig(bus, documents, telemetry, own, own))
         orchestration = OrchestrationService(

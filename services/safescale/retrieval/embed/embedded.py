@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer
 
 from safescale.core.errors import BackendUnavailableError
@@ -67,8 +68,8 @@ class _Files:
 class MiniLmEmbedder:
     """Embedder of the embedded default. Nothing is read before `load`, no weights before the first text.
 
-    `workers` texts are computed at once, each on one thread. More than one pays only where numpy's BLAS keeps to one
-    thread (OPENBLAS_NUM_THREADS=1 when the process starts); else numpy's own threads use every core for each text.
+    `workers` texts are computed at once, each on one thread: numpy's BLAS is held to one thread meanwhile, since its
+    own threads on matrices of this size cost more than they bring.
     """
 
     def __init__(self, workers: int = 1) -> None:
@@ -142,7 +143,8 @@ class MiniLmEmbedder:
             vectors = np.empty((len(texts), self._model.dimension), dtype=np.float32)
             shares = [range(first, len(texts), self._workers) for first in range(self._workers)]
             work = [asyncio.to_thread(_embed, self._model, files.tokenizer, texts, s, vectors) for s in shares if s]
-            cut = sum(await asyncio.gather(*work))
+            with threadpool_limits(limits=1, user_api="blas"):
+                cut = sum(await asyncio.gather(*work))
         if cut:
             self._texts_cut += cut
             self._log.warning("texts cut at the embedder's limit", count=cut, tokens=self._model.max_tokens)
