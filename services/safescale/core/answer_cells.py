@@ -1,7 +1,8 @@
 """Answers of single cells, in any order, into the arrays of an `AnswerSet`."""
 
-from array import array
+import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,27 @@ NULL_MARK = "-"
 """Stands for an abstention or a failure in a text of letters; so does every character that is no letter in use."""
 
 
+_NOT_ASKED = "\0"
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Cells as arrays: places (3, n) in the order names were met, samples of all cells one after the other."""
+
+    places: npt.NDArray[np.int64]
+    greedy: npt.NDArray[np.int8]
+    lengths: npt.NDArray[np.int64]
+    samples: npt.NDArray[np.int8]
+    latency_s: npt.NDArray[np.float64]
+
+    def padded(self, length: int) -> npt.NDArray[np.int8]:
+        """The samples as (n, length), absent where a cell has fewer."""
+        rows = np.full((len(self.lengths), length), ABSENT, dtype=np.int8)
+        rows[np.arange(length) < self.lengths[:, np.newaxis]] = self.samples
+        return rows
+
+
 class AnswerCells:
     """Collects cells; `answer_set` makes the arrays. Texts of letters are kept as bytes, so that many fit.
 
@@ -25,18 +47,16 @@ class AnswerCells:
     def __init__(self, n_letters: int = len(LETTERS)) -> None:
         codes = {ord(letter): code for code, letter in enumerate(LETTERS[:n_letters])}
         self._codes = bytes(codes.get(byte, NULL & 0xFF) for byte in range(256))
-        self._models: dict[str, int] = {}
-        self._conditions: dict[str, int] = {}
-        self._questions: dict[str, int] = {}
-        self._places = array("q")
-        self._greedy = bytearray()
-        self._latency = array("d")
-        self._samples = bytearray()
-        self._lengths = array("q")
+        self._codes_or_absent = bytes(
+            ABSENT & 0xFF if byte == ord(_NOT_ASKED) else code for byte, code in enumerate(self._codes)
+        )
+        self._names: tuple[dict[str, int], ...] = ({}, {}, {})
+        self._chunks: list[_Chunk] = []
+        self._cells: list[tuple[str, str, str]] = []
+        self._greedy: list[str] = []
+        self._samples: list[str] = []
+        self._latency: list[float] = []
         self._formulation: str | None = None
-
-    def __len__(self) -> int:
-        return len(self._greedy)
 
     def formulated(self, formulation: str) -> None:
         """Say in which formulation the cells to come were asked.
@@ -56,15 +76,31 @@ class AnswerCells:
         `greedy` is one character, empty if it was not asked; `samples` one character for each sample that was drawn;
         `latency_s` None where the greedy call was not timed, or failed.
         """
-        for names, name in zip((self._models, self._conditions, self._questions), cell, strict=True):
-            self._places.append(names.setdefault(name, len(names)))
-        self._greedy += (self._letters(greedy) or bytes((ABSENT & 0xFF,)))[:1]
-        self._samples += self._letters(samples)
-        self._lengths.append(len(samples))
-        self._latency.append(np.nan if latency_s is None else latency_s)
+        self._cells.append(cell)
+        self._greedy.append(greedy[:1] or _NOT_ASKED)
+        self._samples.append(samples)
+        self._latency.append(math.nan if latency_s is None else latency_s)
+        if len(self._cells) >= _CHUNK:
+            self._pack()
 
-    def _letters(self, letters: str) -> bytes:
-        return letters.encode("ascii", "replace").translate(self._codes)
+    def _pack(self) -> None:
+        """Turn the cells held as texts into arrays, which take a tenth of the memory."""
+        if not self._cells:
+            return
+        places = [
+            [names.setdefault(name, len(names)) for name in column]
+            for names, column in zip(self._names, zip(*self._cells, strict=True), strict=True)
+        ]
+        lengths = np.array([len(samples) for samples in self._samples], dtype=np.int64)
+        greedy = self._letters("".join(self._greedy), asked=False)
+        samples = self._letters("".join(self._samples))
+        self._chunks.append(_Chunk(np.array(places), greedy, lengths, samples, np.array(self._latency)))
+        for column in (self._cells, self._greedy, self._samples, self._latency):
+            column.clear()
+
+    def _letters(self, letters: str, *, asked: bool = True) -> npt.NDArray[np.int8]:
+        codes = self._codes if asked else self._codes_or_absent
+        return np.frombuffer(letters.encode("ascii", "replace").translate(codes), dtype=np.int8)
 
     def answer_set(self) -> AnswerSet:
         """The arrays: models and questions sorted by name, conditions in the order of the protocol, others after them.
@@ -72,36 +108,30 @@ class AnswerCells:
         A cell without a greedy letter counts as a greedy failure where its model was asked greedily under its condition
         at all. Raises InvalidInputError for a cell that was added twice, or if there are none.
         """
-        if not len(self):
+        self._pack()
+        if not self._chunks:
             raise InvalidInputError("there are no answers; expected at least one answered question")
         ranks = {name: rank for rank, name in enumerate(CONDITION_IDS)}
-        models, questions = sorted(self._models), sorted(self._questions)
-        conditions = sorted(self._conditions, key=lambda name: (ranks.get(name, len(ranks)), name))
-        places = np.array(self._places, dtype=np.int64).reshape(-1, 3).T
+        models, questions = sorted(self._names[0]), sorted(self._names[2])
+        conditions = sorted(self._names[1], key=lambda name: (ranks.get(name, len(ranks)), name))
         names = (models, conditions, questions)
-        met = (self._models, self._conditions, self._questions)
-        index = tuple(_ranks(known, ordered)[row] for known, ordered, row in zip(met, names, places, strict=True))
+        places = np.concatenate([chunk.places for chunk in self._chunks], axis=1)
+        index = tuple(_ranks(met, ordered)[row] for met, ordered, row in zip(self._names, names, places, strict=True))
         shape = (len(models), len(conditions), len(questions))
         self._refuse_twice(index, shape, names)
         greedy = np.full(shape, ABSENT, dtype=np.int8)
-        greedy[index] = np.frombuffer(bytes(self._greedy), dtype=np.int8)
+        greedy[index] = np.concatenate([chunk.greedy for chunk in self._chunks])
         attempted = np.zeros(shape, dtype=np.bool_)
         attempted[index] = True
         asked = (greedy != ABSENT).any(axis=2, keepdims=True)
         greedy[attempted & asked & (greedy == ABSENT)] = NULL
         latency = np.full(shape, np.nan)
-        latency[index] = np.array(self._latency, dtype=np.float64)
-        samples = np.full((*shape, int(max(self._lengths))), ABSENT, dtype=np.int8)
-        samples[index] = self._padded(samples.shape[-1])
+        latency[index] = np.concatenate([chunk.latency_s for chunk in self._chunks])
+        samples = np.full((*shape, max(int(chunk.lengths.max()) for chunk in self._chunks)), ABSENT, dtype=np.int8)
+        samples[index] = np.concatenate([chunk.padded(samples.shape[-1]) for chunk in self._chunks])
         return AnswerSet(
             tuple(models), tuple(conditions), tuple(questions), greedy, samples, latency, self._formulation or "letter"
         )
-
-    def _padded(self, length: int) -> npt.NDArray[np.int8]:
-        rows = np.full((len(self), length), ABSENT, dtype=np.int8)
-        held = np.arange(length) < np.array(self._lengths, dtype=np.int64)[:, np.newaxis]
-        rows[held] = np.frombuffer(bytes(self._samples), dtype=np.int8)
-        return rows
 
     @staticmethod
     def _refuse_twice(

@@ -29,8 +29,15 @@ class _Sums:
         self._once: dict[_Key, Floats] = {}
         self._resampled: dict[_Key, Floats] = {}
         values = {key: key[0](answers, key[1]) for key in dict.fromkeys(wanted)}
+        everywhere = {key for key, value in values.items() if value.dtype == np.bool_ and value.all()}
+        for key in everywhere:
+            # Every resample has as many questions as there are.
+            self._once[key] = np.full(len(answers.models), float(values[key].shape[-1]))
+            self._resampled[key] = self._once[key][:, np.newaxis]
         for exact in (True, False):
-            keys = [key for key, value in values.items() if (value.dtype == np.bool_) == exact]
+            keys = [key for key in values if key not in everywhere and (values[key].dtype == np.bool_) == exact]
+            if not keys:
+                continue
             stacked = np.concatenate([values[key].reshape(-1, *answers.greedy.shape) for key in keys])
             once, resampled = stacked.sum(axis=-1, dtype=np.float64), resampled_sums(stacked, draws)
             start = 0
@@ -44,7 +51,7 @@ class _Sums:
         return self._once[key]
 
     def resampled(self, key: _Key) -> Floats:
-        """The sums over each resample: (M, B), or (bins, M, B)."""
+        """The sums over each resample: (M, B), or (bins, M, B); (M, 1) where all are the same."""
         return self._resampled[key]
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from safescale.core.student_t import central_quantile, two_sided_p
+
 Floats = npt.NDArray[np.float64]
 
 Z_AGREEMENT = 1.96
@@ -74,8 +76,6 @@ class Lines:
 
 def fit_lines(x: Floats, y: Floats) -> Lines:
     """The least-squares line of each column of y (n, m) on x (n,); values of y that are NaN are left out."""
-    from scipy.special import stdtr, stdtrit  # slow to import, and only fits need it
-
     held = ~np.isnan(y)
     n = held.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -86,13 +86,19 @@ def fit_lines(x: Floats, y: Floats) -> Lines:
         spread[spread < _NO_SPREAD] = np.nan
         slope = (dx * dy).sum(axis=0) / spread
         remaining = ((dy - slope * dx) ** 2).sum(axis=0)
-        freedom = np.where(n > 2, n - 2, np.nan)
-        se = np.sqrt(remaining / freedom / spread)
-        half = stdtrit(freedom, 0.975) * se
-        exact = np.where(slope == 0, 1.0, 0.0)
-        p_value = np.where(se == 0, exact, 2 * stdtr(freedom, -np.abs(slope / se)))
+        se = np.sqrt(remaining / np.where(n > 2, n - 2, np.nan) / spread)
+        half = np.array([central_quantile(0.95, count - 2) if count > 2 else np.nan for count in n.tolist()]) * se
+        p_value = np.array([_p_of_slope(*line) for line in zip(slope.tolist(), se.tolist(), n.tolist(), strict=True)])
         r_squared = np.where(total > 0, 1.0 - remaining / total, np.nan)
     return Lines(n, slope, se, slope - half, slope + half, mean_y - slope * mean_x, r_squared, p_value)
+
+
+def _p_of_slope(slope: float, se: float, n: int) -> float:
+    if math.isnan(se):
+        return math.nan
+    if se == 0:
+        return 1.0 if slope == 0 else 0.0
+    return two_sided_p(slope / se, n - 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,7 +171,10 @@ class _Reader:
         if not isinstance(block, dict):
             return "", None
         checked = block.get("checked_answer")
-        self._note(checked, block.get("parsed_answer"))
+        if checked is None:
+            self._parsed = self._parsed or bool(block.get("parsed_answer"))
+        else:
+            self._judged = True
         seconds = block.get("elapsed_s")
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or block.get("error"):
             return _letter(checked), None
@@ -194,10 +197,6 @@ class _Reader:
             letters = "".join(map(_letter, checked))
         self._judged = True
         return letters
-
-    def _note(self, checked: Any, parsed: Any) -> None:
-        self._judged = self._judged or isinstance(checked, dict)
-        self._parsed = self._parsed or bool(parsed)
 
     def _verdict(self, record: Mapping[str, Any]) -> None:
         cell = record["cell"]

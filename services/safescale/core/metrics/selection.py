@@ -43,6 +43,7 @@ class ConditionAnswers:
         self.greedy: npt.NDArray[np.int8] = greedy[self.models]
         self.samples: npt.NDArray[np.int8] = samples[self.models]
         self.latency_s: npt.NDArray[np.float64] = answers.latency_s[self.models, condition]
+        self._errors: dict[tuple[Ballot, Flag], Mask] = {}
 
     @cached_property
     def consistency(self) -> Consistency:
@@ -77,9 +78,13 @@ class ConditionAnswers:
 
     def error(self, ballot: Ballot, flag: Flag) -> Mask:
         """Whether the letter that counts is wrong and carries a flag: the correct option is never an error."""
-        selected = self.selected(ballot)
-        carries = getattr(self.labels, flag)[np.arange(selected.shape[1]), np.maximum(selected, 0)]
-        return np.asarray((selected >= 0) & (selected != self.labels.correct) & carries)
+        found = self._errors.get((ballot, flag))
+        if found is None:
+            selected = self.selected(ballot)
+            carries = getattr(self.labels, flag)[np.arange(selected.shape[1]), np.maximum(selected, 0)]
+            found = np.asarray((selected >= 0) & (selected != self.labels.correct) & carries)
+            self._errors[ballot, flag] = found
+        return found
 
     def overconfident_error(self, ballot: Ballot, threshold: float = OVERCONFIDENT) -> Mask:
         """Whether a wrong letter that is high-risk or unsafe was given with high confidence."""
