@@ -1,15 +1,10 @@
-"""From the letters of single cells to answer sets: one for each formulation, since the two are never mixed."""
+"""Answer sets of cells in several formulations: one set for each, since the two are never mixed."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
-from safescale.core.answers import AnswerSet, letter_code
-from safescale.core.vote import ABSENT
-
-NULL_MARK = "-"
-"""Stands for an abstention or a failure in a string of letters."""
+from safescale.core.answer_cells import AnswerCells
+from safescale.core.answers import AnswerSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,42 +20,16 @@ class CellAnswers:
     latency_s: float | None
 
 
-def answer_sets(
-    cells: Iterable[CellAnswers], models: Sequence[str] = (), conditions: Sequence[str] = ()
-) -> dict[str, AnswerSet]:
-    """Answer sets by formulation. Models and conditions keep the order given; others follow in order of appearance."""
-    grouped: dict[str, list[CellAnswers]] = {}
+def answer_sets(cells: Iterable[CellAnswers]) -> dict[str, AnswerSet]:
+    """Answer sets by formulation.
+
+    Raises:
+        InvalidInputError: a cell is there twice.
+
+    """
+    collected: dict[str, AnswerCells] = {}
     for cell in cells:
-        grouped.setdefault(cell.formulation, []).append(cell)
-    return {name: _answer_set(found, name, models, conditions) for name, found in grouped.items()}
-
-
-def _ordered(present: Iterable[str], order: Sequence[str]) -> tuple[str, ...]:
-    seen = dict.fromkeys(present)
-    return (*(name for name in order if name in seen), *(name for name in seen if name not in order))
-
-
-def _answer_set(
-    cells: Sequence[CellAnswers], formulation: str, models: Sequence[str], conditions: Sequence[str]
-) -> AnswerSet:
-    model_names = _ordered((cell.model for cell in cells), models)
-    condition_names = _ordered((cell.condition for cell in cells), conditions)
-    question_ids = tuple(sorted({cell.question_id for cell in cells}))
-    places = [{name: i for i, name in enumerate(axis)} for axis in (model_names, condition_names, question_ids)]
-    shape = (len(model_names), len(condition_names), len(question_ids))
-    k = max((len(cell.samples) for cell in cells), default=0)
-    greedy = np.full(shape, ABSENT, dtype=np.int8)
-    samples = np.full((*shape, k), ABSENT, dtype=np.int8)
-    latency = np.full(shape, np.nan)
-    for cell in cells:
-        at = (places[0][cell.model], places[1][cell.condition], places[2][cell.question_id])
-        if cell.greedy:
-            greedy[at] = _code(cell.greedy)
-        samples[at][: len(cell.samples)] = [_code(mark) for mark in cell.samples]
-        if cell.latency_s is not None:
-            latency[at] = cell.latency_s
-    return AnswerSet(model_names, condition_names, question_ids, greedy, samples, latency, formulation)
-
-
-def _code(mark: str) -> int:
-    return letter_code(None if mark == NULL_MARK else mark)
+        held = collected.setdefault(cell.formulation, AnswerCells())
+        held.formulated(cell.formulation)
+        held.add((cell.model, cell.condition, cell.question_id), cell.greedy, cell.samples, cell.latency_s)
+    return {formulation: held.answer_set() for formulation, held in collected.items()}

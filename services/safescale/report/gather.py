@@ -8,8 +8,9 @@ from datetime import datetime
 import pandas as pd
 
 from safescale.core.analysis import AnalysisOptions, analyse
+from safescale.core.answer_cells import NULL_MARK
 from safescale.core.answers import label_set
-from safescale.core.assemble import NULL_MARK, CellAnswers, answer_sets
+from safescale.core.assemble import CellAnswers, answer_sets
 from safescale.core.benchmark import Benchmark
 from safescale.core.regimes import Ensemble
 from safescale.core.scaling import ModelInfo
@@ -68,7 +69,7 @@ def run_tables(record: RunRecord) -> dict[str, pd.DataFrame]:
     ensembles = tuple(Ensemble(each.name, tuple(each.members)) for each in spec.ensembles)
     parts: dict[str, list[pd.DataFrame]] = {}
     cells = [cell_answers(verdict) for verdict in record.verdicts]
-    for answers in answer_sets(cells, spec.models, spec.conditions).values():
+    for answers in answer_sets(cells).values():
         labels = label_set(record.benchmark, answers.question_ids)
         tables = analyse(answers, labels, catalog, AnalysisOptions(ensembles=ensembles))
         for name, table in tables.items():

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from google.protobuf import json_format
 
-from safescale.core.assemble import NULL_MARK, CellAnswers
+from safescale.core.answer_cells import NULL_MARK
+from safescale.core.assemble import CellAnswers
 from safescale.core.cells import Cell, record_key
 from safescale.core.errors import FailedPreconditionError, NotFoundError
 from safescale.rpc.common.v1 import common_pb2

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from safescale.core.analysis import metrics_of
+from safescale.core.answer_cells import NULL_MARK
 from safescale.core.answers import label_set
-from safescale.core.assemble import NULL_MARK, CellAnswers, answer_sets
+from safescale.core.assemble import CellAnswers, answer_sets
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.errors import InvalidInputError
 from safescale.core.tables import Table
@@ -58,10 +59,7 @@ class RunResults:
             return RunMetrics([], 0, 0)
         truth = await self._truths.of_run(run_id)
         cells = [_with_reviews(found, settled) for found in letters]
-        spec = truth.manifest.spec
-        rows = await asyncio.to_thread(
-            metric_rows, cells, truth.benchmark, (tuple(spec.models), tuple(spec.conditions))
-        )
+        rows = await asyncio.to_thread(metric_rows, cells, truth.benchmark)
         return RunMetrics(rows, len(letters), failed)
 
 
@@ -101,12 +99,10 @@ def apply_reviews(verdict: pb.Verdict, settled: Settled, question: Question) -> 
         set_outcomes(verdict, question)
 
 
-def metric_rows(
-    cells: Iterable[CellAnswers], benchmark: Benchmark, order: tuple[Sequence[str], Sequence[str]]
-) -> list[pb.MetricRow]:
-    """Metric rows of cells; models and conditions in the order given. Formulations are measured apart."""
+def metric_rows(cells: Iterable[CellAnswers], benchmark: Benchmark) -> list[pb.MetricRow]:
+    """Metric rows of cells; formulations are measured apart."""
     rows: list[pb.MetricRow] = []
-    for answers in answer_sets(cells, *order).values():
+    for answers in answer_sets(cells).values():
         rows.extend(_messages(metrics_of(answers, label_set(benchmark, answers.question_ids))))
     return rows
 
@@ -150,7 +146,7 @@ def metrics_of_letters(
         latency = cell.latency_s if cell.HasField("latency_s") else None
         found.append(CellAnswers(*key, formulation, greedy, "".join(marks), latency))
     benchmark = Benchmark("request", tuple(questions))
-    return metric_rows(found, benchmark, ((), ()))
+    return metric_rows(found, benchmark)
 
 
 def _mark(letter: str, question: Question, where: str) -> str:
