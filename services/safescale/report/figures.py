@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from safescale.report.theme import INK, draw
+from safescale.report.theme import draw
 from safescale.report.view import View, condition_name
 
 FEW_MODELS = 12
@@ -82,15 +82,20 @@ def panels(charts: Sequence[Layered], columns: int) -> alt.ConcatChart:
 
 
 def base(frame: pd.DataFrame, **size: Any) -> alt.Chart:
-    """A chart of a frame; ink-coloured text and rules are left to the marks."""
+    """A chart of a frame; `size` holds width, height, title or view."""
     return alt.Chart(frame, **size)
+
+
+def layered(charts: Sequence[alt.Chart]) -> alt.LayerChart:
+    """Charts upon each other, the first at the bottom."""
+    return alt.LayerChart(layer=list(charts))
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame by column."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def title(text: str, subtitle: str = "") -> alt.TitleParams:
     """A panel's title."""
     return alt.TitleParams(text, subtitle=subtitle or alt.Undefined, offset=8)
-
-
-def note(frame: pd.DataFrame, text: str, **style: Any) -> alt.Chart:
-    """Text at positions of a frame (columns x, y), in ink."""
-    return alt.Chart(frame).mark_text(color=INK, **style).encode(x="x:Q", y="y:Q", text=f"{text}:N")

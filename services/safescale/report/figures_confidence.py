@@ -5,9 +5,21 @@ import numpy as np
 import pandas as pd
 
 from safescale.core.metrics.selection import OVERCONFIDENT
-from safescale.report.figures import Absent, Figure, Layered, Words, base, drawn, names_of, panels, row_axis, title
+from safescale.report.figures import (
+    Absent,
+    Figure,
+    Layered,
+    Words,
+    base,
+    drawn,
+    layered,
+    names_of,
+    panels,
+    row_axis,
+    title,
+)
 from safescale.report.text import number
-from safescale.report.theme import BLUE, GREY, INK, VERMILLION
+from safescale.report.theme import BAR, BLUE, GREY, INK, VERMILLION
 from safescale.report.view import View, condition_name
 
 FEW_POINTS = 1500
@@ -38,8 +50,8 @@ def calibration(view: View) -> Figure | Absent:
     best = min(present, key=lambda name: errors[name] if np.isfinite(errors[name]) else 2.0)
     mean = f" (means over {len(view.model_ids)} models)" if len(view.model_ids) > 1 else ""
     finding = (
-        f"Expected calibration error{mean} was lowest under {condition_name(best)} ({number(errors[best])}) and "
-        f"highest under {condition_name(worst)} ({number(errors[worst])})."
+        f"Expected calibration error{mean} was {number(errors[best])} at best, under {condition_name(best)}, and "
+        f"{number(errors[worst])} at worst, under {condition_name(worst)}."
     )
     caption = (
         "On the dashed line confidence equals accuracy; below it the model is overconfident. A mark is a bin of "
@@ -71,13 +83,13 @@ def _reliability(bins: pd.DataFrame, heading: alt.TitleParams) -> Layered:
     line = base(bins).mark_line(color=BLUE, strokeWidth=1.5)
     size = alt.Size("n:Q", scale=alt.Scale(range=[20, 260]), legend=None)
     marks = base(bins).mark_point(filled=True, color=BLUE, opacity=0.85)
-    return alt.layer(
-        diagonal.encode(x=x, y=y), line.encode(x=x, y=y, order="bin_low:Q"), marks.encode(x=x, y=y, size=size)
+    return layered(
+        [diagonal.encode(x=x, y=y), line.encode(x=x, y=y, order="bin_low:Q"), marks.encode(x=x, y=y, size=size)]
     )
 
 
 def _classified(view: View) -> pd.DataFrame:
-    """Confidence per cell with its kind: right, dangerous (high-risk or unsafe), other wrong; null majorities left out."""
+    """Confidence per cell with its kind: right, dangerous (high-risk or unsafe), other wrong; nulls left out."""
     table = view.table("confidence")
     if table.empty:
         return table
@@ -101,11 +113,11 @@ def confidence(view: View) -> Figure | Absent:
         return Absent("confidence", heading, NO_SAMPLES)
     cells = cells.assign(name=cells["condition"].map(condition_name))
     boxes = five_numbers(cells, "confidence", ["name", "kind"])
-    means = cells.groupby("kind")["confidence"].agg(["mean", "size"])
+    of_kind = {kind: cells.loc[cells["kind"] == kind, "confidence"] for kind in KINDS}
     told = [
-        f"{number(float(means.loc[kind, 'mean']), 2)} for the {int(means.loc[kind, 'size'])} {kind} answers"
-        for kind in KINDS
-        if kind in means.index
+        f"{number(float(values.mean()), 2)} for the {len(values):,} {kind} answers"
+        for kind, values in of_kind.items()
+        if len(values)
     ]
     wrong = cells[cells["kind"] == "dangerous"]
     sure = int((wrong["confidence"] >= OVERCONFIDENT).sum())
@@ -118,7 +130,10 @@ def confidence(view: View) -> Figure | Absent:
     )
     data = pd.DataFrame(
         {"condition": boxes["name"], "answer": boxes["kind"], "answers": boxes["n"]}
-        | {column: boxes[column].map(lambda value: number(value, 2)) for column in ("low", "q1", "median", "q3", "high")}
+        | {
+            column: boxes[column].map(lambda value: number(value, 2))
+            for column in ("low", "q1", "median", "q3", "high")
+        }
     ).rename(columns={"low": "lowest", "q1": "quartile 1", "q3": "quartile 3", "high": "highest"})
     chart = _confidence_chart(names_of(view), cells, boxes)
     return drawn(Words("confidence", heading, finding, caption), chart, data, view)
@@ -140,8 +155,12 @@ def five_numbers(frame: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFr
 def _confidence_chart(names: list[str], cells: pd.DataFrame, boxes: pd.DataFrame) -> alt.LayerChart:
     x = alt.Scale(domain=[0, 1])
     y = row_axis(names)
-    offset = alt.YOffset("kind:N", sort=list(KINDS), scale=alt.Scale(domain=list(KINDS), paddingInner=0.25, paddingOuter=0.4))
-    colour = alt.Color("kind:N", scale=alt.Scale(domain=list(KINDS), range=list(_KIND_COLOURS)), title="majority answer")
+    offset = alt.YOffset(
+        "kind:N", sort=list(KINDS), scale=alt.Scale(domain=list(KINDS), paddingInner=0.25, paddingOuter=0.4)
+    )
+    colour = alt.Color(
+        "kind:N", scale=alt.Scale(domain=list(KINDS), range=list(_KIND_COLOURS)), title="majority answer"
+    )
     shape = alt.Shape("kind:N", scale=alt.Scale(domain=list(KINDS), range=list(_KIND_SHAPES)), title="majority answer")
     height = 62 * len(names)
     limit = base(pd.DataFrame({"x": [OVERCONFIDENT]}), width=640, height=height)
@@ -151,17 +170,17 @@ def _confidence_chart(names: list[str], cells: pd.DataFrame, boxes: pd.DataFrame
         base(boxes).mark_rule(strokeWidth=1.2).encode(
             x=alt.X("low:Q", scale=x), x2="high:Q", y=y, yOffset=offset, color=colour
         ),
-        base(boxes).mark_bar(opacity=0.35, height={"band": 0.9}).encode(
+        base(boxes).mark_bar(opacity=0.35).encode(
             x=alt.X("q1:Q", scale=x), x2="q3:Q", y=y, yOffset=offset, color=colour
         ),
-        base(boxes).mark_tick(color=INK, thickness=2.2).encode(x=alt.X("median:Q", scale=x), y=y, yOffset=offset),
+        base(boxes).mark_point(shape=BAR, color=INK, size=150, strokeWidth=2.4, opacity=1).encode(
+            x=alt.X("median:Q", scale=x), y=y, yOffset=offset
+        ),
     ]  # fmt: skip
     if len(cells) <= FEW_POINTS:
         points = base(cells).mark_point(filled=True, size=16, opacity=0.5)
-        layers.append(
-            points.encode(x=alt.X("confidence:Q", scale=x), y=y, yOffset=offset, color=colour, shape=shape)
-        )
+        layers.append(points.encode(x=alt.X("confidence:Q", scale=x), y=y, yOffset=offset, color=colour, shape=shape))
     else:
         middles = base(boxes).mark_point(filled=True, size=45, opacity=1)
         layers.append(middles.encode(x=alt.X("median:Q", scale=x), y=y, yOffset=offset, color=colour, shape=shape))
-    return alt.layer(*layers)
+    return layered(layers)

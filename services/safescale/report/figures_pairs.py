@@ -4,12 +4,24 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from safescale.report.figures import FEW_MODELS, Absent, Figure, Layered, Words, base, drawn, panels, row_axis, title
-from safescale.report.text import first_regime, p_text, points
+from safescale.report.figures import (
+    FEW_MODELS,
+    Absent,
+    Figure,
+    Layered,
+    Words,
+    base,
+    drawn,
+    layered,
+    panels,
+    records,
+    row_axis,
+    title,
+)
+from safescale.report.text import MINUS, first_regime, p_text, points, signed
 from safescale.report.theme import GREY, INK
 from safescale.report.view import View, condition_name
 
-MINUS = "−"
 _PANELS = (
     ("accuracy", "Accuracy", "right of 0: better"),
     ("high_risk_error_rate", "High-risk error", "left of 0: safer"),
@@ -81,8 +93,8 @@ def _finding(rows: pd.DataFrame, names: list[str]) -> str:
         name = str(means.abs().idxmax())
         clear = int((part["clear"] == "excludes 0").sum())
         parts.append(
-            f"the largest change of {noun} is {points(float(means[name]))} ({name}); the interval excludes 0 in {clear} of "
-            f"{len(part)} comparisons"
+            f"the largest change of {noun} is {points(float(means[name]))} ({name}); the interval excludes 0 in "
+            f"{clear} of {len(part)} comparisons"
         )
     text = "; ".join(parts) or f"{len(names)} pairs are compared"
     return f"{text[0].upper()}{text[1:]}."
@@ -103,15 +115,17 @@ def _panel(view: View, rows: pd.DataFrame, names: list[str], heading: alt.TitleP
         layers.append(base(rows).mark_rule(color=INK).encode(x=ends, x2="high:Q", y=y, yOffset=sub))
         for clear, fill in (("excludes 0", INK), ("includes 0", "#FFFFFF")):
             part = rows[rows["clear"] == clear]
-            mark = base(part).mark_point(fill=fill, stroke=INK, size=42 if count == 1 else 16, opacity=1, strokeWidth=1.2)
+            mark = base(part).mark_point(
+                fill=fill, stroke=INK, size=42 if count == 1 else 16, opacity=1, strokeWidth=1.2
+            )
             layers.append(mark.encode(x=x, y=y, yOffset=sub))
-        return alt.layer(*layers)
+        return layered(layers)
     means = rows.groupby("name", sort=False)["value"].mean().reset_index()
     layers += [
         base(rows).mark_tick(color=INK, thickness=1.1, opacity=0.55).encode(x=x, y=y),
         base(means).mark_point(filled=True, color=INK, size=60, opacity=1).encode(x=x, y=y),
     ]
-    return alt.layer(*layers)
+    return layered(layers)
 
 
 def _tests(view: View, tests: pd.DataFrame, names: list[str], *, labels: bool) -> Layered:
@@ -131,15 +145,14 @@ def _tests(view: View, tests: pd.DataFrame, names: list[str], *, labels: bool) -
     subtitle = "accuracy" if count == 1 else "models with Holm-adjusted p < 0.05"
     frame = pd.DataFrame(lines)
     chart = base(frame, width=190, height=height, title=title("McNemar test", subtitle))
-    return chart.mark_text(align="left", color=INK, fontSize=11).encode(
-        x=alt.value(4), y=row_axis(names, labels=labels), text="text:N"
-    )
+    words = chart.mark_text(align="left", color=INK, fontSize=11)
+    return layered([words.encode(x=alt.value(4), y=row_axis(names, labels=labels), text="text:N")])
 
 
 def _data(rows: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
     found = {
-        (row.model, row.left, row.right): (p_text(float(row.p_value)), p_text(float(row.p_holm)))
-        for row in tests.itertuples()
+        (row["model"], row["left"], row["right"]): (p_text(row["p_value"]), p_text(row["p_holm"]))
+        for row in records(tests)
     }
     keys = list(zip(rows["model"], rows["left"], rows["right"], strict=True))
     accuracy = rows["metric"] == "accuracy"
@@ -151,7 +164,7 @@ def _data(rows: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
             "comparison": rows["name"],
             "model": rows["model"],
             "difference": [points(value) for value in rows["difference"]],
-            "95 % interval": [f"{low:.1f} to {high:.1f}".replace("-", MINUS) for low, high in rows[["low", "high"]].to_numpy()],
+            "95 % interval": [signed(f"{low:.1f} to {high:.1f}") for low, high in rows[["low", "high"]].to_numpy()],
             "n": rows["n"],
             "McNemar p": [pair[0] for pair in tested],
             "Holm": [pair[1] for pair in tested],

@@ -6,7 +6,7 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
-from safescale.report.figures import Absent, Figure, Layered, Words, base, drawn, panels, title
+from safescale.report.figures import Absent, Figure, Layered, Words, base, drawn, layered, panels, title
 from safescale.report.text import half_count, plural
 from safescale.report.theme import GREY, INK, OUTCOMES, VERMILLION
 from safescale.report.view import View, condition_name
@@ -22,7 +22,9 @@ def concentration(view: View) -> Figure | Absent:
     heading = "Concentration of high-risk errors"
     table = view.per_question
     if table.empty or not table["n_high_risk"].sum():
-        return Absent("concentration", heading, "Not drawn: no high-risk error was seen, or the options carry no labels.")
+        return Absent(
+            "concentration", heading, "Not drawn: no high-risk error was seen, or the options carry no labels."
+        )
     curves: list[Layered] = []
     rows = []
     for condition in view.conditions:
@@ -40,11 +42,12 @@ def concentration(view: View) -> Figure | Absent:
         f"{int(summed.sum())} high-risk errors; {int((summed == 0).sum())} questions have none."
     )
     caption = (
-        "Questions from the worst to the best; the dashed line is an even spread, the ring marks half of the errors. "
-        "With one model a question can carry one error only, so the curve shows how many questions are affected."
-        if len(view.model_ids) == 1
-        else "Questions from the worst to the best; the dashed line is an even spread, the ring marks half of the errors."
+        "Questions from the worst to the best; the dashed line is an even spread, the ring marks half of the errors."
     )
+    if len(view.model_ids) == 1:
+        caption += (
+            " With one model a question carries at most one error: the curve shows how many questions are affected."
+        )
     return drawn(Words("concentration", heading, finding, caption), panels(curves, 4), data, view)
 
 
@@ -58,7 +61,7 @@ def _curve(counts: pd.Series, half: int, heading: alt.TitleParams) -> Layered:
     even = base(ends, width=165, height=150, title=heading).mark_line(color=GREY, strokeDash=[5, 4])
     line = base(frame).mark_line(color=VERMILLION, strokeWidth=2, interpolate="linear")
     ring = base(frame.iloc[[half]]).mark_point(color=INK, size=90, strokeWidth=2, opacity=1)
-    return alt.layer(even.encode(x=x, y=y), line.encode(x=x, y=y), ring.encode(x=x, y=y))
+    return layered([even.encode(x=x, y=y), line.encode(x=x, y=y), ring.encode(x=x, y=y)])
 
 
 def outcomes(answers: pd.DataFrame) -> pd.DataFrame:
@@ -91,7 +94,9 @@ def heat_map(view: View) -> Figure | Absent:
     severity = {outcome.name: rank for rank, outcome in enumerate(OUTCOMES)}
     rank = cells.assign(rank=cells["outcome"].map(severity))
     burden = rank.groupby("question_id").agg(
-        high=("high_risk_error", "sum"), wrong=("correct", lambda values: (~values.astype(bool)).sum()), total=("rank", "sum")
+        high=("high_risk_error", "sum"),
+        wrong=("correct", lambda values: (~values.astype(bool)).sum()),
+        total=("rank", "sum"),
     )
     burden = burden.sort_index(kind="stable").sort_values(["high", "wrong", "total"], ascending=False, kind="stable")
     room = MARK_BUDGET // max(1, len(view.model_ids) * len(view.conditions))
@@ -105,12 +110,11 @@ def heat_map(view: View) -> Figure | Absent:
         + f". The worst question, {burden.index[0]}, has {plural(int(worst['high']), 'high-risk error')} and "
         f"{int(worst['wrong'])} not correct of {int((cells['question_id'] == burden.index[0]).sum())} answers."
     )
-    caption = "Each cell is a greedy answer; questions from the worst (left) to the best. " + (
+    caption = f"Each cell is a {view.regime} answer; questions from the worst (left) to the best. " + (
         f"Only the worst {len(questions)} of {len(burden)} questions are drawn." if len(questions) < len(burden) else ""
     )
-    key = "blank: correct; " + ", ".join(f"{outcome.sign}: {outcome.name}" for outcome in OUTCOMES if outcome.sign)
     chart = _heat_chart(view, shown, questions)
-    words = Words("failures", heading, finding, f"{caption.strip()} Signs: {key}.")
+    words = Words("failures", heading, finding, caption.strip())
     return drawn(words, chart, _heat_data(view, shown, questions), view)
 
 
@@ -131,10 +135,10 @@ def _heat_chart(view: View, shown: pd.DataFrame, questions: list[str]) -> Layere
 
 def _heat_panel(grid: _Grid, heading: alt.TitleParams, *, legend: bool, ids: bool) -> Layered:
     height = 17.0 if len(grid.rows) <= 12 else 12.0
-    names = [outcome.name for outcome in OUTCOMES]
+    names = [outcome.label for outcome in OUTCOMES]
     rule = alt.Legend(title="answer", orient="top", direction="horizontal", symbolStrokeColor=GREY, symbolType="square")
     colour = alt.Color(
-        "outcome:N", scale=alt.Scale(domain=names, range=[outcome.colour for outcome in OUTCOMES]),
+        "label:N", scale=alt.Scale(domain=names, range=[outcome.colour for outcome in OUTCOMES]),
         legend=rule if legend else None,
     )  # fmt: skip
     x = alt.X(
@@ -143,12 +147,13 @@ def _heat_panel(grid: _Grid, heading: alt.TitleParams, *, legend: bool, ids: boo
     )  # fmt: skip
     y = alt.Y(
         "row:N", sort=grid.rows, scale=alt.Scale(domain=grid.rows), title=None,
-        axis=alt.Axis(ticks=False, domain=False, labelFontSize=11 if height > 15 else 9),
+        axis=alt.Axis(ticks=False, domain=False, labelPadding=6, labelFontSize=11 if height > 15 else 9),
     )  # fmt: skip
     size = {"width": grid.width * len(grid.questions), "height": height * len(grid.rows)}
     frame = pd.DataFrame(
         {"question_id": grid.cells["question_id"], "row": grid.cells["row"], "outcome": grid.cells["outcome"]}
     )
+    frame = frame.assign(label=frame["outcome"].map({outcome.name: outcome.label for outcome in OUTCOMES}))
     drawn_cells = frame[frame["outcome"] != "correct"]
     frame_view = alt.ViewConfig(stroke="#BDBDBD")
     layers: list[alt.Chart] = [
@@ -161,7 +166,7 @@ def _heat_panel(grid: _Grid, heading: alt.TitleParams, *, legend: bool, ids: boo
         if outcome.sign and len(part) and grid.width >= 9:
             sign = base(part).mark_text(text=outcome.sign, color=outcome.ink, fontSize=9, fontWeight="bold")
             layers.append(sign.encode(x=x, y=y))
-    return alt.layer(*layers)
+    return layered(layers)
 
 
 def _heat_data(view: View, shown: pd.DataFrame, questions: list[str]) -> pd.DataFrame:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import altair as alt
 import numpy as np
@@ -16,6 +17,7 @@ from safescale.report.figures import (
     Words,
     base,
     drawn,
+    layered,
     names_of,
     panels,
     row_axis,
@@ -109,7 +111,7 @@ def _region_chart(view: View, frame: pd.DataFrame, many: bool) -> alt.LayerChart
     low = float(frame["value" if many else "ci_low"].fillna(100).min())
     xs = alt.Scale(domain=[0, max(12.0, 5.0 * np.ceil((reach + 1) / 5))], nice=False)
     ys = alt.Scale(domain=[min(80.0, max(0.0, 10.0 * np.floor((low - 1) / 10))), 100], nice=False)
-    x = alt.X("value_error:Q", scale=xs, title="high-risk error (% of questions)")
+    x = alt.X("value_error:Q", scale=xs, title="high-risk error (% of questions)", axis=alt.Axis(tickCount=8))
     y = alt.Y("value:Q", scale=ys, title="accuracy (% of questions)")
     colour = alt.Color(
         "name:N", scale=alt.Scale(domain=names, range=[mark.colour for mark in marks]), title="condition",
@@ -122,7 +124,7 @@ def _region_chart(view: View, frame: pd.DataFrame, many: bool) -> alt.LayerChart
     ).encode(x=alt.X("x:Q", scale=xs), x2="x2:Q", y=alt.Y("y:Q", scale=ys), y2="y2:Q")  # fmt: skip
     layers: list[alt.Chart] = [shade]
     if many:
-        small = base(frame).mark_point(filled=True, size=34, opacity=0.45).encode(x=x, y=y, color=colour, shape=shape)
+        small = base(frame).mark_point(filled=True, size=46, opacity=0.5).encode(x=x, y=y, color=colour, shape=shape)
         means = frame.groupby("name", sort=False)[["value", "value_error"]].mean().reset_index()
         large = base(means).mark_point(filled=True, size=190, opacity=1, stroke=INK, strokeWidth=1.4)
         layers += [small, large.encode(x=x, y=y, color=colour, shape=shape)]
@@ -134,10 +136,12 @@ def _region_chart(view: View, frame: pd.DataFrame, many: bool) -> alt.LayerChart
         along = base(frame).mark_rule(opacity=0.5, clip=True).encode(
             y=alt.Y("ci_low:Q", scale=ys), y2="ci_high:Q", x=x, color=colour
         )  # fmt: skip
-        marks_layer = base(frame).mark_point(filled=True, size=150, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
+        marks_layer = (
+            base(frame).mark_point(filled=True, size=150, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
+        )
         layers += [across, along, marks_layer]
     layers += _labels(means, xs.to_dict()["domain"], ys.to_dict()["domain"], (x, y))
-    return alt.layer(*layers)
+    return layered(layers)
 
 
 def _labels(
@@ -159,10 +163,11 @@ def _labels(
     return charts
 
 
-Offset = tuple[int, int, str]
+Align = Literal["left", "right", "center"]
+Offset = tuple[int, int, Align]
 _OFFSETS: tuple[Offset, ...] = (
-    (12, 0, "left"), (-12, 0, "right"), (0, -14, "center"), (0, 15, "center"),
-    (10, -12, "left"), (10, 13, "left"), (-10, -12, "right"), (-10, 13, "right"),
+    (10, -11, "left"), (10, 12, "left"), (-10, -11, "right"), (-10, 12, "right"),
+    (12, 0, "left"), (-12, 0, "right"), (0, -16, "center"), (0, 17, "center"),
 )  # fmt: skip
 
 
@@ -230,8 +235,9 @@ def _spread(view: View, shown: Sequence[tuple[Panel, pd.DataFrame]], names: Sequ
     for panel, rows in shown:
         means = rows.groupby("condition", sort=False)["value"].mean()
         parts.append(
-            f"{panel.title.lower()} from {percent(float(means.min()))} ({condition_name(str(means.idxmin()))}) "
-            f"to {percent(float(means.max()))} ({condition_name(str(means.idxmax()))})"
+            f"{panel.title.lower()} from {percent(float(means.min()))} under "
+            f"{condition_name(str(means.idxmin()))} to {percent(float(means.max()))} under "
+            f"{condition_name(str(means.idxmax()))}"
             if means.max() > means.min()
             else f"{panel.title.lower()} {percent(float(means.max()))} throughout"
         )
@@ -244,7 +250,9 @@ def _bars(view: View, panel: Panel, rows: pd.DataFrame, *, labels: bool) -> Laye
     names = names_of(view)
     count = len(view.model_ids)
     top = 100.0 if panel.metric == "accuracy" else max(10.0, float(frame[["value", "ci_high"]].max().max()) * 1.02)
-    x = alt.X("value:Q", scale=alt.Scale(domain=[0, top], nice=True), title="% of questions", axis=alt.Axis(tickCount=5))
+    x = alt.X(
+        "value:Q", scale=alt.Scale(domain=[0, top], nice=True), title="% of questions", axis=alt.Axis(tickCount=5)
+    )
     y = row_axis(names, labels=labels)
     height = len(names) * (max(24, 6 * count + 8) if count <= FEW_MODELS else 28)
     means = frame.groupby("name", sort=False)["value"].mean().reset_index()
@@ -259,9 +267,11 @@ def _bars(view: View, panel: Panel, rows: pd.DataFrame, *, labels: bool) -> Laye
     elif count <= FEW_MODELS:
         sub = alt.YOffset("rank:O", scale=alt.Scale(domain=list(range(count)), paddingOuter=0.6))
         layers += [
-            base(frame).mark_rule(color=INK, opacity=0.65).encode(x=alt.X("ci_low:Q"), x2="ci_high:Q", y=y, yOffset=sub),
+            base(frame)
+            .mark_rule(color=INK, opacity=0.65)
+            .encode(x=alt.X("ci_low:Q"), x2="ci_high:Q", y=y, yOffset=sub),
             base(frame).mark_point(filled=True, color=INK, size=14, opacity=1).encode(x=x, y=y, yOffset=sub),
         ]
     else:
         layers.append(base(frame).mark_tick(color=INK, thickness=1.2, opacity=0.6).encode(x=x, y=y))
-    return alt.layer(*layers)
+    return layered(layers)

@@ -5,9 +5,21 @@ import numpy as np
 import pandas as pd
 
 from safescale.core.scaling import ALL
-from safescale.report.figures import Absent, Figure, Layered, Words, base, drawn, names_of, panels, row_axis, title
+from safescale.report.figures import (
+    Absent,
+    Figure,
+    Layered,
+    Words,
+    base,
+    drawn,
+    layered,
+    names_of,
+    panels,
+    row_axis,
+    title,
+)
 from safescale.report.figures_confidence import FEW_POINTS, five_numbers
-from safescale.report.text import first_regime, seconds
+from safescale.report.text import first_regime, seconds, signed
 from safescale.report.theme import BLUE, INK, VERMILLION
 from safescale.report.view import View, condition_name
 
@@ -15,7 +27,10 @@ Fit = tuple[float, float]
 LOG_BILLION = 9.0
 """The lines are fitted over log10 of the parameters; the axis counts billions."""
 
-_SERIES = (("accuracy", "accuracy", BLUE, "circle"), ("high_risk_error_rate", "high-risk error", VERMILLION, "triangle-up"))
+_SERIES = (
+    ("accuracy", "accuracy", BLUE, "circle"),
+    ("high_risk_error_rate", "high-risk error", VERMILLION, "triangle-up"),
+)
 
 
 def latency(view: View) -> Figure | Absent:
@@ -28,10 +43,11 @@ def latency(view: View) -> Figure | Absent:
     cells = cells.assign(name=cells["condition"].map(condition_name), c=cells["condition"].map(order))
     cells = cells.sort_values(["c", "model"], kind="stable")
     boxes = five_numbers(cells, "greedy_s", ["name"])
-    slow, fast = boxes.loc[boxes["median"].idxmax()], boxes.loc[boxes["median"].idxmin()]
+    by_speed = boxes.sort_values("median", kind="stable")
+    fast, slow = by_speed.iloc[0], by_speed.iloc[-1]
     finding = (
-        f"The median greedy call took {seconds(fast['median'])} under {fast['name']} and {seconds(slow['median'])} under "
-        f"{slow['name']}; the slowest of all {seconds(float(boxes['high'].max()))}."
+        f"The median greedy call took {seconds(fast['median'])} under {fast['name']} and {seconds(slow['median'])} "
+        f"under {slow['name']}; the slowest of all {seconds(float(boxes['high'].max()))}."
     )
     caption = (
         "Seconds of the greedy call alone: no waiting, no retries. Boxes span the middle half, the bar is the median, "
@@ -40,15 +56,17 @@ def latency(view: View) -> Figure | Absent:
     if len(view.model_ids) > 1:
         caption += " All models together; each model's times are in the table."
     detail = five_numbers(cells, "greedy_s", ["name", "model"])
-    waits = cells.groupby(["name", "model"], sort=False)[["queue_wait_s", "time_to_first_token_s"]].median().reset_index()
+    waits = (
+        cells.groupby(["name", "model"], sort=False)[["queue_wait_s", "time_to_first_token_s"]].median().reset_index()
+    )
     detail = detail.merge(waits, on=["name", "model"], how="left")
     data = pd.DataFrame(
         {"condition": detail["name"], "model": detail["model"], "calls": detail["n"]}
         | {
             heading: detail[column].map(lambda value: seconds(float(value)))
             for column, heading in (
-                ("low", "fastest"), ("q1", "quartile 1"), ("median", "median"), ("q3", "quartile 3"), ("high", "slowest"),
-                ("time_to_first_token_s", "first token (median)"), ("queue_wait_s", "waited (median)"),
+                ("low", "fastest"), ("q1", "quartile 1"), ("median", "median"), ("q3", "quartile 3"),
+                ("high", "slowest"), ("time_to_first_token_s", "median first token"), ("queue_wait_s", "median wait"),
             )
         }
     )  # fmt: skip
@@ -72,7 +90,7 @@ def _latency_chart(names: list[str], cells: pd.DataFrame, boxes: pd.DataFrame) -
     if len(cells) <= FEW_POINTS:
         dots = base(cells).mark_point(color=INK, size=12, opacity=0.35, strokeWidth=0.8, yOffset=14)
         layers.append(dots.encode(x=alt.X("greedy_s:Q", scale=scale), y=y))
-    return alt.layer(*layers)
+    return layered(layers)
 
 
 def scaling(view: View) -> Figure | Absent:
@@ -105,7 +123,7 @@ def scaling(view: View) -> Figure | Absent:
     finding = f"Change per tenfold of parameters, accuracy and high-risk error: {'; '.join(slopes)}."
     caption = (
         f"A mark is one of {len(sizes)} models, the line a least-squares fit over all families; the axis of size is "
-        "logarithmic. Slopes with intervals, by family, and whether safety's slope differs from accuracy's: in the tables."
+        "logarithmic. Slopes with intervals, and whether safety's slope differs from accuracy's, are in the tables."
     )
     data = pd.DataFrame(
         {
@@ -132,7 +150,7 @@ def _fit(view: View, condition: str, metric: str) -> Fit | None:
 
 
 def _slope(fit: Fit | None) -> str:
-    return "–" if fit is None else f"{fit[0]:+.1f}".replace("-", "−")
+    return "–" if fit is None else signed(f"{fit[0]:+.1f}")
 
 
 def _scaling_panel(
@@ -150,12 +168,16 @@ def _scaling_panel(
     colour = alt.Color("series:N", scale=alt.Scale(domain=names, range=[row[2] for row in _SERIES]), legend=rule)
     shape = alt.Shape("series:N", scale=alt.Scale(domain=names, range=[row[3] for row in _SERIES]), legend=rule)
     marks = base(part, width=165, height=165, title=title(condition_name(condition)))
-    layers: list[alt.Chart] = [marks.mark_point(filled=True, size=48, opacity=0.85).encode(x=x, y=y, color=colour, shape=shape)]
+    layers: list[alt.Chart] = [
+        marks.mark_point(filled=True, size=48, opacity=0.85).encode(x=x, y=y, color=colour, shape=shape)
+    ]
     for name in names:
         fit = fits[condition, name]
         if fit:
-            ends = pd.DataFrame({"size": reach, "value": [fit[0] * np.log10(size) + fit[1] for size in reach], "series": name})
+            ends = pd.DataFrame(
+                {"size": reach, "value": [fit[0] * np.log10(size) + fit[1] for size in reach], "series": name}
+            )
             dash = [1, 0] if name == names[0] else [6, 3]
             line = base(ends).mark_line(strokeWidth=1.8, strokeDash=dash, clip=True)
             layers.append(line.encode(x=x, y=y, color=colour))
-    return alt.layer(*layers)
+    return layered(layers)

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from safescale.core.bootstrap import RESAMPLES, SEED
-from safescale.report import sections
+from safescale.report import sections, sections_run
 from safescale.report.figures import Absent, Figure
 from safescale.report.figures_confidence import calibration, confidence
 from safescale.report.figures_pairs import forest
@@ -58,12 +58,12 @@ def render(report: ReportInput) -> str:
         results=results,
         models=_models(report),
         formulations={each.formulation: FORMULATION_SENTENCES.get(each.formulation, "not known") for each in results},
-        policy=sections.policy(report),
+        policy=sections_run.policy(report),
         policy_passed=report.policy.passed if report.policy is not None else False,
-        skips=sections.skips(report),
-        failure_counts=sections.failure_counts(report),
-        failures=sections.failures(report),
-        definitions=sections.definitions(),
+        skips=sections_run.skips(report),
+        failure_counts=sections_run.failure_counts(report),
+        failures=sections_run.failures(report),
+        definitions=sections_run.definitions(),
         resamples=RESAMPLES,
         seed=SEED,
         manifest_block=Block("", "", ["field", "value"], _flat(manifest), folded=False),
@@ -101,7 +101,7 @@ def _facts(report: ReportInput) -> list[tuple[str, str]]:
     regimes = ["greedy"] if spec.greedy else []
     if spec.samples:
         regimes.append(f"majority of {spec.samples} samples at temperature {spec.temperature:g}")
-    facts = [
+    return [
         ("Run", f"{spec.name} ({run.run_id})"),
         ("State", f"{state_name(run.state)}, attempt {run.attempt}"),
         ("Measured", moment(run.created_at.ToDatetime(tzinfo=UTC)) if run.HasField("created_at") else "–"),
@@ -109,11 +109,13 @@ def _facts(report: ReportInput) -> list[tuple[str, str]]:
         ("Corpus", manifest.corpus_name or "none"),
         ("Conditions", ", ".join(condition_name(name) for name in spec.conditions)),
         ("Regimes", " and ".join(regimes) or "–"),
-        ("Answers read by", f"strict parser and judge {spec.judge_model}" if spec.judge_model else "strict parser alone"),
+        (
+            "Answers read by",
+            f"strict parser and judge {spec.judge_model}" if spec.judge_model else "strict parser alone",
+        ),
         ("Cells scored", f"{report.verdict_count:,}, of which {len(report.failed):,} failed"),
         ("Manifest digest", run.digest or "–"),
     ]
-    return facts
 
 
 def _models(report: ReportInput) -> Block:
@@ -124,7 +126,16 @@ def _models(report: ReportInput) -> Block:
         ]
         for model in report.run.manifest.models
     ]  # fmt: skip
-    columns = ["model", "family", "parameters (billions)", "window (tokens)", "endpoint", "reasons", "formulation", "revision"]
+    columns = [
+        "model",
+        "family",
+        "parameters (billions)",
+        "window (tokens)",
+        "endpoint",
+        "reasons",
+        "formulation",
+        "revision",
+    ]
     return Block("Models", "", columns, rows, folded=False)
 
 
@@ -136,4 +147,4 @@ def _flat(value: object, path: str = "") -> list[list[str]]:
         return [row for place, each in enumerate(value) for row in _flat(each, f"{path}[{place}]")]
     if isinstance(value, list):
         return [[path, ", ".join(str(each) for each in value)]]
-    return [[path, str(value)]]
+    return [[path, str(value).lower() if isinstance(value, bool) else str(value)]]

@@ -1,21 +1,28 @@
 """The tables of the report, each as headings and rows of text."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-from safescale.core.metrics import METRICS, SAFETY_METRICS
-from safescale.report.figures import Absent
+from safescale.core.metrics import SAFETY_METRICS
+from safescale.report.figures import Absent, records
 from safescale.report.figures_questions import outcomes
-from safescale.report.inputs import ReportInput
 from safescale.report.text import (
-    first_regime, number, p_text, percent, percent_interval, plural, points, seconds,
+    NBSP,
+    first_regime,
+    number,
+    p_text,
+    percent,
+    percent_interval,
+    plural,
+    points,
+    seconds,
+    signed,
 )  # fmt: skip
 from safescale.report.view import View, condition_name
 
 WORST_QUESTIONS = 12
-LISTED_FAILURES = 100
 
 
 @dataclass(frozen=True)
@@ -50,7 +57,6 @@ def view_blocks(view: View) -> list[Block | Absent]:
     ]
 
 
-Cells = Mapping[tuple[str, str, str, str], pd.Series]
 _RATES = ("accuracy", "high_risk_error_rate", "unsafe_answer_rate", "contradiction_rate")
 _RATE_TITLES = ("accuracy", "high-risk", "unsafe", "contradiction")
 
@@ -74,12 +80,12 @@ class _Column:
 
 def _number_interval(value: float, low: float, high: float) -> str:
     text = number(value)
-    return text if pd.isna(low) or pd.isna(value) else f"{text} [{number(low)}, {number(high)}]"
+    return text if pd.isna(low) or pd.isna(value) else f"{text} [{number(low)},{NBSP}{number(high)}]"
 
 
 def _plain_seconds(value: float, low: float, high: float) -> str:
     text = seconds(value)
-    return text if pd.isna(low) or pd.isna(value) else f"{text} [{low:.3g}, {high:.3g}]"
+    return text if pd.isna(low) or pd.isna(value) else f"{text} [{low:.3g},{NBSP}{high:.3g}]"
 
 
 def _wide(view: View, heading: str, note: str, columns: Sequence[_Column], *, folded: bool) -> Block | Absent:
@@ -101,23 +107,27 @@ def _wide(view: View, heading: str, note: str, columns: Sequence[_Column], *, fo
 
 def safety(view: View) -> Block | Absent:
     """The safety table: greedy rates with intervals, dangerous overconfidence, latency."""
-    regimes = set(view.table("metrics").get("regime", ()))
-    regime = "greedy" if "greedy" in regimes else "majority"
     columns = [
-        *(_Column(title, regime, metric, percent_interval) for title, metric in zip(_RATE_TITLES, _RATES, strict=True)),
+        *(
+            _Column(title, view.regime, metric, percent_interval)
+            for title, metric in zip(_RATE_TITLES, _RATES, strict=True)
+        ),
         _Column("dangerous overconfidence", "majority", "dangerous_overconfidence_rate", percent_interval),
         _Column("abstention", "greedy", "abstention_rate", percent_interval),
         _Column("latency, mean", "greedy", "latency_mean_s", _plain_seconds),
         _Column("latency, sd", "greedy", "latency_sd_s", lambda value, *_: seconds(value)),
     ]
-    note = f"Per cent of questions with 95 % bootstrap intervals, {regime} answers; n: questions attempted."
+    note = f"Per cent of questions with 95 % bootstrap intervals, {view.regime} answers; n: questions attempted."
     return _wide(view, "Safety by condition and model", note, columns, folded=False)
 
 
 def majority(view: View) -> Block | Absent:
     """Rates of the majority of the samples."""
     columns = [
-        *(_Column(title, "majority", metric, percent_interval) for title, metric in zip(_RATE_TITLES, _RATES, strict=True)),
+        *(
+            _Column(title, "majority", metric, percent_interval)
+            for title, metric in zip(_RATE_TITLES, _RATES, strict=True)
+        ),
         _Column("null majority", "majority", "null_majority_rate", percent_interval),
         _Column("unanimous error", "samples", "synchronized_failure_rate", percent_interval),
         _Column("robust correctness", "samples", "robustness_correctness", percent_interval),
@@ -150,11 +160,11 @@ def tests(view: View) -> Block | Absent:
         return Absent("", heading, f"{heading}: no two conditions of the tested pairs were both asked.")
     rows = [
         [
-            str(row.model), str(row.regime), condition_name(str(row.left)), condition_name(str(row.right)),
-            percent(float(row.accuracy_left)), percent(float(row.accuracy_right)), points(float(row.delta)),
-            str(row.n_left_only), str(row.n_right_only), p_text(float(row.p_value)), p_text(float(row.p_holm)),
+            row["model"], row["regime"], condition_name(row["left"]), condition_name(row["right"]),
+            percent(row["accuracy_left"]), percent(row["accuracy_right"]), points(row["delta"]),
+            str(row["n_left_only"]), str(row["n_right_only"]), p_text(row["p_value"]), p_text(row["p_holm"]),
         ]
-        for row in table.itertuples()
+        for row in records(table)
     ]  # fmt: skip
     columns = [
         "model", "regime", "left", "right", "accuracy left", "accuracy right", "difference", "only left right",
@@ -177,14 +187,23 @@ def worst_questions(view: View) -> Block | Absent:
     counts = counts.sort_index().sort_values(["high", "wrong"], ascending=False, kind="stable")
     asked = cells.groupby("question_id").size()
     rows = []
-    for question_id, high, missed in counts.head(WORST_QUESTIONS).itertuples():
+    for question_id, high, missed in counts.head(WORST_QUESTIONS).reset_index().to_numpy().tolist():
         letters = wrong.loc[wrong["question_id"] == question_id, "greedy_letter"].value_counts()
         letter = str(min(letters[letters == letters.max()].index))
         rows.append(_worst(view, str(question_id), letter, [int(high), int(missed), int(asked[question_id])]))
-    columns = ["question", "text", "correct option", "most chosen wrong option", "its labels", "high-risk", "wrong", "asked"]
+    columns = [
+        "question",
+        "text",
+        "correct option",
+        "most chosen wrong option",
+        "its labels",
+        "high-risk",
+        "wrong",
+        "asked",
+    ]
     note = (
         f"The {plural(len(rows), 'question')} with most high-risk errors, then most wrong answers, over all models and "
-        "conditions (greedy answers)."
+        f"conditions ({view.regime} answers)."
     )
     return Block(heading, note, columns, rows, folded=False)
 
@@ -211,12 +230,22 @@ def concentration(view: View) -> Block | Absent:
         return Absent("", heading, f"{heading}: not computed for this run.")
     rows = [
         [
-            condition_name(str(row.condition)), str(row.error).replace("_", " "), str(row.n_questions), str(row.n_errors),
-            str(row.n_questions_with_error), str(row.n_questions_half), number(float(row.gini)), str(row.worst_question),
+            condition_name(row["condition"]), row["error"].replace("_", " "), str(row["n_questions"]),
+            str(row["n_errors"]), str(row["n_questions_with_error"]), str(row["n_questions_half"]), number(row["gini"]),
+            row["worst_question"],
         ]
-        for row in table.itertuples()
+        for row in records(table)
     ]  # fmt: skip
-    columns = ["condition", "error", "questions", "errors", "questions with any", "questions with half", "Gini", "worst"]
+    columns = [
+        "condition",
+        "error",
+        "questions",
+        "errors",
+        "questions with any",
+        "questions with half",
+        "Gini",
+        "worst",
+    ]
     return Block(heading, "Questions with half: the fewest that carry half of all errors of the kind.", columns, rows)
 
 
@@ -228,10 +257,10 @@ def synchronized(view: View) -> Block | Absent:
         return Absent("", heading, f"{heading}: it needs at least two models.")
     rows = [
         [
-            condition_name(str(row.condition)), str(row.event).replace("_", " "), str(row.n_models), str(row.n_questions),
-            str(row.n_events), percent_interval(float(row.rate), float(row.ci_low), float(row.ci_high)),
+            condition_name(row["condition"]), row["event"].replace("_", " "), str(row["n_models"]),
+            str(row["n_questions"]), str(row["n_events"]), percent_interval(row["rate"], row["ci_low"], row["ci_high"]),
         ]
-        for row in table.itertuples()
+        for row in records(table)
     ]  # fmt: skip
     columns = ["condition", "event", "models", "questions", "events", "rate"]
     return Block(heading, "Greedy answers of all models to the same question.", columns, rows)
@@ -246,9 +275,9 @@ def ensembles(view: View) -> Block | Absent:
     rates = [*_RATES, "dangerous_overconfidence_rate", "synchronized_failure_rate", "abstention_rate"]
     titles = [*_RATE_TITLES, "dangerous overconfidence", "all the same wrong letter", "abstention"]
     rows = []
-    for row in table.to_dict("records"):
-        shown = [percent_interval(*(float(row[f"{rate}{end}"]) for end in ("", "_ci_low", "_ci_high"))) for rate in rates]
-        rows.append([str(row["ensemble"]), str(row["members"]), condition_name(str(row["condition"])), *shown, str(row["n"])])
+    for row in records(table):
+        shown = [percent_interval(*(row[f"{rate}{end}"] for end in ("", "_ci_low", "_ci_high"))) for rate in rates]
+        rows.append([row["ensemble"], row["members"], condition_name(row["condition"]), *shown, str(row["n"])])
     note = "Majority of the members' greedy answers, an answer that is missing being a ballot too."
     return Block(heading, note, ["ensemble", "members", "condition", *titles, "n"], rows)
 
@@ -264,12 +293,12 @@ def scaling(view: View) -> Block | Absent:
     parts = [first_regime(table[table["metric"] == metric]) for metric in table["metric"].unique()]
     rows = [
         [
-            str(row.family), condition_name(str(row.condition)), str(row.metric), str(row.n_models),
-            _slope(row.slope_per_decade, row.ci_low, row.ci_high), p_text(float(row.p_value)),
-            _slope(row.gap_to_accuracy, row.gap_ci_low, row.gap_ci_high), p_text(float(row.gap_p_value)),
+            row["family"], condition_name(row["condition"]), row["metric"], str(row["n_models"]),
+            _slope(row["slope_per_decade"], row["ci_low"], row["ci_high"]), p_text(row["p_value"]),
+            _slope(row["gap_to_accuracy"], row["gap_ci_low"], row["gap_ci_high"]), p_text(row["gap_p_value"]),
         ]
         for part in parts
-        for row in part.itertuples()
+        for row in records(part)
     ]  # fmt: skip
     columns = ["family", "condition", "metric", "models", "per tenfold", "p", "safety minus accuracy", "p of that"]
     note = (
@@ -279,86 +308,28 @@ def scaling(view: View) -> Block | Absent:
     return Block(heading, note, columns, rows)
 
 
-def _slope(value: object, low: object, high: object) -> str:
-    numbers = [float(str(each)) for each in (value, low, high)]
-    if pd.isna(numbers[0]):
+def _slope(value: float, low: float, high: float) -> str:
+    if pd.isna(value):
         return "–"
-    bounds = "" if pd.isna(numbers[1]) else f" [{100 * numbers[1]:.1f}, {100 * numbers[2]:.1f}]"
-    return f"{points(numbers[0])}{bounds}".replace("-", "−")
+    bounds = "" if pd.isna(low) else f" [{100 * low:.1f},{NBSP}{100 * high:.1f}]"
+    return signed(f"{points(value)}{bounds}")
 
 
 def decomposition(view: View) -> Block | Absent:
     """What explains the variance of each metric."""
     heading = "What explains the variance"
     table = view.table("decomposition")
+    if not table.empty:
+        table = table[table["metric"].isin(["accuracy", *SAFETY_METRICS]) & (table["n_families"] > 1)]
     if table.empty:
-        return Absent("", heading, f"{heading}: it needs models whose family is known.")
-    table = table[table["metric"].isin(["accuracy", *SAFETY_METRICS])]
+        return Absent("", heading, f"{heading}: it needs models of at least two families.")
     shares = ("share_condition", "share_family", "share_interaction", "share_residual")
     rows = [
-        [str(row["metric"]), str(row["regime"]), *(percent(float(row[share])) for share in shares), str(row["n_cells"])]
-        for row in table.to_dict("records")
+        [row["metric"], row["regime"], *(percent(row[share]) for share in shares), str(row["n_cells"])]
+        for row in records(table)
     ]
     columns = ["metric", "regime", "condition", "family", "interaction", "residual", "cells"]
-    note = "Two-way shares of the sum of squares over model and condition; with one family its share is 0 by design."
+    note = (
+        "Two-way shares of the sum of squares over model and condition; residual: models of a family under a condition."
+    )
     return Block(heading, note, columns, rows)
-
-
-def definitions() -> Block:
-    """Every metric: direction, vote rule, denominator, regimes."""
-    rules = {None: "", "null_ballot": "a null is a ballot", "drop_null": "nulls are dropped"}
-    rows = [
-        [metric.name, metric.direction, metric.denominator, ", ".join(metric.regimes), rules[metric.rule]]
-        for metric in METRICS
-    ]
-    return Block("", "", ["metric", "better", "averaged over", "regimes", "majority vote"], rows)
-
-
-def failures(report: ReportInput) -> Block:
-    """The failed cells, the first of them one by one."""
-    rows = [
-        [cell.model, condition_name(cell.condition), cell.question_id, cell.reason, cell.message]
-        for cell in report.failed[:LISTED_FAILURES]
-    ]
-    more = len(report.failed) - len(rows)
-    note = f"{plural(more, 'more cell')} failed and {'is' if more == 1 else 'are'} not listed." if more else ""
-    return Block("Failed cells", note, ["model", "condition", "question", "reason", "message"], rows, folded=len(rows) > 12)
-
-
-def failure_counts(report: ReportInput) -> Block:
-    """Failed cells by model, condition and reason."""
-    counts: dict[tuple[str, str, str], int] = {}
-    for cell in report.failed:
-        key = (cell.model, condition_name(cell.condition), cell.reason)
-        counts[key] = counts.get(key, 0) + 1
-    rows = [[*key, str(count)] for key, count in sorted(counts.items())]
-    return Block("Failures by reason", "", ["model", "condition", "reason", "cells"], rows, folded=False)
-
-
-def skips(report: ReportInput) -> Block:
-    """What was skipped and why, questions of one reason together."""
-    grouped: dict[tuple[str, str, str], list[str]] = {}
-    for skip in report.run.skips:
-        grouped.setdefault((skip.model, skip.condition, skip.reason), []).append(skip.question_id)
-    rows = [
-        [model, condition_name(condition), "all questions" if "" in ids else plural(len(ids), "question"), reason]
-        for (model, condition, reason), ids in grouped.items()
-    ]
-    return Block("Skipped", "", ["model", "condition", "what", "why"], rows, folded=False)
-
-
-def policy(report: ReportInput) -> Block | None:
-    """Each requirement of the policy, judged; None where none was evaluated."""
-    if report.policy is None:
-        return None
-    rows = []
-    for result in report.policy.results:
-        show = seconds if result.metric.endswith("_s") else percent
-        value = show(result.value) if result.HasField("value") else "–"
-        decisive = show(result.decisive) if result.HasField("decisive") else "–"
-        demand = f"{result.metric} {'at most' if result.direction == 'max' else 'at least'} {show(result.limit)}"
-        where = condition_name(result.condition) if result.condition else "–"
-        verdict = "holds" if result.passed else f"fails: {result.reason}" if result.reason else "fails"
-        rows.append([demand, result.model or "–", where, result.regime or "–", value, f"{decisive} ({result.bound})", verdict])
-    columns = ["requirement", "model", "condition", "regime", "estimate", "number that decides", "verdict"]
-    return Block("Policy", "", columns, rows, folded=False)

@@ -9,6 +9,8 @@ from safescale.report.inputs import ReportInput
 from safescale.report.view import View, condition_name, views
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 
+NBSP = "\u00a0"
+MINUS = "\u2212"
 SMALL_SAMPLE = 200
 FORMULATION_SENTENCES = {
     "letter": "the options are listed and the model writes a letter",
@@ -17,14 +19,19 @@ FORMULATION_SENTENCES = {
 }
 
 
+def signed(text: str) -> str:
+    """The text with true minus signs."""
+    return text.replace("-", MINUS)
+
+
 def percent(value: float) -> str:
     """A rate of [0, 1] in per cent with one decimal; a dash for NaN."""
-    return "–" if math.isnan(value) else f"{100 * value:.1f} %"
+    return "–" if math.isnan(value) else f"{100 * value:.1f}{NBSP}%"
 
 
 def interval(low: float, high: float) -> str:
     """An interval of rates in per cent; empty where an end is NaN."""
-    return "" if math.isnan(low) or math.isnan(high) else f"[{100 * low:.1f}, {100 * high:.1f}]"
+    return "" if math.isnan(low) or math.isnan(high) else signed(f"[{100 * low:.1f},{NBSP}{100 * high:.1f}]")
 
 
 def percent_interval(value: float, low: float, high: float) -> str:
@@ -34,7 +41,7 @@ def percent_interval(value: float, low: float, high: float) -> str:
 
 def points(value: float) -> str:
     """A difference of rates in percentage points, with its sign."""
-    return "–" if math.isnan(value) else f"{100 * value:+.1f} points".replace("-", "−")
+    return "–" if math.isnan(value) else signed(f"{100 * value:+.1f} points")
 
 
 def p_text(value: float) -> str:
@@ -46,7 +53,7 @@ def p_text(value: float) -> str:
 
 def seconds(value: float) -> str:
     """Seconds with three digits that count; a dash for NaN."""
-    return "–" if math.isnan(value) else f"{value:.3g} s"
+    return "–" if math.isnan(value) else f"{value:.3g}{NBSP}s"
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -79,8 +86,8 @@ def _scope(report: ReportInput, shown: tuple[View, ...]) -> str:
     forms = joined([view.formulation for view in shown])
     questions = plural(len(manifest.question_ids) or len(report.questions), "question")
     return (
-        f"{plural(len(manifest.models), 'model')} answered {questions} of the benchmark {manifest.benchmark_name} under "
-        f"{plural(len(manifest.spec.conditions), 'condition')}, in the {forms} formulation."
+        f"{plural(len(manifest.models), 'model')} answered {questions} of the benchmark {manifest.benchmark_name} "
+        f"under {plural(len(manifest.spec.conditions), 'condition')}, in the {forms} formulation."
     )
 
 
@@ -126,7 +133,7 @@ def _change(view: View, condition: str, reference: str) -> str:
 def _clause(view: View, metric: str, noun: str, pair: tuple[str, str]) -> str:
     rows = view.metric(metric)
     left, right = (rows[rows["condition"] == name].set_index("model") for name in pair)
-    both = left.join(right, lsuffix="_left", rsuffix="_right", how="inner")
+    both = left.merge(right, left_index=True, right_index=True, suffixes=("_left", "_right"))
     if both.empty:
         return ""
     after, before = float(both["value_left"].mean()), float(both["value_right"].mean())
@@ -188,9 +195,9 @@ def _overconfidence(view: View) -> str:
     if means.max() == means.min():
         return f"Dangerous overconfidence was {percent(float(means.max()))} under every condition."
     return (
-        "Dangerous overconfidence (confident, wrong, and unsafe or high-risk) was highest under "
-        f"{condition_name(worst)} ({percent(float(means[worst]))}) and lowest under {condition_name(best)} "
-        f"({percent(float(means[best]))})."
+        "Dangerous overconfidence (confident, wrong, and unsafe or high-risk) was highest, "
+        f"{percent(float(means[worst]))}, under {condition_name(worst)} and lowest, {percent(float(means[best]))}, "
+        f"under {condition_name(best)}."
     )
 
 
@@ -204,9 +211,9 @@ def _confidence(view: View) -> str:
     correct, dangerous = float(both["value_right"].mean()), float(both["value_risky"].mean())
     reached = int((both["value_risky"] >= both["value_right"]).sum())
     return (
-        f"Mean confidence was {number(correct, 2)} where the majority was right and {number(dangerous, 2)} where it was "
-        f"a high-risk error; in {reached} of {plural(len(both), 'pair')} of model and condition with such errors the "
-        "errors were at least as confident as the right answers."
+        f"Mean confidence was {number(correct, 2)} where the majority was right and {number(dangerous, 2)} where it "
+        f"was a high-risk error; in {reached} of {plural(len(both), 'pair')} of model and condition with such errors "
+        "the errors were at least as confident as the right answers."
     )
 
 
@@ -231,7 +238,7 @@ def _concentration(view: View) -> str:
 
 
 def in_region(view: View, metric: str = "high_risk_error_rate") -> pd.DataFrame:
-    """Per model and condition: accuracy, the error `metric`, and whether estimates and whole intervals are in the region."""
+    """Per model and condition: accuracy, the error `metric`, and whether estimates and intervals are in the region."""
     keys = ["model", "condition"]
     merged = view.metric("accuracy").merge(view.metric(metric), on=keys, suffixes=("", "_error"))
     return merged.assign(
@@ -249,16 +256,18 @@ def _region(view: View) -> str:
     if inside.empty:
         return f"No model was in {region} under any condition, not even by its point estimates."
     sure = int(inside["surely"].sum())
+    surely = (
+        "nowhere" if not sure else "in all of these" if sure == len(inside) else f"in {sure} of these {len(inside)}"
+    )
     counts = inside.groupby("condition", sort=False).size()
-    of = table.groupby("condition").size()
+    of = table["condition"].value_counts().to_dict()
     if len(view.model_ids) == 1:
         where = joined([condition_name(str(name)) for name in counts.index])
     else:
-        where = joined([f"{condition_name(str(name))} ({count} of {of[name]} models)" for name, count in counts.items()])
-    return (
-        f"By point estimates, {region} was reached under {where}; with the whole 95 % intervals inside, "
-        f"{'nowhere' if not sure else f'in {sure} of these {len(inside)}' if sure < len(inside) else 'in all of these'}."
-    )
+        where = joined(
+            [f"{condition_name(str(name))} ({count} of {of[name]} models)" for name, count in counts.items()]
+        )
+    return f"By point estimates, {region} was reached under {where}; with the whole 95 % intervals inside, {surely}."
 
 
 def _cautions(report: ReportInput, shown: tuple[View, ...]) -> list[str]:
@@ -279,16 +288,16 @@ def _cautions(report: ReportInput, shown: tuple[View, ...]) -> list[str]:
         lines.append(f"Skipped: {joined(parts)}. What was skipped is in no number here; comparisons leave it out.")
     if report.failed:
         lines.append(
-            f"{plural(len(report.failed), 'cell')} of {report.verdict_count:,} failed. A failed cell counts as asked and "
-            "unanswered: it lowers accuracy and can hide an error that an answer would have been."
+            f"{plural(len(report.failed), 'cell')} of {report.verdict_count:,} failed. A failed cell counts as asked "
+            "and unanswered: it lowers accuracy and can hide an error that an answer would have been."
         )
     count = min((view.question_count for view in shown if view.question_count), default=0)
     if 0 < count < SMALL_SAMPLE:
         half = 1.96 * math.sqrt(0.25 / count)
         lines.append(
-            f"Small sample: one of {plural(count, 'question')} is {100 / count:.1f} points, and an interval around 50 % "
-            f"is about ±{100 * half:.0f} points wide. Small differences here are no evidence, and 0 errors seen do not "
-            f"exclude a true rate of about {100 * (1 - 0.05 ** (1 / count)):.1f} %."
+            f"Small sample: one of {plural(count, 'question')} is {100 / count:.1f} points, and an interval around "
+            f"50 % is about ±{100 * half:.0f} points wide. Small differences here are no evidence, and no error seen "
+            f"does not exclude a true rate of about {100 * (1 - 0.05 ** (1 / count)):.1f} %."
         )
     if not run.manifest.clinician_validated:
         lines.append(

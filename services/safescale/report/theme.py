@@ -25,7 +25,11 @@ PALE = "#DDDDDD"
 INK = "#222222"
 
 _STAR = "M0,-1.2L0.3,-0.4L1.15,-0.37L0.48,0.15L0.7,0.97L0,0.5L-0.7,0.97L-0.48,0.15L-1.15,-0.37L-0.3,-0.4Z"
+_X = "M-0.9,-0.5L-0.5,-0.9L0,-0.4L0.5,-0.9L0.9,-0.5L0.4,0L0.9,0.5L0.5,0.9L0,0.4L-0.5,0.9L-0.9,0.5L-0.4,0Z"
 _HOURGLASS = "M-0.8,-0.9L0.8,-0.9L-0.8,0.9L0.8,0.9Z"
+
+BAR = "M0,-1.2L0,1.2"
+"""An upright bar as a point shape: the median of a box."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +51,7 @@ CONDITION_MARKS: dict[str, Mark] = {
     "deep_research": Mark(PURPLE, _STAR),
     "context_32k": Mark(ORANGE, "triangle-right"),
     "context_100k": Mark(ORANGE, _HOURGLASS),
-    "context_max": Mark(ORANGE, "wedge"),
+    "context_max": Mark(ORANGE, _X),
 }
 _OTHER = Mark(GREY, "stroke")
 
@@ -65,6 +69,11 @@ class Outcome:
     colour: str
     ink: str
     sign: str
+
+    @property
+    def label(self) -> str:
+        """The name with the sign."""
+        return f"{self.name} ({self.sign})" if self.sign else f"{self.name} (blank)"
 
 
 # Ordered by severity; luminance falls with it, so that a grey print keeps the order.
@@ -84,11 +93,12 @@ _CONFIG: dict[str, Any] = {
     "view": {"stroke": None},
     "axis": {
         "labelFontSize": 11, "titleFontSize": 11, "titleFontWeight": "normal", "labelColor": INK, "titleColor": INK,
-        "gridColor": "#E6E6E6", "domainColor": "#8A8A8A", "tickColor": "#8A8A8A", "labelLimit": 210, "titlePadding": 8,
+        "gridColor": "#E6E6E6", "domainColor": "#8A8A8A", "tickColor": "#8A8A8A", "labelLimit": 210,
+        "titlePadding": 8, "labelFlush": False,
     },
     "legend": {
         "labelFontSize": 11, "titleFontSize": 11, "labelColor": INK, "titleColor": INK, "labelLimit": 260,
-        "titleFontWeight": "normal", "symbolSize": 80,
+        "titleFontWeight": "normal", "symbolSize": 80, "symbolOpacity": 1,
     },
     "title": {"fontSize": 12, "fontWeight": "bold", "color": INK, "anchor": "start", "subtitleFontSize": 11,
               "subtitleColor": "#444444"},
@@ -97,7 +107,7 @@ _CONFIG: dict[str, Any] = {
 
 _TAG = re.compile(r"<[^<>]*>")
 _ID = re.compile(r'\bid="([^"]*)"')
-_NOISE = re.compile(r' (?:class|role|aria-[a-z]+|pointer-events)="[^"]*"')
+_NOISE = re.compile(r' (?:class|role|aria-[a-z]+|pointer-events|version|xmlns(?::xlink)?)="[^"]*"')
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
 
 
@@ -106,7 +116,7 @@ def _short(match: re.Match[str]) -> str:
 
 
 def tidy_svg(svg: str, prefix: str) -> str:
-    """The SVG with ids that are unique under `prefix`, two decimals, and no attributes that a picture does not need.
+    """The SVG with ids that are unique under `prefix`, two decimals, and no attributes a picture in HTML needs not.
 
     The drawing library numbers its ids through the life of a process; here they count from 1 in each picture, so that
     equal charts give equal text.
@@ -123,7 +133,7 @@ def tidy_svg(svg: str, prefix: str) -> str:
 
 def draw(chart: alt.Chart | alt.LayerChart | alt.ConcatChart, key: str) -> str:
     """The chart as an SVG element whose ids start with `key`. Fetches nothing: a chart that names an address fails."""
-    spec = chart.to_dict()
+    spec = chart.to_dict(validate=False)
     spec["config"] = _CONFIG
     svg: str = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE_VERSION, allowed_base_urls=[])
     return tidy_svg(svg[svg.index("<svg") :].replace("<svg ", '<svg focusable="false" ', 1), key)

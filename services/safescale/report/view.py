@@ -33,7 +33,7 @@ def ordered(found: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
 class View:
     """The models of one formulation, and the tables restricted to them.
 
-    `pooled` is False where tables that pool over models were computed over other models too and are left out.
+    `regime` is that of the rows of `answers`: greedy, or majority in a run that asks no greedy answers.
     """
 
     formulation: str
@@ -42,8 +42,8 @@ class View:
     answers: pd.DataFrame
     latency: pd.DataFrame
     questions: Mapping[str, Question]
-    pooled: bool
-    samples: int = 0
+    samples: int
+    regime: str
     _cache: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -152,8 +152,8 @@ def views(report: ReportInput) -> tuple[View, ...]:
                 answers=_of_models(report.answers, ids),
                 latency=_of_models(report.latency, ids),
                 questions={question.question_id: question for question in report.questions},
-                pooled=not mixed or any("formulation" in table.columns for table in report.tables.values()),
                 samples=manifest.spec.samples,
+                regime="greedy" if manifest.spec.greedy else "majority",
             )
         )
     return tuple(made)

@@ -56,7 +56,7 @@ def questions_of(scenario: Scenario) -> tuple[Question, ...]:
         }
         made.append(
             Question(
-                question_id=f"chest-{number:02d}",
+                question_id=f"chest-{number:03d}",
                 text=scenario.text.format(number=number),
                 options={letter: f"Finding {letter} of case {number}" for letter in letters},
                 correct_answer=letters[int(draw.integers(len(letters)))],
@@ -68,11 +68,18 @@ def questions_of(scenario: Scenario) -> tuple[Question, ...]:
     return tuple(made)
 
 
+def risky_letter(question: Question) -> int:
+    """The wrong option that tempts: a high-risk one where there is one."""
+    wrong = [letter for letter in question.options if letter != question.correct_answer]
+    risky = [letter for letter in wrong if letter in question.labels and question.labels[letter].high_risk]
+    return LETTERS.index((risky or wrong)[0])
+
+
 def answers_of(scenario: Scenario, models: Sequence[Model], questions: Sequence[Question]) -> AnswerSet:
-    """Letters by a logistic model: skill grows with the logarithm of size and with the condition, falls with difficulty."""
+    """Letters by a logistic model: skill grows with size and evidence, and falls with difficulty."""
     draw = np.random.default_rng(scenario.seed + 1)
     difficulty = draw.normal(0, 1.4, len(questions))
-    lure = draw.integers(0, 4, len(questions))
+    lure = [risky_letter(question) for question in questions]
     shape = (len(models), len(scenario.conditions), len(questions))
     letters = np.full((*shape, scenario.samples + 1), -1, dtype=np.int8)
     for m, model in enumerate(models):
