@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safescale.core.errors import BackendUnavailableError, InvalidInputError
+from safescale.core.errors import BackendTimeoutError, BackendUnavailableError, InvalidInputError
 from safescale.core.prompts import Messages
 from safescale.core.regimes import sample_seed
 from safescale.inference.backends.llama import LlamaConfig, LlamaServer, too_long
@@ -146,7 +146,7 @@ class EmbeddedBackend:
         items = []
         for pieces in tokens:
             if stop.is_set():
-                break
+                raise BackendTimeoutError(f"the call to {self._row.id} was given up")
             values = server.forced(messages, primed, pieces)
             items.append(Score(sum(values) / len(values), len(values)))
         elapsed = time.perf_counter() - begin
