@@ -76,7 +76,9 @@ def measure_condition(name: str, answers: ConditionAnswers, owner: AnswerSet, dr
     points, distributions = [], []
     for metric, ballot in wanted:
         points.append(metric.combine(*(sums.once((part, ballot)) for part in metric.summands)))
-        distributions.append(metric.combine(*(sums.resampled((part, ballot)) for part in metric.summands)))
+        # (M, 1) where every part counts all questions, such as an accuracy of 1.
+        distribution = metric.combine(*(sums.resampled((part, ballot)) for part in metric.summands))
+        distributions.append(np.broadcast_to(distribution, (len(answers.models), draws.double.shape[1])))
     boots = summarise(np.stack(distributions))
     models = np.array(owner.models, dtype=object)[answers.models]
     blocks: list[Mapping[str, Any]] = []
