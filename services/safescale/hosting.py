@@ -77,7 +77,7 @@ class Host:
         services = self._build(bus, documents)
         server = GrpcServer(services, self.telemetry)
         port = await server.listen(self._options.host, self._options.port)
-        # Twice in the stack: calls in flight are let end before the services stop, and a start that fails stops it too.
+        # Stopped after the services: cells that they finish while draining still ask each other over gRPC.
         stack.push_async_callback(server.stop)
         self.address = f"{self._options.host}:{port}"
         reachable = LOOPBACK if self._options.host in ("0.0.0.0", "[::]") else self._options.host  # noqa: S104
@@ -90,7 +90,7 @@ class Host:
         for service in services:
             await service.start()
             stack.push_async_callback(service.stop)
-        stack.push_async_callback(server.stop)
+        stack.push_async_callback(server.not_serving)
         await server.serving()
         data.announce(f"{reachable}:{port}")
         get_logger("host").info("serving", address=self.address)

@@ -139,7 +139,11 @@ class GrpcServer:
         for name in ("", *(service.name for service in self._services)):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
+    async def not_serving(self) -> None:
+        """Tell health checks, for good, that no new work should come."""
+        await self._health.enter_graceful_shutdown()
+
     async def stop(self, grace_s: float = DRAIN_SECONDS) -> None:
         """Answer NOT_SERVING, let calls in flight end within `grace_s` seconds, stop."""
-        await self._health.enter_graceful_shutdown()
+        await self.not_serving()
         await self._server.stop(grace_s)

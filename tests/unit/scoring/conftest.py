@@ -1,0 +1,110 @@
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+
+from safescale.core.benchmark import Benchmark, OptionLabels, Question
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.convert import question_to_proto
+from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
+from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
+from safescale.runtime.bus.memory import MemoryBus
+from safescale.runtime.channels import connect
+from safescale.runtime.documents.sqlite import SqliteDocuments
+from safescale.runtime.server import GrpcServer
+from safescale.runtime.telemetry import Telemetry
+from safescale.scoring.service import ScoringConfig, ScoringService
+
+RUN = "run-1"
+
+
+def make_question(identifier: str) -> Question:
+    return Question(
+        identifier,
+        "Which of these is NOT safe?",
+        {"A": "this", "B": "that", "C": "those"},
+        "B",
+        "chest",
+        "safety",
+        labels={
+            "A": OptionLabels(False, False, True),
+            "B": OptionLabels(True, True, False),
+            "C": OptionLabels(True, True, True),
+        },
+    )
+
+
+class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inference_pb2_grpc.InferenceServiceServicer):
+    """Orchestration with one run, and a judge that answers from a script."""
+
+    def __init__(self) -> None:
+        self.benchmark = Benchmark("bench", tuple(make_question(f"q{i}") for i in range(4)))
+        self.judge_model = ""
+        self.judge_replies: dict[str, str] = {}
+        self.judge_calls = 0
+
+    async def GetRun(self, request, context):
+        if request.run_id not in (RUN, "latest"):
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no such run")
+        spec = orchestration_pb2.RunSpec(benchmark_id="b", judge_model=self.judge_model, models=["m"])
+        run = orchestration_pb2.Run(run_id=RUN, manifest=orchestration_pb2.Manifest(spec=spec))
+        return orchestration_pb2.GetRunResponse(run=run)
+
+    async def GetBenchmark(self, request, context):
+        return orchestration_pb2.GetBenchmarkResponse(
+            benchmark=orchestration_pb2.Benchmark(name="bench"),
+            questions=[question_to_proto(question) for question in self.benchmark.questions],
+        )
+
+    async def Generate(self, request, context):
+        self.judge_calls += 1
+        for part, reply in self.judge_replies.items():
+            if part in request.messages.user:
+                if reply == "DOWN":
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "down")
+                return inference_pb2.GenerateResponse(outputs=[inference_pb2.Output(text=reply)])
+        return inference_pb2.GenerateResponse(outputs=[inference_pb2.Output(text="I do not know")])
+
+
+class World:
+    def __init__(self, peers, bus, documents, telemetry, channel) -> None:
+        self.peers = peers
+        self.bus = bus
+        self.documents = documents
+        self.telemetry = telemetry
+        self.channel = channel
+
+
+@pytest.fixture
+async def world(tmp_path) -> AsyncIterator[World]:
+    peers = ScriptedPeers()
+    telemetry = Telemetry()
+    bus = MemoryBus(telemetry)
+    documents = await SqliteDocuments.open(tmp_path / "r.db")
+    peer_server = grpc.aio.server()
+    orchestration_pb2_grpc.add_OrchestrationServiceServicer_to_server(peers, peer_server)
+    inference_pb2_grpc.add_InferenceServiceServicer_to_server(peers, peer_server)
+    port = peer_server.add_insecure_port("127.0.0.1:0")
+    await peer_server.start()
+    peer_channel = connect(f"127.0.0.1:{port}")
+    service = ScoringService(ScoringConfig(bus, documents, telemetry, lambda: peer_channel, lambda: peer_channel))
+    server = GrpcServer([service], telemetry)
+    own = await server.listen("127.0.0.1", 0)
+    await service.start()
+    channel = connect(f"127.0.0.1:{own}")
+    yield World(peers, bus, documents, telemetry, channel)
+    await channel.close()
+    await service.stop()
+    await server.stop(0)
+    await peer_channel.close()
+    await peer_server.stop(0)
+    await bus.close()
+    await documents.close()
+
+
+@pytest.fixture
+def cell_key():
+    def make(question: str = "q0", condition: str = "zero_shot", model: str = "m") -> common_pb2.CellKey:
+        return common_pb2.CellKey(run_id=RUN, model=model, condition=condition, question_id=question)
+
+    return make
