@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import orjson
-import pandas as pd
 import typer
 
 from safescale.cli.results import fetch_benchmark, fetch_run, fetch_verdicts
@@ -62,6 +61,9 @@ def _write(form: Format, out: Path, verdicts: Sequence[pb.Verdict], benchmark: B
         path = out / "verdicts.jsonl"
         path.write_bytes(b"".join(orjson.dumps(verdict_record(verdict)) + b"\n" for verdict in verdicts))
         return [path]
+    # Here and not above: commands that need no data frames should not wait for pandas.
+    import pandas as pd
+
     frames = {
         "verdicts": pd.DataFrame([verdict_row(verdict) for verdict in verdicts]),
         "answers": pd.DataFrame([row for verdict in verdicts for row in answer_rows(verdict)]),

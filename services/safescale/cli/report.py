@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import orjson
-import pandas as pd
 import typer
 from google.protobuf import json_format
 
@@ -15,12 +14,15 @@ from safescale.cli.results import fetch_benchmark, fetch_run, fetch_verdicts
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.core.errors import FailedPreconditionError, StorageError
-from safescale.report.gather import RunRecord, report_input, run_tables
-from safescale.report.html import render
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.files import read_source
 from safescale.runtime.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from safescale.report.gather import RunRecord
 
 Format = Literal["html", "json", "csv"]
 
@@ -38,6 +40,8 @@ def report(
 
 
 async def _report(settings: Settings, name: str, options: tuple[Format, Path | None, Path | None]) -> None:
+    from safescale.report.gather import run_tables
+
     form, out, policy = options
     async with session(settings) as client:
         run_id = (await fetch_run(client, name)).run_id
@@ -58,13 +62,15 @@ async def _report(settings: Settings, name: str, options: tuple[Format, Path | N
         typer.echo(path)
 
 
-async def fetch_record(client: Client, run_id: str) -> RunRecord:
+async def fetch_record(client: Client, run_id: str) -> "RunRecord":
     """A run with verdicts and benchmark.
 
     Raises:
         FailedPreconditionError: it has no verdicts yet.
 
     """
+    from safescale.report.gather import RunRecord
+
     run = await fetch_run(client, run_id)
     verdicts = await fetch_verdicts(client, run.run_id)
     if not verdicts:
@@ -79,6 +85,10 @@ async def write_report(client: Client, run_id: str, path: Path, policy: Path | N
         StorageError: the file cannot be written.
 
     """
+    # Charts are slow to import: only the command that draws waits for them.
+    from safescale.report.gather import report_input, run_tables
+    from safescale.report.html import render
+
     record = await fetch_record(client, run_id)
     judged: scoring_pb2.EvaluatePolicyResponse | None = None
     if policy is not None:
@@ -90,7 +100,7 @@ async def write_report(client: Client, run_id: str, path: Path, policy: Path | N
     write_text(path, page)
 
 
-def _json(record: RunRecord, tables: Mapping[str, pd.DataFrame]) -> str:
+def _json(record: "RunRecord", tables: "Mapping[str, pd.DataFrame]") -> str:
     body: dict[str, Any] = {
         "run": json_format.MessageToDict(record.run, preserving_proto_field_name=True),
         "tables": {
@@ -101,7 +111,7 @@ def _json(record: RunRecord, tables: Mapping[str, pd.DataFrame]) -> str:
     return orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode()
 
 
-def write_csv(folder: Path, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
+def write_csv(folder: Path, tables: "Mapping[str, pd.DataFrame]") -> list[Path]:
     """Write each table as a CSV file; their paths.
 
     Raises:

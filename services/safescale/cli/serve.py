@@ -2,14 +2,16 @@
 
 import asyncio
 import signal
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from safescale.cli.runner import run_async
 from safescale.core.errors import InvalidInputError
-from safescale.hosting import Host, HostOptions
 from safescale.runtime.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from safescale.hosting import HostOptions
 
 
 def serve(
@@ -23,6 +25,8 @@ def serve(
     """Serve gRPC (with health and reflection) and /metrics. Unfinished runs are taken up."""
     if what != "all":
         raise InvalidInputError(f"unknown service {what!r}; expected all")
+    from safescale.hosting import HostOptions
+
     settings = load_settings()
     options = HostOptions(
         host=host,
@@ -33,7 +37,9 @@ def serve(
     run_async(_serve(settings, options))
 
 
-async def _serve(settings: Settings, options: HostOptions) -> None:
+async def _serve(settings: Settings, options: "HostOptions") -> None:
+    from safescale.hosting import Host
+
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -9,7 +9,6 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from safescale.core.errors import BackendUnavailableError
-from safescale.hosting import Host, HostOptions
 from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceStub
 from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
@@ -68,6 +67,9 @@ async def session(settings: Settings) -> AsyncIterator[Client]:
         finally:
             await channel.close()
         return
+    # Here and not above: a command that finds a server needs none of the services' libraries.
+    from safescale.hosting import Host, HostOptions
+
     async with Host(settings, HostOptions()) as host:
         channel = connect(host.address)
         try:
