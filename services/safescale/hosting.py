@@ -114,6 +114,7 @@ class Host:
                 telemetry=telemetry,
                 catalog=load_catalog(settings.models_file),
                 retrieval=own,
+                orchestration=own,
                 cache_dir=settings.data_dir / "models",
                 instances=settings.instances,
                 call_timeout_s=settings.call_timeout_s,

@@ -57,7 +57,13 @@ class Process:
         self.bus = MemoryBus(self.telemetry)
         self.documents = await SqliteDocuments.open(self.folder / "documents.db")
         config = InferenceConfig(
-            self.bus, self.documents, self.telemetry, load_catalog(None), lambda: self.channel, self.folder / "cache"
+            self.bus,
+            self.documents,
+            self.telemetry,
+            load_catalog(None),
+            retrieval=lambda: self.channel,
+            orchestration=lambda: self.channel,
+            cache_dir=self.folder / "cache",
         )
         self.service = InferenceService(config)
         self.server = GrpcServer([self.service, Retrieval()], self.telemetry)

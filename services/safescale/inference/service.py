@@ -14,6 +14,7 @@ from safescale.inference.cache import GenerationCache
 from safescale.inference.catalog import Catalog
 from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import CallPolicy, Engine
+from safescale.inference.run_states import RunStates
 from safescale.inference.servicer import InferenceServicer
 from safescale.inference.worker import GenerationWorker, WorkerPorts
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -37,6 +38,7 @@ class InferenceConfig:
     telemetry: Telemetry
     catalog: Catalog
     retrieval: Callable[[], grpc.aio.Channel]
+    orchestration: Callable[[], grpc.aio.Channel]
     cache_dir: Path
     instances: int | None = None
     call_timeout_s: float = 600.0
@@ -56,8 +58,9 @@ class InferenceService:
         self._engine = Engine(config.catalog, backends, cache, config.telemetry, policy)
         self._contexts = ContextReader(config.retrieval)
         self._servicer = InferenceServicer(self._engine)
+        runs = RunStates(config.orchestration)
         self._worker = GenerationWorker(
-            WorkerPorts(config.bus, config.documents, config.telemetry, self._engine, self._contexts)
+            WorkerPorts(config.bus, config.documents, config.telemetry, self._engine, self._contexts, runs)
         )
 
     @property

@@ -11,6 +11,7 @@ from safescale.core.errors import InvalidInputError
 from safescale.inference import cells
 from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import Engine
+from safescale.inference.run_states import RunStates
 from safescale.rpc.events.v1 import events_pb2
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
@@ -32,6 +33,7 @@ class WorkerPorts:
     telemetry: Telemetry
     engine: Engine
     contexts: ContextReader
+    runs: RunStates
 
 
 class GenerationWorker:
@@ -69,6 +71,9 @@ class GenerationWorker:
         with log_context(run_id=cell.run_id, model=cell.model, condition=cell.condition, question_id=cell.question_id):
             key = record_key(cell, request.attempt)
             completed = await self._stored(key)
+            if completed is None and not await self._ports.runs.wants(cell.run_id):
+                self._log.info("cell of a run that was stopped is not asked", attempt=request.attempt)
+                return
             if completed is None:
                 completed = await self._complete(request)
                 if not await self._ports.documents.put_if_absent(_document(key, completed)):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from safescale.core.benchmark import Benchmark
 from safescale.core.cells import Cell
-from safescale.core.errors import FailedPreconditionError
+from safescale.core.errors import FailedPreconditionError, SafescaleError
 from safescale.orchestration.driver import DriverPorts, RunDriver
 from safescale.orchestration.manifest import Surroundings, digest_of, resolve
 from safescale.orchestration.peers import Peers
@@ -17,6 +17,7 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.bus.port import Bus
+from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
 
@@ -105,8 +106,30 @@ class Runs:
             for stored in await self._ports.store.all():
                 run = stored.run
                 if run.state == pb.RUN_STATE_RUNNING and run.run_id not in self._drivers:
-                    benchmark = await self._ports.benchmarks.get(run.manifest.spec.benchmark_id)
-                    await self._drive(run, benchmark)
+                    await self._resume(run)
+
+    async def _resume(self, run: pb.Run) -> None:
+        try:
+            benchmark = await self._ports.benchmarks.get(run.manifest.spec.benchmark_id)
+            await self._check_models(run)
+        except SafescaleError as error:
+            # One run that cannot go on must not keep the others from it; it can be taken up when the cause is gone.
+            self._log.error("run not taken up", run_id=run.run_id, reason=error.reason)
+            await self._ports.store.finish(run.run_id, pb.RUN_STATE_FAILED, to_failure(error))
+            return
+        await self._drive(run, benchmark)
+
+    async def _check_models(self, run: pb.Run) -> None:
+        catalog = await self._ports.peers.models()
+        for model in run.manifest.models:
+            row = catalog.get(model.id)
+            if row is None or not row.available:
+                why = "is not in the catalog" if row is None else row.unavailable_reason
+                raise FailedPreconditionError(f"model {model.id} cannot be asked: {why}")
+            if row.revision != model.revision:
+                raise FailedPreconditionError(
+                    f"model {model.id} has revision {row.revision}; the run was made with {model.revision}"
+                )
 
     async def _drive(self, run: pb.Run, benchmark: Benchmark, *, retry: bool = False) -> RunDriver:
         ports = DriverPorts(self._ports.bus, self._ports.store, self._ports.peers.put_context, self._ports.telemetry)

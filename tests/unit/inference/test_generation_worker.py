@@ -33,6 +33,16 @@ class Contexts:
         return reference.inline_text or None
 
 
+class Runs:
+    """Runs that are wanted, but for those that were stopped."""
+
+    def __init__(self) -> None:
+        self.stopped: set[str] = set()
+
+    async def wants(self, run_id: str) -> bool:
+        return run_id not in self.stopped
+
+
 class Rig:
     """A worker on a bus in memory; what it publishes and what was given up."""
 
@@ -40,11 +50,12 @@ class Rig:
         self.bench = bench
         self.bus = MemoryBus(bench.telemetry)
         self.contexts = Contexts()
+        self.runs = Runs()
         self.published: list[events_pb2.GenerationCompleted] = []
         self.messages: list[Message] = []
         self.dead: list[Message] = []
         self.worker = GenerationWorker(
-            WorkerPorts(self.bus, bench.documents, bench.telemetry, bench.engine, self.contexts)
+            WorkerPorts(self.bus, bench.documents, bench.telemetry, bench.engine, self.contexts, self.runs)
         )
 
     async def start(self) -> None:
@@ -260,3 +271,13 @@ async def test_models_that_cannot_be_asked_are_not_consumed(bench_of) -> None:
     await rig.send(request().SerializeToString())
     await asyncio.sleep(0.05)
     assert rig.published == rig.dead == []
+
+
+async def test_cells_of_a_stopped_run_are_not_asked_until_it_goes_on(rig) -> None:
+    rig.runs.stopped.add("r")
+    await rig.send(request(question="q1").SerializeToString())
+    await asyncio.sleep(0.1)
+    assert (rig.published, rig.dead, rig.bench.backend.exchanges) == ([], [], [])
+    rig.runs.stopped.clear()
+    (done,) = await rig.ask(request(question="q1"))
+    assert not done.HasField("failure")

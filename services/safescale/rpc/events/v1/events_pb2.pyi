@@ -200,7 +200,7 @@ class GenerationRequested(_message.Message):
     max_new_tokens: _builtins.int
     """Upper bound of new tokens per answer."""
     seed: _builtins.int
-    """Seed of the first sample; sample i uses seed + i."""
+    """Seed of the first sample, below 2^31; sample i uses (seed + i) modulo 2^31."""
     fresh: _builtins.bool
     """True to bypass the generation cache on reading."""
     attempt: _builtins.int

@@ -61,7 +61,7 @@ class Sampling(_message.Message):
     max_new_tokens: _builtins.int
     """Upper bound of new tokens per answer, at least 1, reasoning included."""
     seed: _builtins.int
-    """Seed of the first answer; answer i uses seed + i. Ignored for greedy."""
+    """Seed of the first answer, below 2^31; answer i uses (seed + i) modulo 2^31. Ignored for greedy."""
     count: _builtins.int
     """Number of answers, at least 1; more than 1 needs a temperature above 0. 0 counts as 1."""
     @_builtins.property

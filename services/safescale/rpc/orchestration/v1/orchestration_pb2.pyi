@@ -350,7 +350,7 @@ class RunSpec(_message.Message):
     temperature: _builtins.float
     """Temperature of the samples, above 0 when there are any."""
     seed: _builtins.int
-    """Seed from which each cell's seeds are derived."""
+    """Seed from which each cell's seeds are derived, below 2^31."""
     judge_model: _builtins.str
     """Catalog id of the judge model; empty for the strict parser alone."""
     agent_model: _builtins.str
