@@ -74,7 +74,7 @@ async def test_get_many_leaves_out_what_is_missing(documents: DocumentStore) -> 
 async def test_a_file_that_is_no_database_is_a_storage_error(tmp_path) -> None:
     path = tmp_path / "records.db"
     path.write_bytes(b"not a database at all, but long enough to have a header" * 40)
-    with pytest.raises(StorageError, match="records.db"):
+    with pytest.raises(StorageError, match=r"records\.db"):
         await SqliteDocuments.open(path)
 
 
