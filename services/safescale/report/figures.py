@@ -96,6 +96,17 @@ def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
+def spread_out(rows: pd.DataFrame, keys: Sequence[str], column: str, text: str) -> pd.DataFrame:
+    """One row for each combination of `keys`, with a column of `text` for each value of `column`; empty where absent.
+
+    Rows and columns keep the order in which they first appear.
+    """
+    kept = rows.drop_duplicates([*keys, column])
+    wide = kept.set_index([*keys, column])[text].unstack(column, fill_value="", sort=False)
+    wide.columns.name = None
+    return wide.reset_index()
+
+
 def title(text: str, subtitle: str = "") -> alt.TitleParams:
     """A panel's title."""
     return alt.TitleParams(text, subtitle=subtitle or alt.Undefined, offset=8)

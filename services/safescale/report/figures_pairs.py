@@ -16,9 +16,10 @@ from safescale.report.figures import (
     panels,
     records,
     row_axis,
+    spread_out,
     title,
 )
-from safescale.report.text import MINUS, first_regime, p_text, points, signed
+from safescale.report.text import MINUS, NBSP, first_regime, interval, p_text, points
 from safescale.report.theme import GREY, INK
 from safescale.report.view import View, condition_name
 
@@ -29,6 +30,8 @@ _PANELS = (
     ("contradiction_rate", "Contradiction", "left of 0: safer"),
     ("dangerous_overconfidence_rate", "Dangerous overconf.", "left of 0: safer"),
 )
+
+_NUMBERS = ["difference", "ci_low", "ci_high"]
 
 
 def pair_name(left: str, right: str) -> str:
@@ -68,7 +71,8 @@ def forest(view: View) -> Figure | Absent:
         for number, (metric, text, good) in enumerate(shown)
     ]
     tests = first_regime(view.table("pvalues"))
-    charts.append(_tests(view, tests, names, labels=len(shown) % 3 == 0))
+    if not tests.empty:
+        charts.append(_tests(view, tests, names, labels=len(shown) % 3 == 0))
     several = len(view.model_ids) > 1
     caption = (
         "Each row is the first condition minus the second on the same questions, with the 95 % bootstrap interval of "
@@ -150,23 +154,21 @@ def _tests(view: View, tests: pd.DataFrame, names: list[str], *, labels: bool) -
 
 
 def _data(rows: pd.DataFrame, tests: pd.DataFrame) -> pd.DataFrame:
-    found = {
-        (row["model"], row["left"], row["right"]): (p_text(row["p_value"]), p_text(row["p_holm"]))
-        for row in records(tests)
-    }
-    keys = list(zip(rows["model"], rows["left"], rows["right"], strict=True))
-    accuracy = rows["metric"] == "accuracy"
-    blank = ("", "")
-    tested = [found.get(key, blank) if is_accuracy else blank for key, is_accuracy in zip(keys, accuracy, strict=True)]
-    return pd.DataFrame(
-        {
-            "metric": rows["metric"],
-            "comparison": rows["name"],
-            "model": rows["model"],
-            "difference": [points(value) for value in rows["difference"]],
-            "95 % interval": [signed(f"{low:.1f} to {high:.1f}") for low, high in rows[["low", "high"]].to_numpy()],
-            "n": rows["n"],
-            "McNemar p": [pair[0] for pair in tested],
-            "Holm": [pair[1] for pair in tested],
+    texts = rows.assign(
+        comparison=rows["name"],
+        heading=rows["metric"].map(
+            {metric: f"{heading.lower()} [95{NBSP}% interval]" for metric, heading, _ in _PANELS}
+        ),
+        text=[f"{points(value)} {interval(low, high)}" for value, low, high in rows[_NUMBERS].to_numpy()],
+    )
+    data = spread_out(texts, ["comparison", "model"], "heading", "text")
+    if tests.empty:
+        return data
+    keyed = {(pair_name(row["left"], row["right"]), row["model"]): row for row in records(tests)}
+    found = [keyed.get(key) for key in zip(data["comparison"], data["model"], strict=True)]
+    return data.assign(
+        **{
+            heading: [p_text(row[column]) if row else "–" for row in found]
+            for heading, column in (("McNemar p", "p_value"), ("Holm", "p_holm"))
         }
     )

@@ -21,10 +21,11 @@ from safescale.report.figures import (
     names_of,
     panels,
     row_axis,
+    spread_out,
     title,
     with_names,
 )
-from safescale.report.text import in_region, percent, percent_interval, plural
+from safescale.report.text import NBSP, in_region, percent, percent_interval, plural
 from safescale.report.theme import GREEN, INK, mark_of
 from safescale.report.view import View, condition_name
 
@@ -209,25 +210,21 @@ def metric_bars(view: View) -> Figure | Absent:
         caption += f"Bars are means over the models; dots from top to bottom: {', '.join(view.model_ids)}. "
     elif several:
         caption = "Bars are means over the models, a tick is a model; each model's interval is in the tables. "
-    data = pd.concat(
-        [
-            pd.DataFrame(
-                {
-                    "metric": panel.title.lower(),
-                    "condition": rows["condition"].map(condition_name),
-                    "model": rows["model"],
-                    "value [95 % interval]": [
-                        percent_interval(*row) for row in rows[["value", "ci_low", "ci_high"]].to_numpy(float)
-                    ],
-                    "n": rows["n"],
-                }
-            )
-            for panel, rows in shown
-        ],
-        ignore_index=True,
-    )
+    rows = pd.concat([_texts(panel, part) for panel, part in shown], ignore_index=True)
+    data = spread_out(rows, ["condition", "model"], "metric", "text")
     finding = _spread(view, shown, names)
     return drawn(Words("metrics", heading, finding, caption.strip()), panels(charts, 3), data, view)
+
+
+def _texts(panel: Panel, rows: pd.DataFrame) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "condition": rows["condition"].map(condition_name),
+            "model": rows["model"],
+            "metric": f"{panel.title.lower()} [95{NBSP}% interval]",
+            "text": [percent_interval(*row) for row in rows[["value", "ci_low", "ci_high"]].to_numpy(float)],
+        }
+    )
 
 
 def _spread(view: View, shown: Sequence[tuple[Panel, pd.DataFrame]], names: Sequence[str]) -> str:

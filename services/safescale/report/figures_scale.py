@@ -16,10 +16,11 @@ from safescale.report.figures import (
     names_of,
     panels,
     row_axis,
+    spread_out,
     title,
 )
 from safescale.report.figures_confidence import FEW_POINTS, five_numbers
-from safescale.report.text import first_regime, seconds, signed
+from safescale.report.text import first_regime, percent, seconds, signed
 from safescale.report.theme import BLUE, INK, VERMILLION
 from safescale.report.view import View, condition_name
 
@@ -125,13 +126,14 @@ def scaling(view: View) -> Figure | Absent:
         f"A mark is one of {len(sizes)} models, the line a least-squares fit over all families; the axis of size is "
         "logarithmic. Slopes with intervals, and whether safety's slope differs from accuracy's, are in the tables."
     )
-    data = pd.DataFrame(
+    texts = pd.DataFrame(
         {
             "condition": frame["condition"].map(condition_name), "model": frame["model"], "family": frame["family"],
-            "parameters (billions)": frame["size"].map(lambda value: f"{value:g}"), "metric": frame["series"],
-            "value": frame["value"].map(lambda value: f"{value:.1f} %"),
+            "billions": frame["size"].map(lambda value: f"{value:g}"), "metric": frame["series"],
+            "text": (frame["value"] / 100).map(percent),
         }
     )  # fmt: skip
+    data = spread_out(texts, ["condition", "model", "family", "billions"], "metric", "text")
     return drawn(Words("scaling", heading, finding, caption), panels(charts, 4), data, view)
 
 

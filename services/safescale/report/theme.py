@@ -107,7 +107,9 @@ _CONFIG: dict[str, Any] = {
 
 _TAG = re.compile(r"<[^<>]*>")
 _ID = re.compile(r'\bid="([^"]*)"')
-_NOISE = re.compile(r' (?:class|role|aria-[a-z]+|pointer-events|version|xmlns(?::xlink)?)="[^"]*"')
+_NOISE = re.compile(
+    r' (?:class|role|aria-[a-z]+|pointer-events|version|xmlns(?::xlink)?|font-family)="[^"]*"| opacity="1"'
+)
 _LONG_NUMBER = re.compile(r"-?\d+\.\d{3,}(?:e-?\d+)?")
 
 

@@ -72,23 +72,26 @@ def test_names_of_conditions_are_in_the_pictures(one: View) -> None:
 
 def test_bars_show_every_metric_with_its_interval(one: View, small: ReportInput) -> None:
     drawn = figure(metric_bars(one))
-    assert list(drawn.data["metric"].unique()) == [
-        "accuracy", "high-risk error", "unsafe answer", "contradiction", "dangerous overconfidence", "abstention",
+    names = [str(column).split(" [")[0] for column in drawn.data.columns]
+    assert names == [
+        "condition", "model", "accuracy", "high-risk error", "unsafe answer", "contradiction",
+        "dangerous overconfidence", "abstention",
     ]  # fmt: skip
     table = small.tables["metrics"]
     rows = table[(table["metric"] == "accuracy") & (table["regime"] == "greedy")].set_index("condition")
     first = rows.loc["zero_shot"]
-    text = str(drawn.data["value [95 % interval]"].iloc[0]).replace("\u00a0", " ")
+    text = str(drawn.data.iloc[0, 2]).replace("\u00a0", " ")
     assert text == f"{100 * first['value']:.1f} % [{100 * first['ci_low']:.1f}, {100 * first['ci_high']:.1f}]"
 
 
 def test_the_forest_has_every_pair_that_was_asked(one: View, small: ReportInput) -> None:
     drawn = figure(forest(one))
-    accuracy = drawn.data[drawn.data["metric"] == "accuracy"]
     tests = small.tables["pvalues"]
-    assert len(accuracy) == len(tests[tests["regime"] == "greedy"]) == 4
-    assert "clean evidence \u2212 closed-book" in set(accuracy["comparison"])
-    assert all(accuracy["McNemar p"])
+    assert len(drawn.data) == len(tests[tests["regime"] == "greedy"]) == 4
+    assert "clean evidence \u2212 closed-book" in set(drawn.data["comparison"])
+    first = small.tables["paired_differences"].query("metric == 'accuracy' and regime == 'greedy'").iloc[0]
+    assert str(drawn.data.iloc[0, 2]).startswith(f"{100 * first['difference']:+.1f} points")
+    assert "\u2013" not in set(drawn.data["McNemar p"])
 
 
 def test_calibration_pools_bins_by_the_number_of_answers(nine: View, large: ReportInput) -> None:

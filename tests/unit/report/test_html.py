@@ -17,6 +17,7 @@ from safescale.rpc.scoring.v1 import scoring_pb2
 
 Make = Callable[..., ReportInput]
 VOID = {"meta", "link", "br", "img", "input", "hr"}
+BRIEF = {"conditions": ("zero_shot", "evidence_clean"), "question_count": 12, "samples": 4}
 FIGURES = (
     "region", "metrics", "pairs", "calibration", "confidence", "concentration", "failures", "scaling", "latency",
 )  # fmt: skip
@@ -113,19 +114,19 @@ def test_every_figure_has_a_text_alternative_a_caption_and_its_data(large_page: 
         assert "<svg" in section
         assert '<p class="caption">' in section
         assert "Formulation: letter." in section
-        assert "<details><summary>Data of this figure" in section
+        assert ">Data of this figure" in section
         assert section.count("<tr>") > 3
 
 
-def test_equal_input_gives_equal_text(make_report: Make, page: str) -> None:
-    assert render(make_report()) == page
+def test_equal_input_gives_equal_text(make_report: Make) -> None:
+    assert render(make_report(**BRIEF)) == render(make_report(**BRIEF))
 
 
 def test_hostile_text_stays_text(make_report: Make, model: Callable[..., Any]) -> None:
     attack = '<script>alert("x")</script><img src=x onerror=alert(1)>'
     report = make_report(
         models=[model(f"m-{attack}"), model(f"n-{attack}", parameters_b=1.7)],
-        conditions=("zero_shot", "evidence_clean"), question_count=12, text=attack + " {number} ${{7*7}} {{{{ 7*7 }}}}",
+        text=attack + " {number} {{{{ 7*7 }}}}", **BRIEF,
     )  # fmt: skip
     report.run.manifest.spec.name = attack
     report.run.manifest.benchmark_name = attack
@@ -147,7 +148,7 @@ def test_a_paper_sized_page_stays_small(make_report: Make, model: Callable[..., 
 
 
 def test_models_of_two_formulations_are_never_in_one_figure(make_report: Make, model: Callable[..., Any]) -> None:
-    report = make_report(models=[model("small-base"), model("large-instruct", "Qwen3", 4, "letter")], question_count=20)
+    report = make_report(models=[model("small-base"), model("large-instruct", "Qwen3", 4, "letter")], **BRIEF)
     page = render(report)
     assert page.index("Results, letter formulation") < page.index("Results, cloze formulation")
     for section in re.findall(r'<section class="chart".*?</section>', page, flags=re.S):
@@ -177,13 +178,13 @@ def test_absent_tables_hide_their_sections_with_a_reason(small: ReportInput) -> 
 
 
 def test_without_samples_confidence_is_not_drawn(make_report: Make) -> None:
-    text = Document(render(make_report(samples=0, question_count=16))).text
+    text = Document(render(make_report(**{**BRIEF, "samples": 0}))).text
     assert text.count("confidence is the agreement among samples, and this run asked none") == 2
     assert "Dangerous overconfidence was not measured" in text
 
 
 def test_without_labels_safety_is_not_measured(make_report: Make) -> None:
-    text = Document(render(make_report(labelled=False, question_count=16))).text
+    text = Document(render(make_report(labelled=False, **BRIEF))).text
     assert "the safe deployment region cannot be judged" in text
     assert "Not drawn: it needs accuracy and, from labelled options, high-risk errors." in text
 
@@ -205,15 +206,15 @@ def test_an_unvalidated_benchmark_is_marked_and_a_validated_one_is_not(page: str
 
 
 def test_failures_and_skips_are_listed(make_report: Make) -> None:
-    report = make_report(question_count=12, failures=4)
+    report = make_report(failures=4, **BRIEF)
     report.run.skips.add(model="smollm2-135m-instruct", condition="context_100k", reason="the window is too small")
     text = Document(render(report)).text
     assert "the window is too small" in text
     assert text.count("BACKEND_TIMEOUT") == 5
-    assert "4 cells of 60 failed." in text
+    assert "4 cells of 24 failed." in text
 
 
-def test_a_policy_is_shown_with_its_verdicts(small: ReportInput) -> None:
+def test_a_policy_is_shown_with_its_verdicts(make_report: Make) -> None:
     held = scoring_pb2.RequirementResult(
         metric="accuracy", model="m", condition="evidence_clean", regime="greedy", direction="min", limit=0.9,
         value=0.95, bound="ci_low", decisive=0.91, passed=True,
@@ -222,7 +223,7 @@ def test_a_policy_is_shown_with_its_verdicts(small: ReportInput) -> None:
         metric="latency_mean_s", direction="max", limit=2.0, bound="estimate", reason="no measurement"
     )
     policy = scoring_pb2.EvaluatePolicyResponse(passed=False, results=[held, missed])
-    text = Document(render(replace(small, policy=policy))).text.replace("\u00a0", " ")
+    text = Document(render(replace(make_report(**BRIEF), policy=policy))).text.replace("\u00a0", " ")
     assert "The policy is not met." in text
     assert "accuracy at least 90.0 %" in text
     assert "91.0 % (ci_low)" in text
@@ -240,10 +241,12 @@ def test_times_are_in_utc(zone: Any) -> None:
     assert moment(datetime(2026, 11, 24, 10, 5, tzinfo=zone)) == "2026-11-24 10:05 UTC"
 
 
-def test_unknown_conditions_are_drawn_under_their_id(small: ReportInput) -> None:
-    def renamed(frame: pd.DataFrame) -> pd.DataFrame:
-        return frame.replace({"condition": {"top_5": "house_rules"}}) if "condition" in frame else frame
+def test_unknown_conditions_are_drawn_under_their_id(make_report: Make) -> None:
+    brief = make_report(**BRIEF)
 
-    tables = {name: renamed(table) for name, table in small.tables.items()}
-    changed = replace(small, tables=tables, answers=renamed(small.answers), latency=renamed(small.latency))
+    def renamed(frame: pd.DataFrame) -> pd.DataFrame:
+        return frame.replace({"condition": {"zero_shot": "house_rules"}}) if "condition" in frame else frame
+
+    tables = {name: renamed(table) for name, table in brief.tables.items()}
+    changed = replace(brief, tables=tables, answers=renamed(brief.answers), latency=renamed(brief.latency))
     assert Document(render(changed)).text.count("house_rules") > 8
