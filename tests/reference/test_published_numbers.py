@@ -4,13 +4,9 @@ Counts and letters are equal, floats agree to 1e-9, or to the files' own roundin
 """
 
 import itertools
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
 from published import DATA, Row, expected_csv, expected_json, keyed, pretty_numbers, rounded, same, unequal
 
 from safescale.cli.analyze import analyze

@@ -110,6 +110,8 @@ class _Reader:
         for number, line in enumerate(content.split(b"\n"), start=1):
             if not line or line.isspace():
                 continue
+            if len(self.defects) >= DEFECTS_AT_MOST:
+                return
             self._line = number
             try:
                 record = orjson.loads(line)
@@ -117,8 +119,6 @@ class _Reader:
                 self._defect(None, None, str(error), "one JSON object per line")
                 continue
             self._record(record)
-            if len(self.defects) >= DEFECTS_AT_MOST:
-                return
         if self._parsed and not self._judged:
             self._line = 1
             self._defect(None, "checked_answer", "missing", "answers that were judged, with checked_answer(s)")
