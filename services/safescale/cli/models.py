@@ -1,5 +1,6 @@
 """`safescale models`: the model catalog."""
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -20,18 +21,21 @@ async def _models(settings: Settings) -> None:
     async with session(settings) as client:
         with rpc_errors():
             response = await client.inference.ListModels(inference_pb2.ListModelsRequest())
-    table = Table(title="Models", title_justify="left")
-    for heading in ("id", "family", "parameters", "window", "backend", "formulation", "licence", "available"):
-        table.add_column(heading, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    table.add_column("model", no_wrap=True)
+    for heading in ("parameters", "window", "auto", "backend", "licence"):
+        table.add_column(heading)
     for model in response.models:
         table.add_row(
             model.id,
-            model.family,
             f"{model.parameters_b:g} B",
             f"{model.window_tokens:,}",
-            model.backend,
             formulation_from_proto(model.auto_formulation),
+            model.backend,
             model.license,
-            "yes" if model.available else f"no: {model.unavailable_reason}",
         )
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for model in response.models:
+        if not model.available:
+            console.print(f"{model.id} cannot be asked: {model.unavailable_reason}", highlight=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -39,7 +40,7 @@ async def _list(settings: Settings, run: str, settled: bool) -> None:
     if not found:
         typer.echo("Nothing waits for a hand check.")
         return
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     for heading in ("review", "model", "condition", "question", "reason", "parser", "judge", "text", "settled"):
         table.add_column(heading, overflow="fold")
     for review in found:

@@ -3,6 +3,7 @@
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -52,15 +53,17 @@ async def _list(settings: Settings) -> None:
     if not runs:
         typer.echo("There are no runs yet; `safescale run SPEC.yaml` makes one.")
         return
-    table = Table()
-    for heading in ("run", "state", "created", "models", "conditions", "questions", "digest"):
-        table.add_column(heading, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for heading in ("run", "state", "created (UTC)"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("models", "conditions", "questions"):
+        table.add_column(heading, justify="right")
     for item in runs:
         spec = item.manifest.spec
         created = item.created_at.ToDatetime().strftime("%Y-%m-%d %H:%M")
         table.add_row(
-            item.run_id, state_name(item.state), created, ", ".join(spec.models), ", ".join(spec.conditions),
-            str(len(item.manifest.question_ids)), item.digest[:12],
+            item.run_id, state_name(item.state), created, str(len(spec.models)), str(len(spec.conditions)),
+            str(len(item.manifest.question_ids)),
         )  # fmt: skip
     Console().print(table)
 

@@ -1,16 +1,20 @@
 """`safescale metrics`: the declaration of every Prometheus metric."""
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from safescale.runtime.telemetry import METRICS
 
 
 def metrics() -> None:
     """Print each metric that the services expose: name, kind, unit, labels, meaning."""
-    table = Table(title="Prometheus metrics", title_justify="left")
-    for heading in ("name", "kind", "unit", "labels", "meaning"):
-        table.add_column(heading, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 1, 0))
+    table.add_column("metric", no_wrap=True)
+    table.add_column("meaning")
     for metric in METRICS:
-        table.add_row(metric.name, metric.kind, metric.unit, ", ".join(metric.labels) or "—", metric.help)
+        labels = f" by {', '.join(metric.labels)}" if metric.labels else ""
+        described = Text.assemble(metric.help, "\n", (f"{metric.kind}, {metric.unit}{labels}", "dim"))
+        table.add_row(metric.name, described)
     Console().print(table)
