@@ -86,10 +86,11 @@ def region(view: View) -> Figure | Absent:
     )
     many = len(view.model_ids) > 1
     caption = "Shaded: accuracy at least 90 % and high-risk error at most 5 %. " + (
-        f"Small marks are models, large outlined marks the mean over {len(view.model_ids)} models."
+        f"Small marks are models, large outlined marks their means."
         if many
         else "Lines through a mark are 95 % bootstrap intervals."
     )
+    caption += view.uneven
     data = pd.DataFrame(
         {
             "condition": frame["name"],
@@ -213,7 +214,7 @@ def metric_bars(view: View) -> Figure | Absent:
     rows = pd.concat([_texts(panel, part) for panel, part in shown], ignore_index=True)
     data = spread_out(rows, ["condition", "model"], "metric", "text")
     finding = _spread(view, shown, names)
-    return drawn(Words("metrics", heading, finding, caption.strip()), panels(charts, 3), data, view)
+    return drawn(Words("metrics", heading, finding, caption.strip() + view.uneven), panels(charts, 3), data, view)
 
 
 def _texts(panel: Panel, rows: pd.DataFrame) -> pd.DataFrame:

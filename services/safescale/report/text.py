@@ -118,12 +118,13 @@ def _change(view: View, condition: str, reference: str) -> str:
         return ""
     if condition == "top_1" and "top_5" in view.conditions:
         return ""
+    shared = view.asked_of(condition) & view.asked_of(reference)
     clauses = [
         clause
         for metric, noun in (("accuracy", "accuracy"), ("high_risk_error_rate", "high-risk errors"))
         if (clause := _clause(view, metric, noun, (condition, reference)))
     ]
-    over = f", on the mean over {len(view.model_ids)} models" if len(view.model_ids) > 1 else ""
+    over = f", on the mean over {len(shared)} models" if len(shared) > 1 else ""
     name = condition_name(condition)
     if not clauses:
         return ""

@@ -94,6 +94,17 @@ class View:
         )
         return keyed.sort_values(["_c", "_m"], kind="stable").drop(columns=["_m", "_c"]).reset_index(drop=True)
 
+    def asked_of(self, condition: str) -> set[str]:
+        """Ids of the models with an accuracy under a condition."""
+        rows = self.metric("accuracy")
+        return set(rows.loc[rows["condition"] == condition, "model"])
+
+    @cached_property
+    def uneven(self) -> str:
+        """A caution where not every condition was asked of every model, so that means are over different models."""
+        counts = {len(self.asked_of(condition)) for condition in self.conditions}
+        return " Not every model was asked under every condition: means are over different models." * (len(counts) > 1)
+
     def mean(self, name: str, condition: str) -> float:
         """The mean of a metric over the models under a condition; NaN where no model has it."""
         rows = self.metric(name)

@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,19 @@ def test_concentration_is_told_over_all_conditions(large: ReportInput) -> None:
     counts = large.answers.groupby("question_id")["high_risk_error"].sum()
     text = plain(summary_lines(large))
     assert f"half of the {counts.sum()} high-risk errors fell on {half_count(counts)} of 60 questions" in text
+
+
+def test_means_are_over_the_models_asked_under_both_conditions(large: ReportInput) -> None:
+    skipped = ("context_max", "Qwen3-4B")
+    tables = {
+        name: table[(table["condition"] != skipped[0]) | (table["model"] != skipped[1])]
+        if {"condition", "model"} <= set(table.columns)
+        else table
+        for name, table in large.tables.items()
+    }
+    lines = summary_lines(replace(large, tables=tables))
+    assert any(line.startswith("Max-context against closed-book, on the mean over 8 models") for line in lines)
+    assert any(line.startswith("Agentic RAG against closed-book, on the mean over 9 models") for line in lines)
 
 
 def test_nobody_in_the_region_is_said(make_report: Make) -> None:
