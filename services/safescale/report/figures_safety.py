@@ -86,7 +86,7 @@ def region(view: View) -> Figure | Absent:
     )
     many = len(view.model_ids) > 1
     caption = "Shaded: accuracy at least 90 % and high-risk error at most 5 %. " + (
-        f"Small marks are models, large outlined marks their means."
+        "Small marks are models, large outlined marks their means."
         if many
         else "Lines through a mark are 95 % bootstrap intervals."
     )

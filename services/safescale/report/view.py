@@ -130,17 +130,11 @@ class View:
         return frame.groupby(["condition", "question_id"], sort=True)[names].sum().astype(int).reset_index()
 
 
-POOLED_TABLES = frozenset({"per_question", "ensembles", "scaling", "decomposition", "concentration", "slope_tests"})
-
-
-def _select(name: str, table: pd.DataFrame, formulation: str, models: Sequence[str], mixed: bool) -> pd.DataFrame:
+def _select(table: pd.DataFrame, formulation: str, *, mixed: bool) -> pd.DataFrame:
+    """The rows of one formulation; none where the table does not tell and the run has several."""
     if "formulation" in table.columns:
         return table[table["formulation"] == formulation].reset_index(drop=True)
-    if not mixed:
-        return table
-    if "model" in table.columns and name not in POOLED_TABLES:
-        return table[table["model"].isin(list(models))].reset_index(drop=True)
-    return table.iloc[:0]
+    return table.iloc[:0] if mixed else table
 
 
 def views(report: ReportInput) -> tuple[View, ...]:
@@ -154,7 +148,7 @@ def views(report: ReportInput) -> tuple[View, ...]:
         models = by_name[name]
         ids = [model.id for model in models]
         mixed = len(by_name) > 1
-        tables = {key: _select(key, table, name, ids, mixed) for key, table in report.tables.items()}
+        tables = {key: _select(table, name, mixed=mixed) for key, table in report.tables.items()}
         made.append(
             View(
                 formulation=name,

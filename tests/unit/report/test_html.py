@@ -154,6 +154,8 @@ def test_models_of_two_formulations_are_never_in_one_figure(make_report: Make, m
     for section in re.findall(r'<section class="chart".*?</section>', page, flags=re.S):
         assert not ("small-base" in section and "large-instruct" in section)
     assert any("must not be compared" in line for line in summary_lines(report))
+    untold = {name: table.drop(columns="formulation") for name, table in report.tables.items()}
+    assert "There are no scored answers" in " ".join(summary_lines(replace(report, tables=untold)))
 
 
 def test_a_run_without_answers_says_so(make_report: Make) -> None:
