@@ -24,14 +24,14 @@ COLUMNS = ("scale", "answers", "start", "read", "compute", "write", "total", "cp
 def measure(folder: Path) -> dict[str, float]:
     """Run the whole analysis of a folder in this process; seconds of each stage and the peak memory in bytes."""
     started = time.perf_counter()
-    from safescale.cli.analyze import read_inputs
-    from safescale.core.analysis import analyse_with_notes
+    from safescale.cli.analyze import compute, read_inputs
+    from safescale.core.analysis import AnalysisOptions
     from safescale.runtime.tables_io import write_tables
 
     imported = time.perf_counter()
     answers, labels, catalog = read_inputs(folder / "answers", folder / "labels.json", folder / "models.csv")
     read = time.perf_counter()
-    analysis = analyse_with_notes(answers, labels, catalog)
+    analysis = compute(answers, labels, catalog, AnalysisOptions())
     computed = time.perf_counter()
     write_tables(analysis.tables.values(), folder / "out")
     written = time.perf_counter()

@@ -4,8 +4,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from threadpoolctl import threadpool_limits
 
-from safescale.core.analysis import AnalysisOptions, analyse_with_notes
+from safescale.core.analysis import Analysis, AnalysisOptions, analyse_with_notes
 from safescale.core.answers import AnswerSet, LabelSet, label_set
 from safescale.core.benchmark import Benchmark
 from safescale.core.benchmark_formats import check_benchmark
@@ -36,7 +37,7 @@ def analyze(
 ) -> None:
     """Compute every metric, test, interval and fit from answer files, and write tidy tables."""
     answers, label_arrays, catalog = read_inputs(answers_dir, labels, models)
-    analysis = analyse_with_notes(answers, label_arrays, catalog, AnalysisOptions(resamples=resamples, seed=seed))
+    analysis = compute(answers, label_arrays, catalog, AnalysisOptions(resamples=resamples, seed=seed))
     typer.echo(_read(answers))
     for path in write_tables(analysis.tables.values(), out):
         if path.suffix == ".csv":
@@ -56,6 +57,17 @@ def read_inputs(
     benchmark = _benchmark(labels)
     answers = read_answers(answers_dir, benchmark)
     return answers, label_set(benchmark, answers.question_ids), catalog
+
+
+def compute(
+    answers: AnswerSet, labels: LabelSet, catalog: dict[str, ModelInfo] | None, options: AnalysisOptions
+) -> Analysis:
+    """The analysis on one thread: its matrix products are so short that threads wait for each other most of the time.
+
+    Raises InvalidInputError where there is nothing to measure.
+    """
+    with threadpool_limits(limits=1, user_api="blas"):
+        return analyse_with_notes(answers, labels, catalog, options)
 
 
 def _benchmark(path: Path) -> Benchmark:
