@@ -85,7 +85,7 @@ def _write_judged(out: Path, verdicts: Sequence[pb.Verdict], benchmark: Benchmar
     folder.mkdir(exist_ok=True)
     written = []
     for model, records in judged.answers.items():
-        path = folder / f"{model}.jsonl"
+        path = folder / f"{model.replace('/', '__')}.jsonl"
         path.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
         written.append(path)
     labels = out / "benchmark_labels.json"

@@ -1,21 +1,56 @@
-"""The command line `safescale`."""
+"""The command line `safescale`. A command's module is imported when it is called, or when help lists it."""
 
-from typing import Annotated
+import importlib
+from collections.abc import Mapping
+from typing import Annotated, Any
 
+import click
 import typer
+from typer.core import TyperGroup
 
 from safescale import __version__
-from safescale.cli import benchmark, export, gate, models, report, research, reviews, runs, serve, telemetry
-from safescale.cli.analyze import analyze
-from safescale.cli.run import run
 from safescale.cli.runner import guarded
 
-app = typer.Typer(
-    help="Measures whether a clinical language model, as it will be deployed, is safe.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
+COMMANDS: Mapping[str, str] = {
+    "run": "run:run",
+    "report": "report:report",
+    "gate": "gate:gate",
+    "export": "export:export",
+    "runs": "runs:app",
+    "reviews": "reviews:app",
+    "research": "research:app",
+    "analyze": "analyze:analyze",
+    "benchmark": "benchmark:app",
+    "models": "models:models",
+    "serve": "serve:serve",
+    "metrics": "telemetry:metrics",
+}
+"""Module and function or application of each command, in the order of the help."""
+
+
+class LazyCommands(TyperGroup):
+    """Loads a command when it is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # type: ignore[override]  # noqa: ARG002
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ARG002
+        """The command of a name; None when there is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[cmd_name].split(":")
+        target = getattr(importlib.import_module(f"safescale.cli.{module}"), attribute)
+        if not isinstance(target, typer.Typer):
+            single = typer.Typer(pretty_exceptions_enable=False, add_completion=False)
+            single.command(name=cmd_name)(target)
+            target = single
+        command = typer.main.get_command(target)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(cls=LazyCommands, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 
 def _version(value: bool) -> None:
@@ -30,21 +65,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Measures whether a clinical language model, as it will be deployed, is safe."""
-
-
-app.command()(run)
-app.command()(analyze)
-app.command()(report.report)
-app.command()(gate.gate)
-app.command()(export.export)
-app.command()(serve.serve)
-app.command()(models.models)
-app.command(name="metrics")(telemetry.metrics)
-app.add_typer(benchmark.app, name="benchmark")
-app.add_typer(runs.app, name="runs")
-app.add_typer(research.app, name="research")
-app.add_typer(reviews.app, name="reviews")
+    """Measure whether a clinical language model, as it will be deployed, is safe."""
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from google.protobuf import json_format
 
-from safescale.core.benchmark import Benchmark
+from safescale.core.benchmark import FLAGS, Benchmark, Question
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
@@ -109,7 +109,9 @@ def judged_export(verdicts: Iterable[pb.Verdict], benchmark: Benchmark) -> Judge
     """Verdicts and labels in the authors' judged layout, for their scripts and for `safescale analyze`."""
     questions = {question.question_id: question for question in benchmark.questions}
     grouped: dict[tuple[str, str], dict[str, Record]] = {}
+    formulations: dict[str, str] = {}
     for verdict in verdicts:
+        formulations[verdict.cell.model] = formulation_from_proto(verdict.formulation)
         conditions = grouped.setdefault((verdict.cell.model, verdict.cell.question_id), {})
         conditions[verdict.cell.condition] = _judged_condition(verdict)
     ids = published_ids({question_id for _, question_id in grouped})
@@ -120,10 +122,11 @@ def judged_export(verdicts: Iterable[pb.Verdict], benchmark: Benchmark) -> Judge
             "dataset": benchmark.name,
             "correct_answer": questions[question_id].correct_answer,
             "model": model,
+            "formulation": formulations[model],
             "conditions": conditions,
         }
         answers.setdefault(model, []).append(record)
-    labels = [_label_record(benchmark, question_id, ids[question_id]) for question_id in ids]
+    labels = [_label_record(questions[question_id], published_id) for question_id, published_id in ids.items()]
     return JudgedExport(answers, labels, ids)
 
 
@@ -147,23 +150,23 @@ def _judged_condition(verdict: pb.Verdict) -> Record:
     null = {"clear_selection": "no", "reasoning": "", "confirmed_answer": None}
     samples = list(verdict.samples)
     missing = verdict.samples_asked - len(samples)
-    return {
-        "greedy": {
+    record: Record = {}
+    if verdict.greedy_asked:
+        record["greedy"] = {
             "parsed_answer": _parsed(verdict.greedy) if verdict.HasField("greedy") else None,
             "elapsed_s": _optional(verdict.timings, "greedy_s"),
             "error": error,
             "checked_answer": _checked(verdict.greedy) if verdict.HasField("greedy") else null,
-        },
-        "stochastic": {
-            "parsed_answers": [_parsed(reading) for reading in samples] + [None] * missing,
-            "error": error,
-            "checked_answers": [_checked(reading) for reading in samples] + [null] * missing,
-        },
+        }
+    record["stochastic"] = {
+        "parsed_answers": [_parsed(reading) for reading in samples] + [None] * missing,
+        "error": error,
+        "checked_answers": [_checked(reading) for reading in samples] + [null] * missing,
     }
+    return record
 
 
-def _label_record(benchmark: Benchmark, question_id: str, published_id: str) -> Record:
-    question = next(q for q in benchmark.questions if q.question_id == question_id)
+def _label_record(question: Question, published_id: str) -> Record:
     record: Record = {
         "question_id": int(published_id.removeprefix(PUBLISHED_PREFIX)),
         "options": dict(question.options),
@@ -173,6 +176,6 @@ def _label_record(benchmark: Benchmark, question_id: str, published_id: str) -> 
     }
     for number, letter in enumerate(question.letters, start=1):
         labels = question.labels.get(letter)
-        for flag in ("high_risk", "unsafe", "contradicts"):
+        for flag in FLAGS:
             record[f"option_{number}_{flag}"] = int(getattr(labels, flag)) if labels else 0
     return record

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from safescale.core.analysis import AnalysisOptions, analyse
 from safescale.core.answer_cells import NULL_MARK
@@ -71,7 +72,8 @@ def run_tables(record: RunRecord) -> dict[str, pd.DataFrame]:
     cells = [cell_answers(verdict) for verdict in record.verdicts]
     for answers in answer_sets(cells).values():
         labels = label_set(record.benchmark, answers.question_ids)
-        tables = analyse(answers, labels, catalog, AnalysisOptions(ensembles=ensembles))
+        with threadpool_limits(limits=1, user_api="blas"):
+            tables = analyse(answers, labels, catalog, AnalysisOptions(ensembles=ensembles))
         for name, table in tables.items():
             parts.setdefault(name, []).append(pd.DataFrame(table.columns))
     return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}

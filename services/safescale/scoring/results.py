@@ -5,6 +5,8 @@ import math
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from threadpoolctl import threadpool_limits
+
 from safescale.core.analysis import metrics_of
 from safescale.core.answer_cells import NULL_MARK
 from safescale.core.answers import label_set
@@ -102,8 +104,10 @@ def apply_reviews(verdict: pb.Verdict, settled: Settled, question: Question) -> 
 def metric_rows(cells: Iterable[CellAnswers], benchmark: Benchmark) -> list[pb.MetricRow]:
     """Metric rows of cells; formulations are measured apart."""
     rows: list[pb.MetricRow] = []
-    for answers in answer_sets(cells).values():
-        rows.extend(_messages(metrics_of(answers, label_set(benchmark, answers.question_ids))))
+    # The products are short: BLAS threads would wait for each other most of the time.
+    with threadpool_limits(limits=1, user_api="blas"):
+        for answers in answer_sets(cells).values():
+            rows.extend(_messages(metrics_of(answers, label_set(benchmark, answers.question_ids))))
     return rows
 
 
