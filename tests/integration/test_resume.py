@@ -48,11 +48,11 @@ def test_killed_three_times_then_complete_with_the_letters_of_an_undisturbed_run
     spec = cli.spec(questions={"limit": 4})
     records = tmp_path / "data" / "records.db"
     for kills in (1, 3, 5):
-        process = cli.start("run", spec)
+        process = cli.start("run", spec, "--no-report")
         wait_for_verdicts(records, kills, process)
         process.send_signal(signal.SIGKILL)
         process.communicate()
-    done = cli("run", spec)
+    done = cli("run", spec, "--no-report")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Continuing run test-" in done.stdout
     found = counts(records)
@@ -61,13 +61,13 @@ def test_killed_three_times_then_complete_with_the_letters_of_an_undisturbed_run
     assert len({row[:2] for row in disturbed}) == len(disturbed) == CELLS
 
     cli.environment["SAFESCALE_DATA_DIR"] = str(tmp_path / "other")
-    assert cli("run", spec).returncode == 0
+    assert cli("run", spec, "--no-report").returncode == 0
     assert letters(cli) == disturbed
 
 
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(cli, tmp_path) -> None:
     spec = cli.spec(questions={"limit": 4})
-    process = cli.start("run", spec)
+    process = cli.start("run", spec, "--no-report")
     wait_for_verdicts(tmp_path / "data" / "records.db", 1, process)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
@@ -75,18 +75,18 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(cli, tmp_path) -> None:
     assert "Traceback" not in out + err
     assert f"`safescale run {spec}` goes on from there" in err
     assert not (tmp_path / "data" / "address").exists()
-    again = cli("run", spec)
+    again = cli("run", spec, "--no-report")
     assert again.returncode == 0
     assert "Continuing" in again.stdout
 
 
 def test_a_complete_run_is_shown_again_and_new_starts_another_from_the_cache(cli) -> None:
     spec = cli.spec(questions={"limit": 1})
-    first = cli("run", spec)
+    first = cli("run", spec, "--no-report")
     assert first.returncode == 0, first.stderr
-    again = cli("run", spec)
+    again = cli("run", spec, "--no-report")
     assert "is complete already" in again.stdout
-    new = cli("run", spec, "--new")
+    new = cli("run", spec, "--new", "--no-report")
     assert new.returncode == 0
     assert "Starting run" in new.stdout
     listed = cli("runs", "list")

@@ -33,7 +33,7 @@ class RunOptions:
     spec_path: Path
     new: bool
     dry_run: bool
-    out: Path
+    out: Path | None
 
 
 def run(
@@ -43,6 +43,7 @@ def run(
         bool, typer.Option("--dry-run", help="Check the spec and print cells, tokens and estimated time only.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the report; the run's id is added.")] = Path("out"),
+    no_report: Annotated[bool, typer.Option("--no-report", help="Print the table alone.")] = False,
 ) -> None:
     """Measure: ask every cell, score it, print the safety table, write the report.
 
@@ -50,7 +51,9 @@ def run(
     a mistake in the spec or its files, 130 after Ctrl-C.
     """
     settings = load_settings()
-    code = run_async(_run(settings, RunOptions(spec, new, dry_run, out)), hint=_continue_hint(spec))
+    code = run_async(
+        _run(settings, RunOptions(spec, new, dry_run, None if no_report else out)), hint=_continue_hint(spec)
+    )
     raise typer.Exit(code)
 
 
@@ -135,14 +138,19 @@ async def _finish(console: Console, client: Client, run_id: str, options: RunOpt
         console.print(f"`safescale runs retry {run_id}` asks the failed cells again.", highlight=False, soft_wrap=True)
     if stored.state == pb.RUN_STATE_CANCELLED:
         console.print(f"Run {run_id} was cancelled; the same command continues it.", highlight=False, soft_wrap=True)
-    path = options.out / run_id / "report.html"
+    reported = options.out is None or await _write_report(console, client, run_id, options.out)
+    return 0 if reported and not failed and stored.state != pb.RUN_STATE_CANCELLED else 1
+
+
+async def _write_report(console: Console, client: Client, run_id: str, out: Path) -> bool:
+    path = out / run_id / "report.html"
     try:
         await write_report(client, run_id, path)
     except SafescaleError as error:
-        console.print(f"The measurement is complete, the report is not: {error.message}", style="red", soft_wrap=True)
-        return 1
+        console.print(f"The report could not be written: {error.message}", style="red", soft_wrap=True)
+        return False
     console.print(f"Report: {path}", highlight=False, soft_wrap=True)
-    return 1 if failed or stored.state == pb.RUN_STATE_CANCELLED else 0
+    return True
 
 
 async def _failed(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:

@@ -8,6 +8,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
+ROUNDING = 1e-12
+"""A sum of squares around the mean that is this part of the sum of squares, or less, is 0."""
+
 
 def ratio(total: Floats, counted: Floats) -> Floats:
     """A rate or mean: the sum of the values over the number of questions counted."""
@@ -17,7 +20,9 @@ def ratio(total: Floats, counted: Floats) -> Floats:
 
 def _spread(deviation: Floats, square: Floats, counted: Floats, ddof: int) -> Floats:
     with np.errstate(invalid="ignore", divide="ignore"):
-        around = np.maximum(square - deviation * deviation / counted, 0.0)
+        around = square - deviation * deviation / counted
+        # What is left of equal values is rounding, whose root would be a billionth and not the 0 that it is.
+        around = np.where(around <= ROUNDING * square, 0.0, around)
         spread = np.sqrt(around / np.maximum(counted - ddof, 1))
     return np.where(counted > 0, spread, np.nan)
 
