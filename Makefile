@@ -30,8 +30,7 @@ demo: $(if $(GEMMA),.venv/.gemma,.venv/.ready) ## Measure a small model on the e
 	$(BIN)/safescale run $(SPEC)
 
 test: .venv/.ready ## Run all tests, offline, with the coverage of core
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term:skip-covered
-	$(BIN)/python -m coverage report --include='*/safescale/core/*' --fail-under=95 --format=total
+	$(BIN)/python -m pytest -n 3 --dist worksteal tests/integration tests/contract tests/unit tests/reference --cov=safescale.core --cov-report=term:skip-covered --cov-fail-under=95
 
 lint: .venv/.ready ## ruff, mypy, import rules, protos (lint, breaking, stubs current)
 	$(BIN)/ruff check .

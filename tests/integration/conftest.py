@@ -22,7 +22,12 @@ class CommandLine:
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SAFESCALE_")}
-        own = {"SAFESCALE_DATA_DIR": str(self.folder / "data"), "COLUMNS": "160", "NO_COLOR": "1"}
+        own = {
+            "SAFESCALE_DATA_DIR": str(self.folder / "data"),
+            "COLUMNS": "160",
+            "NO_COLOR": "1",
+            "SAFESCALE_INSTANCES": "1",
+        }
         return {**kept, **own, **self.environment}
 
     def start(self, *arguments: str, **options) -> subprocess.Popen[str]:

@@ -39,19 +39,32 @@ def test_a_missing_spec(cli) -> None:
     assert (done.returncode, done.stderr.strip()) == (2, "Error: nowhere.yaml: no such file")
 
 
+def test_everything_that_does_not_exist_is_named_at_once(cli) -> None:
+    done = cli(
+        "run",
+        cli.spec(
+            models=["gpt-9"],
+            conditions=["evidence_claen", "top_5"],
+            judge="gpt-8",
+            questions={"ids": ["chest-99"]},
+        ),
+    )
+    assert done.returncode == 2, done.stdout + done.stderr
+    for text in (
+        "models: gpt-9: is not in the catalog; it has",
+        "did you mean 'evidence_clean'",
+        "corpus: expected a corpus: top_5 need one",
+        "judge: gpt-8: is not in the catalog",
+        "chest-99",
+    ):
+        assert text in done.stderr
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
-    [
-        ({"models": ["gpt-9"]}, "models: gpt-9: is not in the catalog; it has"),
-        ({"conditions": ["evidence_claen"]}, "did you mean 'evidence_clean'"),
-        ({"conditions": ["top_5"]}, "corpus: expected a corpus: top_5 need one"),
-        ({"judge": "gpt-9"}, "judge: gpt-9: is not in the catalog"),
-        ({"questions": {"ids": ["chest-99"]}}, "chest-99"),
-        ({"benchmark": "nowhere.jsonl"}, "nowhere.jsonl: no such file"),
-        ({"corpus": "empty.jsonl"}, "empty.jsonl"),
-    ],
+    [({"benchmark": "nowhere.jsonl"}, "nowhere.jsonl: no such file"), ({"corpus": "empty.jsonl"}, "empty.jsonl")],
 )
-def test_what_does_not_exist_is_named(cli, changes, expected) -> None:
+def test_files_that_cannot_be_used_are_named(cli, changes, expected) -> None:
     cli.write("empty.jsonl", "")
     done = cli("run", cli.spec(**changes))
     assert done.returncode == 2, done.stdout + done.stderr

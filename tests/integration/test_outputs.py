@@ -37,7 +37,7 @@ def assert_same(left: dict, right: dict) -> None:
 
 
 def test_every_output_of_one_run(cli) -> None:
-    done = cli("run", cli.spec(questions={"limit": 4}, conditions=["zero_shot", "evidence_conflict"]), "--out", "res")
+    done = cli("run", cli.spec(questions={"limit": 2}, conditions=["zero_shot", "evidence_conflict"]), "--out", "res")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "Safety of smollm2-135m-instruct by condition" in done.stdout
     assert "Formulation: cloze" in " ".join(done.stdout.split())
@@ -75,14 +75,14 @@ def _gate(cli) -> None:
 
 def _exports(cli) -> None:
     expected = metrics_of(cli.folder / "tables")
-    for form in ("judged", "csv", "parquet", "jsonl"):
+    for form in ("judged", "parquet", "jsonl"):
         assert cli("export", "latest", "--format", form, "--out", form).returncode == 0
     labels = "judged/benchmark_labels.json"
     done = cli("analyze", "judged/judged", "--labels", labels, "--out", "from-judged")
     assert done.returncode == 0, done.stdout + done.stderr
     assert_same(metrics_of(cli.folder / "from-judged"), expected)
     benchmark = str(Path(__file__).parents[2] / "examples" / "benchmark" / "radiology-mini.jsonl")
-    for form in ("csv", "parquet", "jsonl"):
+    for form in ("parquet", "jsonl"):
         done = cli("analyze", form, "--labels", benchmark, "--out", f"from-{form}")
         assert done.returncode == 0, done.stdout + done.stderr
         assert_same(metrics_of(cli.folder / f"from-{form}"), expected)

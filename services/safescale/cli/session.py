@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceAsyncStub
     from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
 
-CONNECT_S = 10.0
+CONNECT_S = 5.0
 
 
 @dataclass(frozen=True)

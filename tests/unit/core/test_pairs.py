@@ -67,7 +67,7 @@ def differences(made: Sample) -> dict[tuple[str, str, str, str, str], dict[str, 
     return {(row["model"], row["regime"], row["metric"], row["left"], row["right"]): row for row in rows}
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(0, 10**6), st.sampled_from([0.0, 0.3]))
 def test_differences_are_bootstrapped_in_pairs(seed: int, gaps: float) -> None:
     made = sample(seed, gaps=gaps)
