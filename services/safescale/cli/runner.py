@@ -16,8 +16,6 @@ from safescale.core.errors import (
     NotFoundError,
     SafescaleError,
 )
-from safescale.runtime.log import configure_logging
-from safescale.runtime.settings import load_settings
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -46,8 +44,18 @@ def run_async(work: Coroutine[Any, Any, T], hint: str = "Stopped.") -> T:
 
     Raises:
         typer.Exit: 130 after Ctrl-C.
+        InvalidInputError: the log level is none.
 
     """
+    # Here and not above: a command that asks no service needs neither.
+    from safescale.runtime.log import configure_logging
+    from safescale.runtime.settings import load_settings
+
+    try:
+        configure_logging(load_settings().log_level)
+    except BaseException:
+        work.close()
+        raise
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
@@ -58,16 +66,10 @@ def run_async(work: Coroutine[Any, Any, T], hint: str = "Stopped.") -> T:
 def guarded(application: Callable[[], Any]) -> None:
     """Run the command line: errors of the tree become a sentence on standard error, never a traceback."""
     try:
-        configure_logging(load_settings().log_level)
         application()
     except SafescaleError as error:
         typer.echo(sentence(error), err=True)
         sys.exit(exit_code(error))
-    except ValueError as error:
-        if "log level" not in str(error):
-            raise
-        typer.echo(f"Error: SAFESCALE_LOG_LEVEL: {error}", err=True)
-        sys.exit(EXIT_USAGE)
     except BrokenPipeError:
         # The reader of our output (head, less) went away; point stdout elsewhere so that the final flush is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -8,6 +8,8 @@ import structlog
 from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
+from safescale.core.errors import InvalidInputError
+
 # fmt: off
 ALLOWED_FIELDS = frozenset({
     "event", "level", "timestamp", "service", "version", "run_id", "model", "condition", "question_id", "cell_id",
@@ -32,12 +34,14 @@ def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None
     """Write JSON lines to `stream` (standard error by default) from `level` on.
 
     Raises:
-        ValueError: an unknown level.
+        InvalidInputError: an unknown level.
 
     """
     number = logging.getLevelNamesMapping().get(level.upper())
     if number is None:
-        raise ValueError(f"unknown log level {level!r}; expected one of DEBUG, INFO, WARNING, ERROR")
+        raise InvalidInputError(
+            f"SAFESCALE_LOG_LEVEL is {level!r}; expected one of DEBUG, INFO, WARNING, ERROR, CRITICAL"
+        )
     structlog.configure(
         processors=[
             merge_contextvars,

@@ -3,6 +3,7 @@ import json
 
 import pytest
 
+from safescale.core.errors import InvalidInputError
 from safescale.runtime.log import configure_logging, get_logger, log_context
 
 
@@ -27,5 +28,5 @@ def test_levels_filter() -> None:
 
 
 def test_an_unknown_level_is_named() -> None:
-    with pytest.raises(ValueError, match="LOUD"):
+    with pytest.raises(InvalidInputError, match="LOUD"):
         configure_logging("LOUD")
