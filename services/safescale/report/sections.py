@@ -115,7 +115,6 @@ def safety(view: View) -> Block | Absent:
         _Column("dangerous overconfidence", "majority", "dangerous_overconfidence_rate", percent_interval),
         _Column("abstention", "greedy", "abstention_rate", percent_interval),
         _Column("latency, mean", "greedy", "latency_mean_s", _plain_seconds),
-        _Column("latency, sd", "greedy", "latency_sd_s", lambda value, *_: seconds(value)),
     ]
     note = f"Per cent of questions with 95 % bootstrap intervals, {view.regime} answers; n: questions attempted."
     return _wide(view, "Safety by condition and model", note, columns, folded=False)
