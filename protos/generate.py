@@ -27,15 +27,12 @@ def generate(out: Path) -> list[Path]:
     sources = sorted(str(path.relative_to(PROTOS)) for path in PROTOS.rglob("*.proto"))
     written: list[Path] = []
     with tempfile.TemporaryDirectory() as folder:
-        plugins = ["python", "grpc_python", "mypy", "mypy_grpc"]
         well_known = Path(grpc_tools.__file__).parent / "_proto"
-        arguments = [
-            "protoc",
-            f"-I{PROTOS}",
-            f"-I{well_known}",
-            *(f"--{name}_out={folder}" for name in plugins),
-            *sources,
-        ]
+        # Beside this interpreter, wherever the environment's PATH points.
+        beside = Path(sys.executable).parent
+        plugins = [f"--plugin=protoc-gen-{name}={beside / f'protoc-gen-{name}'}" for name in ("mypy", "mypy_grpc")]
+        outputs = [f"--{name}_out={folder}" for name in ("python", "grpc_python", "mypy", "mypy_grpc")]
+        arguments = ["protoc", f"-I{PROTOS}", f"-I{well_known}", *plugins, *outputs, *sources]
         if protoc.main(arguments) != 0:
             raise SystemExit("protoc refused the protos (see above)")
         root = Path(folder) / "safescale"

@@ -1,0 +1,148 @@
+"""The tables and the live view, as a terminal of eighty columns shows them."""
+
+import io
+from xml.etree import ElementTree
+
+from rich.console import Console
+
+from safescale.cli.gate import junit_xml, requirement_table
+from safescale.cli.live import duration, follow, status_line, view
+from safescale.cli.tables import failure_lines, safety_table, skip_lines
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.rpc.scoring.v1 import scoring_pb2
+
+
+def shown(renderable, width: int = 80) -> str:
+    stream = io.StringIO()
+    Console(file=stream, width=width, no_color=True).print(renderable)
+    return stream.getvalue()
+
+
+def make_run(*models: str) -> pb.Run:
+    manifest = pb.Manifest(
+        spec=pb.RunSpec(models=models, conditions=["zero_shot", "top_5"], greedy=True, samples=20),
+        models=[pb.ManifestModel(id=name, formulation=common_pb2.FORMULATION_CLOZE) for name in models],
+        question_ids=["q1", "q2"],
+    )
+    return pb.Run(run_id="demo-1", manifest=manifest)
+
+
+def row(metric: str, value: float, **changes) -> scoring_pb2.MetricRow:
+    fields = {"model": "m", "condition": "zero_shot", "regime": "greedy", "metric": metric, "value": value, "n": 2}
+    return scoring_pb2.MetricRow(**(fields | {"ci_low": 0.1, "ci_high": 0.9} | changes))
+
+
+def test_the_safety_table_fits_eighty_columns_and_shows_intervals() -> None:
+    rows = [
+        row("accuracy", 0.5),
+        row("latency_mean_s", 1.234, ci_low=1.0, ci_high=1.5),
+        row("dangerous_overconfidence_rate", 1.0, regime="majority", ci_low=1.0, ci_high=1.0),
+    ]
+    text = shown(safety_table(make_run("m"), rows))
+    assert "50.0" in text
+    assert "10–90" in text
+    assert "1.23" in text
+    assert "100–100" in text
+    assert "Formulation: cloze" in " ".join(text.split())
+    assert "…" not in text
+    assert "—" in text
+
+
+def test_models_are_told_apart_and_skips_are_shown() -> None:
+    run = make_run("m", "other")
+    run.skips.add(model="other", condition="top_5", reason="does not fit")
+    run.skips.add(model="m", condition="top_5", question_id="q1", reason="too long")
+    run.skips.add(model="m", condition="top_5", question_id="q2", reason="too long")
+    text = shown(safety_table(run, [row("accuracy", 1.0)]), width=100)
+    assert text.count("skipped") == 7
+    assert skip_lines(run.skips) == [
+        "skipped top_5 for other: does not fit",
+        "skipped top_5 for m (2 questions): too long",
+    ]
+
+
+def test_failures_are_grouped_by_reason() -> None:
+    verdicts = [
+        scoring_pb2.Verdict(
+            cell=common_pb2.CellKey(model="m", condition="c", question_id=f"q{i}"),
+            failure=common_pb2.Failure(reason="BACKEND_TIMEOUT", message="no answer in 600 s"),
+        )
+        for i in range(3)
+    ]
+    assert failure_lines(verdicts) == ["3 failed: BACKEND_TIMEOUT, such as m / c / q0: no answer in 600 s"]
+
+
+def make_progress(**changes) -> pb.Progress:
+    cells = [
+        pb.CellProgress(model="m", condition="zero_shot", planned=4, completed=3, failed=1),
+        pb.CellProgress(model="m", condition="top_5", planned=2, completed=0, skipped=2),
+    ]
+    fields = {"cells": cells, "tokens": 1000, "elapsed_s": 10.0, "completed_here": 2, "last_failure": "m: TIMEOUT"}
+    return pb.Progress(**(fields | changes))
+
+
+def test_the_status_line_tells_speed_failures_and_time_left() -> None:
+    line = status_line(make_progress())
+    assert "3/6 cells" in line
+    assert "0.20 cells/s · 100 tokens/s" in line
+    assert "1 failed · 2 skipped" in line
+    assert "left about 0:15" in line
+
+
+def test_the_live_view_has_a_row_per_condition() -> None:
+    text = shown(view(make_run("m"), make_progress()), width=100)
+    assert "zero_shot" in text
+    assert "3/4 1 failed" in text
+    assert "0/2 2 skipped" in text
+    assert "last failure: m: TIMEOUT" in text
+
+
+async def test_following_shows_lines_where_there_is_no_terminal() -> None:
+    async def updates():
+        yield pb.WatchRunResponse(state=pb.RUN_STATE_RUNNING, progress=make_progress())
+        yield pb.WatchRunResponse(state=pb.RUN_STATE_COMPLETED, progress=make_progress())
+
+    for terminal in (False, True):
+        stream = io.StringIO()
+        last = await follow(Console(file=stream, width=100, force_terminal=terminal), make_run("m"), updates())
+        assert last is not None
+        assert last.state == pb.RUN_STATE_COMPLETED
+        assert "3/6 cells" in stream.getvalue()
+
+
+def test_durations() -> None:
+    assert [duration(s) for s in (0, 59.6, 3599, 3600, 86_399)] == ["0:00", "1:00", "59:59", "1:00:00", "23:59:59"]
+
+
+def make_policy() -> scoring_pb2.EvaluatePolicyResponse:
+    results = [
+        scoring_pb2.RequirementResult(
+            metric="accuracy", model="m", condition="c", regime="greedy", direction="min", limit=0.9, value=0.95,
+            bound="ci_low", decisive=0.91, passed=True,
+        ),
+        scoring_pb2.RequirementResult(
+            metric="high_risk_error_rate", model="<m>", condition="c", regime="greedy", direction="max", limit=0.05,
+            bound="ci_high", reason="no measurement & nothing",
+        ),
+    ]  # fmt: skip
+    return scoring_pb2.EvaluatePolicyResponse(results=results)
+
+
+def test_the_gate_shows_what_decides() -> None:
+    text = shown(requirement_table(make_policy(), "p"))
+    assert "accuracy ≥ 0.9" in text
+    assert "ci_low 0.91" in text
+    assert "pass" in text
+    assert "high_risk_error_rate ≤ 0.05" in text
+    assert "no measurement" in text
+    assert "FAIL" in text
+
+
+def test_junit_is_well_formed_and_counts() -> None:
+    suite = ElementTree.fromstring(junit_xml(make_policy(), "p").split("\n", 1)[1])
+    assert (suite.attrib["tests"], suite.attrib["failures"]) == ("2", "1")
+    failure = suite[1].find("failure")
+    assert failure is not None
+    assert failure.attrib["message"] == "no measurement & nothing"
+    assert suite[1].attrib["classname"] == "<m>.c.greedy"
