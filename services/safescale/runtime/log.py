@@ -1,5 +1,6 @@
 """JSON logs with an allow-list of fields: questions, passages, prompts and answers never reach a log line."""
 
+import contextlib
 import logging
 import sys
 from typing import Any, TextIO
@@ -30,6 +31,20 @@ def keep_allowed_fields(_logger: WrappedLogger, _method: str, event: EventDict) 
     return kept
 
 
+class LineWriter:
+    """Writes lines to a stream (standard error of the moment by default). A broken stream loses the line, not the work."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self._stream = stream
+
+    def msg(self, line: str) -> None:
+        """Write one line."""
+        with contextlib.suppress(OSError, ValueError):
+            print(line, file=self._stream or sys.stderr, flush=True)
+
+    debug = info = warning = error = critical = msg
+
+
 def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None:
     """Write JSON lines to `stream` (standard error by default) from `level` on.
 
@@ -51,7 +66,7 @@ def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(stream or sys.stderr),
+        logger_factory=lambda *_: LineWriter(stream),
         cache_logger_on_first_use=False,
     )
 

@@ -30,3 +30,10 @@ def test_levels_filter() -> None:
 def test_an_unknown_level_is_named() -> None:
     with pytest.raises(InvalidInputError, match="LOUD"):
         configure_logging("LOUD")
+
+
+def test_a_broken_stream_loses_the_line_and_not_the_work() -> None:
+    stream = io.StringIO()
+    configure_logging("INFO", stream)
+    stream.close()
+    get_logger("x").warning("nobody hears this")
