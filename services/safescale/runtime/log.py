@@ -32,7 +32,7 @@ def keep_allowed_fields(_logger: WrappedLogger, _method: str, event: EventDict) 
 
 
 class LineWriter:
-    """Writes lines to a stream (standard error of the moment by default). A broken stream loses the line, not the work."""
+    """Writes lines to a stream, standard error of the moment by default; a broken one loses the line, not the work."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self._stream = stream
