@@ -14,6 +14,8 @@ CHARACTERS_PER_TOKEN = 4
 CHUNK_TOKENS = 300
 REPORT_TOKENS = 1500
 TEMPLATE_TOKENS = 60
+RESEARCH_TOKENS = 3000
+"""Tokens of one research of the agent over four options, prompts and answers."""
 
 SpeedProbe = Callable[[str], Awaitable[float | None]]
 """Seconds per prompt token of a model, measured with one call; None when it cannot be measured."""
@@ -63,25 +65,23 @@ async def make_plan(
     questions = [question for question in benchmark.questions if question.question_id in wanted]
     spec = manifest.spec
     cells = 0
-    prompt_tokens = 0
-    seconds: float | None = 0.0
+    tokens: dict[str, int] = {}
     for model in manifest.models:
         names = [name for name in spec.conditions if (model.id, name) not in skipped]
-        tokens = sum(_cell_tokens(names, question, model) for question in questions)
         cells += len(names) * len(questions)
-        prompt_tokens += tokens
-        per_token = await probe(model.id) if tokens else 0.0
-        if seconds is not None:
-            parallel = max(1, models[model.id].concurrency)
-            seconds = None if per_token is None else seconds + tokens * per_token / parallel
+        tokens[model.id] = sum(_cell_tokens(names, question, model) for question in questions)
+    if spec.agent_model and any(condition(name).builder == "agent" for name in spec.conditions):
+        tokens[spec.agent_model] = tokens.get(spec.agent_model, 0) + RESEARCH_TOKENS * len(questions)
     plan = pb.Plan(
         cell_count=cells,
         answer_count=cells * (spec.samples + (1 if spec.greedy else 0)),
-        prompt_tokens=prompt_tokens,
+        prompt_tokens=sum(tokens.values()),
         skips=skips,
     )
-    if seconds is not None:
-        plan.estimated_s = seconds
+    per_token = {name: await probe(name) if count else 0.0 for name, count in tokens.items()}
+    known = {name: speed for name, speed in per_token.items() if speed is not None}
+    if len(known) == len(tokens):
+        plan.estimated_s = sum(count * known[name] / max(1, models[name].concurrency) for name, count in tokens.items())
     return plan
 
 

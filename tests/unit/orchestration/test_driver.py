@@ -256,6 +256,11 @@ async def test_the_plan_counts_cells_and_measures_speed(spec, benchmark, models,
     assert (plan.cell_count, plan.answer_count, len(plan.skips)) == (6, 24, 1)
     assert plan.estimated_s == pytest.approx(plan.prompt_tokens * 0.01 / 2)
 
+    spec.conditions.append("deep_research")
+    spec.agent_model = "other"
+    researched = await make_plan(resolve(spec, Surroundings(benchmark, models, corpora)), benchmark, models, probe)
+    assert researched.prompt_tokens > plan.prompt_tokens + 3 * 3000
+
     async def silent(_model: str) -> float | None:
         return None
 
