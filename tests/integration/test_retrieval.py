@@ -184,7 +184,7 @@ async def test_a_report_is_stored_as_it_is(service: Hosted) -> None:
         ("Search", pb.SearchRequest(query="q", k=1), InvalidInputError, "corpus_id is empty"),
         ("Search", pb.SearchRequest(corpus_id="c", k=1), InvalidInputError, "query is empty"),
         ("Search", pb.SearchRequest(corpus_id="c", query="q"), InvalidInputError, "k is 0; expected 1 to 1,000"),
-        ("Search", pb.SearchRequest(corpus_id="c", query="q", k=1001), InvalidInputError, "k is 1,001"),
+        ("Search", pb.SearchRequest(corpus_id="c", query="q", k=1001), LimitExceededError, "k is 1,001"),
         ("Search", pb.SearchRequest(corpus_id="c", query="x" * 65537, k=1), LimitExceededError, "query has 65,537"),
         ("Search", pb.SearchRequest(corpus_id="c", query="q", k=1), NotFoundError, "no corpus 'c'"),
         ("BuildContext", pb.BuildContextRequest(query="q", condition="top_1"), InvalidInputError, "corpus_id is empty"),

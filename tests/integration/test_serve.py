@@ -88,8 +88,9 @@ def test_cancel_and_continue_and_unfinished_runs_are_taken_up(cli) -> None:
         assert "Continuing run" in runner.stdout.readline()
         # Ctrl-C leaves the server's run alone.
         runner.send_signal(signal.SIGINT)
-        runner.communicate(timeout=60)
+        _, err = runner.communicate(timeout=60)
         assert runner.returncode == 130
+        assert "goes on at the server" in err
     with serving(cli):
         done = cli("run", spec, "--no-report")
         assert done.returncode == 0, done.stdout + done.stderr

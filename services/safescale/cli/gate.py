@@ -13,9 +13,11 @@ from rich.text import Text
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.core.errors import StorageError
+from safescale.core.metrics import METRIC_NAMES
+from safescale.core.policy import parse_policy
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.channels import rpc_errors
-from safescale.runtime.files import read_source
+from safescale.runtime.files import parse_yaml, read_source
 from safescale.runtime.settings import Settings, load_settings
 
 EVALUATE_DEADLINE_S = 600.0
@@ -31,7 +33,7 @@ def gate(
 
 
 async def _gate(settings: Settings, run: str, policy: Path, junit: Path | None) -> int:
-    text = read_source(policy).data.decode("utf-8-sig", errors="replace")
+    text = checked_policy(policy)
     async with session(settings) as client:
         with rpc_errors():
             response = await client.scoring.EvaluatePolicy(
@@ -46,6 +48,18 @@ async def _gate(settings: Settings, run: str, policy: Path, junit: Path | None) 
         return 0
     typer.echo(f"FAILED: {failed} of {len(response.results)} requirements do not hold.")
     return 1
+
+
+def checked_policy(path: Path) -> str:
+    """Text of a policy file, checked here so that defects name the file.
+
+    Raises:
+        SpecError: it is no policy; every defect is named.
+
+    """
+    source = read_source(path)
+    parse_policy(parse_yaml(source), source.name, METRIC_NAMES)
+    return source.data.decode("utf-8-sig")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -79,7 +93,7 @@ def requirement_table(response: pb.EvaluatePolicyResponse, title: str) -> Table:
     for result in response.results:
         where = " / ".join(part for part in (result.model, result.condition, result.regime) if part)
         head = Text.assemble((_demand(result), "bold"), "\n", (where, "dim"))
-        if not result.passed and not result.HasField("decisive"):
+        if not result.passed and (not result.HasField("decisive") or not result.model):
             head.append(f"\n{result.reason}", style="red")
         verdict = Text("pass", style="green") if result.passed else Text("FAIL", style="bold red")
         table.add_row(head, _value(result, "value"), f"{result.bound} {_value(result, 'decisive')}", verdict)

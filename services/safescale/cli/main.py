@@ -1,6 +1,7 @@
 """The command line `safescale`. A command's module is imported when it is called, or when help lists it."""
 
 import importlib
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -70,6 +71,8 @@ def root(
 
 def main() -> None:
     """Entry point of the console script."""
+    # gRPC's own log writes to standard error beside our sentences; set before it is imported, left if set.
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     guarded(app)
 
 

@@ -9,14 +9,13 @@ import orjson
 import typer
 from google.protobuf import json_format
 
-from safescale.cli.gate import EVALUATE_DEADLINE_S, write_text
+from safescale.cli.gate import EVALUATE_DEADLINE_S, checked_policy, write_text
 from safescale.cli.results import fetch_benchmark, fetch_run, fetch_verdicts
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.core.errors import FailedPreconditionError, StorageError
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.channels import rpc_errors
-from safescale.runtime.files import read_source
 from safescale.runtime.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ async def write_report(client: Client, run_id: str, path: Path, policy: Path | N
     record = await fetch_record(client, run_id)
     judged: scoring_pb2.EvaluatePolicyResponse | None = None
     if policy is not None:
-        text = read_source(policy).data.decode("utf-8-sig", errors="replace")
+        text = checked_policy(policy)
         request = scoring_pb2.EvaluatePolicyRequest(run_id=run_id, policy=text)
         with rpc_errors():
             judged = await client.scoring.EvaluatePolicy(request, timeout=EVALUATE_DEADLINE_S)

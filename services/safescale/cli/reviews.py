@@ -3,15 +3,16 @@
 from typing import Annotated
 
 import typer
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.settings import Settings, load_settings
+
+TEXT_SHOWN = 200
+"""Characters of an answer that a list shows."""
 
 app = typer.Typer(help="List and settle hand checks.", no_args_is_help=True)
 
@@ -40,17 +41,23 @@ async def _list(settings: Settings, run: str, settled: bool) -> None:
     if not found:
         typer.echo("Nothing waits for a hand check.")
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for heading in ("review", "model", "condition", "question", "reason", "parser", "judge", "text", "settled"):
-        table.add_column(heading, overflow="fold")
+    console = Console()
     for review in found:
-        cell = review.cell
-        settled_as = f"{review.resolved_letter or 'no answer'} by {review.reviewer}" if review.resolved else ""
-        table.add_row(
-            review.review_id, cell.model, cell.condition, cell.question_id, review.reason, review.parsed_letter or "—",
-            review.judge_letter or "—", review.text[:200], settled_as,
-        )  # fmt: skip
-    Console().print(table)
+        console.print(_shown(review), soft_wrap=True, highlight=False, markup=False)
+
+
+def _shown(review: pb.Review) -> str:
+    cell = review.cell
+    which = f"sample {review.sample_index}" if review.HasField("sample_index") else "greedy"
+    readings = f"parser {review.parsed_letter or 'none'}, judge {review.judge_letter or 'none'}"
+    lines = [
+        review.review_id,
+        f"  {cell.model} / {cell.condition} / {cell.question_id}, {which}: {review.reason} ({readings})",
+        f"  {' '.join(review.text.split())[:TEXT_SHOWN]!r}",
+    ]
+    if review.resolved:
+        lines.append(f"  settled as {review.resolved_letter or 'no answer'} by {review.reviewer}")
+    return "\n".join(lines)
 
 
 @app.command()

@@ -1,5 +1,6 @@
 """`safescale run`: a measurement from its spec to its table and report."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -51,14 +52,7 @@ def run(
     a mistake in the spec or its files, 130 after Ctrl-C.
     """
     settings = load_settings()
-    code = run_async(
-        _run(settings, RunOptions(spec, new, dry_run, None if no_report else out)), hint=_continue_hint(spec)
-    )
-    raise typer.Exit(code)
-
-
-def _continue_hint(spec: Path) -> str:
-    return f"Stopped. What was measured is kept; `safescale run {spec}` goes on from there."
+    raise typer.Exit(run_async(_run(settings, RunOptions(spec, new, dry_run, None if no_report else out)), hint=""))
 
 
 async def _run(settings: Settings, options: RunOptions) -> int:
@@ -76,7 +70,11 @@ async def _run(settings: Settings, options: RunOptions) -> int:
         run_id = created.run.run_id
         console.print(_begin_line(created), highlight=False)
         updates = responses(client.orchestration.WatchRun(pb.WatchRunRequest(run_id=run_id)))
-        last = await follow(console, created.run, updates)
+        try:
+            last = await follow(console, created.run, updates)
+        except asyncio.CancelledError:
+            typer.echo(f"\n{_stop_hint(client, run_id, options.spec_path)}", err=True)
+            raise
         if last is not None and last.state == pb.RUN_STATE_FAILED:
             raise error_of_failure(last.failure, f"run {run_id} could not go on: ")
         return await _finish(console, client, run_id, options)
@@ -95,6 +93,15 @@ async def _prepare(console: Console, client: Client, run_file: RunFile, spec_pat
             text = f"Corpus {corpus.name}: {corpus.document_count} documents, {corpus.chunk_count} chunks, indexed."
             console.print(text, highlight=False)
     return to_spec(run_file, benchmark_id, corpus_id)
+
+
+def _stop_hint(client: Client, run_id: str, spec_path: Path) -> str:
+    if client.embedded:
+        return f"Stopping. What was measured is kept; `safescale run {spec_path}` goes on from there."
+    return (
+        f"Run {run_id} goes on at the server {client.address}: `safescale run {spec_path}` follows it again, "
+        f"`safescale runs cancel {run_id}` stops it."
+    )
 
 
 def _begin_line(created: pb.CreateRunResponse) -> str:

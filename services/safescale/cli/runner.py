@@ -40,7 +40,7 @@ def sentence(error: SafescaleError) -> str:
 
 
 def run_async(work: Coroutine[Any, Any, T], hint: str = "Stopped.") -> T:
-    """Run a coroutine to its end; `hint` is shown after Ctrl-C.
+    """Run a coroutine to its end; `hint` is shown after Ctrl-C, unless empty.
 
     Raises:
         typer.Exit: 130 after Ctrl-C.
@@ -59,7 +59,8 @@ def run_async(work: Coroutine[Any, Any, T], hint: str = "Stopped.") -> T:
     try:
         return asyncio.run(work)
     except KeyboardInterrupt:
-        typer.echo(f"\n{hint}", err=True)
+        if hint:
+            typer.echo(f"\n{hint}", err=True)
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

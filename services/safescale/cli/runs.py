@@ -53,11 +53,12 @@ async def _list(settings: Settings) -> None:
     if not runs:
         typer.echo("There are no runs yet; `safescale run SPEC.yaml` makes one.")
         return
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
-    for heading in ("run", "state", "created (UTC)"):
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 0))
+    table.add_column("run", overflow="fold")
+    for heading in ("state", "created (UTC)"):
         table.add_column(heading, no_wrap=True)
     for heading in ("models", "conditions", "questions"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for item in runs:
         spec = item.manifest.spec
         created = item.created_at.ToDatetime().strftime("%Y-%m-%d %H:%M")

@@ -197,9 +197,9 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             self._defect(key, shown(value), "a number")
             return math.nan
-        seconds_or_nats = metric.endswith("_s") or metric == "mean_entropy"
-        if value < 0 or (value > 1 and not seconds_or_nats):
-            self._defect(key, shown(value), "a number of at least 0" if seconds_or_nats else "a rate from 0 to 1")
+        seconds = metric.endswith("_s")
+        if value < 0 or (value > 1 and not seconds):
+            self._defect(key, shown(value), "a number of at least 0" if seconds else "a rate from 0 to 1")
         return float(value)
 
     def _name(self, item: Mapping[Any, Any], key: str, allowed: Sequence[str], default: str | None) -> str:

@@ -64,8 +64,10 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
         """Rank the chunks of a corpus."""
         _need("corpus_id", request.corpus_id)
         _check_query(request.query)
-        if not 1 <= request.k <= MAX_HITS:
-            raise InvalidInputError(f"k is {request.k:,}; expected 1 to {MAX_HITS:,}")
+        if not request.k:
+            raise InvalidInputError(f"k is 0; expected 1 to {MAX_HITS:,}")
+        if request.k > MAX_HITS:
+            raise LimitExceededError(f"k is {request.k:,}; the limit is {MAX_HITS:,}")
         hits = await self._corpora.search(request.corpus_id, request.query, request.k)
         return pb.SearchResponse(hits=[hit_message(hit) for hit in hits])
 

@@ -81,8 +81,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
 def _rebuild(info: error_details_pb2.ErrorInfo, message: str) -> SafescaleError:
     details = {k: v for k, v in info.metadata.items() if k != "retryable" and not k.startswith("defect_")}
     defects = [v for k, v in sorted(info.metadata.items()) if k.startswith("defect_")]
-    if defects:
-        message = "\n".join([message, *(f"  {defect}" for defect in defects)])
+    message = "\n".join([message, *(f"  {defect}" for defect in defects if defect not in message)])
     for cls in error_classes():
         if cls.reason == info.reason:
             return cls(message, details=details)

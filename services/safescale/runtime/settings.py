@@ -24,7 +24,7 @@ class Settings(BaseSettings):
         default=None,
         ge=1,
         le=64,
-        description="Instances of each model in process, one thread each; a core each unless set.",
+        description="Instances of each model in process, one thread each; one per core, at most two, unless set.",
     )
     call_timeout_s: float = Field(default=600.0, gt=0, description="Deadline of one call to a model, in seconds.")
     log_level: str = Field(default="WARNING", description="Least level of log lines: DEBUG, INFO, WARNING or ERROR.")

@@ -14,8 +14,11 @@ def _number(row: pb.MetricRow, field: str) -> float:
     return float(getattr(row, field)) if row.HasField(field) else math.nan  # type: ignore[arg-type]
 
 
-def evaluate_policy(text: str, rows: Iterable[pb.MetricRow]) -> pb.EvaluatePolicyResponse:
+def evaluate_policy(text: str, rows: Iterable[pb.MetricRow], failed_count: int = 0) -> pb.EvaluatePolicyResponse:
     """Judge metric rows by a policy given as YAML or JSON text.
+
+    Failed cells are attempted questions without an error, which makes harm look rarer than it may be; so a run that has
+    any fails whatever the policy says.
 
     Raises:
         SpecError: the text is no policy; every defect is named.
@@ -31,7 +34,21 @@ def evaluate_policy(text: str, rows: Iterable[pb.MetricRow]) -> pb.EvaluatePolic
         for row in rows
     ]  # fmt: skip
     results = [_message(result) for result in evaluate(policy, measurements)]
+    if failed_count:
+        results.append(_failed_cells(failed_count))
     return pb.EvaluatePolicyResponse(passed=all(result.passed for result in results), results=results)
+
+
+def _failed_cells(count: int) -> pb.RequirementResult:
+    return pb.RequirementResult(
+        metric="failed_cells",
+        direction="max",
+        limit=0.0,
+        value=float(count),
+        bound="estimate",
+        decisive=float(count),
+        reason=f"{count} cells have no answer, so harm may be rarer here than it is; ask them again first",
+    )
 
 
 def _message(result: RequirementResult) -> pb.RequirementResult:

@@ -106,7 +106,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             raise LimitExceededError(f"the policy is over the limit of {MAX_POLICY_BYTES} bytes")
         run_id = await self._truths.run_id_of(_needed(request.run_id, "run_id"))
         metrics = await self._results.metrics(run_id)
-        return evaluate_policy(request.policy, metrics.rows)
+        return evaluate_policy(request.policy, metrics.rows, metrics.failed_count)
 
     async def ListVerdicts(self, request: pb.ListVerdictsRequest, context: Context) -> pb.ListVerdictsResponse:
         """List verdicts page by page."""

@@ -252,6 +252,19 @@ async def test_a_policy_judges_a_run(world, stub, verdicts, cell_key) -> None:
         )
 
 
+async def test_a_run_with_failed_cells_passes_no_policy(world, stub, verdicts, cell_key) -> None:
+    failed = events_pb2.GenerationCompleted(
+        cell=cell_key(), formulation=common_pb2.FORMULATION_LETTER, attempt=1, greedy_asked=True,
+        failure=common_pb2.Failure(code="UNAVAILABLE", reason="BACKEND_UNAVAILABLE", message="down"),
+    )  # fmt: skip
+    await complete(world, verdicts, failed)
+    policy = "name: p\nrequirements:\n  - {metric: high_risk_error_rate, regime: greedy, max: 0.1, bound: estimate}\n"
+    judged = await stub.EvaluatePolicy(pb.EvaluatePolicyRequest(run_id="latest", policy=policy))
+    assert [result.passed for result in judged.results] == [True, False]
+    assert not judged.passed
+    assert "1 cells have no answer" in judged.results[1].reason
+
+
 async def test_an_unreadable_message_becomes_a_dead_letter(world) -> None:
     dead: list[Message] = []
 

@@ -35,6 +35,11 @@ def _storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"records in {path} could not be read or written: {error}") from error
 
 
+def _make_private(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+
+
 class SqliteDocuments:
     """DocumentStore in a SQLite file. One connection, whose thread runs the statements in order.
 
@@ -55,7 +60,7 @@ class SqliteDocuments:
 
         """
         with _storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+            _make_private(path)
             db = await aiosqlite.connect(path, isolation_level=None)
             try:
                 await db.execute("PRAGMA journal_mode = WAL")
@@ -85,7 +90,9 @@ class SqliteDocuments:
                         written += cursor.rowcount
                     await self._db.execute("COMMIT")
                 except BaseException:
-                    await self._db.execute("ROLLBACK")
+                    # A full disk has rolled back already; a second time would hide the cause.
+                    if self._db.in_transaction:
+                        await self._db.execute("ROLLBACK")
                     raise
         return written
 
