@@ -129,7 +129,7 @@ async def _print_plan(console: Console, client: Client, spec: pb.RunSpec) -> Non
         console.print("Time         unknown: a model's speed could not be measured", highlight=False)
     for line in skip_lines(plan.skips):
         console.print(line, highlight=False, soft_wrap=True)
-    console.print("Nothing was asked (--dry-run).", highlight=False)
+    console.print("No cell was asked (--dry-run).", highlight=False)
 
 
 async def _finish(console: Console, client: Client, run_id: str, options: RunOptions) -> int:
