@@ -54,20 +54,21 @@ def safety_table(run: orchestration_pb2.Run, rows: Iterable[scoring_pb2.MetricRo
         box=box.SIMPLE_HEAD,
         padding=(0, 0),
     )
-    table.add_column("condition", no_wrap=True)
-    if len(spec.models) > 1:
-        table.add_column("model", overflow="fold")
+    several = len(spec.models) > 1
+    table.add_column("condition, model" if several else "condition", overflow="fold")
     for heading, _, _ in COLUMNS:
         table.add_column(heading, justify="right", no_wrap=True)
     skipped = {(skip.model, skip.condition) for skip in run.skips if not skip.question_id}
     for name in spec.conditions:
+        if several:
+            table.add_row(Text(name, style="bold"))
         for model in spec.models:
-            head = [name, model] if len(spec.models) > 1 else [name]
+            head = f" {model}" if several else name
             if (model, name) in skipped:
-                table.add_row(*head, *["skipped"] * len(COLUMNS))
+                table.add_row(head, *["skipped"] * len(COLUMNS))
                 continue
             rows_of = [found.get((model, name, regime if r == "greedy" else r, metric)) for _, metric, r in COLUMNS]
-            table.add_row(*head, *[cell_text(row) for row in rows_of])
+            table.add_row(head, *[cell_text(row) for row in rows_of])
     return table
 
 
