@@ -31,7 +31,8 @@ class RunStates:
         stub = orchestration_pb2_grpc.OrchestrationServiceStub(self._orchestration())
         try:
             with rpc_errors():
-                response = await stub.GetRun(orchestration_pb2.GetRunRequest(run_id=run_id), timeout=DEADLINE_S)
+                request = orchestration_pb2.GetRunRequest(run_id=run_id, without_progress=True)
+                response = await stub.GetRun(request, timeout=DEADLINE_S)
         except SafescaleError:
             return True
         if response.run.state != orchestration_pb2.RUN_STATE_RUNNING:

@@ -19,6 +19,8 @@ class RunProgress:
         self._pairs = tuple((model, name) for name in spec.conditions for model in spec.models)
         self._ended: dict[Cell, bool] = {}
         self._skipped: set[Cell] = set()
+        planned = len(self._questions)
+        self._rows = {pair: pb.CellProgress(model=pair[0], condition=pair[1], planned=planned) for pair in self._pairs}
         self._tokens = 0
         self._ended_here = 0
         self._last_failure = ""
@@ -51,14 +53,28 @@ class RunProgress:
 
     def known_before(self, cell: Cell, failed: bool) -> None:
         """Take up a verdict that was recorded before this process drove the run."""
+        if cell not in self._ended:
+            self._count(cell, failed)
+
+    def _count(self, cell: Cell, failed: bool) -> None:
+        row = self._rows[cell.model, cell.condition]
         self._ended[cell] = failed
+        row.completed += 1
+        row.failed += failed
+        if cell in self._skipped:
+            self._skipped.discard(cell)
+            row.skipped -= 1
+            row.planned += 1
 
     def skip(self, skip: pb.Skip) -> None:
         """Take up a skip: of one question, or of a whole condition for its model."""
         for question_id in [skip.question_id] if skip.question_id else self._questions:
             cell = Cell(self.run_id, skip.model, skip.condition, question_id)
-            if cell not in self._ended:
+            if self.is_open(cell):
                 self._skipped.add(cell)
+                row = self._rows[cell.model, cell.condition]
+                row.skipped += 1
+                row.planned -= 1
 
     def end(self, verdict: scoring_pb2.Verdict) -> None:
         """Take up a verdict."""
@@ -67,8 +83,7 @@ class RunProgress:
         if cell in self._ended:
             return
         failed = verdict.HasField("failure")
-        self._ended[cell] = failed
-        self._skipped.discard(cell)
+        self._count(cell, failed)
         self._ended_here += 1
         if not verdict.cached:
             self._tokens += verdict.usage.prompt_tokens + verdict.usage.generated_tokens
@@ -77,18 +92,8 @@ class RunProgress:
 
     def message(self, contexts_awaited: int) -> pb.Progress:
         """The progress as a message."""
-        planned = len(self._questions)
-        rows = {pair: pb.CellProgress(model=pair[0], condition=pair[1], planned=planned) for pair in self._pairs}
-        for cell in self._skipped:
-            row = rows[cell.model, cell.condition]
-            row.skipped += 1
-            row.planned -= 1
-        for cell, failed in self._ended.items():
-            row = rows[cell.model, cell.condition]
-            row.completed += 1
-            row.failed += failed
         return pb.Progress(
-            cells=rows.values(),
+            cells=self._rows.values(),
             tokens=self._tokens,
             elapsed_s=time.monotonic() - self._begin,
             completed_here=self._ended_here,

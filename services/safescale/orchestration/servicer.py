@@ -67,7 +67,8 @@ class OrchestrationServicer(orchestration_pb2_grpc.OrchestrationServiceServicer)
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:
         """Read a run with its progress."""
         stored = await self._store.find(request.run_id)
-        return pb.GetRunResponse(run=stored.run, progress=await self._runs.progress(stored.run))
+        progress = None if request.without_progress else await self._runs.progress(stored.run)
+        return pb.GetRunResponse(run=stored.run, progress=progress)
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:
         """List runs, newest first."""

@@ -106,8 +106,9 @@ class RunStore:
             InvalidInputError: several match, or the prefix is shorter than 4 characters.
 
         """
-        if await self._documents.get(RUN, name) is not None:
-            return await self.get(name)
+        exact = await self._documents.get(RUN, name)
+        if exact is not None:
+            return _from_document(exact)
         runs = await self.all()
         if name == "latest":
             if not runs:

@@ -51,7 +51,7 @@ class Truths:
     async def _fetch(self, run_id: str) -> RunTruth:
         stub = orchestration_pb2_grpc.OrchestrationServiceStub(self._orchestration())
         with rpc_errors():
-            response = await stub.GetRun(orchestration_pb2.GetRunRequest(run_id=run_id), timeout=QUICK_S)
+            response = await stub.GetRun(_without_progress(run_id), timeout=QUICK_S)
         manifest = response.run.manifest
         benchmark_id = manifest.spec.benchmark_id
         if benchmark_id not in self._benchmarks:
@@ -74,8 +74,12 @@ class Truths:
         """
         stub = orchestration_pb2_grpc.OrchestrationServiceStub(self._orchestration())
         with rpc_errors():
-            response = await stub.GetRun(orchestration_pb2.GetRunRequest(run_id=name), timeout=QUICK_S)
+            response = await stub.GetRun(_without_progress(name), timeout=QUICK_S)
         return response.run.run_id
+
+
+def _without_progress(run_id: str) -> orchestration_pb2.GetRunRequest:
+    return orchestration_pb2.GetRunRequest(run_id=run_id, without_progress=True)
 
 
 def _bound(kept: dict[str, Any]) -> None:

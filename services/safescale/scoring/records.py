@@ -155,6 +155,21 @@ class ReviewStore:
         async for document in self._documents.scan(REVIEW, run_id or None, after):
             yield _review(document)
 
+    async def get(self, review_id: str) -> pb.Review:
+        """One review.
+
+        Raises:
+            NotFoundError: there is no such review.
+
+        """
+        return _review(await self._find(review_id))
+
+    async def _find(self, review_id: str) -> Document:
+        document = await self._documents.get(REVIEW, review_id)
+        if document is None:
+            raise NotFoundError(f"no review {review_id!r}; `safescale reviews list` lists them")
+        return document
+
     async def resolve(self, request: pb.ResolveReviewRequest) -> pb.Review:
         """Settle a review and write who did it to the audit log.
 
@@ -163,9 +178,7 @@ class ReviewStore:
             FailedPreconditionError: somebody settled it already, or at this moment.
 
         """
-        document = await self._documents.get(REVIEW, request.review_id)
-        if document is None:
-            raise NotFoundError(f"no review {request.review_id!r}; `safescale reviews list` lists them")
+        document = await self._find(request.review_id)
         review = _review(document)
         if review.resolved:
             raise FailedPreconditionError(f"review {request.review_id!r} was settled by {review.reviewer}")

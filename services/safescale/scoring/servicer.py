@@ -162,13 +162,10 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         return pb.ResolveReviewResponse(review=await self._reviews.resolve(request))
 
     async def _check_letter(self, request: pb.ResolveReviewRequest) -> None:
-        run_id = request.review_id.partition("/")[0]
-        truth = await self._truths.of_run(run_id)
-        async for review in self._reviews.scan(run_id):
-            if review.review_id == request.review_id:
-                letters = truth.questions[review.cell.question_id].letters
-                if request.letter not in letters:
-                    raise InvalidInputError(
-                        f"letter {request.letter!r} is not an option of {review.cell.question_id}; "
-                        f"expected one of {', '.join(letters)}"
-                    )
+        cell = (await self._reviews.get(request.review_id)).cell
+        letters = (await self._truths.of_run(cell.run_id)).questions[cell.question_id].letters
+        if request.letter not in letters:
+            expected = ", ".join(letters)
+            raise InvalidInputError(
+                f"letter {request.letter!r} is not an option of {cell.question_id}; expected one of {expected}"
+            )

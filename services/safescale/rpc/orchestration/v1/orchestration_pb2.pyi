@@ -749,16 +749,20 @@ class GetRunRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
+    WITHOUT_PROGRESS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Its identifier, or a unique prefix of it of at least 4 characters, or `latest`."""
+    without_progress: _builtins.bool
+    """True to leave the progress out, which for a run that is not driven has to be read from its verdicts."""
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
+        without_progress: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "without_progress", b"without_progress"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -778,7 +782,7 @@ class GetRunResponse(_message.Message):
 
     @_builtins.property
     def progress(self) -> Global___Progress:
-        """Its progress."""
+        """Its progress; unset when it was not asked for."""
 
     def __init__(
         self,
