@@ -1,5 +1,8 @@
 """What commands fetch of a run: the run, its metrics, its verdicts, its benchmark."""
 
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
 from safescale.cli.session import Client
 from safescale.core.benchmark import Benchmark
 from safescale.rpc.convert import benchmark_from_proto
@@ -9,6 +12,18 @@ from safescale.runtime.channels import responses, rpc_errors
 
 QUICK_S = 60.0
 METRICS_DEADLINE_S = 600.0
+PAGE_SIZE = 1000
+
+
+async def pages(call: Callable[..., Awaitable[Any]], request: Any) -> AsyncIterator[Any]:
+    """Every page of a list call, from the page that `request` names on."""
+    while True:
+        with rpc_errors():
+            page = await call(request, timeout=QUICK_S)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
 
 
 async def fetch_run(client: Client, name: str) -> orchestration_pb2.Run:
@@ -19,7 +34,8 @@ async def fetch_run(client: Client, name: str) -> orchestration_pb2.Run:
 
     """
     with rpc_errors():
-        response = await client.orchestration.GetRun(orchestration_pb2.GetRunRequest(run_id=name), timeout=QUICK_S)
+        request = orchestration_pb2.GetRunRequest(run_id=name, without_progress=True)
+        response = await client.orchestration.GetRun(request, timeout=QUICK_S)
     return response.run
 
 

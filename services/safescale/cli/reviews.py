@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from safescale.cli.results import PAGE_SIZE, pages
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -27,17 +28,9 @@ def list_reviews(
 
 
 async def _list(settings: Settings, run: str, settled: bool) -> None:
-    found: list[pb.Review] = []
+    request = pb.ListReviewsRequest(run_id=run, page_size=PAGE_SIZE, include_resolved=settled)
     async with session(settings) as client:
-        token = ""
-        while True:
-            request = pb.ListReviewsRequest(run_id=run, page_size=1000, page_token=token, include_resolved=settled)
-            with rpc_errors():
-                page = await client.scoring.ListReviews(request)
-            found.extend(page.reviews)
-            token = page.next_page_token
-            if not token:
-                break
+        found = [review async for page in pages(client.scoring.ListReviews, request) for review in page.reviews]
     if not found:
         typer.echo("Nothing waits for a hand check.")
         return

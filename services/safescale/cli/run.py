@@ -10,7 +10,7 @@ from rich.console import Console
 
 from safescale.cli.live import duration, follow
 from safescale.cli.report import write_report
-from safescale.cli.results import fetch_run, run_metrics
+from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.cli.setup import import_benchmark, ingest_corpus, to_spec
@@ -161,13 +161,5 @@ async def _write_report(console: Console, client: Client, run_id: str, out: Path
 
 
 async def _failed(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:
-    found: list[scoring_pb2.Verdict] = []
-    token = ""
-    while True:
-        request = scoring_pb2.ListVerdictsRequest(run_id=run_id, page_size=1000, page_token=token, failed_only=True)
-        with rpc_errors():
-            page = await client.scoring.ListVerdicts(request)
-        found.extend(page.verdicts)
-        token = page.next_page_token
-        if not token:
-            return found
+    request = scoring_pb2.ListVerdictsRequest(run_id=run_id, page_size=PAGE_SIZE, failed_only=True)
+    return [verdict async for page in pages(client.scoring.ListVerdicts, request) for verdict in page.verdicts]

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 
 from safescale.cli.live import follow, status_line
-from safescale.cli.results import fetch_run, run_metrics
+from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.cli.tables import safety_table, skip_lines
@@ -40,16 +40,9 @@ def list_runs() -> None:
 
 
 async def _list(settings: Settings) -> None:
-    runs: list[pb.Run] = []
+    request = pb.ListRunsRequest(page_size=PAGE_SIZE)
     async with session(settings) as client:
-        token = ""
-        while True:
-            with rpc_errors():
-                page = await client.orchestration.ListRuns(pb.ListRunsRequest(page_size=1000, page_token=token))
-            runs.extend(page.runs)
-            token = page.next_page_token
-            if not token:
-                break
+        runs = [run async for page in pages(client.orchestration.ListRuns, request) for run in page.runs]
     if not runs:
         typer.echo("There are no runs yet; `safescale run SPEC.yaml` makes one.")
         return

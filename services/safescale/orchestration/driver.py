@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from google.protobuf.message import Message as Payload
+
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.cells import Cell
 from safescale.core.conditions import condition
@@ -21,7 +23,8 @@ from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.bus import topics
-from safescale.runtime.bus.port import Bus, Message
+from safescale.runtime.bus.event import event_message
+from safescale.runtime.bus.port import Bus
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
@@ -142,22 +145,8 @@ class RunDriver:
             request.context.CopyFrom(context)
         await self._publish(topics.generation_requested(cell.model), cell.cell_id, request)
 
-    async def _publish(
-        self,
-        topic: str,
-        key: str,
-        payload: events_pb2.ContextRequested
-        | events_pb2.ResearchRequested
-        | events_pb2.GenerationRequested
-        | events_pb2.GenerationCompleted,
-    ) -> None:
-        headers = {
-            "content-type": "application/x-protobuf",
-            "message-type": payload.DESCRIPTOR.full_name,
-            "run-id": self.run.run_id,
-            "attempt": str(self.run.attempt),
-        }
-        await self._ports.bus.publish(Message(topic, key, payload.SerializeToString(), headers))
+    async def _publish(self, topic: str, key: str, payload: Payload) -> None:
+        await self._ports.bus.publish(event_message(topic, key, payload, self.run.run_id, self.run.attempt))
 
     async def on_context(self, event: events_pb2.ContextBuilt) -> None:
         """Take up a context: ask the cells that waited for it, skip them, or record their failure."""

@@ -14,14 +14,14 @@ from safescale.core.conditions import Condition, condition
 from safescale.core.errors import Defect, InvalidInputError, NotFoundError, SpecError
 from safescale.core.judge import JUDGE_PROMPT_VERSION
 from safescale.core.prompts import PROMPT_VERSION
+from safescale.core.regimes import Single
 from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.convert import FORMULATIONS, formulation_to_proto
 from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2
 
 MAX_SAMPLES = 100
-LETTER_TOKENS = 10
-REASONING_TOKENS = 4096
 NEEDS_CORPUS = frozenset({"top_k", "padded", "max_context"})
 
 
@@ -61,7 +61,7 @@ def resolve(spec: pb.RunSpec, around: Surroundings) -> pb.Manifest:
     resolved = pb.RunSpec()
     resolved.CopyFrom(spec)
     resolved.formulation = spec.formulation or "auto"
-    resolved.max_new_tokens = spec.max_new_tokens or LETTER_TOKENS
+    resolved.max_new_tokens = spec.max_new_tokens or Single().max_new_tokens
     if not spec.samples:
         resolved.temperature = 0.0
     corpus = around.corpora.get(spec.corpus_id, retrieval_pb2.Corpus())
@@ -85,9 +85,8 @@ def resolve(spec: pb.RunSpec, around: Surroundings) -> pb.Manifest:
 
 
 def _manifest_model(model: inference_pb2.Model, spec: pb.RunSpec) -> pb.ManifestModel:
-    formulation = {
-        "letter": common_pb2.FORMULATION_LETTER, "cloze": common_pb2.FORMULATION_CLOZE,
-    }.get(spec.formulation, model.auto_formulation)  # fmt: skip
+    named = spec.formulation in FORMULATIONS
+    formulation = formulation_to_proto(spec.formulation) if named else model.auto_formulation
     return pb.ManifestModel(
         id=model.id,
         family=model.family,
@@ -97,7 +96,7 @@ def _manifest_model(model: inference_pb2.Model, spec: pb.RunSpec) -> pb.Manifest
         backend=model.backend,
         reasoning=model.reasoning,
         formulation=formulation,
-        max_new_tokens=REASONING_TOKENS if model.reasoning else spec.max_new_tokens,
+        max_new_tokens=Single(spec.max_new_tokens).new_tokens(reasoning=model.reasoning),
     )
 
 

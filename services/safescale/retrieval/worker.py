@@ -4,6 +4,7 @@ from safescale.retrieval.contexts import Context, ContextBuilder, ContextRequest
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
 from safescale.runtime.bus import topics
+from safescale.runtime.bus.event import event_message
 from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger, log_context
@@ -57,14 +58,8 @@ class ContextWorker:
         return answer
 
     async def _publish(self, answer: events_pb2.ContextBuilt) -> None:
-        headers = {
-            "content-type": "application/x-protobuf",
-            "message-type": answer.DESCRIPTOR.full_name,
-            "run-id": answer.run_id,
-            "attempt": str(answer.attempt),
-        }
         key = "/".join((answer.run_id, answer.condition, answer.question_id, answer.model))
-        await self._bus.publish(Message(topics.CONTEXT_BUILT, key, answer.SerializeToString(), headers))
+        await self._bus.publish(event_message(topics.CONTEXT_BUILT, key, answer, answer.run_id, answer.attempt))
 
 
 def _fill(answer: events_pb2.ContextBuilt, built: Context | Skipped) -> None:

@@ -8,6 +8,7 @@ from safescale.orchestration.agent.research import ResearchDesk
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.bus import topics
+from safescale.runtime.bus.event import event_message
 from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import log_context
@@ -63,11 +64,5 @@ class ResearchWorker:
         return event
 
     async def _publish(self, event: events_pb2.ContextBuilt) -> None:
-        headers = {
-            "content-type": "application/x-protobuf",
-            "message-type": event.DESCRIPTOR.full_name,
-            "run-id": event.run_id,
-            "attempt": str(event.attempt),
-        }
         key = f"{event.run_id}/{event.condition}/{event.question_id}/"
-        await self._bus.publish(Message(topics.CONTEXT_BUILT, key, event.SerializeToString(), headers))
+        await self._bus.publish(event_message(topics.CONTEXT_BUILT, key, event, event.run_id, event.attempt))
