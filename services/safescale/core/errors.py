@@ -13,6 +13,10 @@ SafescaleError
 ├── CancelledRunError            CANCELLED
 ├── StorageError                 INTERNAL             disk full, file unreadable, database damaged
 ├── AddressInUseError            FAILED_PRECONDITION
+├── DependencyUnavailableError   UNAVAILABLE          retryable: what we need ourselves cannot be reached now
+│   ├── ServiceUnavailableError                       another service of ours
+│   ├── StorageUnavailableError                       the store of records or chunks
+│   └── BusUnavailableError                           the message bus
 └── BackendError                 UNAVAILABLE          a model server's failure
     ├── BackendUnavailableError  retryable
     ├── BackendOverloadedError   retryable
@@ -139,6 +143,35 @@ class AddressInUseError(FailedPreconditionError):
     """The address to listen on is taken or not ours."""
 
     reason = "ADDRESS_IN_USE"
+
+
+class DependencyUnavailableError(SafescaleError):
+    """Something that this process needs cannot be reached now. It says nothing about the work itself.
+
+    So it is never the outcome of a cell: the message of the work stays with the bus until the dependency is back.
+    """
+
+    code = "UNAVAILABLE"
+    reason = "DEPENDENCY_UNAVAILABLE"
+    retryable = True
+
+
+class ServiceUnavailableError(DependencyUnavailableError):
+    """Another service of this system cannot be reached."""
+
+    reason = "SERVICE_UNAVAILABLE"
+
+
+class StorageUnavailableError(DependencyUnavailableError):
+    """The store cannot be reached, or refuses work for now."""
+
+    reason = "STORAGE_UNAVAILABLE"
+
+
+class BusUnavailableError(DependencyUnavailableError):
+    """The message bus cannot be reached."""
+
+    reason = "BUS_UNAVAILABLE"
 
 
 class BackendError(SafescaleError):

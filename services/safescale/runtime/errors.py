@@ -58,7 +58,7 @@ def to_status(error: SafescaleError) -> status_pb2.Status:
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
-    """Rebuild the error that a server of ours sent; a transport failure becomes a retryable BackendUnavailableError."""
+    """Rebuild the error that a server of ours sent; a transport failure becomes a ServiceUnavailableError."""
     status = rpc_status.from_call(error)  # type: ignore[arg-type]
     if status is not None:
         for detail in status.details:
@@ -68,7 +68,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
     code = error.code()
     text = error.details() or code.name
     if code is grpc.StatusCode.UNAVAILABLE:
-        return tree.BackendUnavailableError(f"service not reachable: {text}")
+        return tree.ServiceUnavailableError(f"service not reachable: {text}")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return tree.BackendTimeoutError(f"service did not answer in time: {text}")
     if code is grpc.StatusCode.NOT_FOUND:

@@ -7,8 +7,11 @@ What an adapter owes, whatever the server offers for it:
   (then k calls are made); greedy has no seed.
 - Every failure is an error of the tree: BackendUnavailableError, BackendOverloadedError, BackendTimeoutError (the call
   took longer than its `timeout_s`), BackendRefusedError, GarbageAnswerError, PromptTooLongError (details
-  `prompt_tokens`, `window_tokens`). An adapter never repeats a call and never answers an empty text for a failure.
-- Durations are of the calls to the model: waiting for a place (and loading) is `waited_s` and no part of them.
+  `prompt_tokens`, `window_tokens`). An adapter never answers an empty text for a failure, and repeats a call only where
+  its transport failed, never because of what the model said.
+- Durations are of the attempts that succeeded: waiting for a place, loading, attempts that failed and the waits between
+  attempts are `waited_s` and no part of them. Where the k answers of a sampling are k calls at once, the generation's
+  `elapsed_s` is that of the longest call.
 """
 
 from collections.abc import AsyncIterator, Sequence
@@ -112,13 +115,15 @@ class Capabilities:
     """What a backend can do.
 
     `scores`: whether continuations can be scored (prompt log-probabilities, or tokens forced by a grammar).
-    `concurrency`: cells it works on at once. `fingerprint`: what decides its answers beside the weights, such as the
+    `concurrency`: cells it works on at once. `repeats`: whether the adapter repeats transport failures itself, so that
+    its caller must not. `fingerprint`: what decides its answers beside the weights, such as the
     version of the server; part of the cache key.
     """
 
     scores: bool
     concurrency: int
     fingerprint: str
+    repeats: bool = False
 
 
 class Backend(Protocol):

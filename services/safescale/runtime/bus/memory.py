@@ -2,10 +2,11 @@
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from safescale.core.errors import SafescaleError
-from safescale.runtime.bus.port import Handler, Message, Subscription, SubscriptionOptions
+from safescale.core.errors import DependencyUnavailableError, SafescaleError
+from safescale.runtime.bus.port import Handler, Message, Subscription, SubscriptionOptions, back_off_s
 from safescale.runtime.bus.topics import DEAD_LETTER
 from safescale.runtime.errors import as_safescale_error, to_headers
 from safescale.runtime.log import get_logger
@@ -56,6 +57,14 @@ class MemoryBus:
                 group.waiting.append(message)
                 group.changed.notify_all()
             self._observe(group)
+
+    async def publish_many(self, messages: Sequence[Message]) -> None:
+        """Append messages in their order."""
+        for message in messages:
+            await self.publish(message)
+
+    async def ping(self) -> None:
+        """Return at once: the bus is in this process."""
 
     async def subscribe(self, topic: str, group: str, handler: Handler, options: SubscriptionOptions) -> Subscription:
         """Start to consume a topic in a group."""
@@ -121,16 +130,22 @@ class _MemorySubscription:
                 self._bus._observe(self._group)
 
     async def _handle(self, message: Message) -> None:
-        for attempt in range(1, self._options.max_attempts + 1):
+        attempt, waits = 1, 0
+        while attempt <= self._options.max_attempts:
             try:
                 await self._handler(message)
                 return
             except Exception as error:
                 known = as_safescale_error(error)
+                if isinstance(known, DependencyUnavailableError) and not self._stopping:
+                    waits += 1
+                    await asyncio.sleep(back_off_s(waits))
+                    continue
                 self._log.warning(
                     "message not handled", topic=message.topic, group=self._group.name, attempt=attempt,
                     reason=known.reason, exception_type=type(error).__name__,
                 )  # fmt: skip
+                attempt += 1
         await self._bus.dead_letter(message, self._group.name, known)
 
     async def stop(self) -> None:

@@ -1,6 +1,14 @@
-"""The bus port: topics, keyed messages, consumer groups. Delivery is at least once; order holds per key."""
+"""The bus port: topics, keyed messages, consumer groups. Delivery is at least once; order holds per key.
 
-from collections.abc import Awaitable, Callable, Mapping
+A handler that raises gets its message again, up to the subscription's attempts; then the message is published to
+`topics.DEAD_LETTER` with the reason in headers and its bytes unchanged. An attempt that ends with a
+DependencyUnavailableError does not count: the message is tried again with back-off until the dependency is back or the
+subscription stops, since nothing is wrong with the message. A message whose handler did not end before a stop comes
+again after it.
+"""
+
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -13,6 +21,14 @@ class Message:
     key: str
     value: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+BACK_OFF_MAX_S = 10.0
+
+
+def back_off_s(tries: int) -> float:
+    """Seconds to wait after `tries` (>= 1) failures of a dependency: 0.25 doubling up to 10, with full jitter."""
+    return random.uniform(0.1, min(BACK_OFF_MAX_S, 0.25 * 2 ** min(tries, 10)))
 
 
 Handler = Callable[[Message], Awaitable[None]]
@@ -38,13 +54,29 @@ class Bus(Protocol):
     """Publishes messages and runs consumers."""
 
     async def publish(self, message: Message) -> None:
-        """Append a message to its topic; returns when the bus has it. Waits while the topic is full (backpressure)."""
+        """Append a message to its topic; returns when the bus has it. Waits while the topic is full (backpressure).
+
+        Raises:
+            BusUnavailableError: the bus did not take it in time.
+
+        """
+
+    async def publish_many(self, messages: Sequence[Message]) -> None:
+        """Append messages, those of one topic and key in their order; returns when the bus has them all.
+
+        Raises:
+            BusUnavailableError: some may not have been taken; publishing all again is right (delivery is at least once).
+
+        """
 
     async def subscribe(self, topic: str, group: str, handler: Handler, options: SubscriptionOptions) -> Subscription:
         """Start to consume a topic in a group. Groups get every message, members of one group share them.
 
         A topic keeps messages for a group from the group's first subscription on.
         """
+
+    async def ping(self) -> None:
+        """Return when the bus answers; BusUnavailableError when it does not."""
 
     async def close(self) -> None:
         """Stop all subscriptions and release what the bus holds."""

@@ -30,13 +30,17 @@ class NewDocument:
 
 
 class DocumentStore(Protocol):
-    """Stores documents durably: a write that returned survives SIGKILL. Raises StorageError when storage fails."""
+    """Stores documents durably: a write that returned survives SIGKILL and is seen by every later read.
+
+    Raises StorageUnavailableError while storage cannot be reached (nothing is known about a write then; doing it again
+    is right), StorageError when it fails.
+    """
 
     async def put_if_absent(self, document: NewDocument) -> bool:
         """Write unless (kind, key) exists; True when it was written."""
 
     async def put_many_if_absent(self, documents: Sequence[NewDocument]) -> int:
-        """Write those that do not exist, in one transaction where the store has them; number written."""
+        """Write those that do not exist, in one exchange; number written."""
 
     async def put(self, document: NewDocument, expected_version: int | None = None) -> int | None:
         """Write or replace; new version. With `expected_version` (0 = absent) None when another write came first."""
@@ -47,8 +51,13 @@ class DocumentStore(Protocol):
     async def get_many(self, kind: str, keys: Sequence[str]) -> dict[str, Document]:
         """Read documents by key; missing keys are left out."""
 
-    def scan(self, kind: str, group: str | None = None, after: str = "") -> AsyncIterator[Document]:
-        """Documents of a kind (of one group, or of all) with key > `after`, ordered by key."""
+    def scan(
+        self, kind: str, group: str | None = None, after: str = "", fields: Sequence[str] | None = None
+    ) -> AsyncIterator[Document]:
+        """Documents of a kind (of one group, or of all) with key > `after`, ordered by key.
+
+        With `fields` the bodies hold those top-level fields alone, so that many documents can be read for little.
+        """
 
     async def count(self, kind: str, group: str | None = None) -> int:
         """Number of documents of a kind (of one group, or of all)."""
