@@ -1,5 +1,6 @@
-"""Settings of every test."""
+"""Settings of every test, and the servers that tests marked `grid` need."""
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -15,3 +16,27 @@ settings.load_profile("shared")
 def _logs_as_they_were() -> Iterator[None]:
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="session")
+def kafka_address() -> Iterator[str]:
+    """host:port of a real Kafka: a running one where SAFESCALE_TEST_KAFKA names it, else a container."""
+    if address := os.environ.get("SAFESCALE_TEST_KAFKA"):
+        yield address
+        return
+    from tests.containers import kafka_container
+
+    with kafka_container() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def elasticsearch_url() -> Iterator[str]:
+    """URL of a real Elasticsearch: a running one where SAFESCALE_TEST_ELASTICSEARCH names it, else a container."""
+    if url := os.environ.get("SAFESCALE_TEST_ELASTICSEARCH"):
+        yield url
+        return
+    from tests.containers import elasticsearch_container
+
+    with elasticsearch_container() as url:
+        yield url
