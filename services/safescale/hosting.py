@@ -1,99 +1,169 @@
-"""Hosts the four services in one process on one port: the embedded default. The one place that builds them."""
+"""Hosts services in one process on one port: all four by default, or one of a grid. The one place that builds them."""
 
 import asyncio
-import os
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 import grpc
 
-from safescale.core.errors import AddressInUseError
-from safescale.inference.catalog import load_catalog
-from safescale.inference.service import InferenceConfig, InferenceService
-from safescale.orchestration.service import OrchestrationConfig, OrchestrationService
-from safescale.retrieval.embed.embedded import MiniLmEmbedder
-from safescale.retrieval.service import RetrievalConfig, RetrievalService
-from safescale.runtime.bus.memory import MemoryBus
+from safescale.building import BUILDERS, Parts, ServiceName, open_bus, open_documents
+from safescale.core.errors import AddressInUseError, DependencyUnavailableError, InvalidInputError
+from safescale.runtime.bus.port import Bus, back_off_s
 from safescale.runtime.channels import connect
 from safescale.runtime.datadir import DataDir
-from safescale.runtime.documents.sqlite import SqliteDocuments
+from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.log import get_logger
 from safescale.runtime.server import GrpcServer
 from safescale.runtime.service import Service
-from safescale.runtime.settings import Settings
+from safescale.runtime.settings import LOOPBACK, Settings
 from safescale.runtime.telemetry import Telemetry
-from safescale.scoring.service import ScoringConfig, ScoringService
 
-LOOPBACK = "127.0.0.1"
+PING_INTERVAL_S = 10.0
+"""Seconds between two looks at the bus and the store."""
+
+PING_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True)
 class HostOptions:
-    """Where to listen, and whether to take up unfinished runs and to serve /metrics."""
+    """Where to listen, which services, and whether to take up unfinished runs and to serve /metrics.
+
+    `services` are in the order in which they start: consumers before producers, orchestration last.
+    """
 
     host: str = LOOPBACK
     port: int = 0
+    services: Sequence[ServiceName] = ("scoring", "inference", "retrieval", "orchestration")
     resume_on_start: bool = False
     metrics_port: int | None = None
 
 
 class Host:
-    """The four services of a process. Use as an async context manager; `address` is set within."""
+    """The services of a process. Use as an async context manager; `address` is set within."""
 
     def __init__(self, settings: Settings, options: HostOptions) -> None:
         self._settings = settings
         self._options = options
         self._stack = AsyncExitStack()
-        self._channel: grpc.aio.Channel | None = None
+        self._channels: dict[str, grpc.aio.Channel] = {}
+        self._log = get_logger("host")
         self.telemetry = Telemetry()
         self.address = ""
         self.metrics_address = ""
 
-    def _own_channel(self) -> grpc.aio.Channel:
-        if self._channel is None:
+    def _channel(self, service: ServiceName) -> grpc.aio.Channel:
+        """Channel to a service: the own one where it is hosted here, else to where the settings say that it is."""
+        own = service in self._options.services
+        address = self._reachable if own else self._settings.address_of(service)
+        if not address:
             raise RuntimeError("the host does not listen yet")
-        return self._channel
+        if address not in self._channels:
+            self._channels[address] = connect(address)
+            self._stack.push_async_callback(self._channels[address].close)
+        return self._channels[address]
+
+    @property
+    def _reachable(self) -> str:
+        anywhere = self._options.host in ("0.0.0.0", "[::]")  # noqa: S104
+        return self.address.replace(self._options.host, LOOPBACK, 1) if anywhere else self.address
 
     async def __aenter__(self) -> "Host":
-        """Start everything.
+        """Start everything; waits for the bus and the store of a grid.
 
         Raises:
             SafescaleError: the folder, the port or a service cannot be had.
 
         """
         try:
+            self._check()
             await self._start()
         except BaseException:
             await self._stack.aclose()
             raise
         return self
 
+    def _check(self) -> None:
+        settings = self._settings
+        if len(self._options.services) == len(BUILDERS):
+            return
+        if not (settings.kafka and settings.elasticsearch):
+            raise InvalidInputError(
+                "a service in a process of its own needs SAFESCALE_KAFKA and SAFESCALE_ELASTICSEARCH; "
+                "expected both, or `safescale serve all`"
+            )
+        for name in BUILDERS:
+            if name not in self._options.services and not settings.address_of(name):
+                raise InvalidInputError(f"SAFESCALE_{name.upper()} is empty; expected host:port of the service {name}")
+
     async def _start(self) -> None:
         stack = self._stack
-        data = stack.enter_context(DataDir(self._settings.data_dir))
-        documents = await SqliteDocuments.open(data.records)
+        data = None if self._settings.elasticsearch else stack.enter_context(DataDir(self._settings.data_dir))
+        documents = await open_documents(self._settings, data, self.telemetry)
         stack.push_async_callback(documents.close)
-        bus = MemoryBus(self.telemetry)
-        services = self._build(bus, documents)
+        bus = open_bus(self._settings, self.telemetry)
+        parts = Parts(self._settings, bus, documents, self.telemetry, self._channel, self._options.resume_on_start)
+        services = [BUILDERS[name](parts) for name in self._options.services]
         server = GrpcServer(services, self.telemetry)
         port = await server.listen(self._options.host, self._options.port)
         # Stopped after the services: cells that they finish while draining still ask each other over gRPC.
         stack.push_async_callback(server.stop)
         self.address = f"{self._options.host}:{port}"
-        reachable = LOOPBACK if self._options.host in ("0.0.0.0", "[::]") else self._options.host  # noqa: S104
-        self._channel = connect(f"{reachable}:{port}")
-        stack.push_async_callback(self._channel.close)
         stack.push_async_callback(bus.close)
         if self._options.metrics_port is not None:
             self.metrics_address = self._serve_metrics(self._options.metrics_port)
+        await self._until_there(bus, documents)
         # Consumers before producers: orchestration, the last, may take up runs at once. Stopped in reverse.
         for service in services:
-            await service.start()
+            await self._until_started(service)
             stack.push_async_callback(service.stop)
         stack.push_async_callback(server.not_serving)
         await server.serving()
-        data.announce(f"{reachable}:{port}")
-        get_logger("host").info("serving", address=self.address)
+        if data is not None:
+            data.announce(self._reachable)
+        watch = asyncio.create_task(self._watch(bus, documents))
+        stack.callback(watch.cancel)
+        self._log.info("serving", address=self.address)
+
+    async def _until_there(self, bus: Bus, documents: DocumentStore) -> None:
+        """Wait until the bus and the store answer: in a grid everything starts at once."""
+        tries = 0
+        while not await self._look(bus, documents):
+            tries += 1
+            await asyncio.sleep(back_off_s(tries))
+
+    async def _until_started(self, service: Service) -> None:
+        tries = 0
+        while True:
+            try:
+                return await service.start()
+            except DependencyUnavailableError as error:
+                tries += 1
+                self._log.warning("waiting for a dependency", service=service.name, reason=error.message)
+                await service.stop()
+                await asyncio.sleep(back_off_s(tries))
+
+    async def _look(self, bus: Bus, documents: DocumentStore) -> bool:
+        there = True
+        for name, ping in (("bus", bus.ping), ("documents", documents.ping)):
+            try:
+                await asyncio.wait_for(ping(), PING_TIMEOUT_S)
+                up = True
+            except (DependencyUnavailableError, TimeoutError) as error:
+                up = False
+                reason = getattr(error, "message", "no answer in time")
+                self._log.warning("dependency does not answer", dependency=name, reason=reason)
+            self.telemetry.gauge("safescale_dependency_up", float(up), {"dependency": name})
+            there = there and up
+        return there
+
+    async def _watch(self, bus: Bus, documents: DocumentStore) -> None:
+        while True:
+            await asyncio.sleep(PING_INTERVAL_S)
+            try:
+                await self._look(bus, documents)
+            except Exception as error:
+                self._log.error("dependency cannot be looked at", exception_type=type(error).__name__)
 
     def _serve_metrics(self, port: int) -> str:
         try:
@@ -102,31 +172,6 @@ class Host:
             message = f"cannot serve /metrics on {self._options.host}:{port}: {error.strerror}"
             raise AddressInUseError(message) from error
         return f"http://{self._options.host}:{actual}/metrics"
-
-    def _build(self, bus: MemoryBus, documents: SqliteDocuments) -> list[Service]:
-        own = self._own_channel
-        settings = self._settings
-        telemetry = self.telemetry
-        inference = InferenceService(
-            InferenceConfig(
-                bus=bus,
-                documents=documents,
-                telemetry=telemetry,
-                catalog=load_catalog(settings.models_file),
-                retrieval=own,
-                orchestration=own,
-                cache_dir=settings.data_dir / "models",
-                instances=settings.instances,
-                call_timeout_s=settings.call_timeout_s,
-            )
-        )
-        embedder = MiniLmEmbedder(workers=os.cpu_count() or 1)
-        retrieval = RetrievalService(RetrievalConfig(bus, documents, telemetry, embedder, own))
-        scoring = ScoringService(ScoringConfig(bus, documents, telemetry, own, own))
-        orchestration = OrchestrationService(
-            OrchestrationConfig(bus, documents, telemetry, own, own, own, resume_on_start=self._options.resume_on_start)
-        )
-        return [scoring, inference, retrieval, orchestration]
 
     async def __aexit__(self, *_: object) -> None:
         """Drain and stop everything, in reverse order."""

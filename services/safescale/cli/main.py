@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "benchmark": "benchmark:app",
     "models": "models:models",
     "serve": "serve:serve",
+    "health": "health:health",
     "metrics": "telemetry:metrics",
 }
 """Module and function or application of each command, in the order of the help."""

@@ -1,14 +1,15 @@
 """A command's connection to the services: a named server, the process that holds the data folder, or its own host."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from safescale.core.errors import BackendUnavailableError
+from safescale.core.errors import InvalidInputError, ServiceUnavailableError
 from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceStub
 from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
 
 CONNECT_S = 5.0
+SERVICES = ("inference", "retrieval", "orchestration", "scoring")
 
 
 @dataclass(frozen=True)
 class Client:
-    """Stubs of the four services on one channel. `embedded` tells that they live in this process."""
+    """Stubs of the four services. `address` is orchestration's; `embedded` tells that they live in this process."""
 
     address: str
     embedded: bool
@@ -38,34 +40,39 @@ class Client:
     scoring: "ScoringServiceAsyncStub"
 
 
-def _client(channel: grpc.aio.Channel, address: str, embedded: bool) -> Client:
+def _client(channels: Mapping[str, grpc.aio.Channel], address: str, embedded: bool) -> Client:
     return Client(
         address,
         embedded,
-        InferenceServiceStub(channel),
-        RetrievalServiceStub(channel),
-        OrchestrationServiceStub(channel),
-        ScoringServiceStub(channel),
+        InferenceServiceStub(channels["inference"]),
+        RetrievalServiceStub(channels["retrieval"]),
+        OrchestrationServiceStub(channels["orchestration"]),
+        ScoringServiceStub(channels["scoring"]),
     )
 
 
 @asynccontextmanager
 async def session(settings: Settings) -> AsyncIterator[Client]:
-    """Connect to the services.
+    """Connect to the services: each where the settings say, or all of the process that holds the data folder.
 
     Raises:
-        BackendUnavailableError: the named server does not answer.
+        ServiceUnavailableError: a named server does not answer.
         SafescaleError: the services cannot be hosted here.
 
     """
-    address = settings.server or announced_address(settings.data_dir)
-    if address:
-        channel = connect(address)
-        try:
-            await _wait_serving(channel, address)
-            yield _client(channel, address, embedded=False)
-        finally:
-            await channel.close()
+    common = settings.server or ("" if settings.distributed else announced_address(settings.data_dir))
+    if common or settings.distributed:
+        addresses: dict[str, str] = {name: getattr(settings, name) or common or "" for name in SERVICES}
+        if missing := [name for name, address in addresses.items() if not address]:
+            names = " and ".join(f"SAFESCALE_{name.upper()}" for name in missing)
+            raise InvalidInputError(f"{names} not set; expected host:port of each service, or SAFESCALE_SERVER")
+        async with AsyncExitStack() as stack:
+            opened = {address: connect(address) for address in dict.fromkeys(addresses.values())}
+            for channel in opened.values():
+                stack.push_async_callback(channel.close)
+            await asyncio.gather(*(wait_serving(channel, address) for address, channel in opened.items()))
+            channels = {name: opened[address] for name, address in addresses.items()}
+            yield _client(channels, addresses["orchestration"], embedded=False)
         return
     # Here and not above: a command that finds a server needs none of the services' libraries.
     from safescale.hosting import Host, HostOptions
@@ -73,17 +80,23 @@ async def session(settings: Settings) -> AsyncIterator[Client]:
     async with Host(settings, HostOptions()) as host:
         channel = connect(host.address)
         try:
-            yield _client(channel, host.address, embedded=True)
+            yield _client(dict.fromkeys(SERVICES, channel), host.address, embedded=True)
         finally:
             await channel.close()
 
 
-async def _wait_serving(channel: grpc.aio.Channel, address: str) -> None:
+async def wait_serving(channel: grpc.aio.Channel, address: str) -> None:
+    """Return when the server says that it serves.
+
+    Raises:
+        ServiceUnavailableError: it does not answer, or says that it is not ready.
+
+    """
     try:
         response: health_pb2.HealthCheckResponse = await health_pb2_grpc.HealthStub(channel).Check(  # type: ignore[attr-defined]
             health_pb2.HealthCheckRequest(), timeout=CONNECT_S, wait_for_ready=True
         )
     except grpc.aio.AioRpcError as error:
-        raise BackendUnavailableError(f"no safescale server answers at {address}") from error
+        raise ServiceUnavailableError(f"no safescale server answers at {address}") from error
     if response.status != health_pb2.HealthCheckResponse.SERVING:
-        raise BackendUnavailableError(f"the safescale server at {address} is not ready")
+        raise ServiceUnavailableError(f"the safescale server at {address} is not ready")

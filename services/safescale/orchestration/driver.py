@@ -5,15 +5,16 @@ again from their stores.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from google.protobuf.message import Message as Payload
 
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.cells import Cell
 from safescale.core.conditions import condition
-from safescale.core.errors import SafescaleError
+from safescale.core.errors import DependencyUnavailableError, SafescaleError
 from safescale.core.regimes import cell_seed
 from safescale.orchestration.progress import RunProgress
 from safescale.orchestration.store import RunStore, now
@@ -24,13 +25,18 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.event import event_message
-from safescale.runtime.bus.port import Bus
+from safescale.runtime.bus.port import Bus, Message, back_off_s
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
 
+T = TypeVar("T")
+
 INLINE_BYTES = 64 * 1024
 """Largest text that a message carries itself, in UTF-8 bytes; longer ones go through the context store."""
+
+PUBLISH_BATCH = 500
+"""Messages published together while a run is planned."""
 
 ContextKey = tuple[str, str, str]
 """(condition, question id, model), the model empty where one context serves all."""
@@ -72,35 +78,62 @@ class RunDriver:
         task.add_done_callback(self._tasks.discard)
 
     async def _ask_all(self) -> None:
-        await self._settle()
+        await self._patiently(self._settle)
+        batch: list[Message] = []
         for cell in self.progress.cells():
-            if self.progress.is_open(cell) and not self.ended.is_set():
-                try:
-                    await self._ask(cell)
-                except Exception as error:
-                    await self._fail(cell, to_failure(error))
+            if self.ended.is_set():
+                return
+            if self.progress.is_open(cell):
+                batch.extend(await self._asking(cell))
+            if len(batch) >= PUBLISH_BATCH:
+                await self._publish(batch)
+                batch = []
+        await self._publish(batch)
 
-    async def _ask(self, cell: Cell) -> None:
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Do work, again and again while a dependency is away: nobody else brings it back."""
+        tries = 0
+        while True:
+            try:
+                return await work()
+            except DependencyUnavailableError as error:
+                tries += 1
+                self._log.warning("waiting for a dependency", run_id=self.run.run_id, reason=error.reason)
+                await asyncio.sleep(back_off_s(tries))
+
+    async def _publish(self, messages: list[Message]) -> None:
+        if messages:
+            await self._patiently(lambda: self._ports.bus.publish_many(messages))
+
+    async def _asking(self, cell: Cell) -> list[Message]:
+        """Messages that ask for a cell, or that record why it cannot be asked."""
+        try:
+            return await self._patiently(lambda: self._ask(cell))
+        except Exception as error:
+            return [self._failed(cell, to_failure(error))]
+
+    async def _ask(self, cell: Cell) -> list[Message]:
         question = self._questions[cell.question_id]
         row = condition(cell.condition)
         if row.builder == "none":
-            await self._generate(cell, common_pb2.ContextRef())
-        elif row.evidence_field is not None:
-            await self._generate(cell, await self._text_context(getattr(question, row.evidence_field) or ""))
-        elif row.builder == "agent" and not self.run.manifest.spec.agent_model:
-            await self._generate(cell, await self._text_context(question.deep_research_report or ""))
-        else:
-            key = (row.id, question.question_id, cell.model if row.builder == "max_context" else "")
-            if key not in self._awaited:
-                self._awaited.add(key)
-                await self._request_context(key, question)
+            return [self._generation(cell, common_pb2.ContextRef())]
+        if row.evidence_field is not None:
+            text = getattr(question, row.evidence_field) or ""
+            return [self._generation(cell, await self._text_context(text))]
+        if row.builder == "agent" and not self.run.manifest.spec.agent_model:
+            return [self._generation(cell, await self._text_context(question.deep_research_report or ""))]
+        key = (row.id, question.question_id, cell.model if row.builder == "max_context" else "")
+        if key in self._awaited:
+            return []
+        self._awaited.add(key)
+        return [self._context_request(key, question)]
 
     async def _text_context(self, text: str) -> common_pb2.ContextRef:
         if len(text.encode()) <= INLINE_BYTES:
             return common_pb2.ContextRef(inline_text=text)
         return common_pb2.ContextRef(context_id=await self._ports.put_context(text))
 
-    async def _request_context(self, key: ContextKey, question: Question) -> None:
+    def _context_request(self, key: ContextKey, question: Question) -> Message:
         name, question_id, model = key
         spec = self.run.manifest.spec
         if condition(name).builder == "agent":
@@ -112,8 +145,7 @@ class RunDriver:
                 agent_model=spec.agent_model,
                 attempt=self.run.attempt,
             )
-            await self._publish(topics.RESEARCH_REQUESTED, f"{self.run.run_id}/{question_id}", research)
-            return
+            return self._message(topics.RESEARCH_REQUESTED, f"{self.run.run_id}/{question_id}", research)
         request = events_pb2.ContextRequested(
             run_id=self.run.run_id,
             condition=name,
@@ -123,9 +155,9 @@ class RunDriver:
             query=question.text,
             attempt=self.run.attempt,
         )
-        await self._publish(topics.CONTEXT_REQUESTED, "/".join((self.run.run_id, *key)), request)
+        return self._message(topics.CONTEXT_REQUESTED, "/".join((self.run.run_id, *key)), request)
 
-    async def _generate(self, cell: Cell, context: common_pb2.ContextRef) -> None:
+    def _generation(self, cell: Cell, context: common_pb2.ContextRef) -> Message:
         spec = self.run.manifest.spec
         model = self._models[cell.model]
         request = events_pb2.GenerationRequested(
@@ -143,10 +175,10 @@ class RunDriver:
         )
         if context.WhichOneof("source"):
             request.context.CopyFrom(context)
-        await self._publish(topics.generation_requested(cell.model), cell.cell_id, request)
+        return self._message(topics.generation_requested(cell.model), cell.cell_id, request)
 
-    async def _publish(self, topic: str, key: str, payload: Payload) -> None:
-        await self._ports.bus.publish(event_message(topic, key, payload, self.run.run_id, self.run.attempt))
+    def _message(self, topic: str, key: str, payload: Payload) -> Message:
+        return event_message(topic, key, payload, self.run.run_id, self.run.attempt)
 
     async def on_context(self, event: events_pb2.ContextBuilt) -> None:
         """Take up a context: ask the cells that waited for it, skip them, or record their failure."""
@@ -165,15 +197,18 @@ class RunDriver:
             self.run = await self._ports.runs.add_skips(self.run.run_id, skips)
             for skip in skips:
                 self.progress.skip(skip)
-        for cell in cells:
-            if outcome == "context":
-                await self._generate(cell, event.context)
-            elif outcome == "failure":
-                await self._fail(cell, event.failure)
+        await self._ports.bus.publish_many(list(self._after_context(event, cells)))
         self._awaited.discard(key)
         await self._settle()
 
-    async def _fail(self, cell: Cell, failure: common_pb2.Failure) -> None:
+    def _after_context(self, event: events_pb2.ContextBuilt, cells: Iterable[Cell]) -> Iterable[Message]:
+        for cell in cells:
+            if event.HasField("context"):
+                yield self._generation(cell, event.context)
+            elif event.HasField("failure"):
+                yield self._failed(cell, event.failure)
+
+    def _failed(self, cell: Cell, failure: common_pb2.Failure) -> Message:
         spec = self.run.manifest.spec
         outcome = events_pb2.GenerationCompleted(
             cell=_cell_key(cell),
@@ -183,7 +218,7 @@ class RunDriver:
             greedy_asked=spec.greedy,
             samples_asked=spec.samples,
         )
-        await self._publish(topics.GENERATION_COMPLETED, cell.cell_id, outcome)
+        return self._message(topics.GENERATION_COMPLETED, cell.cell_id, outcome)
 
     async def on_verdict(self, verdict: scoring_pb2.Verdict) -> None:
         """Take up a verdict of the current attempt."""
@@ -221,10 +256,17 @@ class RunDriver:
         """End the run in a state: record it and take up no more events.
 
         Where the state cannot be recorded (a full disk is a reason to end), the run in memory carries it all the same.
+
+        Raises:
+            DependencyUnavailableError: the store cannot be reached; the run goes on, and is ended by the next try.
+
         """
         self.ended.set()
         try:
             self.run = await self._ports.runs.finish(self.run.run_id, state, failure)
+        except DependencyUnavailableError:
+            self.ended.clear()
+            raise
         except SafescaleError as error:
             self._log.error("run state not recorded", run_id=self.run.run_id, reason=error.reason)
             self.run.state = pb.RUN_STATE_FAILED

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from safescale.core.benchmark import Benchmark
 from safescale.core.cells import Cell
-from safescale.core.errors import FailedPreconditionError, SafescaleError
+from safescale.core.errors import DependencyUnavailableError, FailedPreconditionError, SafescaleError
 from safescale.orchestration.driver import DriverPorts, RunDriver
 from safescale.orchestration.manifest import Surroundings, digest_of, resolve
 from safescale.orchestration.peers import Peers
@@ -16,7 +16,7 @@ from safescale.orchestration.store import BenchmarkStore, RunStore, new_run_id, 
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
-from safescale.runtime.bus.port import Bus
+from safescale.runtime.bus.port import Bus, back_off_s
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
@@ -101,17 +101,27 @@ class Runs:
         return pb.CreateRunResponse(run=run)
 
     async def resume_all(self) -> None:
-        """Take up every run that is recorded as running, as after a restart."""
-        async with self._lock:
-            for stored in await self._ports.store.all():
-                run = stored.run
-                if run.state == pb.RUN_STATE_RUNNING and run.run_id not in self._drivers:
-                    await self._resume(run)
+        """Take up every run that is recorded as running, as after a restart; wait for peers that are away."""
+        tries = 0
+        while True:
+            try:
+                async with self._lock:
+                    for stored in await self._ports.store.all():
+                        run = stored.run
+                        if run.state == pb.RUN_STATE_RUNNING and run.run_id not in self._drivers:
+                            await self._resume(run)
+                return
+            except DependencyUnavailableError as error:
+                tries += 1
+                self._log.warning("waiting for a dependency", reason=error.reason)
+                await asyncio.sleep(back_off_s(tries))
 
     async def _resume(self, run: pb.Run) -> None:
         try:
             benchmark = await self._ports.benchmarks.get(run.manifest.spec.benchmark_id)
             await self._check_models(run)
+        except DependencyUnavailableError:
+            raise
         except SafescaleError as error:
             # One run that cannot go on must not keep the others from it; it can be taken up when the cause is gone.
             self._log.error("run not taken up", run_id=run.run_id, reason=error.reason)
@@ -123,6 +133,9 @@ class Runs:
         catalog = await self._ports.peers.models()
         for model in run.manifest.models:
             row = catalog.get(model.id)
+            # A model server that is away may come back; a model of this process that is not installed does not.
+            if row is not None and not row.available and row.backend != "embedded":
+                continue
             if row is None or not row.available:
                 why = "is not in the catalog" if row is None else row.unavailable_reason
                 raise FailedPreconditionError(f"model {model.id} cannot be asked: {why}")

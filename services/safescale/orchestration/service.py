@@ -1,5 +1,6 @@
 """The orchestration service: run drivers, their events, and the research agent."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ class OrchestrationService:
         self._worker = ResearchWorker(config.bus, self._desk, config.research_in_flight)
         self._servicer = OrchestrationServicer(benchmarks, store, self._runs, self._desk)
         self._subscriptions: list[Subscription] = []
+        self._resuming: asyncio.Task[None] | None = None
 
     @property
     def name(self) -> str:
@@ -72,7 +74,7 @@ class OrchestrationService:
             self._subscriptions.append(await self._config.bus.subscribe(topic, GROUP, handler, options))
         await self._worker.start()
         if self._config.resume_on_start:
-            await self._runs.resume_all()
+            self._resuming = asyncio.create_task(self._runs.resume_all())
 
     async def _on_context(self, message: Message) -> None:
         event = events_pb2.ContextBuilt.FromString(message.value)
@@ -95,6 +97,9 @@ class OrchestrationService:
 
     async def stop(self) -> None:
         """Stop the drivers and the agent; runs stay recorded as running."""
+        if self._resuming is not None:
+            self._resuming.cancel()
+            await asyncio.gather(self._resuming, return_exceptions=True)
         await self._runs.stop()
         await self._worker.stop()
         for subscription in self._subscriptions:

@@ -9,7 +9,7 @@ import grpc
 
 from safescale.core import judge as rules
 from safescale.core.benchmark import Question
-from safescale.core.errors import SafescaleError
+from safescale.core.errors import DependencyUnavailableError, SafescaleError
 from safescale.core.parsing import parse_letter
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -37,7 +37,12 @@ class AnswerReader:
         self._places = asyncio.Semaphore(JUDGES_AT_ONCE)
 
     async def read(self, text: str, question: Question, judge_model: str) -> ReadAnswer:
-        """Read one text. A judge that fails leaves the parser's letter and asks for a hand check."""
+        """Read one text. A judge that fails leaves the parser's letter and asks for a hand check.
+
+        Raises:
+            DependencyUnavailableError: inference cannot be reached, which says nothing about the judge.
+
+        """
         parsed = parse_letter(text, question.letters)
         reading = pb.Reading(text=text)
         if parsed is not None:
@@ -76,6 +81,9 @@ class AnswerReader:
                     response = await stub.Generate(request, timeout=JUDGE_DEADLINE_S)
             reply = response.outputs[0].text if response.outputs else ""
             return rules.parse_judge_output(reply, text, question.letters)
+        except DependencyUnavailableError as error:
+            outcome = error.reason
+            raise
         except SafescaleError as error:
             outcome = error.reason
             return rules.JudgeResult("no", "", None, f"the judge could not be asked: {error.reason}", readable=False)

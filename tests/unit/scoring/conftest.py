@@ -42,6 +42,7 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
         self.judge_model = ""
         self.judge_replies: dict[str, str] = {}
         self.judge_calls = 0
+        self.unreachable = 0
 
     async def GetRun(self, request, context):
         if request.run_id not in (RUN, "latest"):
@@ -61,7 +62,10 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
         for part, reply in self.judge_replies.items():
             if part in request.messages.user:
                 if reply == "DOWN":
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, "down")
+                    await context.abort(grpc.StatusCode.INTERNAL, "down")
+                if self.unreachable:
+                    self.unreachable -= 1
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "not there")
                 return inference_pb2.GenerateResponse(outputs=[inference_pb2.Output(text=reply)])
         return inference_pb2.GenerateResponse(outputs=[inference_pb2.Output(text="I do not know")])
 

@@ -123,6 +123,15 @@ async def test_the_judge_reads_what_the_parser_cannot(world, verdicts, cell_key)
     assert world.peers.judge_calls == 2
 
 
+async def test_a_cell_waits_while_inference_cannot_be_reached(world, verdicts, cell_key) -> None:
+    world.peers.judge_model = "judge"
+    world.peers.judge_replies = {"My answer is B.": JUDGE_B}
+    world.peers.unreachable = 4
+    verdict = await complete(world, verdicts, letter_cell(cell_key(), "My answer is B.", []))
+    assert (verdict.greedy.letter, world.peers.judge_calls) == ("B", 5)
+    assert len(verdicts) == 1
+
+
 async def test_cloze_letters_need_no_reading(world, verdicts, cell_key) -> None:
     generation = events_pb2.GenerationCompleted(
         cell=cell_key(), formulation=common_pb2.FORMULATION_CLOZE, greedy=events_pb2.Answer(letter="C"),

@@ -2,7 +2,7 @@
 
 import time
 
-from safescale.core.errors import SafescaleError
+from safescale.core.errors import DependencyUnavailableError, SafescaleError
 from safescale.orchestration.agent.state import STEP_NAMES, copy_of, pending_step
 from safescale.orchestration.agent.steps import STEPS
 from safescale.orchestration.agent.store import ResearchStore
@@ -26,6 +26,7 @@ class Machine:
         """Run until DONE.
 
         Raises:
+            DependencyUnavailableError: a service or the store cannot be reached; the state stays as it is.
             SafescaleError: a step failed; the state is stored as FAILED with the reason and can be continued.
 
         """
@@ -41,7 +42,9 @@ class Machine:
             await self._store.put(state)
         except Exception as error:
             known = as_safescale_error(error)
-            await self._fail(state, known)
+            # A dependency that is away says nothing about the research: it stays at its step.
+            if not isinstance(known, DependencyUnavailableError):
+                await self._fail(state, known)
             raise known from error
         self._log.info("research done", research_id=state.research_id, tokens=state.tokens, elapsed_s=state.elapsed_s)
         return state

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import grpc
 
-from safescale.core.errors import BackendUnavailableError, GarbageAnswerError
+from safescale.core.errors import BackendUnavailableError, GarbageAnswerError, ServiceUnavailableError
 from safescale.orchestration.agent.prompts import SYSTEM, Prompt
 from safescale.orchestration.agent.reading import Written
 from safescale.rpc.common.v1 import common_pb2
@@ -66,7 +66,7 @@ class Tools:
             try:
                 with rpc_errors():
                     return await call()
-            except BackendUnavailableError:
+            except (ServiceUnavailableError, BackendUnavailableError):
                 await asyncio.sleep(delay_s)
         with rpc_errors():
             return await call()

@@ -3,7 +3,7 @@
 import asyncio
 import time
 
-from safescale.core.errors import SafescaleError
+from safescale.core.errors import DependencyUnavailableError, SafescaleError
 from safescale.orchestration.agent.research import ResearchDesk
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
@@ -58,6 +58,9 @@ class ResearchWorker:
         try:
             research = await self._desk.research(request)
             event.context.CopyFrom(await self._desk.context(research))
+        except DependencyUnavailableError:
+            # Says nothing about the research: the request stays with the bus until the dependency is back.
+            raise
         except SafescaleError as error:
             event.failure.CopyFrom(to_failure(error))
         event.elapsed_s = time.perf_counter() - begin

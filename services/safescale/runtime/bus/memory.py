@@ -137,7 +137,9 @@ class _MemorySubscription:
                 return
             except Exception as error:
                 known = as_safescale_error(error)
-                if isinstance(known, DependencyUnavailableError) and not self._stopping:
+                if isinstance(known, DependencyUnavailableError):
+                    if self._stopping:
+                        return
                     waits += 1
                     await asyncio.sleep(back_off_s(waits))
                     continue

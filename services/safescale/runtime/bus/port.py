@@ -65,7 +65,7 @@ class Bus(Protocol):
         """Append messages, those of one topic and key in their order; returns when the bus has them all.
 
         Raises:
-            BusUnavailableError: some may not have been taken; publishing all again is right (delivery is at least once).
+            BusUnavailableError: some may not have been taken; publishing all again is right.
 
         """
 
