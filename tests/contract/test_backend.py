@@ -11,6 +11,7 @@ from safescale.inference.backends.pool import Gate
 from safescale.inference.backends.port import Backend, Call, Generation, Sampling
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import load_catalog
+from safescale.runtime.telemetry import Telemetry
 
 pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
 
@@ -31,7 +32,7 @@ OTHER = asked("Question:\nWhat is a pneumothorax?\n\nAnswer:")
 @pytest_asyncio.fixture(loop_scope="module", scope="module", params=["embedded"])
 async def backend(request, tmp_path_factory):
     row = load_catalog(None).row({"embedded": "smollm2-135m-instruct"}[request.param])
-    built = build(row, BackendOptions(2, Gate(2), tmp_path_factory.mktemp("cache")))
+    built = build(row, BackendOptions(2, Gate(2), tmp_path_factory.mktemp("cache"), Telemetry()))
     if reason := built.unavailable_reason():
         pytest.skip(reason)
     yield built

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from safescale.core.errors import Defect, NotFoundError, SafescaleError, SpecError
 from safescale.core.prompts import Formulation, auto_formulation
@@ -16,12 +17,42 @@ from safescale.core.reasoning import TraceStyle, trace_style
 from safescale.core.records import Source
 from safescale.runtime.files import parse_yaml, read_source
 
-BACKENDS = ("embedded",)
+BACKENDS = ("embedded", "tgi", "openai")
 """Kinds of model servers that a row may name."""
+
+HTTP_BACKENDS = ("tgi", "openai")
+"""Those that are asked over HTTP: their rows need an endpoint."""
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 Text = Annotated[str, Field(min_length=1)]
+
+Flavour = Literal["auto", "vllm", "sglang", "llamacpp", "tgi"]
+"""Servers whose ways the OpenAI-compatible adapter knows."""
+
+
+def _server_url(value: str) -> str:
+    expected = "expected http(s)://host:port, the server's root"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{expected}: {error}") from error
+    if parts.scheme not in ("http", "https"):
+        raise ValueError(f"{expected}; the scheme is {parts.scheme!r}")
+    if not parts.hostname or port == 0 or not re.fullmatch(r"[!-~]+", value):
+        raise ValueError(f"{expected}, in printable ASCII without blanks")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError(f"{expected}, without user or password: a token belongs into api_key_file")
+    if parts.query or parts.fragment or "?" in value or "#" in value:
+        raise ValueError(f"{expected}, without a query or a fragment")
+    path = parts.path.rstrip("/")
+    if path.endswith("/v1"):
+        raise ValueError(f"{expected}, without /v1: the adapter adds it")
+    return f"{parts.scheme}://{parts.netloc.lower()}{path}"
+
+
+ServerUrl = Annotated[str, AfterValidator(_server_url)]
 
 
 class _Strict(BaseModel):
@@ -53,6 +84,32 @@ class EmbeddedEndpoint(_Strict):
         return self
 
 
+class HttpEndpoint(_Strict):
+    """Servers of a model that answer over HTTP: equal replicas of one model, asked in turn.
+
+    `urls` are server roots without `/v1`. `served_model` is the model's name there (default: the row's id, for TGI
+    "tgi"). `api_key_file` holds the bearer token, `ca_file` the certificates (PEM) to trust. `concurrency` is the calls
+    in flight per replica. `retry_for_s` bounds, in seconds, what a call waits because of failures. `flavour` names
+    the OpenAI-compatible server where it is not to be found out.
+    """
+
+    urls: tuple[ServerUrl, ...] = Field(min_length=1, max_length=64, strict=False)
+    served_model: Text | None = None
+    api_key_file: Text | None = None
+    ca_file: Text | None = None
+    concurrency: int = Field(default=16, ge=1, le=4096)
+    retry_for_s: float = Field(default=120.0, ge=0, le=86400, strict=False)
+    flavour: Flavour = "auto"
+
+    @field_validator("urls")
+    @classmethod
+    def _distinct(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        for index, url in enumerate(urls):
+            if url in urls[:index]:
+                raise ValueError(f"expected each server once; {url} is there twice")
+        return urls
+
+
 class Price(_Strict):
     """Price per million tokens, in any one currency."""
 
@@ -73,6 +130,7 @@ class ModelRow(_Strict):
     backend: str
     license: Text
     embedded: EmbeddedEndpoint | None = None
+    endpoint: HttpEndpoint | None = None
     price_per_million: Price | None = None
 
     @field_validator("reasoning")
@@ -94,7 +152,11 @@ class ModelRow(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.backend in HTTP_BACKENDS:
+            _check_http(self)
         if self.backend == "embedded":
+            if self.endpoint is not None:
+                raise ValueError("a row with backend embedded has no endpoint: expected backend tgi or openai")
             if self.embedded is None:
                 raise ValueError("a row with backend embedded needs the field embedded (files or path)")
             if self.revision is not None and not DIGEST.fullmatch(self.revision):
@@ -102,6 +164,13 @@ class ModelRow(_Strict):
             if (self.embedded.n_ctx or 0) > self.window_tokens:
                 raise ValueError(f"n_ctx {self.embedded.n_ctx} is over window_tokens {self.window_tokens}")
         return self
+
+    @property
+    def served_model(self) -> str:
+        """Name of the model at its server."""
+        named = self.endpoint.served_model if self.endpoint else None
+        # TGI takes any other name for that of a LoRA adapter.
+        return named or ("tgi" if self.backend == "tgi" else self.id)
 
     @property
     def served_tokens(self) -> int:
@@ -118,6 +187,15 @@ class ModelRow(_Strict):
     def auto_formulation(self) -> Formulation:
         """The formulation that `auto` takes for this model (protocol section 4b)."""
         return auto_formulation(instruct=self.instruct, parameters_b=self.parameters_b)
+
+
+def _check_http(row: ModelRow) -> None:
+    if row.endpoint is None:
+        raise ValueError(f"a row with backend {row.backend} needs the field endpoint (urls)")
+    if row.embedded is not None:
+        raise ValueError(f"a row with backend {row.backend} has no field embedded; expected endpoint alone")
+    if row.backend == "tgi" and row.endpoint.flavour not in ("auto", "tgi"):
+        raise ValueError(f"flavour {row.endpoint.flavour} is for backend openai; expected none with backend tgi")
 
 
 @dataclass(frozen=True)
@@ -157,11 +235,19 @@ def load_catalog(path: Path | None) -> Catalog:
 
 
 def _placed(row: ModelRow, folder: Path) -> ModelRow:
-    """The row with a relative weight path read from the folder of its catalog."""
-    if row.embedded is None or row.embedded.path is None:
-        return row
-    path = str(folder / Path(row.embedded.path).expanduser())
-    return row.model_copy(update={"embedded": row.embedded.model_copy(update={"path": path})})
+    """The row with its relative file paths read from the folder of its catalog."""
+    changes: dict[str, Any] = {}
+    if row.embedded is not None and row.embedded.path is not None:
+        changes["embedded"] = row.embedded.model_copy(update={"path": _from(folder, row.embedded.path)})
+    if row.endpoint is not None:
+        files = {"api_key_file": row.endpoint.api_key_file, "ca_file": row.endpoint.ca_file}
+        placed = {name: _from(folder, path) for name, path in files.items() if path is not None}
+        changes["endpoint"] = row.endpoint.model_copy(update=placed)
+    return row.model_copy(update=changes)
+
+
+def _from(folder: Path, path: str) -> str:
+    return str(folder / Path(path).expanduser())
 
 
 def parse_catalog(source: Source) -> dict[str, ModelRow]:

@@ -51,7 +51,7 @@ class InferenceService:
         instances = config.instances if config.instances is not None else default_instances()
         if instances < 1:
             raise InvalidInputError(f"instances is {instances}; expected at least 1")
-        options = BackendOptions(instances, Gate(instances), config.cache_dir)
+        options = BackendOptions(instances, Gate(instances), config.cache_dir, config.telemetry)
         backends = {name: build(row, options) for name, row in config.catalog.rows.items()}
         policy = CallPolicy(timeout_s=config.call_timeout_s)
         cache = GenerationCache(config.documents)

@@ -38,7 +38,8 @@ def test_own_rows_are_added_and_replace_shipped_ones(tmp_path) -> None:
     [
         ({"parameters_b": 0}, "parameters_b", "greater than 0"),
         ({"window_token": 1}, "window_token", "did you mean 'window_tokens'"),
-        ({"backend": "tgi"}, "backend", "this version has: embedded"),
+        ({"backend": "vllm"}, "backend", "this version has: embedded, tgi, openai"),
+        ({"backend": "tgi"}, None, "needs the field endpoint"),
         ({"reasoning": "thinks"}, "reasoning", "did you mean 'think'"),
         ({"family": None}, "family", "valid string"),
         ({"revision": "main"}, None, "SHA-256"),

@@ -5,15 +5,16 @@ What an adapter owes, whatever the server offers for it:
 - An answer is a function of the call alone: not of what the server did before, nor of the order of calls.
 - Answer i of a sampling uses the seed `core.regimes.sample_seed(seed, i)`, also where the server has no `n` of its own
   (then k calls are made); greedy has no seed.
-- Every failure is an error of the tree: BackendUnavailableError, BackendOverloadedError, BackendTimeoutError (the call
-  took longer than its `timeout_s`), BackendRefusedError, GarbageAnswerError, PromptTooLongError (details
-  `prompt_tokens`, `window_tokens`). An adapter never answers an empty text for a failure, and repeats a call only where
-  its transport failed, never because of what the model said.
+- Every failure is an error of the tree: BackendUnavailableError, BackendOverloadedError, BackendTimeoutError (an
+  exchange took longer than `timeout_s`, or the call than its `deadline`), BackendRefusedError, GarbageAnswerError,
+  PromptTooLongError (details `prompt_tokens`, `window_tokens`). An adapter never answers an empty text for a failure,
+  and repeats a call only where its transport failed, never because of what the model said.
 - Durations are of the attempts that succeeded: waiting for a place, loading, attempts that failed and the waits between
   attempts are `waited_s` and no part of them. Where the k answers of a sampling are k calls at once, the generation's
   `elapsed_s` is that of the longest call.
 """
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -39,10 +40,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A prompt and the seconds that the model has for each exchange about it."""
+    """A prompt, the seconds that the model has for each exchange about it, and the time when all must be done.
+
+    `deadline` in seconds of `time.monotonic`: exchanges, waits and repeats together end by then.
+    """
 
     messages: Messages
     timeout_s: float
+    deadline: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

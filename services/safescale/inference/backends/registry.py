@@ -8,15 +8,17 @@ from safescale.inference.backends.embedded import EmbeddedBackend, EmbeddedOptio
 from safescale.inference.backends.pool import Gate
 from safescale.inference.backends.port import Backend
 from safescale.inference.catalog import ModelRow
+from safescale.runtime.telemetry import Telemetry
 
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """What adapters are built with: instances of embedded models, their shared gate, where files may be kept."""
+    """What adapters are built with: instances of embedded models, their gate, where files may be kept, metrics."""
 
     instances: int
     gate: Gate
     cache_dir: Path
+    telemetry: Telemetry
 
 
 def _embedded(row: ModelRow, options: BackendOptions) -> Backend:

@@ -1,0 +1,99 @@
+"""Which replica gets the next call: its calls, its limit, its circuit, and the choice among all. Pure; no clock."""
+
+from collections.abc import Sequence
+from enum import Enum
+
+from safescale.inference.circuit import Circuit
+
+
+class Outcome(Enum):
+    """What a call told of its replica."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    OVERLOADED = "overloaded"
+    DROPPED = "dropped"
+
+
+class Server:
+    """What is known of one replica. Times are seconds of one clock that never goes back.
+
+    The limit of calls halves when the replica says that it has too much to do, once for all the calls that were under
+    way then, and grows again by one with each round of answers, up to `concurrency`.
+    """
+
+    def __init__(self, url: str, concurrency: int, circuit: Circuit) -> None:
+        self.url = url
+        self.circuit = circuit
+        self.outstanding = 0
+        self._concurrency = float(concurrency)
+        self._limit = float(concurrency)
+        self._reduced_at = float("-inf")
+        self._paused_until = float("-inf")
+        self._turn = 0
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be under way at once now."""
+        return int(self._limit)
+
+    @property
+    def turn(self) -> int:
+        """Number of the last call that began here, counted over all replicas: the least was asked longest ago."""
+        return self._turn
+
+    def opens_at(self, now: float) -> float:
+        """Time from which circuit and pauses let a call begin; `now` or before when they do already."""
+        return max(self.circuit.due, self._paused_until, now)
+
+    def shut(self, now: float) -> bool:
+        """Whether the replica is held back: circuit open, a probe under way, or a pause that it asked for."""
+        return self.circuit.open or self._paused_until > now
+
+    def accepts(self, now: float) -> bool:
+        """Whether a call may begin now."""
+        return self.outstanding < self.limit and self.opens_at(now) <= now
+
+    def begin(self, turn: int) -> bool:
+        """A call begins; True when it is the probe of an open circuit."""
+        self.outstanding += 1
+        self._turn = turn
+        return self.circuit.begin()
+
+    def end(self, outcome: Outcome, now: float, began: float, probe: bool) -> None:
+        """The call that began at `began` ended with this outcome."""
+        self.outstanding -= 1
+        if outcome is Outcome.FAILED:
+            self.circuit.failed(now, probe)
+        elif outcome is Outcome.DROPPED:
+            self.circuit.dropped(probe)
+        else:
+            self.circuit.succeeded()
+        if outcome is Outcome.OVERLOADED and began >= self._reduced_at:
+            self._limit = max(1.0, min(self._limit, self.outstanding + 1.0) / 2)
+            self._reduced_at = now
+        elif outcome is Outcome.ANSWERED and self._limit < self._concurrency:
+            self._limit = min(self._concurrency, self._limit + 1.0 / self._limit)
+
+    def pause(self, until: float) -> None:
+        """Begin no call before that time: the replica said so."""
+        self._paused_until = max(self._paused_until, until)
+
+
+def choose(servers: Sequence[Server], now: float, prefer: str, avoid: str) -> Server | None:
+    """The replica for the next call; None while none accepts one.
+
+    The preferred one if it accepts, else the one with the fewest calls, asked longest ago among equals; the one to
+    avoid only where no other accepts.
+    """
+    best: Server | None = None
+    rank = (True, 0, 0)
+    for server in servers:
+        if not server.accepts(now):
+            continue
+        if server.url == prefer:
+            return server
+        this = (server.url == avoid, server.outstanding, server.turn)
+        if best is None or this < rank:
+            best, rank = server, this
+    return best

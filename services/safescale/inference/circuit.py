@@ -1,0 +1,72 @@
+"""A circuit breaker: a replica that fails again and again is left alone, but for a probe now and then."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class CircuitPolicy:
+    """Failures in a row that open a circuit; seconds until the first probe, doubling up to the longest."""
+
+    failures: int = 5
+    probe_after_s: float = 1.0
+    probe_at_most_s: float = 30.0
+
+
+class Circuit:
+    """The state of one replica. It knows no clock: `now` is given, in seconds of one clock that never goes back.
+
+    closed: calls pass. open: none passes until the probe is due. half-open: one call, the probe, runs; its outcome
+    closes the circuit or opens it for longer. Each interval is drawn by `jitter(low, high)`, so that many processes do
+    not probe at once.
+    """
+
+    def __init__(self, policy: CircuitPolicy, jitter: Callable[[float, float], float]) -> None:
+        self._policy = policy
+        self._jitter = jitter
+        self._failures = 0
+        self._openings = 0
+        self._due = 0.0
+        self._probing = False
+
+    @property
+    def open(self) -> bool:
+        """Whether calls are held back; also while a probe runs."""
+        return self._openings > 0
+
+    @property
+    def due(self) -> float:
+        """Time from which a call may pass: 0 when closed, infinite while a probe runs."""
+        if not self.open:
+            return 0.0
+        return float("inf") if self._probing else self._due
+
+    def passes(self, now: float) -> bool:
+        """Whether a call may begin now."""
+        return now >= self.due
+
+    def begin(self) -> bool:
+        """Tell that a call begins which may pass; True when it is the probe."""
+        self._probing = self.open
+        return self._probing
+
+    def succeeded(self) -> None:
+        """Tell that the replica answered: the circuit closes."""
+        self._failures = self._openings = 0
+        self._probing = False
+
+    def failed(self, now: float, probe: bool) -> None:
+        """Tell that a call failed. While open only the probe's failure counts: the others began before."""
+        if self.open and not probe:
+            return
+        self._failures += 1
+        if probe or self._failures >= self._policy.failures:
+            longest = min(self._policy.probe_at_most_s, self._policy.probe_after_s * 2.0 ** min(self._openings, 30))
+            self._openings += 1
+            self._due = now + self._jitter(longest / 2, longest)
+            self._probing = False
+
+    def dropped(self, probe: bool) -> None:
+        """Tell that a call ended without telling anything of the replica: another may probe at once."""
+        if probe:
+            self._probing = False
