@@ -15,10 +15,11 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safescale.core.errors import BackendTimeoutError, BackendUnavailableError, InvalidInputError
+from safescale.core.errors import BackendUnavailableError
 from safescale.core.prompts import Messages
 from safescale.core.regimes import sample_seed
-from safescale.inference.backends.llama import LlamaConfig, LlamaServer, too_long
+from safescale.inference.backends.llama import LlamaConfig, LlamaServer
+from safescale.inference.backends.llama_dialog import too_long
 from safescale.inference.backends.llama_stream import Collected
 from safescale.inference.backends.pool import Gate, InstancePool
 from safescale.inference.backends.port import (
@@ -28,7 +29,6 @@ from safescale.inference.backends.port import (
     Generations,
     Output,
     Sampling,
-    Score,
     Scores,
     Tokens,
 )
@@ -122,40 +122,28 @@ class EmbeddedBackend:
 
     async def score(self, call: Call, continuations: Sequence[str]) -> Scores:
         """Score texts by forcing their tokens one after the other behind the evaluated prompt."""
-        texts = [self._continuation(text) for text in continuations]
 
         def work(server: LlamaServer, stop: threading.Event) -> Scores:
-            return self._score(server, call.messages, texts, stop)
+            return self._score(server, call.messages, continuations, stop)
 
         scores, waited = await self._pool.run(work, call.timeout_s)
         return replace(scores, waited_s=waited)
 
-    def _continuation(self, text: str) -> str:
-        # A chat answer begins its turn: there a leading blank would be an odd token of its own.
-        return text.removeprefix(" ") if self._row.instruct else text
-
     def _score(self, server: LlamaServer, messages: Messages, texts: Sequence[str], stop: threading.Event) -> Scores:
-        tokens = server.pieces(texts)
-        if not all(tokens):
-            raise InvalidInputError("an empty continuation cannot be scored")
+        tokens = server.run(server.dialog.to_score(texts), stop)
         begin = time.perf_counter()
         primed = server.prime(messages, stop)
         longest = primed.prompt_tokens + max(len(pieces) for pieces in tokens)
         if longest > self._row.served_tokens:
             raise too_long(self._row.id, longest, self._row.served_tokens)
-        items = []
-        for pieces in tokens:
-            if stop.is_set():
-                raise BackendTimeoutError(f"the call to {self._row.id} was given up")
-            values = server.forced(messages, primed, pieces)
-            items.append(Score(sum(values) / len(values), len(values)))
+        items = server.run(server.dialog.scores(messages, primed.prompt_tokens, tokens), stop)
         elapsed = time.perf_counter() - begin
         return Scores(tuple(items), primed.prompt_tokens, elapsed, primed.elapsed_s, 0.0)
 
     async def tokenize(self, texts: Sequence[str], truncate_to: int | None) -> Tokens:
         """Count tokens; with a limit also the longest prefixes within it. Works beside generations."""
         server = await self._pool.any()
-        return await asyncio.to_thread(_tokenize, server, texts, truncate_to)
+        return await asyncio.to_thread(server.run, server.dialog.tokens(texts, truncate_to), threading.Event())
 
     async def close(self) -> None:
         """Let calls in flight end at their next token and free the instances."""
@@ -198,24 +186,3 @@ def _generation(texts: Sequence[Collected], primed: Collected | None) -> Generat
     outputs: tuple[Output, ...] = tuple(text.output for text in texts)
     elapsed = before + sum(text.elapsed_s for text in texts)
     return Generation(outputs, texts[0].prompt_tokens, elapsed, before + texts[0].time_to_first_token_s)
-
-
-def _tokenize(server: LlamaServer, texts: Sequence[str], truncate_to: int | None) -> Tokens:
-    pieces = server.pieces(texts)
-    counts = tuple(len(found) for found in pieces)
-    if truncate_to is None:
-        return Tokens(counts, ())
-    cut = [
-        text if len(found) <= truncate_to else _prefix(server, [piece for _, piece in found], truncate_to)
-        for text, found in zip(texts, pieces, strict=True)
-    ]
-    return Tokens(counts, tuple(cut))
-
-
-def _prefix(server: LlamaServer, pieces: Sequence[bytes], limit: int) -> str:
-    # A character can span tokens, and a prefix can have more tokens than it had inside the text: try shorter ones.
-    for keep in range(limit, 0, -1):
-        text = b"".join(pieces[:keep]).decode("utf-8", "ignore")
-        if len(server.pieces([text])[0]) <= limit:
-            return text
-    return ""
