@@ -53,7 +53,7 @@ def pause_s(tries: int) -> float:
 
 
 class ElasticConnection:
-    """Calls to Elasticsearch. A call that is refused for now, or that finds no server, is made again within a budget."""
+    """Calls to Elasticsearch. One that is refused for now, or finds no server, is made again within a budget."""
 
     def __init__(self, settings: Settings, telemetry: Telemetry, budget_s: float = BUDGET_S) -> None:
         """Make the client; nothing is asked yet. `budget_s` is the time for tries in seconds.

@@ -5,7 +5,7 @@ A verdict's document carries its letters in plain fields, from which metrics are
 
 import base64
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 
 from google.protobuf import json_format
@@ -22,6 +22,10 @@ from safescale.runtime.documents.port import Body, Document, DocumentStore, NewD
 VERDICT = "verdict"
 REVIEW = "review"
 AUDIT = "audit"
+
+KEY_FIELDS = ("model", "condition", "question_id", "attempt", "failure")
+LETTER_FIELDS = (*KEY_FIELDS, "formulation", "greedy", "samples", "latency_s")
+"""Plain fields of a verdict's document: stores can read them without the rest of it."""
 
 
 def cell_of(key: common_pb2.CellKey) -> Cell:
@@ -91,10 +95,15 @@ class VerdictStore:
         document = await self._documents.get(VERDICT, record_key(cell, attempt))
         return None if document is None else _decode(document)
 
-    async def newest(self, run_id: str, after: str = "") -> AsyncIterator[tuple[str, Document]]:
-        """Newest document of each cell of a run after a key, with the key of the cell, ordered by it."""
+    async def newest(
+        self, run_id: str, after: str = "", fields: Sequence[str] | None = None
+    ) -> AsyncIterator[tuple[str, Document]]:
+        """Newest document of each cell of a run after a key, with the key of the cell, ordered by it.
+
+        With `fields` the documents hold those alone.
+        """
         last: tuple[str, Document] | None = None
-        async for document in self._documents.scan(VERDICT, run_id, after):
+        async for document in self._documents.scan(VERDICT, run_id, after, fields):
             cell_key = document.key.rpartition("/")[0]
             if last is not None and last[0] != cell_key:
                 yield last
@@ -104,7 +113,17 @@ class VerdictStore:
 
     async def letters(self, run_id: str) -> list[StoredLetters]:
         """Letters of the newest verdict of each cell."""
-        return [_letters(document) async for _, document in self.newest(run_id)]
+        return [_letters(document) async for _, document in self.newest(run_id, fields=LETTER_FIELDS)]
+
+    async def keys(self, run_id: str) -> AsyncIterator[pb.Verdict]:
+        """Cell, attempt and failure reason of the newest verdict of each cell, nothing else."""
+        async for _, document in self.newest(run_id, fields=KEY_FIELDS):
+            yield _key_fields(document)
+
+    async def read(self, keys: Sequence[str]) -> list[pb.Verdict]:
+        """Whole verdicts by the keys of their documents, in that order."""
+        found = await self._documents.get_many(VERDICT, keys)
+        return [_decode(found[key]) for key in keys]
 
     async def verdicts(self, run_id: str) -> AsyncIterator[pb.Verdict]:
         """Newest verdict of each cell."""
@@ -116,13 +135,7 @@ def _decode(document: Document) -> pb.Verdict:
     return pb.Verdict.FromString(base64.b64decode(document.body["verdict"]))
 
 
-def decode_verdict(document: Document) -> pb.Verdict:
-    """The whole verdict of a document."""
-    return _decode(document)
-
-
-def key_fields(document: Document) -> pb.Verdict:
-    """Cell, attempt and failure reason of a document's verdict, nothing else."""
+def _key_fields(document: Document) -> pb.Verdict:
     body = document.body
     verdict = pb.Verdict(
         cell=common_pb2.CellKey(

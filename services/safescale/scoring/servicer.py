@@ -15,7 +15,7 @@ from safescale.scoring.outcomes import outcome_of
 from safescale.scoring.peers import Truths
 from safescale.scoring.policy import evaluate_policy
 from safescale.scoring.reading import AnswerReader
-from safescale.scoring.records import ReviewStore, VerdictStore, decode_verdict, key_fields
+from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore
 from safescale.scoring.results import RunResults, metrics_of_letters
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -114,19 +114,19 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         size = _page_size(request.page_size)
         # A token is the key of a cell; its attempts sort behind it, hence the last character.
         after = f"{request.page_token}/\U0010ffff" if request.page_token else ""
-        found: list[pb.Verdict] = []
+        found: list[str] = []
         last = ""
-        async for cell_key, document in self._verdicts.newest(run_id, after):
+        async for cell_key, document in self._verdicts.newest(run_id, after, KEY_FIELDS):
             body = document.body
             if request.model not in ("", body["model"]) or request.condition not in ("", body["condition"]):
                 continue
             if request.failed_only and not body["failure"]:
                 continue
             if len(found) == size:
-                return pb.ListVerdictsResponse(verdicts=found, next_page_token=last)
-            found.append(decode_verdict(document))
+                return pb.ListVerdictsResponse(verdicts=await self._verdicts.read(found), next_page_token=last)
+            found.append(document.key)
             last = cell_key
-        return pb.ListVerdictsResponse(verdicts=found)
+        return pb.ListVerdictsResponse(verdicts=await self._verdicts.read(found))
 
     async def ExportVerdicts(
         self, request: pb.ExportVerdictsRequest, context: Context
@@ -134,8 +134,8 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         """Stream all verdicts of a run; unknown runs have none."""
         run_id = _needed(request.run_id, "run_id")
         if request.keys_only:
-            async for _, document in self._verdicts.newest(run_id):
-                yield pb.ExportVerdictsResponse(verdict=key_fields(document))
+            async for keys in self._verdicts.keys(run_id):
+                yield pb.ExportVerdictsResponse(verdict=keys)
             return
         async for verdict in self._results.verdicts(await self._truths.run_id_of(run_id)):
             yield pb.ExportVerdictsResponse(verdict=verdict)

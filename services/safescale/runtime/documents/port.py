@@ -1,7 +1,7 @@
 """The documents port: JSON documents by (kind, key), grouped for scans, written put-if-absent or compare-and-set."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 Body = Mapping[str, Any]
@@ -27,6 +27,12 @@ class NewDocument:
     key: str
     body: Body
     group: str = ""
+
+
+def with_fields(document: Document, fields: Sequence[str]) -> Document:
+    """The document with these top-level fields of its body alone; those it does not have are left out."""
+    body = document.body
+    return replace(document, body={name: body[name] for name in fields if name in body})
 
 
 class DocumentStore(Protocol):

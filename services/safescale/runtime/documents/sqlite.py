@@ -10,7 +10,7 @@ import aiosqlite
 import orjson
 
 from safescale.core.errors import StorageError
-from safescale.runtime.documents.port import Document, NewDocument
+from safescale.runtime.documents.port import Document, NewDocument, with_fields
 
 SCAN_PAGE = 500
 """Documents read at once by a scan."""
@@ -135,8 +135,10 @@ class SqliteDocuments:
             found.update({row[0]: _document(kind, row) for row in rows})
         return found
 
-    async def scan(self, kind: str, group: str | None = None, after: str = "") -> AsyncIterator[Document]:
-        """Documents of a kind (of one group, or of all) with key > `after`, ordered by key."""
+    async def scan(
+        self, kind: str, group: str | None = None, after: str = "", fields: Sequence[str] | None = None
+    ) -> AsyncIterator[Document]:
+        """Documents of a kind (of one group, or of all) with key > `after`, ordered by key; with these fields alone."""
         where, parameters = ("", ()) if group is None else (" AND grp = ?", (group,))
         statement = (
             f"SELECT key, grp, version, body FROM documents WHERE kind = ?{where}"  # noqa: S608
@@ -146,7 +148,8 @@ class SqliteDocuments:
             with _storage_errors(self._path):
                 rows = list(await self._db.execute_fetchall(statement, (kind, *parameters, after)))
             for row in rows:
-                yield _document(kind, row)
+                document = _document(kind, row)
+                yield document if fields is None else with_fields(document, fields)
             if len(rows) < SCAN_PAGE:
                 return
             after = rows[-1][0]
