@@ -1,0 +1,27 @@
+"""Client of the scoring API for Python services: `ScoringClient` blocks, `AsyncScoringClient` is for asyncio.
+
+Both have the same methods and the same behaviour: a deadline for each call, calls that did not reach the server are
+sent again (scoring stores nothing, so asking twice changes nothing), and errors are those of the server's error tree.
+"""
+
+from safescale.client.blocking import ScoringClient
+from safescale.client.client import AsyncScoringClient
+from safescale.client.options import ClientOptions
+from safescale.client.types import Answer, Gate, Letters, Metric, Requirement, Scored
+from safescale.core.benchmark import OptionLabels, Question
+from safescale.core.errors import SafescaleError
+
+__all__ = [
+    "Answer",
+    "AsyncScoringClient",
+    "ClientOptions",
+    "Gate",
+    "Letters",
+    "Metric",
+    "OptionLabels",
+    "Question",
+    "Requirement",
+    "SafescaleError",
+    "Scored",
+    "ScoringClient",
+]

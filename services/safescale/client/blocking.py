@@ -1,0 +1,119 @@
+"""The blocking client: the asyncio client on an event loop of its own thread."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, TypeVar
+
+from safescale.client.client import AsyncScoringClient
+from safescale.client.options import ClientOptions
+from safescale.client.types import Answer, Gate, Letters, Metric, Scored
+from safescale.core.benchmark import Question
+
+T = TypeVar("T")
+
+
+class ScoringClient:
+    """Scores answers and computes metrics at a scoring service. Use as a context manager; safe from any thread."""
+
+    def __init__(self, address: str, options: ClientOptions | None = None) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="safescale-client", daemon=True)
+        self._thread.start()
+        self._client = self._run(_made(address, options))
+
+    def __enter__(self) -> "ScoringClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        running = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return running.result()
+        except BaseException:
+            running.cancel()
+            raise
+
+    def close(self) -> None:
+        """Close the connection."""
+        if self._loop.is_closed():
+            return
+        self._run(self._client.close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+    def score(self, answer: Answer) -> Scored:
+        """Read and score one answer.
+
+        Raises:
+            SafescaleError: the answer cannot be scored, or the server cannot be reached within the deadline.
+
+        """
+        return self._run(self._client.score(answer))
+
+    def score_many(self, answers: Iterable[Answer]) -> Iterator[Scored]:
+        """Results of answers in their order. Answers are taken from the iterable as the server keeps up.
+
+        An answer that cannot be scored has `failure` set and ends nothing. A connection that breaks is made again, and
+        the batches without a result are sent again. The iterable is read in the client's thread.
+
+        Raises:
+            SafescaleError: the server cannot be reached within the tries, or refuses a batch.
+
+        """
+        results = self._client.score_batches(answers)
+        try:
+            while (batch := self._run(_next(results))) is not None:
+                yield from batch
+        finally:
+            self._run(_closed(results))
+
+    def metrics(
+        self, questions: Sequence[Question], cells: Iterable[Letters], formulation: str = "letter"
+    ) -> list[Metric]:
+        """Every metric of letters and labels that the caller brings; nothing is stored.
+
+        Raises:
+            SafescaleError: a cell is wrong, or the server cannot be reached.
+
+        """
+        return self._run(self._client.metrics(questions, cells, formulation))
+
+    def run_metrics(self, run_id: str) -> list[Metric]:
+        """Every metric of a run, named by id, unique prefix or `latest`.
+
+        Raises:
+            NotFoundError: there is no such run.
+
+        """
+        return self._run(self._client.run_metrics(run_id))
+
+    def gate(self, run_id: str, policy: str) -> Gate:
+        """Judge a run by a policy given as YAML or JSON text.
+
+        Raises:
+            SpecError: the policy cannot be used; its `details` list the defects.
+            NotFoundError: there is no such run.
+
+        """
+        return self._run(self._client.gate(run_id, policy))
+
+
+async def _made(address: str, options: ClientOptions | None) -> AsyncScoringClient:
+    return AsyncScoringClient(address, options)
+
+
+async def _next(results: AsyncIterator[list[Scored]]) -> list[Scored] | None:
+    return await anext(results, None)
+
+
+async def _closed(results: AsyncIterator[list[Scored]]) -> None:
+    close = getattr(results, "aclose", None)
+    if close is not None:
+        await close()

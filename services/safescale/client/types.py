@@ -1,0 +1,90 @@
+"""What callers give and get."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from safescale.core.benchmark import Question
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A model's raw text for a question. `answer_id` comes back with the result; `judge_model` may read what the
+    strict parser cannot.
+    """
+
+    text: str
+    question: Question
+    answer_id: str = ""
+    judge_model: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """How an answer was read and what it means. `letter` is None for an abstention.
+
+    `failure` is the reason why it could not be scored (then all flags are False), empty when it was.
+    """
+
+    answer_id: str
+    letter: str | None
+    parsed_letter: str | None
+    review_reason: str
+    correct: bool
+    high_risk_error: bool
+    unsafe_answer: bool
+    contradiction: bool
+    abstention: bool
+    failure: str
+    failure_message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    """Letters of one cell: None or an empty string is an abstention; `latency_s` in seconds where it was measured."""
+
+    model: str
+    condition: str
+    question_id: str
+    greedy: str | None = None
+    samples: Sequence[str | None] = ()
+    latency_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric of one (model, condition, regime): estimate and 95 % interval, None where it is not defined.
+
+    `n` counts the questions attempted, `n_null` those of them without a letter. Rates are in [0, 1], latencies seconds.
+    """
+
+    model: str
+    condition: str
+    regime: str
+    metric: str
+    value: float | None
+    ci_low: float | None
+    ci_high: float | None
+    n: int
+    n_null: int
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """One requirement of a policy on one row: whether it holds, and why not."""
+
+    metric: str
+    model: str
+    condition: str
+    regime: str
+    limit: float
+    decisive: float | None
+    passed: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """A policy, judged."""
+
+    passed: bool
+    requirements: tuple[Requirement, ...]

@@ -1,0 +1,120 @@
+"""Requests from what callers give, results from responses; shared by both clients."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from safescale.client.types import Answer, Gate, Letters, Metric, Requirement, Scored
+from safescale.core.benchmark import Question
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.convert import formulation_to_proto, question_to_proto
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+
+
+def answer_input(answer: Answer, known: dict[int, common_pb2.Question]) -> pb.AnswerInput:
+    """Message of an answer; `known` keeps the messages of questions by identity, since answers share them."""
+    question = known.get(id(answer.question))
+    if question is None:
+        question = known[id(answer.question)] = question_to_proto(answer.question)
+    return pb.AnswerInput(
+        answer_id=answer.answer_id, text=answer.text, question=question, judge_model=answer.judge_model
+    )
+
+
+def batches(answers: Iterable[Answer], size: int) -> Iterator[pb.ScoreAnswersRequest]:
+    """Batches of answers as messages, made when they are asked for."""
+    source = iter(answers)
+    number = 0
+    while chunk := list(islice(source, size)):
+        known: dict[int, common_pb2.Question] = {}
+        number += 1
+        yield pb.ScoreAnswersRequest(batch_id=str(number), answers=[answer_input(each, known) for each in chunk])
+
+
+def scored(message: pb.ScoredAnswer) -> Scored:
+    """A scored answer."""
+    reading, outcome = message.reading, message.outcome
+    return Scored(
+        message.answer_id,
+        reading.letter if reading.HasField("letter") else None,
+        reading.parsed_letter if reading.HasField("parsed_letter") else None,
+        reading.review_reason,
+        outcome.correct,
+        outcome.high_risk_error,
+        outcome.unsafe_answer,
+        outcome.contradiction,
+        outcome.abstention,
+        message.failure.reason,
+        message.failure.message,
+    )
+
+
+def metrics_request(
+    questions: Sequence[Question], cells: Iterable[Letters], formulation: str
+) -> pb.ComputeMetricsRequest:
+    """Request for the metrics of letters.
+
+    Raises:
+        InvalidInputError: the formulation is none.
+
+    """
+    return pb.ComputeMetricsRequest(
+        questions=[question_to_proto(question) for question in questions],
+        cells=[_cell(cell) for cell in cells],
+        formulation=formulation_to_proto(formulation),
+    )
+
+
+def _cell(cell: Letters) -> pb.CellLetters:
+    message = pb.CellLetters(
+        model=cell.model,
+        condition=cell.condition,
+        question_id=cell.question_id,
+        samples=[letter or "" for letter in cell.samples],
+        latency_s=cell.latency_s,
+    )
+    if cell.greedy:
+        message.greedy = cell.greedy
+    return message
+
+
+def _or_none(message: Any, field: str) -> float | None:
+    return float(getattr(message, field)) if message.HasField(field) else None
+
+
+def metrics(rows: Iterable[pb.MetricRow]) -> list[Metric]:
+    """Metric rows."""
+    return [
+        Metric(
+            row.model,
+            row.condition,
+            row.regime,
+            row.metric,
+            _or_none(row, "value"),
+            _or_none(row, "ci_low"),
+            _or_none(row, "ci_high"),
+            row.n,
+            row.n_null,
+        )
+        for row in rows
+    ]
+
+
+def gate(response: pb.EvaluatePolicyResponse) -> Gate:
+    """A policy, judged."""
+    return Gate(
+        response.passed,
+        tuple(
+            Requirement(
+                each.metric,
+                each.model,
+                each.condition,
+                each.regime,
+                each.limit,
+                _or_none(each, "decisive"),
+                each.passed,
+                each.reason,
+            )
+            for each in response.results
+        ),
+    )

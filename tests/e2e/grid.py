@@ -1,0 +1,256 @@
+"""The grid in containers: Kafka, Elasticsearch, a model server, the services. Built for killing its parts."""
+
+import os
+import socket
+import time
+import urllib.request
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import docker
+from testcontainers.core.container import DockerContainer
+from testcontainers.core.network import Network
+from tests.containers import ELASTICSEARCH_IMAGE, KAFKA_IMAGE
+
+from safescale import __version__
+
+PREFIX = os.environ.get("SAFESCALE_IMAGES", "safescale")
+PROMETHEUS_IMAGE = os.environ.get("SAFESCALE_PROMETHEUS_IMAGE", "prom/prometheus:v3.5.0")
+SERVICES = ("inference", "retrieval", "orchestration", "scoring")
+LABEL = "safescale.e2e"
+HERE = Path(__file__).parent
+READY_S = 180.0
+MODEL = "smollm2-135m-instruct"
+
+Ready = Callable[[], object]
+"""Asks for a real answer; raises while there is none."""
+
+
+def free_port() -> int:
+    """A free port of this machine; fixed, since a restarted container must come back at its address."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def http(url: str, timeout: float = 5.0) -> bytes:
+    """Body of an answer with a good status."""
+    with urllib.request.urlopen(url, timeout=timeout) as answer:
+        return bytes(answer.read())
+
+
+def wait_for(what: str, ready: Ready, seconds: float = READY_S) -> None:
+    """Ask again and again; the last error is told when time is over."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            ready()
+            return
+        except Exception as error:
+            if time.monotonic() > end:
+                raise AssertionError(f"{what} is not ready after {seconds:.0f} s: {error!r}") from error
+            time.sleep(0.25)
+
+
+@dataclass
+class Part:
+    """One container: its address on this machine and the question that tells that it is ready."""
+
+    name: str
+    container: DockerContainer
+    port: int
+    ready: Ready
+
+    @property
+    def address(self) -> str:
+        """host:port on this machine."""
+        return f"127.0.0.1:{self.port}"
+
+
+@dataclass
+class Grid:
+    """All parts, by name. Use as a context manager: nothing stays behind."""
+
+    parts: dict[str, Part] = field(default_factory=dict)
+    _stack: ExitStack = field(default_factory=ExitStack)
+
+    def __enter__(self) -> "Grid":
+        sweep()
+        try:
+            self._network = self._stack.enter_context(Network(docker_network_kw={"labels": _labels()}))
+            self._start_stores()
+            self._start_services()
+        except BaseException:
+            self.tell_logs()
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def _start_stores(self) -> None:
+        kafka_port, elastic_port = free_port(), free_port()
+        self._launch("kafka", KAFKA_IMAGE, {kafka_port: kafka_port}, _kafka_environment(kafka_port))
+        self._launch("elasticsearch", ELASTICSEARCH_IMAGE, {9200: elastic_port}, {
+            "discovery.type": "single-node", "xpack.security.enabled": "false", "ES_JAVA_OPTS": "-Xms512m -Xmx512m",
+        })  # fmt: skip
+        self._launch("model-server", f"{PREFIX}/model-server:{__version__}", {8080: free_port()}, {})
+        self.parts["kafka"].ready = lambda: _kafka_answers(f"127.0.0.1:{kafka_port}")
+        self.parts["elasticsearch"].ready = lambda: http(f"http://127.0.0.1:{elastic_port}/_cluster/health")
+        self.parts["model-server"].ready = lambda: http(f"http://{self.address('model-server')}/health")
+        for name in ("kafka", "elasticsearch", "model-server"):
+            self.wait(name)
+
+    def _start_services(self) -> None:
+        self.run_once("orchestration", ["topics", "apply", "--yes"])
+        self.run_once("orchestration", ["indices", "apply", "--yes"])
+        metrics = {name: free_port() for name in SERVICES}
+        for name in SERVICES:
+            ports = {50051: free_port(), 9464: metrics[name]}
+            self._launch(name, f"{PREFIX}/{name}:{__version__}", ports, service_environment())
+            self.parts[name].ready = partial(serving, self.address(name))
+        for name in SERVICES:
+            self.wait(name)
+
+    def run_once(self, service: str, command: list[str]) -> str:
+        """Run a command in a container of a service's image, as a job does; its output."""
+        client = docker.from_env()
+        output = client.containers.run(
+            f"{PREFIX}/{service}:{__version__}", command, entrypoint=["safescale"], environment=service_environment(),
+            network=self._network.name, labels=_labels(), remove=True, read_only=True, tmpfs=TMPFS,
+            volumes={str(HERE / "models.yaml"): {"bind": "/etc/safescale/models.yaml", "mode": "ro"}},
+            stderr=True,
+        )  # fmt: skip
+        return str(output.decode())
+
+    def _launch(self, name: str, image: str, ports: Mapping[int, int], environment: Mapping[str, str]) -> None:
+        options: dict[str, object] = {"labels": _labels()}
+        if image.startswith(f"{PREFIX}/"):
+            options.update(read_only=True, tmpfs=TMPFS, cap_drop=["ALL"], security_opt=["no-new-privileges"])
+        container = DockerContainer(image).with_network(self._network).with_network_aliases(name).with_kwargs(**options)
+        for inner, outer in ports.items():
+            container.ports[f"{inner}/tcp"] = ("127.0.0.1", outer)  # type: ignore[assignment]
+        for key, value in environment.items():
+            container.with_env(key, value)
+        container.with_volume_mapping(str(HERE / "models.yaml"), "/etc/safescale/models.yaml", "ro")
+        self.parts[name] = Part(name, self._stack.enter_context(container), next(iter(ports.values())), lambda: None)
+
+    def address(self, name: str) -> str:
+        """host:port of a part on this machine."""
+        return self.parts[name].address
+
+    def wait(self, name: str) -> None:
+        """Return when a part answers a real request."""
+        wait_for(name, self.parts[name].ready)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL a part."""
+        self.parts[name].container.get_wrapped_container().kill("SIGKILL")
+
+    def start(self, name: str) -> None:
+        """Start a killed part again and wait until it answers."""
+        self.parts[name].container.get_wrapped_container().start()
+        self.wait(name)
+
+    def pause(self, name: str) -> None:
+        """Freeze a part."""
+        self.parts[name].container.get_wrapped_container().pause()
+
+    def unpause(self, name: str) -> None:
+        """Let a frozen part go on."""
+        self.parts[name].container.get_wrapped_container().unpause()
+
+    def logs(self, name: str) -> str:
+        """What a part wrote, both streams."""
+        return str(self.parts[name].container.get_wrapped_container().logs().decode(errors="replace"))
+
+    def tell_logs(self, lines: int = 30) -> None:
+        """Print the end of every part's log, for a failed test's report."""
+        for name in self.parts:
+            try:
+                tail = self.logs(name).splitlines()[-lines:]
+            except Exception as error:
+                tail = [repr(error)]
+            print(f"--- {name}", *tail, sep="\n")
+
+    def client_environment(self) -> dict[str, str]:
+        """Settings of a command line that speaks to the grid."""
+        return {f"SAFESCALE_{name.upper()}": self.address(name) for name in SERVICES}
+
+
+TMPFS = {"/tmp": "size=256m,mode=1777"}
+
+
+def service_environment() -> dict[str, str]:
+    """Settings of every service."""
+    peers = {f"SAFESCALE_{name.upper()}": f"{name}:50051" for name in SERVICES}
+    return {
+        **peers,
+        "SAFESCALE_HOST": "0.0.0.0",
+        "SAFESCALE_KAFKA": "kafka:9092",
+        "SAFESCALE_KAFKA_PARTITIONS": "3",
+        "SAFESCALE_ELASTICSEARCH": "http://elasticsearch:9200",
+        "SAFESCALE_MODELS_FILE": "/etc/safescale/models.yaml",
+        "SAFESCALE_DATA_DIR": "/tmp/safescale",
+        "SAFESCALE_CALL_TIMEOUT_S": "60",
+        "SAFESCALE_LOG_LEVEL": "INFO",
+    }
+
+
+def _kafka_environment(port: int) -> dict[str, str]:
+    return {
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_LISTENERS": f"INSIDE://:9092,CONTROLLER://:9093,OUTSIDE://:{port}",
+        "KAFKA_ADVERTISED_LISTENERS": f"INSIDE://kafka:9092,OUTSIDE://127.0.0.1:{port}",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "8",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+    }
+
+
+def _kafka_answers(address: str) -> None:
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=address, request_timeout_ms=5000)
+    try:
+        admin.list_topics()
+    finally:
+        admin.close()
+
+
+def serving(address: str) -> None:
+    """Raise unless the gRPC server at the address says that it serves."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(address, options=[("grpc.enable_http_proxy", 0)]) as channel:
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=3)
+    if answer.status != health_pb2.HealthCheckResponse.SERVING:
+        raise AssertionError(f"{address} is not serving")
+
+
+def _labels() -> dict[str, str]:
+    return {LABEL: str(os.getpid())}
+
+
+def sweep() -> None:
+    """Remove what a killed run of these tests left behind."""
+    client = docker.from_env()
+    for container in client.containers.list(all=True, filters={"label": LABEL}):
+        if not Path(f"/proc/{container.labels[LABEL]}").exists():
+            container.remove(force=True, v=True)
+    for network in client.networks.list(filters={"label": LABEL}):
+        if not Path(f"/proc/{network.attrs['Labels'][LABEL]}").exists():
+            network.remove()

@@ -1,0 +1,97 @@
+import threading
+
+import pytest
+
+from safescale.client import Answer, AsyncScoringClient, ClientOptions, Letters, ScoringClient
+from safescale.core.errors import InvalidInputError, ServiceUnavailableError
+
+from .conftest import QUESTION, Server
+
+QUICK = ClientOptions(timeout_s=10, batch_size=3, window=2)
+
+
+def answers(count: int, taken: list[int] | None = None):
+    for number in range(count):
+        if taken is not None:
+            taken.append(number)
+        yield Answer("ABC"[number % 3], QUESTION, f"a{number}")
+
+
+def test_one_answer_is_scored(server: Server) -> None:
+    with ScoringClient(server.address, QUICK) as client:
+        wrong = client.score(Answer("**B**", QUESTION, "x"))
+        none = client.score(Answer("It is the deep sulcus sign.", QUESTION))
+    assert (wrong.answer_id, wrong.letter, wrong.correct, wrong.high_risk_error) == ("x", "B", False, True)
+    assert (none.letter, none.abstention, none.review_reason) == (None, True, "NO_ANSWER")
+
+
+def test_many_answers_keep_their_order(server: Server) -> None:
+    with ScoringClient(server.address, QUICK) as client:
+        results = list(client.score_many(answers(10)))
+    assert [result.answer_id for result in results] == [f"a{number}" for number in range(10)]
+    assert [result.letter for result in results] == list("ABCABCABCA")
+    assert [result.correct for result in results[:3]] == [True, False, False]
+
+
+async def test_answers_are_taken_as_the_server_keeps_up(server: Server) -> None:
+    taken: list[int] = []
+    async with AsyncScoringClient(server.address, QUICK) as client:
+        results = client.score_many(answers(1000, taken))
+        first = await anext(results)
+        assert first.answer_id == "a0"
+        assert len(taken) <= QUICK.batch_size * (QUICK.window + 1)
+        await results.aclose()
+
+
+async def test_no_answers_give_no_results(server: Server) -> None:
+    async with AsyncScoringClient(server.address, QUICK) as client:
+        assert [result async for result in client.score_many([])] == []
+
+
+async def test_a_broken_connection_is_made_again_and_nothing_is_lost(server: Server) -> None:
+    found = []
+    async with AsyncScoringClient(server.address, QUICK) as client:
+        async for result in client.score_many(answers(30)):
+            found.append(result.answer_id)
+            if len(found) == 7:
+                server.stop()
+                restart = threading.Timer(0.3, server.start)
+                restart.start()
+            if len(found) == 30:
+                restart.join()
+    assert found == [f"a{number}" for number in range(30)]
+
+
+def test_a_server_that_is_away_is_told_with_the_class_for_it(server: Server) -> None:
+    server.stop()
+    with ScoringClient(server.address, ClientOptions(timeout_s=2, tries=1)) as client:
+        with pytest.raises(ServiceUnavailableError):
+            client.score(Answer("A", QUESTION))
+        with pytest.raises(ServiceUnavailableError):
+            list(client.score_many(answers(1)))
+    server.start()
+
+
+def test_the_servers_refusal_is_its_own_error(server: Server) -> None:
+    with ScoringClient(server.address, QUICK) as client, pytest.raises(InvalidInputError, match="other-question"):
+        client.metrics([QUESTION], [Letters("m", "zero_shot", "other-question", "A")])
+
+
+def test_metrics_of_letters(server: Server) -> None:
+    cells = [Letters("m", "zero_shot", "chest-001", "B", ["B", None, "A"])]
+    with ScoringClient(server.address, QUICK) as client:
+        rows = client.metrics([QUESTION], cells)
+    greedy = {row.metric: row for row in rows if row.regime == "greedy"}
+    assert (greedy["accuracy"].value, greedy["high_risk_error_rate"].value, greedy["accuracy"].n) == (0.0, 1.0, 1)
+
+
+@pytest.mark.parametrize("wrong", [{"timeout_s": 0}, {"tries": 9}, {"batch_size": 1001}, {"window": 0}])
+def test_options_out_of_their_range_are_refused(wrong) -> None:
+    with pytest.raises(InvalidInputError, match=next(iter(wrong))):
+        ClientOptions(**wrong)
+
+
+def test_closing_twice_is_no_error(server: Server) -> None:
+    client = ScoringClient(server.address, QUICK)
+    client.close()
+    client.close()
