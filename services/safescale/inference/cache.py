@@ -4,15 +4,18 @@ In the key: model and revision of its weights, the server's fingerprint, the ren
 with its seed, or the continuations. Not in it: timeouts, retries, run, condition.
 """
 
+import asyncio
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
+from safescale.core.errors import InvalidInputError
 from safescale.core.prompts import PROMPT_VERSION, Messages
 from safescale.inference.backends.port import Generation, Output, Sampling, Score, Scores
-from safescale.runtime.documents.port import DocumentStore, NewDocument
+from safescale.runtime.documents.port import Body, DocumentStore, NewDocument
 
 KIND = "generation"
 
@@ -29,25 +32,59 @@ class Asked:
 
 def sampling_key(asked: Asked, sampling: Sampling) -> str:
     """Key of the texts of one sampling, 64 hex digits. Greedy has no seed."""
-    parameters: dict[str, Any] = {
-        "temperature": float(sampling.temperature),
-        "max_new_tokens": sampling.max_new_tokens,
-        "stop": list(sampling.stop),
-    }
-    if not sampling.greedy:
-        parameters.update(seed=sampling.seed, count=sampling.count)
-    return _key(asked, {"sampling": parameters})
+    return sampling_keys(asked, [sampling])[0]
+
+
+def sampling_keys(asked: Asked, samplings: Sequence[Sampling]) -> list[str]:
+    """Key of the texts of each sampling, as `sampling_key`; the prompt, which can be long, is hashed once for all.
+
+    Raises:
+        InvalidInputError: the prompt is no valid Unicode text.
+
+    """
+    # A key is the hash of one canonical JSON object with sorted fields. "sampling" is the last of them.
+    begin = hashlib.sha256(_canonical(_fixed(asked))[:-1])
+    keys = []
+    for sampling in samplings:
+        parameters: dict[str, Any] = {
+            "temperature": float(sampling.temperature),
+            "max_new_tokens": sampling.max_new_tokens,
+            "stop": sampling.stop,
+        }
+        if not sampling.greedy:
+            parameters.update(seed=sampling.seed, count=sampling.count)
+        whole = begin.copy()
+        whole.update(b',"sampling":' + _canonical(parameters) + b"}")
+        keys.append(whole.hexdigest())
+    return keys
 
 
 def scores_key(asked: Asked, continuations: Sequence[str]) -> str:
-    """Key of the scores of these continuations, 64 hex digits."""
-    return _key(asked, {"continuations": list(continuations)})
+    """Key of the scores of these continuations, 64 hex digits.
+
+    Raises:
+        InvalidInputError: the prompt or a continuation is no valid Unicode text.
+
+    """
+    body = {**_fixed(asked), "continuations": list(continuations)}
+    return hashlib.sha256(_canonical(body)).hexdigest()
 
 
-def _key(asked: Asked, rest: Mapping[str, Any]) -> str:
-    body = {**asdict(asked), "prompt_version": PROMPT_VERSION, **rest}
-    canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+def _fixed(asked: Asked) -> dict[str, Any]:
+    return {
+        "fingerprint": asked.fingerprint,
+        "messages": {"system": asked.messages.system, "user": asked.messages.user},
+        "model": asked.model,
+        "prompt_version": PROMPT_VERSION,
+        "revision": asked.revision,
+    }
+
+
+def _canonical(body: Mapping[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise InvalidInputError("the prompt cannot be encoded; expected valid Unicode text") from error
 
 
 class GenerationCache:
@@ -57,27 +94,61 @@ class GenerationCache:
         self._documents = documents
 
     async def generations(self, keys: Sequence[str]) -> dict[str, Generation]:
-        """Stored generations by key; missing ones are left out."""
+        """Stored generations by key, in one exchange; missing ones are left out."""
         found = await self._documents.get_many(KIND, keys)
         return {key: _generation(document.body) for key, document in found.items()}
 
-    async def put_generation(self, key: str, generation: Generation) -> None:
-        """Store a generation, in place of an older one."""
-        await self._documents.put(NewDocument(KIND, key, asdict(generation)))
+    async def put_generations(self, generations: Mapping[str, Generation], *, replace: bool) -> None:
+        """Store generations under their keys; with `replace` in place of older ones, else only where none is."""
+        documents = [NewDocument(KIND, key, _generation_body(value)) for key, value in generations.items()]
+        await self._put(documents, replace)
 
     async def scores(self, key: str) -> Scores | None:
         """Stored scores; None when there are none."""
         document = await self._documents.get(KIND, key)
         return None if document is None else _scores(document.body)
 
-    async def put_scores(self, key: str, scores: Scores) -> None:
-        """Store scores, in place of older ones."""
-        await self._documents.put(NewDocument(KIND, key, asdict(scores)))
+    async def put_scores(self, key: str, scores: Scores, *, replace: bool) -> None:
+        """Store scores; with `replace` in place of older ones, else only where none are."""
+        await self._put([NewDocument(KIND, key, _scores_body(scores))], replace)
+
+    async def _put(self, documents: Sequence[NewDocument], replace: bool) -> None:
+        if replace:
+            await asyncio.gather(*(self._documents.put(document) for document in documents))
+        else:
+            await self._documents.put_many_if_absent(documents)
+
+
+def _generation_body(generation: Generation) -> Body:
+    return {
+        "outputs": [
+            {
+                "text": output.text,
+                "reasoning": output.reasoning,
+                "finish_reason": output.finish_reason,
+                "generated_tokens": output.generated_tokens,
+            }
+            for output in generation.outputs
+        ],
+        "prompt_tokens": generation.prompt_tokens,
+        "elapsed_s": generation.elapsed_s,
+        "time_to_first_token_s": generation.time_to_first_token_s,
+    }
 
 
 def _generation(body: Mapping[str, Any]) -> Generation:
     outputs = tuple(Output(**output) for output in body["outputs"])
     return Generation(outputs, body["prompt_tokens"], body["elapsed_s"], body["time_to_first_token_s"])
+
+
+def _scores_body(scores: Scores) -> Body:
+    return {
+        "items": [{"mean_logprob": item.mean_logprob, "tokens": item.tokens} for item in scores.items],
+        "prompt_tokens": scores.prompt_tokens,
+        "elapsed_s": scores.elapsed_s,
+        "time_to_first_token_s": scores.time_to_first_token_s,
+        "waited_s": scores.waited_s,
+    }
 
 
 def _scores(body: Mapping[str, Any]) -> Scores:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from safescale.core import cloze
 from safescale.core.errors import InvalidInputError
 from safescale.core.prompts import Formulation, Messages, cloze_continuations, render
-from safescale.core.reasoning import split_reasoning
+from safescale.core.reasoning import TraceStyle, split_reasoning
 from safescale.core.regimes import sample_seed
-from safescale.inference.backends.port import Generation, Sampling
+from safescale.inference.backends.port import Output, Sampling
 from safescale.inference.catalog import ModelRow
 from safescale.inference.engine import Engine, Question, Scored, Texts
 from safescale.rpc.common.v1 import common_pb2
@@ -81,16 +81,16 @@ def _samplings(request: events_pb2.GenerationRequested, row: ModelRow) -> list[S
 def _fill_letter(
     completed: events_pb2.GenerationCompleted, samplings: list[Sampling], texts: Texts, row: ModelRow
 ) -> None:
+    style = row.style
     for sampling, generation in zip(samplings, texts.generations, strict=True):
         if sampling.greedy:
-            completed.greedy.CopyFrom(_answers(generation, row)[0])
+            _fill_answer(completed.greedy, generation.outputs[0], style)
             completed.timings.greedy_s = generation.elapsed_s
             if generation.time_to_first_token_s is not None:
                 completed.timings.time_to_first_token_s = generation.time_to_first_token_s
         else:
-            completed.samples.extend(_answers(generation, row))
-            for index, sample in enumerate(completed.samples):
-                sample.seed = sample_seed(sampling.seed, index)
+            for index, output in enumerate(generation.outputs):
+                _fill_answer(completed.samples.add(seed=sample_seed(sampling.seed, index)), output, style)
             completed.timings.samples_s = generation.elapsed_s
     completed.usage.prompt_tokens = texts.generations[0].prompt_tokens
     completed.usage.generated_tokens = sum(generation.generated_tokens for generation in texts.generations)
@@ -98,13 +98,9 @@ def _fill_letter(
     completed.model_revision = texts.revision
 
 
-def _answers(generation: Generation, row: ModelRow) -> list[events_pb2.Answer]:
-    return [
-        events_pb2.Answer(
-            text=split_reasoning(output.text, row.style, output.reasoning).answer, finish_reason=output.finish_reason
-        )
-        for output in generation.outputs
-    ]
+def _fill_answer(answer: events_pb2.Answer, output: Output, style: TraceStyle | None) -> None:
+    answer.text = split_reasoning(output.text, style, output.reasoning).answer
+    answer.finish_reason = output.finish_reason
 
 
 def _fill_cloze(

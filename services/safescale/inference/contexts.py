@@ -6,7 +6,7 @@ from collections.abc import Callable
 import grpc
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
-from safescale.core.errors import GarbageAnswerError, SafescaleError
+from safescale.core.errors import GarbageAnswerError, SafescaleError, ServiceUnavailableError
 from safescale.inference.flight import SingleFlight
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.retrieval.v1 import retrieval_pb2, retrieval_pb2_grpc
@@ -15,6 +15,9 @@ from safescale.runtime.channels import rpc_errors
 CAPACITY_BYTES = 64 * 1024 * 1024
 READ_TIMEOUT_S = 30.0
 ATTEMPTS = 3
+
+AWAY = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
+"""Codes of a service that is overloaded or stops just now; UNAVAILABLE is mapped already."""
 
 
 class ContextReader:
@@ -32,6 +35,7 @@ class ContextReader:
 
         Raises:
             NotFoundError: retrieval does not have it.
+            DependencyUnavailableError: retrieval, or the store behind it, cannot be reached or does not answer.
             SafescaleError: it cannot be read.
 
         """
@@ -65,8 +69,14 @@ class ContextReader:
     async def _read(self, identifier: str) -> str:
         stub = retrieval_pb2_grpc.RetrievalServiceStub(self._retrieval())
         request = retrieval_pb2.GetContextRequest(context_id=identifier)
-        with rpc_errors():
-            response = await stub.GetContext(request, timeout=READ_TIMEOUT_S)
+        try:
+            with rpc_errors():
+                response = await stub.GetContext(request, timeout=READ_TIMEOUT_S)
+        except SafescaleError as error:
+            cause = error.__cause__
+            if isinstance(cause, grpc.aio.AioRpcError) and cause.code() in AWAY:
+                raise ServiceUnavailableError(f"retrieval did not answer: {error.message}") from error
+            raise
         if not response.context.text:
             raise GarbageAnswerError("retrieval gave a context without text")
         return str(response.context.text)

@@ -1,4 +1,4 @@
-"""Asks models: availability, cache, shared calls, retries of transport failures, telemetry of each attempt."""
+"""Asks models: availability, cache, shared calls, deadlines, retries of transport failures, telemetry."""
 
 import asyncio
 import math
@@ -17,10 +17,11 @@ from safescale.core.errors import (
     GarbageAnswerError,
 )
 from safescale.core.prompts import Messages
-from safescale.inference.backends.port import Backend, Call, Generation, Sampling, Scores
-from safescale.inference.cache import Asked, GenerationCache, sampling_key, scores_key
+from safescale.inference.backends.port import Backend, Call, Generation, Generations, Sampling, Scores
+from safescale.inference.cache import Asked, GenerationCache, sampling_key, sampling_keys, scores_key
 from safescale.inference.catalog import Catalog, ModelRow
 from safescale.inference.flight import SingleFlight
+from safescale.inference.observed import MODEL_LATENCY, Observer, latency_metric
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.telemetry import Telemetry
 
@@ -32,11 +33,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class CallPolicy:
-    """Seconds for one exchange, attempts after transport failures, longest wait between two attempts in seconds."""
+    """Seconds for one exchange and for all about one prompt, waits and retries included.
+
+    `attempts` after transport failures and `max_wait_s` between two are for backends that do not repeat by themselves.
+    """
 
     timeout_s: float = 600.0
     attempts: int = 3
     max_wait_s: float = 8.0
+    deadline_s: float = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,21 +56,35 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """One generation per sampling, with what came from the cache, the seconds waited and the revision."""
+    """One generation per sampling, with what came from the cache, the seconds waited, the revision and the cost.
+
+    `cost` is of what was asked now, by the catalog's price; None where it has none.
+    """
 
     generations: tuple[Generation, ...]
     cached: tuple[bool, ...]
     waited_s: float
     revision: str
+    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Scores, whether they came from the cache, and the revision."""
+    """Scores, whether they came from the cache, the revision, and the cost as in `Texts`."""
 
     scores: Scores
     cached: bool
     revision: str
+    cost: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _New:
+    """What was asked now: generations by key, seconds waited, cost."""
+
+    generations: dict[str, Generation]
+    waited_s: float
+    cost: float | None
 
 
 class Engine:
@@ -131,45 +150,45 @@ class Engine:
         """
         backend = self.ready(question.model)
         asked = await self._asked(backend, question)
-        keys = [sampling_key(asked, sampling) for sampling in samplings]
+        keys = sampling_keys(asked, samplings)
         known = {} if question.fresh else await self._cache.generations(keys)
         missing = {key: sampling for key, sampling in zip(keys, samplings, strict=True) if key not in known}
+        cost = self._nothing(question)
         waited = 0.0
         if missing:
 
-            async def work() -> tuple[dict[str, Generation], float]:
+            async def work() -> _New:
                 return await self._generate(backend, question, missing)
 
             flight = " ".join([*missing, "fresh" if question.fresh else ""])
-            (new, waited), _ = await self._flights.run(flight, work)
-            known |= new
+            new, joined = await self._flights.run(flight, work)
+            known.update(new.generations)
+            waited = new.waited_s
+            cost = cost if joined else new.cost
         return Texts(
-            tuple(known[key] for key in keys), tuple(key not in missing for key in keys), waited, asked.revision
+            tuple([known[key] for key in keys]),
+            tuple([key not in missing for key in keys]),
+            waited,
+            asked.revision,
+            cost,
         )
 
-    async def _generate(
-        self, backend: Backend, question: Question, missing: Mapping[str, Sampling]
-    ) -> tuple[dict[str, Generation], float]:
+    async def _generate(self, backend: Backend, question: Question, missing: Mapping[str, Sampling]) -> _New:
         samplings = list(missing.values())
-        call = Call(question.messages, self._policy.timeout_s)
+        call = self._call(question)
 
-        async def attempt() -> tuple[tuple[Generation, ...], float]:
+        async def attempt() -> Generations:
             answer = await backend.generate(call, samplings)
             _check_generations(question.model, answer.items, samplings)
-            return answer.items, answer.waited_s
+            return answer
 
-        metric = _metric(any(sampling.greedy for sampling in samplings))
-        items, waited = await self._attempts(question, metric, attempt)
-        for sampling, generation in zip(samplings, items, strict=True):
-            self._observe_latency(question, _metric(sampling.greedy), "ok", generation.elapsed_s)
-            if sampling.greedy and generation.time_to_first_token_s is not None:
-                self._observe_first_token(question, generation.time_to_first_token_s)
-        generated = sum(generation.generated_tokens for generation in items)
-        self._count_tokens(question, items[0].prompt_tokens, generated)
-        new = dict(zip(missing, items, strict=True))
-        for key, generation in new.items():
-            await self._cache.put_generation(key, generation)
-        return new, waited
+        observer = self._observer(question)
+        metric = latency_metric(any(sampling.greedy for sampling in samplings))
+        answer = await self._attempts(backend, (observer, metric), call.deadline, attempt)
+        cost = observer.answered(samplings, answer.items)
+        new = dict(zip(missing, answer.items, strict=True))
+        await self._cache.put_generations(new, replace=question.fresh)
+        return _New(new, answer.waited_s, cost)
 
     async def scores(self, question: Question, continuations: Sequence[str]) -> Scored:
         """Scores of continuations, from the cache where they are.
@@ -188,30 +207,29 @@ class Engine:
         key = scores_key(asked, continuations)
         known = None if question.fresh else await self._cache.scores(key)
         if known is not None:
-            return Scored(known, True, asked.revision)
+            return Scored(known, True, asked.revision, self._nothing(question))
 
-        async def work() -> Scores:
+        async def work() -> tuple[Scores, float | None]:
             return await self._score(backend, question, continuations, key)
 
-        scores, _ = await self._flights.run(key + (" fresh" if question.fresh else ""), work)
-        return Scored(scores, False, asked.revision)
+        (scores, cost), joined = await self._flights.run(key + (" fresh" if question.fresh else ""), work)
+        return Scored(scores, False, asked.revision, self._nothing(question) if joined else cost)
 
-    async def _score(self, backend: Backend, question: Question, continuations: Sequence[str], key: str) -> Scores:
-        call = Call(question.messages, self._policy.timeout_s)
+    async def _score(
+        self, backend: Backend, question: Question, continuations: Sequence[str], key: str
+    ) -> tuple[Scores, float | None]:
+        call = self._call(question)
 
         async def attempt() -> Scores:
             answer = await backend.score(call, continuations)
             _check_scores(question.model, answer, len(continuations))
             return answer
 
-        metric = _metric(True)
-        scores = await self._attempts(question, metric, attempt)
-        self._observe_latency(question, metric, "ok", scores.elapsed_s)
-        if scores.time_to_first_token_s is not None:
-            self._observe_first_token(question, scores.time_to_first_token_s)
-        self._count_tokens(question, scores.prompt_tokens, scores.scored_tokens)
-        await self._cache.put_scores(key, scores)
-        return scores
+        observer = self._observer(question)
+        scores = await self._attempts(backend, (observer, MODEL_LATENCY), call.deadline, attempt)
+        cost = observer.scored(scores)
+        await self._cache.put_scores(key, scores, replace=question.fresh)
+        return scores, cost
 
     async def stream(self, question: Question, sampling: Sampling) -> AsyncIterator[str | Texts]:
         """One text piece by piece, then the whole; a cached one comes as one piece. Never retried: pieces are out.
@@ -226,12 +244,13 @@ class Engine:
         known = None if question.fresh else (await self._cache.generations([key])).get(key)
         if known is not None:
             yield known.outputs[0].reasoning + known.outputs[0].text
-            yield Texts((known,), (True,), 0.0, asked.revision)
+            yield Texts((known,), (True,), 0.0, asked.revision, self._nothing(question))
             return
+        observer = self._observer(question)
         begin = time.perf_counter()
         whole: Generation | None = None
         try:
-            async for event in backend.stream(Call(question.messages, self._policy.timeout_s), sampling):
+            async for event in backend.stream(self._call(question), sampling):
                 if isinstance(event, Generation):
                     whole = event
                 else:
@@ -240,24 +259,57 @@ class Engine:
                 raise GarbageAnswerError(f"{question.model} ended its stream without a result")
             _check_generations(question.model, [whole], [sampling])
         except Exception as error:
-            outcome = as_safescale_error(error).reason
-            self._observe_latency(question, _metric(sampling.greedy), outcome, time.perf_counter() - begin)
+            if not backend.capabilities.repeats:
+                reason = as_safescale_error(error).reason
+                observer.failed(latency_metric(sampling.greedy), reason, time.perf_counter() - begin)
             raise
-        self._observe_latency(question, _metric(sampling.greedy), "ok", whole.elapsed_s)
-        self._count_tokens(question, whole.prompt_tokens, whole.generated_tokens)
-        await self._cache.put_generation(key, whole)
-        yield Texts((whole,), (False,), 0.0, asked.revision)
+        cost = observer.answered([sampling], [whole])
+        await self._cache.put_generations({key: whole}, replace=question.fresh)
+        yield Texts((whole,), (False,), 0.0, asked.revision, cost)
 
     async def _asked(self, backend: Backend, question: Question) -> Asked:
         revision = await backend.revision()
         return Asked(question.model, revision, backend.capabilities.fingerprint, question.messages)
 
-    async def _attempts(self, question: Question, metric: str, attempt: Callable[[], Awaitable[T]]) -> T:
+    def _call(self, question: Question) -> Call:
+        return Call(question.messages, self._policy.timeout_s, time.monotonic() + self._policy.deadline_s)
+
+    def _observer(self, question: Question) -> Observer:
+        price = self.row(question.model).price_per_million
+        return Observer(self._telemetry, question.model, question.condition, price)
+
+    def _nothing(self, question: Question) -> float | None:
+        """Cost of an answer that was there already, or that another caller asked for."""
+        return None if self.row(question.model).price_per_million is None else 0.0
+
+    async def _attempts(
+        self,
+        backend: Backend,
+        seen: tuple[Observer, str],
+        deadline: float,
+        attempt: Callable[[], Awaitable[T]],
+    ) -> T:
+        scope = asyncio.timeout(deadline - time.monotonic())
+        try:
+            async with scope:
+                # A backend that repeats by itself tells its attempts apart in metrics of its own; seen from here, they
+                # and their waits would count as latency.
+                if backend.capabilities.repeats:
+                    return await attempt()
+                return await self._retried(seen, attempt)
+        except TimeoutError as error:
+            if not scope.expired():
+                raise
+            message = f"{seen[0].model} gave no answer within {self._policy.deadline_s:g} s, waits and retries included"
+            raise BackendTimeoutError(message) from error
+
+    async def _retried(self, seen: tuple[Observer, str], attempt: Callable[[], Awaitable[T]]) -> T:
+        observer, metric = seen
         retrying = AsyncRetrying(
             stop=stop_after_attempt(self._policy.attempts),
             wait=wait_random_exponential(multiplier=0.5, max=self._policy.max_wait_s),
             retry=retry_if_exception(_worth_another_try),
-            before_sleep=lambda state: self._count_retry(question, state),
+            before_sleep=lambda state: observer.repeated(_reason(state)),
             reraise=True,
         )
 
@@ -266,33 +318,10 @@ class Engine:
             try:
                 return await attempt()
             except Exception as error:
-                outcome = as_safescale_error(error).reason
-                self._observe_latency(question, metric, outcome, time.perf_counter() - begin)
+                observer.failed(metric, as_safescale_error(error).reason, time.perf_counter() - begin)
                 raise
 
         return await retrying(timed)
-
-    def _count_retry(self, question: Question, state: RetryCallState) -> None:
-        error = state.outcome.exception() if state.outcome else None
-        reason = as_safescale_error(error).reason if error else "INTERNAL"
-        self._telemetry.count("safescale_generation_retries_total", 1, {"model": question.model, "reason": reason})
-
-    def _observe_latency(self, question: Question, metric: str, outcome: str, seconds: float) -> None:
-        labels = {"model": question.model, "condition": question.condition, "outcome": outcome}
-        self._telemetry.observe(metric, seconds, labels)
-
-    def _observe_first_token(self, question: Question, seconds: float) -> None:
-        labels = {"model": question.model, "condition": question.condition}
-        self._telemetry.observe("safescale_time_to_first_token_seconds", seconds, labels)
-
-    def _count_tokens(self, question: Question, prompt: int, generated: int) -> None:
-        labels = {"model": question.model, "condition": question.condition}
-        self._telemetry.count("safescale_tokens_total", prompt, {**labels, "kind": "prompt"})
-        self._telemetry.count("safescale_tokens_total", generated, {**labels, "kind": "generated"})
-        price = self.row(question.model).price_per_million
-        if price is not None:
-            cost = (prompt * price.prompt + generated * price.generated) / 1e6
-            self._telemetry.count("safescale_cost_total", cost, labels)
 
     async def close(self) -> None:
         """End what runs and release the models."""
@@ -300,8 +329,9 @@ class Engine:
         await asyncio.gather(*(backend.close() for backend in self._backends.values()))
 
 
-def _metric(greedy: bool) -> str:
-    return "safescale_model_latency_seconds" if greedy else "safescale_samples_latency_seconds"
+def _reason(state: RetryCallState) -> str:
+    error = state.outcome.exception() if state.outcome else None
+    return as_safescale_error(error).reason if error else "INTERNAL"
 
 
 def _worth_another_try(error: BaseException) -> bool:

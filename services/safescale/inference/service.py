@@ -30,7 +30,8 @@ class InferenceConfig:
     """What the service works with.
 
     `instances` of each embedded model, and of all together at work (default: 2, or 1 on one core). `cache_dir` holds
-    weights that come in parts. `call_timeout_s` is the time of one exchange with a model.
+    weights that come in parts. `call_timeout_s` is the time of one exchange with a model, `cell_timeout_s` that of all
+    exchanges about one prompt with their retries and waits.
     """
 
     bus: Bus
@@ -42,6 +43,7 @@ class InferenceConfig:
     cache_dir: Path
     instances: int | None = None
     call_timeout_s: float = 600.0
+    cell_timeout_s: float = 3600.0
 
 
 class InferenceService:
@@ -53,7 +55,7 @@ class InferenceService:
             raise InvalidInputError(f"instances is {instances}; expected at least 1")
         options = BackendOptions(instances, Gate(instances), config.cache_dir, config.telemetry)
         backends = {name: build(row, options) for name, row in config.catalog.rows.items()}
-        policy = CallPolicy(timeout_s=config.call_timeout_s)
+        policy = CallPolicy(timeout_s=config.call_timeout_s, deadline_s=config.cell_timeout_s)
         cache = GenerationCache(config.documents)
         self._engine = Engine(config.catalog, backends, cache, config.telemetry, policy)
         self._contexts = ContextReader(config.retrieval)

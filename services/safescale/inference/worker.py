@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from safescale.core.cells import Cell, record_key
-from safescale.core.errors import InvalidInputError
+from safescale.core.errors import DependencyUnavailableError, InvalidInputError
 from safescale.inference import cells
 from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import Engine
@@ -70,26 +70,29 @@ class GenerationWorker:
         cell = Cell(named.run_id, named.model, named.condition, named.question_id)
         with log_context(run_id=cell.run_id, model=cell.model, condition=cell.condition, question_id=cell.question_id):
             key = record_key(cell, request.attempt)
-            completed = await self._stored(key)
-            if completed is None and not await self._ports.runs.wants(cell.run_id):
+            event = await self._stored(key)
+            if event is None and not await self._ports.runs.wants(cell.run_id):
                 self._log.info("cell of a run that was stopped is not asked", attempt=request.attempt)
                 return
-            if completed is None:
+            if event is None:
                 completed = await self._complete(request)
-                if not await self._ports.documents.put_if_absent(_document(key, completed)):
-                    completed = await self._stored(key) or completed
-            headers = {**message.headers, "message-type": completed.DESCRIPTOR.full_name}
-            value = completed.SerializeToString()
-            await self._ports.bus.publish(Message(topics.GENERATION_COMPLETED, cell.cell_id, value, headers))
+                event = completed.SerializeToString()
+                if not await self._ports.documents.put_if_absent(_document(key, completed, event)):
+                    event = await self._stored(key) or event
+            headers = {**message.headers, "message-type": events_pb2.GenerationCompleted.DESCRIPTOR.full_name}
+            await self._ports.bus.publish(Message(topics.GENERATION_COMPLETED, cell.cell_id, event, headers))
 
-    async def _stored(self, key: str) -> events_pb2.GenerationCompleted | None:
+    async def _stored(self, key: str) -> bytes | None:
         document = await self._ports.documents.get(KIND, key)
-        if document is None:
-            return None
-        return events_pb2.GenerationCompleted.FromString(base64.b64decode(document.body["event"]))
+        return None if document is None else base64.b64decode(document.body["event"])
 
     async def _complete(self, request: events_pb2.GenerationRequested) -> events_pb2.GenerationCompleted:
-        """Outcome of a cell; whatever goes wrong is an outcome too."""
+        """Outcome of a cell; whatever goes wrong with it is an outcome too.
+
+        Raises:
+            DependencyUnavailableError: retrieval or the store cannot be reached, which says nothing about the cell.
+
+        """
         completed = _blank(request)
         waited = _since(request)
         try:
@@ -98,6 +101,8 @@ class GenerationWorker:
             waited = _since(request)
             waited += await cells.ask(self._ports.engine, asked, completed)
             outcome = "cached" if completed.cached else "ok"
+        except DependencyUnavailableError:
+            raise
         except Exception as error:
             known = as_safescale_error(error)
             completed = _blank(request)
@@ -128,12 +133,12 @@ def _since(request: events_pb2.GenerationRequested) -> float:
     return max(0.0, time.time() - request.requested_at.ToNanoseconds() / 1e9)
 
 
-def _document(key: str, completed: events_pb2.GenerationCompleted) -> NewDocument:
+def _document(key: str, completed: events_pb2.GenerationCompleted, event: bytes) -> NewDocument:
     body = {
         "model": completed.cell.model,
         "condition": completed.cell.condition,
         "question_id": completed.cell.question_id,
         "failure": completed.failure.reason,
-        "event": base64.b64encode(completed.SerializeToString()).decode(),
+        "event": base64.b64encode(event).decode(),
     }
     return NewDocument(KIND, key, body, completed.cell.run_id)

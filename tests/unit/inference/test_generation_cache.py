@@ -38,8 +38,8 @@ async def test_what_was_stored_comes_back_as_it_was(documents) -> None:
     cache = GenerationCache(documents)
     generation = Generation((Output("a é", "", "stop", 2), Output("", "why", "length", 9)), 7, 0.1 + 0.2, None)
     scores = Scores((Score(-1 / 3, 2), Score(-0.0, 1)), 7, 0.3, 0.1, 4.0)
-    await cache.put_generation("g", generation)
-    await cache.put_scores("s", scores)
+    await cache.put_generations({"g": generation}, replace=False)
+    await cache.put_scores("s", scores, replace=False)
     assert await cache.generations(["g", "absent"]) == {"g": generation}
     assert await cache.scores("s") == replace(scores, waited_s=0.0)
     assert await cache.scores("absent") is None
