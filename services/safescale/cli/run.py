@@ -13,8 +13,7 @@ from safescale.cli.report import write_report
 from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
-from safescale.cli.setup import import_benchmark, ingest_corpus, to_spec
-from safescale.cli.spec import RunFile, parse_run_file, resolve_path
+from safescale.cli.setup import import_benchmark, ingest_corpus, resolve_path
 from safescale.cli.tables import failure_lines, safety_table, skip_lines
 from safescale.core.errors import SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
@@ -22,6 +21,7 @@ from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.channels import responses, rpc_errors
 from safescale.runtime.errors import error_of_failure
 from safescale.runtime.files import read_source
+from safescale.runtime.run_file import RunFile, parse_run_file, to_spec
 from safescale.runtime.settings import Settings, load_settings
 
 CREATE_DEADLINE_S = 600.0

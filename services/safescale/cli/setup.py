@@ -1,18 +1,17 @@
-"""From a run file to a request: benchmark and corpus are brought to the services, the spec is filled in."""
+"""Benchmark and corpus of a run file are brought to the services."""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from safescale.cli.session import Client
-from safescale.cli.spec import RunFile, resolve_path
 from safescale.core.benchmark_formats import Needs, load_benchmark
-from safescale.core.conditions import CONDITION_IDS
 from safescale.core.corpus import Document, load_corpus
 from safescale.rpc.convert import question_to_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.retrieval.v1 import retrieval_pb2
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.files import read_source
+from safescale.runtime.run_file import RunFile
 
 INGEST_DEADLINE_S = 24 * 3600.0
 IMPORT_DEADLINE_S = 300.0
@@ -60,31 +59,7 @@ async def _parts(name: str, documents: Sequence[Document]) -> AsyncIterator[retr
         )
 
 
-def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestration_pb2.RunSpec:
-    """The spec as the services take it; conditions in the paper's order."""
-    consistency = run_file.regimes.self_consistency
-    known = [name for name in CONDITION_IDS if name in run_file.conditions]
-    unknown = [name for name in run_file.conditions if name not in CONDITION_IDS]
-    repeated = [name for name in known if run_file.conditions.count(name) > 1]
-    return orchestration_pb2.RunSpec(
-        name=run_file.name,
-        benchmark_id=benchmark_id,
-        corpus_id=corpus_id,
-        models=run_file.models,
-        conditions=[*known, *unknown, *repeated],
-        formulation=run_file.formulation,
-        greedy=run_file.regimes.greedy,
-        samples=consistency.samples if consistency else 0,
-        temperature=consistency.temperature if consistency else 0.0,
-        ensembles=[
-            orchestration_pb2.Ensemble(name=ensemble.name, members=ensemble.members)
-            for ensemble in run_file.regimes.ensembles
-        ],
-        seed=run_file.seed,
-        judge_model=run_file.judge or "",
-        agent_model=run_file.agent or "",
-        question_ids=run_file.questions.ids,
-        question_limit=run_file.questions.limit,
-        max_new_tokens=run_file.max_new_tokens,
-        fresh=run_file.fresh,
-    )
+def resolve_path(spec_file: Path, name: str) -> Path:
+    """Path named in a spec: relative to the folder of the spec file."""
+    path = Path(name)
+    return path if path.is_absolute() else spec_file.parent / path

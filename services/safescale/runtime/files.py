@@ -1,5 +1,6 @@
 """Reading a user's files: whatever goes wrong is an error that names the file and says what was expected."""
 
+import json
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,9 @@ from safescale.core.errors import Defect, InvalidInputError, LimitExceededError,
 from safescale.core.records import Source
 
 MAX_FILE_BYTES = 2 * 1024**3
+
+MAX_NODES = 1_000_000
+"""Values of a YAML document with its aliases written out: a few lines of them can stand for billions."""
 
 
 def read_source(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Source:
@@ -53,11 +57,9 @@ def parse_yaml(source: Source) -> Any:
     Raises SpecError with the line of what is wrong.
     """
     try:
-        return yaml.load(source.data.decode("utf-8-sig"), Loader=_StrictLoader)  # noqa: S506 (a safe loader)
+        return _checked(_loaded(source.data.decode("utf-8-sig")))
     except UnicodeDecodeError as error:
-        line = source.data.count(b"\n", 0, error.start) + 1
-        place = f"byte 0x{source.data[error.start]:02x} at offset {error.start}"
-        defect = Defect(source.name, line, None, "encoding", place, "UTF-8")
+        defect = _not_utf8(source, error)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         column = f" at column {mark.column + 1}" if mark else ""
@@ -67,6 +69,79 @@ def parse_yaml(source: Source) -> Any:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         defect = Defect(source.name, None, None, None, found, "valid YAML")
     raise SpecError(str(defect), defects=[defect])
+
+
+def parse_json(source: Source) -> Any:
+    """The value of a JSON file, read strictly: no key twice, no NaN, no half of a surrogate pair.
+
+    Raises SpecError with the line of what is wrong.
+    """
+    try:
+        text = source.data.decode("utf-8-sig")
+        return _checked(json.loads(text, object_pairs_hook=_object, parse_constant=_constant))
+    except UnicodeDecodeError as error:
+        defect = _not_utf8(source, error)
+    except json.JSONDecodeError as error:
+        defect = Defect(source.name, error.lineno, None, None, f"{error.msg} at column {error.colno}", "valid JSON")
+    except (ValueError, RecursionError) as error:
+        found = "values nested too deep" if isinstance(error, RecursionError) else str(error).splitlines()[0]
+        defect = Defect(source.name, None, None, None, found, "valid JSON")
+    raise SpecError(str(defect), defects=[defect])
+
+
+def _loaded(text: str) -> Any:
+    loader = _StrictLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        if _size(node, {}) > MAX_NODES:
+            raise ValueError(f"aliases that stand for more than {MAX_NODES:,} values")
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Values below a node, aliases written out; one that holds itself has no size."""
+    if id(node) in known:
+        return known[id(node)]
+    known[id(node)] = MAX_NODES + 1
+    children: list[yaml.Node] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [each for pair in node.value for each in pair]
+    elif isinstance(node, yaml.SequenceNode):
+        children = node.value
+    known[id(node)] = min(1 + sum(_size(child, known) for child in children), MAX_NODES + 1)
+    return known[id(node)]
+
+
+def _checked(value: Any) -> Any:
+    """The value, refused where a text cannot be written: an escape can bring in half a surrogate pair."""
+    try:
+        json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("half of a surrogate pair in a text") from error
+    return value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            raise ValueError(f"the key {key!r} twice in one object")
+        seen.add(key)
+    return dict(pairs)
+
+
+def _constant(name: str) -> Any:
+    raise ValueError(f"the number {name}")
+
+
+def _not_utf8(source: Source, error: UnicodeDecodeError) -> Defect:
+    line = source.data.count(b"\n", 0, error.start) + 1
+    place = f"byte 0x{source.data[error.start]:02x} at offset {error.start}"
+    return Defect(source.name, line, None, "encoding", place, "UTF-8")
 
 
 def read_yaml(path: Path) -> Any:

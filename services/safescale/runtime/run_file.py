@@ -1,14 +1,15 @@
-"""Run specs: YAML files checked field by field, with paths relative to the file."""
+"""Run specs in YAML or JSON, checked field by field; the command line and the gateway read them alike."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from safescale.core.conditions import CONDITION_IDS
 from safescale.core.errors import Defect, SpecError
 from safescale.core.records import Source
-from safescale.runtime.files import parse_yaml
+from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.runtime.files import parse_json, parse_yaml
 
 Name = Annotated[str, Field(min_length=1)]
 
@@ -95,21 +96,29 @@ def _line_of(node: yaml.Node | None, path: tuple[Any, ...]) -> int | None:
     return line
 
 
-def parse_run_file(source: Source) -> RunFile:
-    """Parse and check a run spec.
+def parse_run_file(source: Source, *, json: bool = False) -> RunFile:
+    """Parse and check a run spec, in YAML or in JSON.
 
     Raises:
-        SpecError: it is not YAML, or fields are wrong; every defect is named with its line.
+        SpecError: it is neither, or fields are wrong; every defect is named with its line.
 
     """
-    data = parse_yaml(source)
+    data = parse_json(source) if json else parse_yaml(source)
     if not isinstance(data, dict):
         raise SpecError(f"{source.name}: expected a mapping with name, benchmark, models and conditions")
     try:
         return RunFile.model_validate(data)
     except ValidationError as error:
-        node = yaml.compose(source.data.decode("utf-8-sig"), Loader=yaml.SafeLoader)
-        raise spec_error(error, node, source.name) from error
+        raise spec_error(error, _tree(source), source.name) from error
+
+
+def _tree(source: Source) -> yaml.Node | None:
+    try:
+        found: yaml.Node | None = yaml.compose(source.data.decode("utf-8-sig"), Loader=yaml.SafeLoader)
+        return found
+    except yaml.YAMLError:
+        # JSON is nearly YAML: where it is not, as with tabs, defects have no line.
+        return None
 
 
 def spec_error(error: ValidationError, node: yaml.Node | None, file: str) -> SpecError:
@@ -139,7 +148,31 @@ def _fields_at(path: tuple[Any, ...]) -> list[str]:
     return list(parts[key].model_fields) if key in parts else []
 
 
-def resolve_path(spec_file: Path, name: str) -> Path:
-    """Path named in a spec: relative to the folder of the spec file."""
-    path = Path(name)
-    return path if path.is_absolute() else spec_file.parent / path
+def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestration_pb2.RunSpec:
+    """The spec as the services take it; conditions in the paper's order."""
+    consistency = run_file.regimes.self_consistency
+    known = [name for name in CONDITION_IDS if name in run_file.conditions]
+    unknown = [name for name in run_file.conditions if name not in CONDITION_IDS]
+    repeated = [name for name in known if run_file.conditions.count(name) > 1]
+    return orchestration_pb2.RunSpec(
+        name=run_file.name,
+        benchmark_id=benchmark_id,
+        corpus_id=corpus_id,
+        models=run_file.models,
+        conditions=[*known, *unknown, *repeated],
+        formulation=run_file.formulation,
+        greedy=run_file.regimes.greedy,
+        samples=consistency.samples if consistency else 0,
+        temperature=consistency.temperature if consistency else 0.0,
+        ensembles=[
+            orchestration_pb2.Ensemble(name=ensemble.name, members=ensemble.members)
+            for ensemble in run_file.regimes.ensembles
+        ],
+        seed=run_file.seed,
+        judge_model=run_file.judge or "",
+        agent_model=run_file.agent or "",
+        question_ids=run_file.questions.ids,
+        question_limit=run_file.questions.limit,
+        max_new_tokens=run_file.max_new_tokens,
+        fresh=run_file.fresh,
+    )

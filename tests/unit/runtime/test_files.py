@@ -4,7 +4,7 @@ import pytest
 
 from safescale.core.errors import InvalidInputError, LimitExceededError, SpecError, StorageError
 from safescale.core.records import Source
-from safescale.runtime.files import parse_yaml, read_source, read_yaml
+from safescale.runtime.files import parse_json, parse_yaml, read_source, read_yaml
 
 
 def test_a_file_is_read_under_the_name_given(tmp_path: Path) -> None:
@@ -71,3 +71,36 @@ def test_bad_yaml_is_named_with_its_line(data: bytes, expected: str) -> None:
     (defect,) = caught.value.defects
     assert expected in str(defect)
     assert "\n" not in str(defect)
+
+
+def test_a_few_lines_of_aliases_do_not_grow_to_billions_of_values() -> None:
+    bomb = "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+    with pytest.raises(SpecError, match="aliases that stand for more than 1,000,000 values"):
+        parse_yaml(Source("bomb.yaml", bomb.encode()))
+    with pytest.raises(SpecError, match="aliases"):
+        parse_yaml(Source("self.yaml", b"a: &a [*a]"))
+    assert parse_yaml(Source("fine.yaml", b"a: &a [1]\nb: *a")) == {"a": [1], "b": [1]}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b'{"a": 1,\n}', "f.json:2: Illegal trailing comma|f.json:[12]: Expecting property name"),
+        (b'{"a": 1, "a": 2}', "the key 'a' twice"),
+        (b'{"a": NaN}', "the number NaN"),
+        (b'{"a": "\\ud800"}', "half of a surrogate pair"),
+        (b"[" * 100_000, "nested too deep"),
+        (b"\xff", "encoding = byte 0xff at offset 0"),
+        (b"", "Expecting value"),
+    ],
+)
+def test_json_is_read_strictly(text: bytes, expected: str) -> None:
+    with pytest.raises(SpecError, match=expected):
+        parse_json(Source("f.json", text))
+
+
+def test_json_holds_what_yaml_would_refuse() -> None:
+    text = b'{\t"a": "\\ud83d\\ude00"}'
+    assert parse_json(Source("f.json", text)) == {"a": "😀"}
+    with pytest.raises(SpecError, match="surrogate"):
+        parse_yaml(Source("f.yaml", b'a: "\\ud800"'))

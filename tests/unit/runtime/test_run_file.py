@@ -1,8 +1,8 @@
 import pytest
 
-from safescale.cli.spec import parse_run_file
 from safescale.core.errors import SpecError
 from safescale.core.records import Source
+from safescale.runtime.run_file import parse_run_file
 
 GOOD = """name: demo
 benchmark: {questions: q.jsonl, labels: l.json, clinician_validated: true}
