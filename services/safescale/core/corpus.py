@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from safescale.core.errors import CorpusError, Defect
 from safescale.core.records import Findings, Record, Source, decode, jsonl_records, shown
@@ -20,32 +20,70 @@ class Document:
     text: str
 
 
-def check_corpus(sources: Sequence[Source]) -> tuple[tuple[Document, ...], tuple[Defect, ...]]:
-    """The documents of one or more JSONL files in their order, and every defect found.
+class CorpusReader:
+    """Documents of JSONL files that come whole or in parts, in their order; every defect is collected."""
 
-    A document with a defect is left out; other fields than id, title and text are ignored.
-    """
-    findings = Findings()
-    documents: list[Document] = []
-    places: dict[str, str] = {}
-    for source in sources:
-        for record in jsonl_records(source.name, decode(source, findings), findings):
-            document = _document(record, findings)
+    def __init__(self) -> None:
+        self._findings = Findings()
+        self._places: dict[str, str] = {}
+
+    @property
+    def defects(self) -> Sequence[Defect]:
+        """What is wrong with what was read."""
+        return self._findings.defects
+
+    @property
+    def document_count(self) -> int:
+        """Number of different documents without a defect."""
+        return len(self._places)
+
+    def read(self, source: Source, first_line: int = 1) -> list[Document]:
+        """The documents of a file, or of a part of it that is whole lines from line `first_line` on.
+
+        A document with a defect is left out; other fields than id, title and text are ignored.
+        """
+        documents = []
+        text = self._text(source, first_line)
+        for record in jsonl_records(source.name, text, self._findings, first_line):
+            document = _document(record, self._findings)
             if document is None:
                 continue
             place = f"{record.file}:{record.line}"
-            first = places.setdefault(document.id, place)
+            first = self._places.setdefault(document.id, place)
             if first == place:
                 documents.append(document)
             else:
                 expected = f"an id of its own, since {first} has this one"
-                findings.defects.append(
+                self._findings.defects.append(
                     Defect(record.file, record.line, document.id, "id", shown(document.id), expected)
                 )
-    if not documents and not findings.defects:
+        return documents
+
+    def _text(self, source: Source, first_line: int) -> str:
+        local = Findings()
+        text = decode(source, local)
+        for each in local.defects:
+            line = each.line and each.line + first_line - 1
+            # An offset counts from the begin of what was read, which says nothing in a part.
+            value = each.value if first_line == 1 else each.value.partition(" at offset")[0]
+            self._findings.defects.append(replace(each, line=line, value=value))
+        return text
+
+
+def check_corpus(sources: Sequence[Source]) -> tuple[tuple[Document, ...], tuple[Defect, ...]]:
+    """The documents of one or more JSONL files in their order, and every defect found."""
+    reader = CorpusReader()
+    documents = [document for source in sources for document in reader.read(source)]
+    defects = list(reader.defects)
+    if not documents and not defects:
         names = ", ".join(source.name for source in sources) or "corpus"
-        findings.defects.append(Defect(names, None, None, None, "no documents", "at least one document"))
-    return tuple(documents), tuple(findings.defects)
+        defects.append(no_documents(names))
+    return tuple(documents), tuple(defects)
+
+
+def no_documents(name: str) -> Defect:
+    """The defect of a corpus that holds nothing."""
+    return Defect(name, None, None, None, "no documents", "at least one document")
 
 
 def load_corpus(sources: Sequence[Source]) -> tuple[Document, ...]:
@@ -55,9 +93,14 @@ def load_corpus(sources: Sequence[Source]) -> tuple[Document, ...]:
     """
     documents, defects = check_corpus(sources)
     if defects:
-        also = f" (and {len(defects) - 1} more defects)" if len(defects) > 1 else ""
-        raise CorpusError(f"{defects[0]}{also}", defects=defects)
+        raise corpus_error(defects)
     return documents
+
+
+def corpus_error(defects: Sequence[Defect]) -> CorpusError:
+    """The error that lists the defects of a corpus."""
+    also = f" (and {len(defects) - 1} more defects)" if len(defects) > 1 else ""
+    return CorpusError(f"{defects[0]}{also}", defects=defects)
 
 
 def corpus_hash(documents: Iterable[Document]) -> str:

@@ -124,9 +124,12 @@ def _decode_json(source_name: str, text: str, start: int, findings: Findings) ->
     return None
 
 
-def jsonl_records(source_name: str, text: str, findings: Findings) -> Iterator[Record]:
-    """One record for each line that holds a JSON object; blank lines are skipped, every other line is a defect."""
-    for number, line in enumerate(text.split("\n"), start=1):
+def jsonl_records(source_name: str, text: str, findings: Findings, first_line: int = 1) -> Iterator[Record]:
+    """One record for each line that holds a JSON object; blank lines are skipped, every other line is a defect.
+
+    `first_line` is the number of the text's first line, where the text is a part of a file.
+    """
+    for number, line in enumerate(text.split("\n"), start=first_line):
         stripped = line.strip()
         if not stripped:
             continue

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale.core.corpus import Document, check_corpus, corpus_hash, load_corpus
+from safescale.core.corpus import CorpusReader, Document, check_corpus, corpus_hash, load_corpus
 from safescale.core.errors import CorpusError
 from safescale.core.records import Source
 
@@ -61,3 +61,30 @@ def test_the_hash_depends_on_content_not_on_order() -> None:
 def test_any_bytes_give_documents_or_defects(data: bytes) -> None:
     documents, defects = check_corpus([Source("f", data)])
     assert documents or defects
+
+
+LINES = st.lists(
+    st.one_of(
+        st.fixed_dictionaries({"id": st.sampled_from("abc"), "text": st.text(max_size=3)}).map(
+            lambda record: json.dumps(record).encode()
+        ),
+        st.binary(max_size=6).map(lambda raw: raw.replace(b"\n", b" ").removeprefix(b"\xef\xbb\xbf")),
+    ),
+    max_size=8,
+)
+
+
+@given(LINES, st.data())
+def test_a_corpus_in_parts_is_read_as_the_whole(lines: list[bytes], data: st.DataObject) -> None:
+    cut = data.draw(st.integers(0, len(lines)))
+    # UTF-16 marks are told apart at the begin of a file only.
+    if any(line[:2] in (b"\xff\xfe", b"\xfe\xff") for line in lines):
+        return
+    whole, parts = CorpusReader(), CorpusReader()
+    expected = whole.read(Source("c", b"\n".join(lines)))
+    found = parts.read(Source("c", b"\n".join(lines[:cut])))
+    found += parts.read(Source("c", b"\n".join(lines[cut:])), first_line=cut + 1)
+    assert found == expected
+    assert parts.document_count == whole.document_count
+    places = [(d.line, d.field, d.expected) for d in whole.defects]
+    assert sorted(places, key=str) == sorted([(d.line, d.field, d.expected) for d in parts.defects], key=str)
