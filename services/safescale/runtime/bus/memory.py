@@ -3,13 +3,11 @@
 import asyncio
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from safescale.core.errors import DependencyUnavailableError, SafescaleError
-from safescale.runtime.bus.port import Handler, Message, Subscription, SubscriptionOptions, back_off_s
-from safescale.runtime.bus.topics import DEAD_LETTER
-from safescale.runtime.errors import as_safescale_error, to_headers
-from safescale.runtime.log import get_logger
+from safescale.runtime.bus.delivery import AbandonedError, Desk, deliver
+from safescale.runtime.bus.limits import check_size
+from safescale.runtime.bus.port import Handler, Message, Subscription, SubscriptionOptions
 from safescale.runtime.telemetry import Telemetry
 
 DEFAULT_CAPACITY = 10_000
@@ -49,7 +47,13 @@ class MemoryBus:
         self._subscriptions: list[_MemorySubscription] = []
 
     async def publish(self, message: Message) -> None:
-        """Append a message for every group of its topic; waits while a group has no room."""
+        """Append a message for every group of its topic; waits while a group has no room.
+
+        Raises:
+            LimitExceededError: the message is over its topic's limit.
+
+        """
+        check_size(message)
         for group in list(self._groups.get(message.topic, {}).values()):
             async with group.changed:
                 while len(group.waiting) >= self._capacity:
@@ -59,7 +63,14 @@ class MemoryBus:
             self._observe(group)
 
     async def publish_many(self, messages: Sequence[Message]) -> None:
-        """Append messages in their order."""
+        """Append messages in their order.
+
+        Raises:
+            LimitExceededError: a message is over its topic's limit; none is published then.
+
+        """
+        for message in messages:
+            check_size(message)
         for message in messages:
             await self.publish(message)
 
@@ -84,12 +95,6 @@ class MemoryBus:
         self._telemetry.gauge("safescale_bus_lag", len(group.waiting) + len(group.busy_keys), labels)
         self._telemetry.gauge("safescale_bus_in_flight", len(group.busy_keys), labels)
 
-    async def dead_letter(self, message: Message, group: str, error: SafescaleError) -> None:
-        """Publish a message that was given up, with the reason in its headers and its bytes unchanged."""
-        self._telemetry.count("safescale_dead_letters_total", 1, {"topic": message.topic, "reason": error.reason})
-        headers = {**message.headers, **to_headers(error), "original-topic": message.topic, "group": group}
-        await self.publish(replace(message, topic=DEAD_LETTER, headers=headers))
-
 
 class _MemorySubscription:
     """Workers of one member of a group."""
@@ -97,21 +102,19 @@ class _MemorySubscription:
     def __init__(self, bus: MemoryBus, group: _Group, handler: Handler, options: SubscriptionOptions) -> None:
         self._bus = bus
         self._group = group
-        self._handler = handler
-        self._options = options
-        self._stopping = False
-        self._log = get_logger("bus")
+        self._stopping = asyncio.Event()
+        self._desk = Desk(group.name, handler, options.max_attempts, bus.publish, bus._telemetry, self._stopping)
         self._workers = [asyncio.create_task(self._work()) for _ in range(options.max_in_flight)]
 
     async def _next(self) -> Message | None:
         taken: list[Message] = []
 
         def ready() -> bool:
-            if not self._stopping and not taken:
+            if not self._stopping.is_set() and not taken:
                 message = self._group.take()
                 if message is not None:
                     taken.append(message)
-            return bool(taken) or self._stopping
+            return bool(taken) or self._stopping.is_set()
 
         async with self._group.changed:
             await self._group.changed.wait_for(ready)
@@ -121,41 +124,29 @@ class _MemorySubscription:
     async def _work(self) -> None:
         while (message := await self._next()) is not None:
             self._bus._observe(self._group)
+            handled = False
             try:
-                await self._handle(message)
+                await deliver(self._desk, message, {})
+                handled = True
+            except AbandonedError:
+                pass
             finally:
-                async with self._group.changed:
-                    self._group.busy_keys.discard(message.key)
-                    self._group.changed.notify_all()
+                # No await in here: a cancelled worker has to give its message back at once.
+                if not handled:
+                    self._group.waiting.appendleft(message)
+                self._group.busy_keys.discard(message.key)
                 self._bus._observe(self._group)
-
-    async def _handle(self, message: Message) -> None:
-        attempt, waits = 1, 0
-        while attempt <= self._options.max_attempts:
-            try:
-                await self._handler(message)
-                return
-            except Exception as error:
-                known = as_safescale_error(error)
-                if isinstance(known, DependencyUnavailableError):
-                    if self._stopping:
-                        return
-                    waits += 1
-                    await asyncio.sleep(back_off_s(waits))
-                    continue
-                self._log.warning(
-                    "message not handled", topic=message.topic, group=self._group.name, attempt=attempt,
-                    reason=known.reason, exception_type=type(error).__name__,
-                )  # fmt: skip
-                attempt += 1
-        await self._bus.dead_letter(message, self._group.name, known)
+            async with self._group.changed:
+                self._group.changed.notify_all()
 
     async def stop(self) -> None:
         """Take no more messages, wait until those in flight are handled, abandon what outlasts the grace."""
-        self._stopping = True
+        self._stopping.set()
         async with self._group.changed:
             self._group.changed.notify_all()
         _done, late = await asyncio.wait(self._workers, timeout=DRAIN_SECONDS)
         for worker in late:
             worker.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+        async with self._group.changed:
+            self._group.changed.notify_all()

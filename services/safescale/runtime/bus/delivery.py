@@ -1,0 +1,132 @@
+"""How a message is brought to its handler, and what becomes of one that is given up; for both adapters of the bus."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+
+from safescale.core.errors import DependencyUnavailableError, LimitExceededError, SafescaleError
+from safescale.runtime.bus.limits import limit_of, size_of
+from safescale.runtime.bus.port import Handler, Message, back_off_s
+from safescale.runtime.bus.topics import DEAD_LETTER
+from safescale.runtime.errors import as_safescale_error, to_headers
+from safescale.runtime.log import get_logger
+from safescale.runtime.telemetry import Telemetry
+
+ERROR_TEXT_LIMIT = 2000
+"""Characters of an error's message that a dead letter keeps."""
+
+OMITTED = "payload-omitted"
+"""Header of a dead letter whose value is too large to be kept; holds its bytes."""
+
+FAILURE_HEADERS = frozenset({
+    "error-code", "error-reason", "error-message", "error-retryable", "original-topic", "original-partition",
+    "original-offset", "group", "attempts", OMITTED,
+})  # fmt: skip
+"""Headers that a dead letter has beyond those of its message."""
+
+
+class AbandonedError(Exception):
+    """The subscription stops before the message is handled: it has to come again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What deliveries of one subscription have in common."""
+
+    group: str
+    handler: Handler
+    max_attempts: int
+    publish: Callable[[Message], Awaitable[None]]
+    telemetry: Telemetry
+    stopping: asyncio.Event
+
+
+async def deliver(desk: Desk, message: Message, origin: Mapping[str, str]) -> None:
+    """Hand a message to the handler until it is handled or given up; a dead letter is published before the return.
+
+    Raises:
+        AbandonedError: the subscription stopped while a dependency was away.
+
+    """
+    size = size_of(message)
+    if size > limit_of(message.topic):
+        error: SafescaleError | None = LimitExceededError(
+            f"the message has {size:,} bytes; at most {limit_of(message.topic):,} are allowed"
+        )
+    else:
+        error = await _attempts(desk, message)
+    if error is not None:
+        await _give_up(desk, message, error, origin)
+
+
+async def _attempts(desk: Desk, message: Message) -> SafescaleError | None:
+    """None when the handler returned, else the error of the last attempt."""
+    attempt, waits = 1, 0
+    while True:
+        try:
+            await desk.handler(message)
+        except (Exception, asyncio.CancelledError) as error:
+            task = asyncio.current_task()
+            if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+                raise
+            known = as_safescale_error(error)
+            if isinstance(known, DependencyUnavailableError):
+                waits += 1
+                await _wait(desk, waits)
+                continue
+            get_logger("bus").warning(
+                "message not handled", topic=message.topic, group=desk.group, attempt=attempt, reason=known.reason,
+                exception_type=type(error).__name__,
+            )  # fmt: skip
+            if attempt >= desk.max_attempts:
+                return known
+            attempt += 1
+        else:
+            return None
+
+
+async def _wait(desk: Desk, waits: int) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(desk.stopping.wait(), back_off_s(waits))
+    if desk.stopping.is_set():
+        raise AbandonedError
+
+
+async def _give_up(desk: Desk, message: Message, error: SafescaleError, origin: Mapping[str, str]) -> None:
+    labels = {"topic": message.topic, "reason": error.reason}
+    desk.telemetry.count("safescale_dead_letters_total", 1, labels)
+    if message.topic == DEAD_LETTER:
+        # It lies in the topic of dead letters already: another copy would come back here for ever.
+        get_logger("bus").error("dead letter not handled", topic=DEAD_LETTER, group=desk.group, reason=error.reason)
+        return
+    dead = dead_letter(message, error, {"group": desk.group, "attempts": str(desk.max_attempts), **origin})
+    waits = 0
+    while True:
+        try:
+            await desk.publish(dead)
+        except Exception as problem:
+            # Whatever it is: the message may not be lost, and its place may not be left for ever.
+            if not isinstance(problem, DependencyUnavailableError):
+                name = type(problem).__name__
+                get_logger("bus").error("dead letter not published", topic=message.topic, exception_type=name)
+            waits += 1
+            await _wait(desk, waits)
+        else:
+            return
+
+
+def dead_letter(message: Message, error: SafescaleError, origin: Mapping[str, str]) -> Message:
+    """The dead letter of a message: its bytes unchanged, in its headers the failure and where the message stood.
+
+    A value that is too large to be kept is left out, and its size told in a header.
+    """
+    failure = to_headers(error)
+    failure["error-message"] = failure["error-message"][:ERROR_TEXT_LIMIT]
+    headers = {**message.headers, **failure, "original-topic": message.topic, **origin}
+    dead = replace(message, topic=DEAD_LETTER, headers=headers)
+    if size_of(dead) > limit_of(DEAD_LETTER):
+        kept = {name: value for name, value in headers.items() if name in FAILURE_HEADERS or len(value) <= 200}
+        kept = dict(list(kept.items())[-50:])
+        dead = replace(dead, key=dead.key[:200], value=b"", headers={**kept, OMITTED: str(len(message.value))})
+    return dead

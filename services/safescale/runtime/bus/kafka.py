@@ -1,0 +1,257 @@
+"""The bus on Apache Kafka: the grid's bus. Delivery is at least once; order holds per key."""
+
+import asyncio
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kafka import errors as kafka_errors  # type: ignore[import-untyped]
+
+from safescale.core.errors import BusUnavailableError
+from safescale.runtime.bus.delivery import Desk, deliver
+from safescale.runtime.bus.dispatch import Dispatcher
+from safescale.runtime.bus.kafka_client import KafkaConnection, forward_logs, open_admin, unavailable
+from safescale.runtime.bus.kafka_consumer import Link, Membership, PollThread, Tuning
+from safescale.runtime.bus.kafka_publisher import Publisher
+from safescale.runtime.bus.ledger import Ledger, Work
+from safescale.runtime.bus.port import Handler, Message, SubscriptionOptions
+from safescale.runtime.log import get_logger
+from safescale.runtime.telemetry import Telemetry
+
+PING_S = 5.0
+"""Seconds that Kafka has to answer a ping."""
+
+TOPIC_WAIT_S = 30.0
+"""Seconds that a topic may take to appear; after an outage, or while it is being made."""
+
+
+class KafkaBus:
+    """Publishes to Kafka and runs consumer groups. It connects when it is first used."""
+
+    def __init__(
+        self, connection: KafkaConnection, telemetry: Telemetry, instance: str, tuning: Tuning | None = None
+    ) -> None:
+        forward_logs()
+        self._connection = connection
+        self._telemetry = telemetry
+        self._instance = re.sub(r"[^A-Za-z0-9._-]", "-", instance)[:200]
+        self._tuning = tuning or Tuning()
+        self._publisher = Publisher(connection)
+        self._topics = _Topics(connection)
+        self._gauges = _Gauges(telemetry)
+        self._subscriptions: list[KafkaSubscription] = []
+
+    async def publish(self, message: Message) -> None:
+        """Append a message; returns when all in-sync replicas have it.
+
+        Raises:
+            LimitExceededError: the message is over its topic's limit.
+            BusUnavailableError: Kafka did not take it in time, or the topic does not exist.
+
+        """
+        await self.publish_many([message])
+
+    async def publish_many(self, messages: Sequence[Message]) -> None:
+        """Append messages, those of one topic and key in their order.
+
+        Raises:
+            LimitExceededError: a message is over its topic's limit; none is published then.
+            BusUnavailableError: some may not have been taken, or a topic does not exist.
+
+        """
+        await self._topics.require({message.topic for message in messages})
+        await self._publisher.publish(messages)
+
+    async def ping(self) -> None:
+        """Return when Kafka answers.
+
+        Raises:
+            BusUnavailableError: it does not.
+
+        """
+        await self._topics.ping()
+
+    async def subscribe(
+        self, topic: str, group: str, handler: Handler, options: SubscriptionOptions
+    ) -> "KafkaSubscription":
+        """Start to consume a topic in a group, from the group's last commit or from the topic's begin.
+
+        Raises:
+            BusUnavailableError: Kafka does not answer, or the topic does not exist.
+
+        """
+        await self._topics.require({topic})
+        taken = {s.name for s in self._subscriptions if (s.topic, s.group) == (topic, group)}
+        index = next(i for i in range(len(taken) + 1) if self._name(i) not in taken)
+        name = self._name(index)
+        member = Membership(self._connection, topic, group, name if self._instance else "", self._tuning)
+        desk = Desk(group, handler, options.max_attempts, self.publish, self._telemetry, asyncio.Event())
+        subscription = KafkaSubscription(name, member, desk, options.max_in_flight, self._gauges)
+        subscription.on_stopped = lambda: self._subscriptions.remove(subscription)
+        self._subscriptions.append(subscription)
+        return subscription
+
+    async def close(self) -> None:
+        """Stop all subscriptions, wait for what is being published, disconnect."""
+        await asyncio.gather(*(subscription.stop() for subscription in list(self._subscriptions)))
+        await self._publisher.close()
+        await self._topics.close()
+
+    def _name(self, index: int) -> str:
+        return f"{self._instance}-{index}"
+
+
+class KafkaSubscription:
+    """A member of a group."""
+
+    def __init__(self, name: str, member: Membership, desk: Desk, max_in_flight: int, gauges: "_Gauges") -> None:
+        self.name = name
+        self.topic = member.topic
+        self.group = member.group
+        self.on_stopped: Callable[[], None] = lambda: None
+        self._desk = desk
+        self._gauges = gauges
+        self._drain_s = member.tuning.drain_s
+        self._ledger = Ledger(max_in_flight)
+        self._dispatcher = Dispatcher(self._ledger, max_in_flight, self._deliver)
+        self._ended = asyncio.Event()
+        self._stop: asyncio.Task[None] | None = None
+        link = Link(
+            loop=asyncio.get_running_loop(),
+            accept=self._dispatcher.accept,
+            cancel=self._dispatcher.cancel,
+            ended=self._ended.set,
+            lag=lambda lag: gauges.set(self, lag, self._ledger.running),
+        )
+        self._thread = PollThread(member, self._ledger, link)
+        self._thread.start()
+
+    @property
+    def in_flight(self) -> int:
+        """Messages that handlers work on."""
+        return self._ledger.running
+
+    @property
+    def buffered(self) -> int:
+        """Messages taken from Kafka and not started."""
+        return self._ledger.buffered
+
+    async def stop(self) -> None:
+        """Take no more messages, let those in flight end within the grace, commit, and leave."""
+        if self._stop is None:
+            self._stop = asyncio.create_task(self._drain())
+        await asyncio.shield(self._stop)
+
+    async def _drain(self) -> None:
+        self._desk.stopping.set()
+        self._thread.pause()
+        await self._dispatcher.drain(self._drain_s)
+        self._thread.end()
+        await self._ended.wait()
+        self._gauges.drop(self)
+        self.on_stopped()
+
+    async def _deliver(self, work: Work) -> None:
+        place = {"original-partition": str(work.holding.place[1]), "original-offset": str(work.offset)}
+        await deliver(self._desk, work.message, place)
+
+
+class _Gauges:
+    """Lag and messages in flight of each topic and group, over all members in this process."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._lock = threading.Lock()
+        self._values: dict[KafkaSubscription, tuple[int, int]] = {}
+
+    def set(self, member: KafkaSubscription, lag: int, running: int) -> None:
+        """Note what a member sees."""
+        with self._lock:
+            self._values[member] = (lag, running)
+            self._show(member)
+
+    def drop(self, member: KafkaSubscription) -> None:
+        """Forget a member that stopped."""
+        with self._lock:
+            self._values.pop(member, None)
+            self._show(member)
+
+    def _show(self, member: KafkaSubscription) -> None:
+        shown = [v for s, v in self._values.items() if (s.topic, s.group) == (member.topic, member.group)]
+        labels = {"topic": member.topic, "group": member.group}
+        self._telemetry.gauge("safescale_bus_lag", sum(lag for lag, _ in shown), labels)
+        self._telemetry.gauge("safescale_bus_in_flight", sum(running for _, running in shown), labels)
+
+
+class _Topics:
+    """Asks Kafka which topics there are. One question at a time; a topic once seen is not asked for again."""
+
+    def __init__(self, connection: KafkaConnection) -> None:
+        self._connection = connection
+        self._known: set[str] = set()
+        self._admin: Any = None
+        self._asking: asyncio.Task[set[str]] | None = None
+
+    async def require(self, topics: set[str]) -> None:
+        """Return when all topics exist.
+
+        Raises:
+            BusUnavailableError: Kafka does not answer, or a topic is not there after a while.
+
+        """
+        if topics <= self._known:
+            return
+        end = time.monotonic() + TOPIC_WAIT_S
+        while True:
+            try:
+                self._known |= await self._ask()
+                missing = sorted(topics - self._known)
+                problem = BusUnavailableError(
+                    f"Kafka at {self._connection.name} has no topic {', '.join(missing)}; "
+                    "`safescale topics apply` makes the topics"
+                )
+            except BusUnavailableError as error:
+                missing, problem = sorted(topics), error
+            if not missing:
+                return
+            if time.monotonic() >= end:
+                raise problem
+            get_logger("bus").warning("waiting for topics", count=len(missing), topic=missing[0])
+            await asyncio.sleep(1.0)
+
+    async def ping(self) -> None:
+        """Ask, and wait for the answer a short time.
+
+        Raises:
+            BusUnavailableError: none came.
+
+        """
+        try:
+            async with asyncio.timeout(PING_S):
+                await self._ask()
+        except TimeoutError as error:
+            raise BusUnavailableError(f"Kafka at {self._connection.name} did not answer within {PING_S:g} s") from error
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._asking is not None:
+            await asyncio.gather(self._asking, return_exceptions=True)
+        if self._admin is not None:
+            await asyncio.to_thread(self._admin.close)
+            self._admin = None
+
+    async def _ask(self) -> set[str]:
+        # Shared and shielded: callers that give up leave no second thread behind that waits for the same broker.
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(asyncio.to_thread(self._list))
+        return await asyncio.shield(self._asking)
+
+    def _list(self) -> set[str]:
+        if self._admin is None:
+            self._admin = open_admin(self._connection)
+        try:
+            return set(self._admin.list_topics())
+        except kafka_errors.KafkaError as error:
+            raise unavailable(self._connection, error) from error

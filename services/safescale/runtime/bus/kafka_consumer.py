@@ -1,0 +1,308 @@
+"""The poll thread of one subscription. kafka-python's consumer belongs to one thread, so this one alone touches it.
+
+It keeps polling while handlers work, so that a long handler never costs the membership, and pauses its partitions
+while the buffer is full. What is finished is committed periodically and before a partition is given away.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kafka import KafkaConsumer, TopicPartition  # type: ignore[import-untyped]
+from kafka import errors as kafka_errors
+from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # type: ignore[import-untyped]
+from kafka.coordinator.assignors.cooperative_sticky import (  # type: ignore[import-untyped]
+    CooperativeStickyAssignor,
+)
+from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
+
+from safescale.runtime.bus.kafka_client import KafkaConnection, consumer_group
+from safescale.runtime.bus.ledger import Holding, Ledger, Place, Work
+from safescale.runtime.bus.limits import DEAD_LETTER_LIMIT
+from safescale.runtime.bus.port import Message
+from safescale.runtime.log import get_logger
+
+POLL_RECORDS = 32
+"""Messages of one poll at most; with the largest messages these are 32 MiB beyond what is buffered."""
+
+FETCH_BYTES = 8 * 1024 * 1024
+"""Bytes that the client fetches ahead from one broker."""
+
+PARTITION_BYTES = 2 * DEAD_LETTER_LIMIT
+"""Bytes that the client fetches ahead from one partition; more than the largest message."""
+
+FAILING_S = 30.0
+"""Seconds of nothing but errors after which the consumer is built anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Times of a consumer."""
+
+    session_ms: int = 30_000
+    """A member that does not answer for so long is dead; another takes its partitions."""
+    max_poll_ms: int = 300_000
+    """A member whose poll thread stands for so long leaves the group."""
+    poll_s: float = 0.5
+    commit_s: float = 1.0
+    lag_s: float = 5.0
+    grace_s: float = 5.0
+    """Handlers of a partition that is given away have so long to finish."""
+    drain_s: float = 10.0
+    """Handlers have so long to finish when the subscription stops."""
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Which topic is read, for which group, as whom. An empty instance joins without a fixed name."""
+
+    connection: KafkaConnection
+    topic: str
+    group: str
+    instance: str
+    tuning: Tuning
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What the poll thread tells the event loop."""
+
+    loop: asyncio.AbstractEventLoop
+    accept: Callable[[Sequence[Work]], None]
+    cancel: Callable[[Collection[Holding]], None]
+    ended: Callable[[], None]
+    lag: Callable[[int], None]
+
+    def call(self, function: Callable[..., None], *args: object) -> None:
+        """Call a function on the event loop; nothing when the loop is closed."""
+        try:
+            self.loop.call_soon_threadsafe(function, *args)
+        except RuntimeError:
+            if not self.loop.is_closed():
+                raise
+
+
+class PollThread:
+    """Polls until told to end. `pause` takes no more messages, `end` commits and leaves."""
+
+    def __init__(self, member: Membership, ledger: Ledger, link: Link) -> None:
+        self._member = member
+        self._ledger = ledger
+        self._link = link
+        self._instance = member.instance
+        self._paused = threading.Event()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"bus {member.topic}", daemon=True)
+        self._log = get_logger("bus")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def pause(self) -> None:
+        """Take no more messages; the membership goes on."""
+        self._paused.set()
+
+    def end(self) -> None:
+        """Commit what is finished and leave; `Link.ended` tells when that is done."""
+        self._paused.set()
+        self._end.set()
+        self._ledger.has_room.set()
+
+    def _run(self) -> None:
+        tries = 0
+        try:
+            while not self._end.is_set():
+                started = time.monotonic()
+                try:
+                    self._consume()
+                except Exception as error:
+                    tries = 1 if time.monotonic() - started > FAILING_S else tries + 1
+                    self._after(error)
+                    self._end.wait(min(10.0, 0.5 * 2 ** min(tries, 5)))
+        finally:
+            self._link.call(self._link.ended)
+
+    def _after(self, error: Exception) -> None:
+        """What the next consumer has to know: its predecessor's partitions are no longer ours."""
+        self._link.call(self._link.cancel, self._ledger.drop(self._ledger.places()))
+        if isinstance(error, kafka_errors.FencedInstanceIdError):
+            self._log.error(
+                "another process has this instance's name; joining without one: set SAFESCALE_INSTANCE for each",
+                topic=self._member.topic, group=self._member.group,
+            )  # fmt: skip
+            self._instance = ""
+            return
+        self._log.warning(
+            "consumer failed, starting anew", topic=self._member.topic, group=self._member.group,
+            exception_type=type(error).__name__,
+        )  # fmt: skip
+
+    def _consume(self) -> None:
+        consumer = self._open()
+        try:
+            consumer.subscribe(
+                [self._member.topic], listener=_Rebalance(self._member, self._ledger, self._link, consumer)
+            )
+            _Polling(self._member, self._ledger, self._link, consumer).run(self._paused, self._end)
+        finally:
+            consumer.close(autocommit=False, timeout_ms=5_000)
+
+    def _open(self) -> Any:
+        tuning = self._member.tuning
+        return KafkaConsumer(
+            **self._member.connection.options(),
+            group_id=consumer_group(self._member.group, self._member.topic),
+            group_instance_id=self._instance or None,
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            allow_auto_create_topics=False,
+            metadata_max_age_ms=60_000,
+            session_timeout_ms=tuning.session_ms,
+            heartbeat_interval_ms=min(3_000, tuning.session_ms // 4),
+            max_poll_interval_ms=tuning.max_poll_ms,
+            fetch_max_bytes=FETCH_BYTES,
+            max_partition_fetch_bytes=PARTITION_BYTES,
+            metrics_enabled=False,
+        )
+
+
+class _Polling:
+    """The loop of one consumer."""
+
+    def __init__(self, member: Membership, ledger: Ledger, link: Link, consumer: Any) -> None:
+        self._member = member
+        self._ledger = ledger
+        self._link = link
+        self._consumer = consumer
+        self._commit_at = 0.0
+        self._lag_at = 0.0
+        self._failing_since: float | None = None
+
+    def run(self, paused: threading.Event, end: threading.Event) -> None:
+        """Poll until the end; then commit.
+
+        Raises:
+            KafkaError: the consumer cannot go on.
+
+        """
+        while not end.is_set():
+            try:
+                self._round(0 if paused.is_set() else self._ledger.room())
+                self._failing_since = None
+            except kafka_errors.FencedInstanceIdError:
+                raise
+            except kafka_errors.KafkaError as error:
+                self._bear(error)
+                end.wait(0.5)
+        self._commit()
+
+    def _bear(self, error: Exception) -> None:
+        now = time.monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        elif now - self._failing_since > FAILING_S:
+            raise error
+
+    def _round(self, room: int) -> None:
+        consumer, poll_s = self._consumer, self._member.tuning.poll_s
+        assigned = consumer.assignment()
+        if room:
+            if stopped := consumer.paused():
+                consumer.resume(*stopped)
+            found = consumer.poll(timeout_ms=int(1000 * poll_s), max_records=min(room, POLL_RECORDS))
+        else:
+            # Polled all the same: it is what keeps the membership.
+            consumer.pause(*assigned)
+            found = consumer.poll(timeout_ms=0, max_records=1)
+        works = [self._take(place, record) for place, records in found.items() for record in records]
+        if works:
+            self._link.call(self._link.accept, works)
+        now = time.monotonic()
+        if now >= self._commit_at:
+            self._commit_at = now + self._member.tuning.commit_s
+            self._commit()
+        if now >= self._lag_at:
+            self._lag_at = now + self._member.tuning.lag_s
+            self._measure_lag()
+        if not room:
+            self._ledger.has_room.wait(min(0.1, poll_s))
+
+    def _take(self, place: Any, record: Any) -> Work:
+        message = message_of(record)
+        return self._ledger.take(message, place, record.offset, len(record.value or b"") + len(record.key or b""))
+
+    def _commit(self) -> None:
+        offsets = self._ledger.to_commit()
+        if not offsets:
+            return
+        try:
+            self._consumer.commit(_as_committed(offsets), timeout_ms=5_000)
+        except (kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError, kafka_errors.RetriableError):
+            # A rebalance or an outage: what is finished is committed next time, or done again by another member.
+            return
+        self._ledger.committed(offsets)
+
+    def _measure_lag(self) -> None:
+        places = self._consumer.assignment()
+        if not places:
+            self._link.lag(0)
+            return
+        ends = self._consumer.end_offsets(list(places), timeout_ms=5_000)
+        lag = 0
+        for place in places:
+            position = self._ledger.position(place)
+            if position is None:
+                position = self._consumer.position(place, timeout_ms=1_000)
+            if position is not None:
+                lag += max(0, ends.get(place, 0) - position)
+        self._link.lag(lag)
+
+
+class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
+    """Gives partitions away. Called on the client's own I/O thread while the poll thread waits in poll()."""
+
+    def __init__(self, member: Membership, ledger: Ledger, link: Link, consumer: Any) -> None:
+        self._grace_s = member.tuning.grace_s
+        self._ledger = ledger
+        self._link = link
+        self._consumer = consumer
+
+    async def on_partitions_assigned(self, assigned: Collection[Place]) -> None:
+        """Start afresh: nothing of an earlier time with these partitions is committed."""
+        self._link.call(self._link.cancel, self._ledger.drop(assigned))
+
+    async def on_partitions_revoked(self, revoked: Collection[Place]) -> None:
+        """Finish what runs within the grace, commit, and stop the rest."""
+        going = self._ledger.abandon_waiting(revoked)
+        end = time.monotonic() + self._grace_s
+        while any(holding.running for holding in going) and time.monotonic() < end:
+            # The client has no public sleep for its listeners; a blocking one would hold back its heartbeats.
+            await self._consumer._net.sleep(0.02)
+        offsets = self._ledger.to_commit(revoked)
+        if offsets:
+            try:
+                await self._consumer.commit_async(_as_committed(offsets))
+            except kafka_errors.KafkaError as error:
+                name = type(error).__name__
+                get_logger("bus").warning("offsets not committed before a rebalance", exception_type=name)
+        self._link.call(self._link.cancel, self._ledger.drop(revoked))
+
+    async def on_partitions_lost(self, lost: Collection[Place]) -> None:
+        """Another member has them already: stop, and commit nothing."""
+        self._link.call(self._link.cancel, self._ledger.drop(lost))
+
+
+def _as_committed(offsets: dict[Place, int]) -> dict[Any, Any]:
+    return {TopicPartition(*place): OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()}
+
+
+def message_of(record: Any) -> Message:
+    """Message of a record. Bytes that are no UTF-8 survive in key and headers, so that a dead letter holds them."""
+    headers = {name: (value or b"").decode("utf-8", "surrogateescape") for name, value in record.headers or ()}
+    key = (record.key or b"").decode("utf-8", "surrogateescape")
+    return Message(record.topic, key, record.value or b"", headers)

@@ -1,0 +1,154 @@
+"""What one member of a Kafka group holds: its partitions, and the messages it took from them. Safe between threads.
+
+The poll thread takes messages and commits, the event loop starts and finishes them; both meet here under one lock.
+"""
+
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from safescale.runtime.bus.offsets import ContiguousOffsets
+from safescale.runtime.bus.port import Message
+
+Place = tuple[str, int]
+"""Topic and partition. kafka-python's TopicPartition is one."""
+
+BUFFERED_BYTES = 16 * 1024 * 1024
+"""Bytes of waiting messages from which on no more are taken."""
+
+
+def buffered_messages(max_in_flight: int) -> int:
+    """Waiting messages that a member may have."""
+    return max(64, 2 * max_in_flight)
+
+
+@dataclass(eq=False)
+class Holding:
+    """A partition from its assignment to its revocation; what is finished after that is never committed."""
+
+    place: Place
+    offsets: ContiguousOffsets = field(default_factory=ContiguousOffsets)
+    abandoned: bool = False
+    running: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Work:
+    """A message that was taken, and where it came from."""
+
+    message: Message
+    holding: Holding
+    offset: int
+    size: int
+
+
+class Ledger:
+    """Partitions and messages of one member."""
+
+    def __init__(self, max_in_flight: int) -> None:
+        self._lock = threading.Lock()
+        self._capacity = buffered_messages(max_in_flight)
+        self._holdings: dict[Place, Holding] = {}
+        self._buffered = 0
+        self._bytes = 0
+        self._running = 0
+        self._full = False
+        self.has_room = threading.Event()
+        """Set while messages may be taken; the poll thread waits on it."""
+        self.has_room.set()
+
+    @property
+    def buffered(self) -> int:
+        """Messages taken and not started."""
+        return self._buffered
+
+    @property
+    def running(self) -> int:
+        """Messages that handlers work on."""
+        return self._running
+
+    def room(self) -> int:
+        """Messages that may be taken now; 0 from a full buffer on until it is half empty."""
+        with self._lock:
+            return 0 if self._full else self._capacity - self._buffered
+
+    def take(self, message: Message, place: Place, offset: int, size: int) -> Work:
+        """Note a message that was taken."""
+        with self._lock:
+            holding = self._holdings.get(place)
+            if holding is None:
+                holding = self._holdings[place] = Holding(place)
+            holding.offsets.take(offset)
+            self._buffered += 1
+            self._bytes += size
+            self._measure()
+            return Work(message, holding, offset, size)
+
+    def start(self, work: Work) -> bool:
+        """Move a message from waiting to running; False, and it is dropped, when its partition was given away."""
+        with self._lock:
+            self._buffered -= 1
+            self._bytes -= work.size
+            self._measure()
+            if work.holding.abandoned:
+                return False
+            self._running += 1
+            work.holding.running += 1
+            return True
+
+    def end(self, work: Work, finished: bool) -> None:
+        """Note that a handler is done with a message, and whether the message is finished."""
+        with self._lock:
+            self._running -= 1
+            work.holding.running -= 1
+            if finished:
+                work.holding.offsets.finish(work.offset)
+
+    def to_commit(self, places: Iterable[Place] | None = None) -> dict[Place, int]:
+        """Offsets to commit, of some partitions or of all."""
+        with self._lock:
+            chosen = self._holdings if places is None else {p: self._holdings[p] for p in places if p in self._holdings}
+            found = {place: holding.offsets.to_commit() for place, holding in chosen.items()}
+        return {place: offset for place, offset in found.items() if offset is not None}
+
+    def committed(self, offsets: Mapping[Place, int]) -> None:
+        """Note that offsets were committed."""
+        with self._lock:
+            for place, offset in offsets.items():
+                if place in self._holdings:
+                    self._holdings[place].offsets.committed(offset)
+
+    def abandon_waiting(self, places: Iterable[Place]) -> list[Holding]:
+        """Start nothing more of partitions that go away; what runs may still be finished and committed."""
+        with self._lock:
+            going = [self._holdings[place] for place in places if place in self._holdings]
+            for holding in going:
+                holding.abandoned = True
+            return going
+
+    def drop(self, places: Iterable[Place]) -> list[Holding]:
+        """Forget partitions: nothing of them is committed any more."""
+        going = self.abandon_waiting(places)
+        with self._lock:
+            for holding in going:
+                self._holdings.pop(holding.place, None)
+        return going
+
+    def places(self) -> list[Place]:
+        """Partitions of which messages were taken."""
+        with self._lock:
+            return list(self._holdings)
+
+    def position(self, place: Place) -> int | None:
+        """First unfinished offset of a partition; None when nothing was taken from it."""
+        with self._lock:
+            holding = self._holdings.get(place)
+            return None if holding is None else holding.offsets.position
+
+    def _measure(self) -> None:
+        if self._buffered >= self._capacity or self._bytes >= BUFFERED_BYTES:
+            self._full = True
+            self.has_room.clear()
+        elif self._full and self._buffered <= self._capacity // 2 and self._bytes <= BUFFERED_BYTES // 2:
+            self._full = False
+            self.has_room.set()

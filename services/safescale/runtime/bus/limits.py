@@ -1,0 +1,41 @@
+"""How large a message may be, and how its size is counted. Both adapters of the bus hold to it."""
+
+from safescale.core.errors import LimitExceededError
+from safescale.runtime.bus.port import Message
+from safescale.runtime.bus.topics import DEAD_LETTER
+
+MESSAGE_LIMIT = 1024 * 1024
+"""Bytes of key, value and headers of an event."""
+
+DEAD_LETTER_LIMIT = MESSAGE_LIMIT + 64 * 1024
+"""Bytes of a dead letter: the largest event and what is told about its failure."""
+
+BATCH_RESERVE = 16 * 1024
+"""Bytes that Kafka's own framing may add to one message, so that the limit told is ours and never the broker's."""
+
+
+def limit_of(topic: str) -> int:
+    """Bytes that a message of a topic may have."""
+    return DEAD_LETTER_LIMIT if topic == DEAD_LETTER else MESSAGE_LIMIT
+
+
+def size_of(message: Message) -> int:
+    """Bytes of a message: key, value and headers."""
+    headers = sum(len(name) + len(value) for name, value in message.headers.items())
+    return len(message.key) + len(message.value) + headers
+
+
+def check_size(message: Message) -> int:
+    """Bytes of a message that may be published.
+
+    Raises:
+        LimitExceededError: it is over the limit of its topic.
+
+    """
+    size = size_of(message)
+    limit = limit_of(message.topic)
+    if size > limit:
+        raise LimitExceededError(
+            f"a message for {message.topic} has {size:,} bytes; at most {limit:,} are allowed (key, value and headers)"
+        )
+    return size
