@@ -19,13 +19,15 @@ class Server:
     """What is known of one replica. Times are seconds of one clock that never goes back.
 
     The limit of calls halves when the replica says that it has too much to do, once for all the calls that were under
-    way then, and grows again by one with each round of answers, up to `concurrency`.
+    way then, and grows again by one with each round of answers, up to `concurrency`. `overloads` counts the halvings
+    since the last answer.
     """
 
     def __init__(self, url: str, concurrency: int, circuit: Circuit) -> None:
         self.url = url
         self.circuit = circuit
         self.outstanding = 0
+        self.overloads = 0
         self._concurrency = float(concurrency)
         self._limit = float(concurrency)
         self._reduced_at = float("-inf")
@@ -54,13 +56,13 @@ class Server:
         """Whether a call may begin now."""
         return self.outstanding < self.limit and self.opens_at(now) <= now
 
-    def begin(self, turn: int) -> bool:
-        """A call begins; True when it is the probe of an open circuit."""
+    def begin(self, turn: int) -> int:
+        """A call begins; the number of the probe that it is, 0 for an ordinary call."""
         self.outstanding += 1
         self._turn = turn
         return self.circuit.begin()
 
-    def end(self, outcome: Outcome, now: float, began: float, probe: bool) -> None:
+    def end(self, outcome: Outcome, now: float, began: float, probe: int) -> None:
         """The call that began at `began` ended with this outcome."""
         self.outstanding -= 1
         if outcome is Outcome.FAILED:
@@ -72,8 +74,11 @@ class Server:
         if outcome is Outcome.OVERLOADED and began >= self._reduced_at:
             self._limit = max(1.0, min(self._limit, self.outstanding + 1.0) / 2)
             self._reduced_at = now
-        elif outcome is Outcome.ANSWERED and self._limit < self._concurrency:
-            self._limit = min(self._concurrency, self._limit + 1.0 / self._limit)
+            self.overloads += 1
+        elif outcome is Outcome.ANSWERED:
+            self.overloads = 0
+            if self._limit < self._concurrency:
+                self._limit = min(self._concurrency, self._limit + 1.0 / self._limit)
 
     def pause(self, until: float) -> None:
         """Begin no call before that time: the replica said so."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 class CircuitPolicy:
     """Failures in a row that open a circuit; seconds until the first probe, doubling up to the longest."""
 
-    failures: int = 5
+    failures: int = 3
     probe_after_s: float = 1.0
-    probe_at_most_s: float = 30.0
+    probe_at_most_s: float = 10.0
 
 
 class Circuit:
@@ -27,7 +27,8 @@ class Circuit:
         self._failures = 0
         self._openings = 0
         self._due = 0.0
-        self._probing = False
+        self._probes = 0
+        self._probe = 0
 
     @property
     def open(self) -> bool:
@@ -39,34 +40,36 @@ class Circuit:
         """Time from which a call may pass: 0 when closed, infinite while a probe runs."""
         if not self.open:
             return 0.0
-        return float("inf") if self._probing else self._due
+        return float("inf") if self._probe else self._due
 
     def passes(self, now: float) -> bool:
         """Whether a call may begin now."""
         return now >= self.due
 
-    def begin(self) -> bool:
-        """Tell that a call begins which may pass; True when it is the probe."""
-        self._probing = self.open
-        return self._probing
+    def begin(self) -> int:
+        """Tell that a call begins which may pass; the number of the probe that it is, 0 for an ordinary call."""
+        if not self.open:
+            return 0
+        self._probes += 1
+        self._probe = self._probes
+        return self._probe
 
     def succeeded(self) -> None:
         """Tell that the replica answered: the circuit closes."""
-        self._failures = self._openings = 0
-        self._probing = False
+        self._failures = self._openings = self._probe = 0
 
-    def failed(self, now: float, probe: bool) -> None:
-        """Tell that a call failed. While open only the probe's failure counts: the others began before."""
-        if self.open and not probe:
+    def failed(self, now: float, probe: int) -> None:
+        """Tell that a call failed. While open only the running probe counts: the others began before."""
+        if self.open and (not probe or probe != self._probe):
             return
         self._failures += 1
-        if probe or self._failures >= self._policy.failures:
+        if self.open or self._failures >= self._policy.failures:
             longest = min(self._policy.probe_at_most_s, self._policy.probe_after_s * 2.0 ** min(self._openings, 30))
             self._openings += 1
             self._due = now + self._jitter(longest / 2, longest)
-            self._probing = False
+            self._probe = 0
 
-    def dropped(self, probe: bool) -> None:
+    def dropped(self, probe: int) -> None:
         """Tell that a call ended without telling anything of the replica: another may probe at once."""
-        if probe:
-            self._probing = False
+        if probe and probe == self._probe:
+            self._probe = 0

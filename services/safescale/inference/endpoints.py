@@ -2,7 +2,8 @@
 
 An adapter hands every HTTP exchange to `Endpoints.call`. What the exchange raises decides what comes next:
 
-- BackendUnavailableError (no connection, cut answer, 5xx): counts against the replica's circuit; repeated.
+- BackendUnavailableError (no connection, cut answer, 5xx): counts against the replica's circuit; repeated. With
+  `details["sent"] == "no"` (`NOT_SENT`: the server never saw it) it is repeated without counting.
 - BackendOverloadedError (429): the replica gets fewer calls at once for a while; repeated. Its circuit stays closed.
 - BackendTimeoutError: counts against the circuit; not repeated, since the call has had its time.
 - any other error with `details["repeat"] == "once"` (`REPEAT_ONCE`): repeated one time; for a server that failed while
@@ -16,7 +17,6 @@ import asyncio
 import math
 import random
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,14 +27,15 @@ from safescale.core.errors import (
     BackendOverloadedError,
     BackendTimeoutError,
     BackendUnavailableError,
-    SafescaleError,
 )
-from safescale.inference.balance import Outcome, Server, choose
+from safescale.inference.balance import Server
 from safescale.inference.catalog import HttpEndpoint
 from safescale.inference.circuit import Circuit, CircuitPolicy
-from safescale.runtime.errors import as_safescale_error
-from safescale.runtime.log import get_logger
+from safescale.inference.places import Patience, Places, Ticket, Wish
 from safescale.runtime.telemetry import Telemetry
+
+NOT_SENT = {"sent": "no"}
+"""Details of a BackendUnavailableError whose request never reached the server."""
 
 REPEAT_ONCE = {"repeat": "once"}
 """Details of an error that is worth one more try: `GarbageAnswerError(message, details=REPEAT_ONCE)`."""
@@ -69,9 +70,11 @@ class Served(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class EndpointOptions:
-    """Replicas, calls in flight at each, exchanges of one call, seconds of waiting after its first failure.
+    """Replicas and calls in flight at each; exchanges of one call; seconds after its first failure.
 
-    `retry_for_s` bounds what a call waits because of failures (back-off, open circuits, overload), not its exchanges.
+    `attempts` bounds the exchanges of a call that a server saw and failed at; `retry_for_s` the time from a call's
+    first failure, or from the moment when all replicas were held back, until it is given up: a server that restarts
+    within that time costs no call.
     """
 
     replicas: tuple[Replica, ...]
@@ -89,35 +92,6 @@ def endpoint_options(endpoint: HttpEndpoint) -> EndpointOptions:
     return EndpointOptions(replicas, endpoint.concurrency, retry_for_s=endpoint.retry_for_s)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ticket:
-    """A call that is under way at a server."""
-
-    server: Server
-    began: float
-    probe: bool
-
-
-@dataclass(slots=True)
-class _Wish:
-    """What a call asks for: until when, which replica rather, which rather not, its trouble so far."""
-
-    deadline: float
-    prefer: str = ""
-    avoid: str = ""
-    failed_at: float = math.inf
-    failures: int = 0
-    overloads: int = 0
-    repeated: bool = False
-    error: BackendError | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Waiter:
-    wish: _Wish
-    future: "asyncio.Future[_Ticket]"
-
-
 class Endpoints:
     """The replicas of one model. Used within one event loop."""
 
@@ -125,17 +99,11 @@ class Endpoints:
         self._model = model
         self._options = options
         self._telemetry = telemetry
-        self._servers = [
+        servers = [
             Server(replica.url, options.concurrency, Circuit(options.circuit, random.uniform))
             for replica in options.replicas
         ]
-        self._waiters: deque[_Waiter] = deque()
-        self._timer: asyncio.TimerHandle | None = None
-        self._shut_since: float | None = None
-        self._last_failure = ""
-        self._turn = 0
-        self._closed = False
-        self._log = get_logger("inference")
+        self._places = Places(model, servers, telemetry, Patience(options.retry_for_s, self._pause_s))
 
     async def call(
         self, exchange: Callable[[Replica], Awaitable[T]], deadline: float, prefer: Replica | None = None
@@ -152,23 +120,25 @@ class Endpoints:
 
         """
         begin = time.monotonic()
-        wish = _Wish(deadline, prefer.url if prefer else "")
+        wish = Wish(deadline, prefer.url if prefer else "")
         attempts = 0
         while True:
-            ticket = await self._take(wish)
+            ticket = await self._places.take(wish)
             attempts += 1
             replica = Replica(ticket.server.url)
             try:
                 value = await _within(exchange(replica), deadline, self._model)
             except BaseException as error:
-                self._end(ticket, error)
-                if not isinstance(error, BackendError) or not self._again(wish, error):
+                self._places.end(ticket, error)
+                if not isinstance(error, BackendError) or not self._again(wish, error, ticket):
                     raise
+                labels = {"model": self._model, "reason": error.reason}
+                self._telemetry.count("safescale_generation_retries_total", 1, labels)
                 wish.avoid = replica.url
                 wish.prefer = ""
                 await self._back_off(wish, error)
             else:
-                self._end(ticket, None)
+                self._places.end(ticket, None)
                 return Served(value, ticket.began - begin, attempts, replica)
 
     @asynccontextmanager
@@ -181,171 +151,46 @@ class Endpoints:
 
         """
         begin = time.monotonic()
-        ticket = await self._take(_Wish(deadline))
+        ticket = await self._places.take(Wish(deadline))
         try:
             yield Place(Replica(ticket.server.url), ticket.began - begin)
         except BaseException as error:
-            self._end(ticket, error)
+            self._places.end(ticket, error)
             raise
-        self._end(ticket, None)
+        self._places.end(ticket, None)
 
-    def _again(self, wish: _Wish, error: BackendError) -> bool:
+    def _again(self, wish: Wish, error: BackendError, ticket: Ticket) -> bool:
         now = time.monotonic()
         wish.failed_at = min(wish.failed_at, now)
         wish.error = error
-        if now >= wish.deadline or now - wish.failed_at > self._options.retry_for_s or self._closed:
+        if now >= wish.deadline or now - wish.failed_at > self._options.retry_for_s:
             return False
         if isinstance(error, BackendOverloadedError):
             wish.overloads += 1
             return True
         if isinstance(error, BackendUnavailableError):
+            # A server that is down says nothing about the call, however often it is probed.
+            unseen = ticket.probe or error.details.get("sent") == "no"
             wish.failures += 1
-            return wish.failures < self._options.attempts
+            wish.seen += not unseen
+            return wish.seen < self._options.attempts
         once = error.details.get("repeat") == "once" and not wish.repeated
         wish.repeated = True
         return once
 
-    async def _back_off(self, wish: _Wish, error: BackendError) -> None:
-        tries = wish.failures + wish.overloads
+    def _pause_s(self, tries: int) -> float:
         longest = min(self._options.longest_back_off_s, self._options.back_off_s * 2.0 ** min(tries, 30))
-        pause = random.uniform(self._options.back_off_s / 4, longest)
+        return random.uniform(self._options.back_off_s / 4, longest)
+
+    async def _back_off(self, wish: Wish, error: BackendError) -> None:
+        pause = self._pause_s(wish.failures + wish.overloads)
         if time.monotonic() + pause >= wish.deadline:
             raise error
         await asyncio.sleep(pause)
 
-    async def _take(self, wish: _Wish) -> _Ticket:
-        """A place at a server; those that were asked for first come first, repeats before them."""
-        begin = time.monotonic()
-        if begin >= wish.deadline:
-            raise self._too_late(wish)
-        if self._closed:
-            raise BackendUnavailableError(f"{self._model}: the service stops")
-        ticket = None if self._waiters else self._try(wish, begin)
-        if ticket is None:
-            ticket = await self._wait(wish, begin)
-        self._telemetry.observe("safescale_backend_wait_seconds", ticket.began - begin, {"model": self._model})
-        return ticket
-
-    def _try(self, wish: _Wish, now: float) -> _Ticket | None:
-        server = choose(self._servers, now, wish.prefer, wish.avoid)
-        if server is None:
-            return None
-        self._turn += 1
-        ticket = _Ticket(server, now, server.begin(self._turn))
-        self._show(server)
-        return ticket
-
-    async def _wait(self, wish: _Wish, begin: float) -> _Ticket:
-        waiter = _Waiter(wish, asyncio.get_running_loop().create_future())
-        # A repeat has waited its turn already.
-        (self._waiters.append if wish.error is None else self._waiters.appendleft)(waiter)
-        self._dispatch()
-        try:
-            while not waiter.future.done():
-                now = time.monotonic()
-                if now >= wish.deadline:
-                    raise self._too_late(wish)
-                until = self._gives_up_at(wish, begin, now)
-                if now >= until:
-                    raise self._given_up(wish)
-                await asyncio.wait((waiter.future,), timeout=min(until, wish.deadline) - now)
-            return waiter.future.result()
-        except BaseException as error:
-            self._leave(waiter, error)
-            raise
-
-    def _leave(self, waiter: _Waiter, error: BaseException) -> None:
-        if not waiter.future.done():
-            # What is done is passed over when places are given out.
-            waiter.future.cancel()
-        elif not waiter.future.cancelled() and waiter.future.exception() is None:
-            self._end(waiter.future.result(), error, asked=False)
-
-    def _gives_up_at(self, wish: _Wish, begin: float, now: float) -> float:
-        """Time when the call has waited long enough for replicas that are all held back; while one is not, later."""
-        if self._shut_since is None:
-            return now + max(1.0, self._options.retry_for_s)
-        return min(wish.failed_at, max(begin, self._shut_since)) + self._options.retry_for_s
-
-    def _dispatch(self) -> None:
-        """Give free places to those that wait, in their order."""
-        now = time.monotonic()
-        while self._waiters:
-            waiter = self._waiters[0]
-            if not waiter.future.done():
-                ticket = self._try(waiter.wish, now)
-                if ticket is None:
-                    break
-                waiter.future.set_result(ticket)
-            self._waiters.popleft()
-        self._note_shut(now)
-        self._arm(now)
-
-    def _arm(self, now: float) -> None:
-        """Wake up when the next circuit or pause lets a call begin; a place that is given back wakes by itself."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        times = [server.opens_at(now) for server in self._servers] if self._waiters else []
-        later = [when for when in times if now < when < math.inf]
-        if later:
-            self._timer = asyncio.get_running_loop().call_later(min(later) - now + 0.001, self._dispatch)
-
-    def _note_shut(self, now: float) -> None:
-        if not all(server.shut(now) for server in self._servers):
-            self._shut_since = None
-        elif self._shut_since is None:
-            self._shut_since = now
-
-    def _end(self, ticket: _Ticket, error: BaseException | None, asked: bool = True) -> None:
-        """The call's exchange ended, or it went away before it asked."""
-        now = time.monotonic()
-        server = ticket.server
-        was_open = server.circuit.open
-        server.end(_outcome(error) if asked else Outcome.DROPPED, now, ticket.began, ticket.probe)
-        if asked and isinstance(error, BackendError):
-            self._last_failure = error.message
-            if (pause := _retry_after(error)) > 0:
-                server.pause(now + pause)
-        if server.circuit.open != was_open:
-            self._log.warning("circuit", model=self._model, replica=server.url, open=server.circuit.open)
-        if asked:
-            reason = "ok" if error is None else as_safescale_error(error).reason
-            labels = {"model": self._model, "outcome": "CANCELLED" if _went_away(error) else reason}
-            self._telemetry.observe("safescale_backend_attempt_seconds", now - ticket.began, labels)
-        self._show(server)
-        if self._waiters:
-            self._dispatch()
-        else:
-            self._note_shut(now)
-
-    def _show(self, server: Server) -> None:
-        labels = {"model": self._model, "replica": server.url}
-        self._telemetry.gauge("safescale_backend_in_flight", server.outstanding, labels)
-        self._telemetry.gauge("safescale_backend_circuit_open", float(server.circuit.open), labels)
-
-    def _too_late(self, wish: _Wish) -> BackendTimeoutError:
-        why = f"; its last failure: {wish.error.message}" if wish.error else ""
-        return BackendTimeoutError(f"{self._model}: the deadline passed before a server could be asked{why}")
-
-    def _given_up(self, wish: _Wish) -> BackendError:
-        last = wish.error.message if wish.error else self._last_failure
-        waited = f"{self._options.retry_for_s:g} s"
-        if isinstance(wish.error, BackendOverloadedError):
-            return BackendOverloadedError(f"{self._model}: its servers had too much to do for {waited}: {last}")
-        return BackendUnavailableError(
-            f"{self._model}: no server could be asked for {waited}; the last failure: {last}"
-        )
-
     async def close(self) -> None:
         """Let the calls that wait for a place fail; those under way end by themselves."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-        for waiter in self._waiters:
-            if not waiter.future.done():
-                waiter.future.set_exception(BackendUnavailableError(f"{self._model}: the service stops"))
-        self._waiters.clear()
+        self._places.close()
 
 
 async def _within(exchange: Awaitable[T], deadline: float, model: str) -> T:
@@ -359,25 +204,3 @@ async def _within(exchange: Awaitable[T], deadline: float, model: str) -> T:
         if scope.expired():
             raise BackendTimeoutError(f"{model}: no answer before the deadline") from error
         raise
-
-
-def _went_away(error: BaseException | None) -> bool:
-    return error is not None and not isinstance(error, Exception)
-
-
-def _outcome(error: BaseException | None) -> Outcome:
-    if isinstance(error, BackendUnavailableError | BackendTimeoutError):
-        return Outcome.FAILED
-    if isinstance(error, BackendOverloadedError):
-        return Outcome.OVERLOADED
-    if error is None or isinstance(error, SafescaleError):
-        return Outcome.ANSWERED
-    return Outcome.DROPPED
-
-
-def _retry_after(error: BackendError) -> float:
-    try:
-        seconds = float(error.details.get("retry_after_s", "0"))
-    except ValueError:
-        return 0.0
-    return seconds if math.isfinite(seconds) else 0.0

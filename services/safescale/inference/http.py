@@ -23,6 +23,7 @@ from safescale.core.errors import (
     InvalidInputError,
 )
 from safescale.inference.catalog import HttpEndpoint
+from safescale.inference.endpoints import NOT_SENT
 from safescale.runtime.settings import read_secret
 
 KEEP_ALIVE_S = 4.0
@@ -152,6 +153,8 @@ class HttpClient:
 
     def unavailable_reason(self) -> str:
         """Why no call can be made: a file of the catalog that cannot be read; empty when they can. Asks no server."""
+        if self._session is not None:
+            return ""
         try:
             self._headers()
             self._ssl()
@@ -183,7 +186,7 @@ class HttpClient:
             ) as response:
                 body = await _bounded(response, self._options.max_bytes)
                 return HttpAnswer(response.status, response.headers, body, time.perf_counter() - begin)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except (aiohttp.ClientError, OSError) as error:
             raise _mapped(error, url, timeout_s) from error
 
     @asynccontextmanager
@@ -273,9 +276,10 @@ def _too_large(max_bytes: int) -> GarbageAnswerError:
 def _mapped(error: Exception, url: str, timeout_s: float) -> BackendError:
     what = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return BackendUnavailableError(f"{url}: no connection within {CONNECT_TIMEOUT_S:g} s")
+        return BackendUnavailableError(f"{url}: no connection within {CONNECT_TIMEOUT_S:g} s", details=NOT_SENT)
     if isinstance(error, asyncio.TimeoutError):
         return BackendTimeoutError(f"{url}: no whole answer within {timeout_s:g} s")
     if isinstance(error, aiohttp.ClientResponseError):
         return GarbageAnswerError(f"{url}: the answer is not HTTP: {error.message[:200]}")
-    return BackendUnavailableError(f"{url}: {what[:300]}")
+    details = NOT_SENT if isinstance(error, aiohttp.ClientConnectorError) else None
+    return BackendUnavailableError(f"{url}: {what[:300]}", details=details)
