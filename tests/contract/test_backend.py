@@ -1,6 +1,8 @@
-"""One suite over every adapter of the backend port. A new adapter adds a parameter to `backend`."""
+"""One suite over every adapter of the backend port. A new adapter adds a line to `SERVERS`."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 import pytest_asyncio
@@ -10,10 +12,11 @@ from safescale.core.prompts import Messages, neutralise_control_tokens
 from safescale.inference.backends.pool import Gate
 from safescale.inference.backends.port import Backend, Call, Generation, Sampling
 from safescale.inference.backends.registry import BackendOptions, build
-from safescale.inference.catalog import load_catalog
+from safescale.inference.catalog import ModelRow, load_catalog
 from safescale.runtime.telemetry import Telemetry
+from tests.standins.tgi_server import StandInOptions, TgiStandIn
 
-pytestmark = [pytest.mark.models, pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [pytest.mark.asyncio(loop_scope="module")]
 
 SYSTEM = "You are an expert medical assistant."
 GREEDY = Sampling(0.0, 6)
@@ -29,14 +32,44 @@ ORGAN = asked("Context:\nAfter the fall, the spleen was torn.\n\nQuestion:\nWhic
 OTHER = asked("Question:\nWhat is a pneumothorax?\n\nAnswer:")
 
 
-@pytest_asyncio.fixture(loop_scope="module", scope="module", params=["embedded"])
+@asynccontextmanager
+async def embedded() -> AsyncIterator[ModelRow]:
+    """The smallest model that is in process."""
+    yield load_catalog(None).row("smollm2-135m-instruct")
+
+
+def tgi(*, instruct: bool) -> Callable[[], AbstractAsyncContextManager[ModelRow]]:
+    """A stand-in for TGI, where nothing may be sent that is not of its description."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[ModelRow]:
+        async with TgiStandIn(StandInOptions(prefill_s=0.0003)) as server:
+            values = {
+                "id": "letters", "family": "F", "parameters_b": 7.0, "window_tokens": 6000, "instruct": instruct,
+                "license": "MIT", "backend": "tgi", "endpoint": {"urls": [server.url]},
+            }  # fmt: skip
+            yield ModelRow.model_validate(values)
+            assert server.violations == []
+
+    return opened
+
+
+SERVERS = {"embedded": embedded, "tgi chat": tgi(instruct=True), "tgi base": tgi(instruct=False)}
+NEEDS_MODELS = ("embedded",)
+
+
+@pytest_asyncio.fixture(
+    loop_scope="module",
+    scope="module",
+    params=[pytest.param(name, marks=[pytest.mark.models] * (name in NEEDS_MODELS)) for name in SERVERS],
+)
 async def backend(request, tmp_path_factory):
-    row = load_catalog(None).row({"embedded": "smollm2-135m-instruct"}[request.param])
-    built = build(row, BackendOptions(2, Gate(2), tmp_path_factory.mktemp("cache"), Telemetry()))
-    if reason := built.unavailable_reason():
-        pytest.skip(reason)
-    yield built
-    await built.close()
+    async with SERVERS[request.param]() as row:
+        built = build(row, BackendOptions(2, Gate(2), tmp_path_factory.mktemp("cache"), Telemetry()))
+        if reason := built.unavailable_reason():
+            pytest.skip(reason)
+        yield built
+        await built.close()
 
 
 async def answers(backend: Backend, call: Call, *samplings: Sampling) -> list[tuple]:
@@ -99,7 +132,9 @@ async def test_durations_and_tokens_are_told(backend: Backend) -> None:
     assert drawn.elapsed_s > 0
     assert generations.waited_s >= 0
     scores = await backend.score(ORGAN, OPTIONS)
-    assert 0 < scores.time_to_first_token_s < scores.elapsed_s
+    assert scores.elapsed_s > 0
+    if scores.time_to_first_token_s is not None:
+        assert scores.time_to_first_token_s < scores.elapsed_s
     assert scores.prompt_tokens == greedy.prompt_tokens == drawn.prompt_tokens > 20
 
 
@@ -118,7 +153,7 @@ async def test_counts_and_cuts_are_of_the_models_tokenizer(backend: Backend) -> 
     counted = await backend.tokenize(texts, None)
     assert counted.truncated == ()
     assert counted.counts[1] == 0
-    assert counted.counts[3] > 1
+    assert counted.counts[3] >= 1
     for limit in (0, 1, 4, 1000):
         cut = await backend.tokenize(texts, limit)
         assert cut.counts == counted.counts

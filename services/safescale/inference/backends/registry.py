@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from safescale.core.errors import FailedPreconditionError
 from safescale.inference.backends.embedded import EmbeddedBackend, EmbeddedOptions
 from safescale.inference.backends.pool import Gate
 from safescale.inference.backends.port import Backend
@@ -25,7 +26,21 @@ def _embedded(row: ModelRow, options: BackendOptions) -> Backend:
     return EmbeddedBackend(row, EmbeddedOptions(options.instances, options.gate, options.cache_dir))
 
 
-ADAPTERS: Mapping[str, Callable[[ModelRow, BackendOptions], Backend]] = {"embedded": _embedded}
+def _tgi(row: ModelRow, options: BackendOptions) -> Backend:
+    try:
+        from safescale.inference.backends.tgi import TgiBackend
+    except ModuleNotFoundError as error:
+        raise _no_extra(row, error) from error
+    return TgiBackend(row, options.telemetry)
+
+
+def _no_extra(row: ModelRow, error: ModuleNotFoundError) -> FailedPreconditionError:
+    return FailedPreconditionError(
+        f"model {row.id}: backend {row.backend} needs the package {error.name}; expected the extra inference"
+    )
+
+
+ADAPTERS: Mapping[str, Callable[[ModelRow, BackendOptions], Backend]] = {"embedded": _embedded, "tgi": _tgi}
 """Adapter by the catalog's field `backend`."""
 
 
