@@ -1,0 +1,184 @@
+"""Documents in Elasticsearch: one index for each kind, read and written through its alias."""
+
+import itertools
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+
+import orjson
+from elasticsearch import AsyncElasticsearch
+
+from safescale.core.errors import StorageError
+from safescale.runtime.documents.elastic_calls import BulkReader, BulkWriter, Found, Read, Write, Written
+from safescale.runtime.documents.elastic_kinds import KINDS, Kind, Naming, check_key, decode_found, encode, id_of
+from safescale.runtime.documents.elastic_scan import Scan, group_query
+from safescale.runtime.documents.lane import Bounds, Lane
+from safescale.runtime.documents.port import Document, NewDocument
+from safescale.runtime.elastic import APPLY_HINT, PING_S, ElasticConnection
+
+REFRESH_BOUNDS = Bounds(count=1000, weight=1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Condition:
+    """The state of a document that a replacement needs."""
+
+    seq_no: int
+    primary_term: int
+
+
+class ElasticDocuments:
+    """DocumentStore in Elasticsearch.
+
+    Writes are durable when they return (the translog is on disk) and reads by key see them at once. Searches see them
+    after a refresh, so `scan` and `count` refresh first. What callers ask at one time goes in one exchange.
+    """
+
+    def __init__(self, connection: ElasticConnection, prefix: str, kinds: Sequence[Kind] = KINDS) -> None:
+        """Take over the connection, which `close` closes. Names of indices begin with `prefix`."""
+        self._connection = connection
+        self._naming = Naming(prefix)
+        self._kinds = {kind.name: kind for kind in kinds}
+        self._writer = BulkWriter(connection)
+        self._reader = BulkReader(connection)
+        self._refreshes: Lane[str, None] = Lane(self._refresh, REFRESH_BOUNDS)
+        self._owner = secrets.token_hex(6)
+        self._writes = itertools.count()
+
+    def _kind(self, name: str) -> Kind:
+        kind = self._kinds.get(name)
+        if kind is None:
+            # An error of the program: a service stores what nobody declared.
+            raise ValueError(f"kind {name!r} is not declared in elastic_kinds.KINDS; add a row")
+        return kind
+
+    async def put_if_absent(self, document: NewDocument) -> bool:
+        """Write unless (kind, key) exists; True when it was written."""
+        return (await self._create([document]))[0]
+
+    async def put_many_if_absent(self, documents: Sequence[NewDocument]) -> int:
+        """Write those that do not exist, in exchanges of bounded size; number written. It is no transaction."""
+        return sum(await self._create(documents))
+
+    async def put(self, document: NewDocument, expected_version: int | None = None) -> int | None:
+        """Write or replace; new version. With `expected_version` (0 = absent) None when another write came first."""
+        if expected_version is None:
+            return (await self._writer.write([self._write("index", document)]))[0].version
+        if expected_version == 0:
+            return 1 if await self.put_if_absent(document) else None
+        stored = (await self._reader.read([self._read(document.kind, document.key, whole=False)]))[0]
+        if stored is None or stored.version != expected_version:
+            return None
+        write = self._write("index", document, _Condition(stored.seq_no, stored.primary_term))
+        result = (await self._writer.write([write]))[0]
+        if result.status != 409:
+            return result.version
+        found = await self._own(write, result)
+        return None if found is None else found.version
+
+    async def get(self, kind: str, key: str) -> Document | None:
+        """Read one document; None when it does not exist."""
+        return (await self.get_many(kind, [key])).get(key)
+
+    async def get_many(self, kind: str, keys: Sequence[str]) -> dict[str, Document]:
+        """Read documents by key; missing keys are left out."""
+        reads = [self._read(kind, key) for key in dict.fromkeys(keys)]
+        found = await self._reader.read(reads)
+        documents: dict[str, Document] = {}
+        for read, row in zip(reads, found, strict=True):
+            if row is not None:
+                check_key(read.kind, read.key, row.source)
+                documents[read.key] = decode_found(read.kind, row.source, row.version)
+        return documents
+
+    async def scan(
+        self, kind: str, group: str | None = None, after: str = "", fields: Sequence[str] | None = None
+    ) -> AsyncIterator[Document]:
+        """Documents of a kind (of one group, or of all) with key > `after`, ordered by key; with these fields alone.
+
+        Fields that the kind declares as light are read from columns, for a small part of the time.
+        """
+        declared = self._kind(kind)
+        index = self._naming.alias(declared)
+        await self._refreshes.ask([index])
+        scan = Scan(declared, index, group, after, fields)
+        async with aclosing(scan.documents(self._connection)) as documents:
+            async for document in documents:
+                yield document
+
+    async def count(self, kind: str, group: str | None = None) -> int:
+        """Number of documents of a kind (of one group, or of all)."""
+        index = self._naming.alias(self._kind(kind))
+        await self._refreshes.ask([index])
+
+        async def call(client: AsyncElasticsearch) -> int:
+            return int((await client.count(index=index, query=group_query(group)))["count"])
+
+        return await self._connection.perform("count", call)
+
+    async def ping(self) -> None:
+        """Return when Elasticsearch answers and has our indices, after one try."""
+        wanted = {self._naming.alias(kind): self._naming.index(kind) for kind in self._kinds.values()}
+
+        async def call(client: AsyncElasticsearch) -> dict[str, str]:
+            quick = client.options(request_timeout=PING_S, ignore_status=[404])
+            answer = await quick.indices.get_alias(name=list(wanted))
+            return {
+                alias: index
+                for index, entry in answer.body.items()
+                if isinstance(entry, dict)
+                for alias in entry["aliases"]
+            }
+
+        found = await self._connection.perform("ping", call, budget_s=0.0)
+        missing = sorted(wanted.keys() - found.keys())
+        if missing:
+            raise StorageError(f"Elasticsearch has no alias {', '.join(missing)}; {APPLY_HINT}")
+        old = sorted(found[alias] for alias, index in wanted.items() if found[alias] != index)
+        if old:
+            raise StorageError(
+                f"{', '.join(old)} is not of the version of this program; `safescale indices diff` shows what to do"
+            )
+
+    async def close(self) -> None:
+        """End what is under way and close the connection."""
+        await self._writer.close()
+        await self._reader.close()
+        await self._refreshes.close()
+        await self._connection.close()
+
+    async def _refresh(self, indices: Sequence[str]) -> Sequence[None]:
+        # A refresh that is under way may have begun before our last write: the next one serves all who came meanwhile.
+        await self._connection.refresh(",".join(dict.fromkeys(indices)))
+        return [None] * len(indices)
+
+    def _read(self, kind: str, key: str, whole: bool = True) -> Read:
+        declared = self._kind(kind)
+        return Read(declared, self._naming.alias(declared), id_of(key), key, whole)
+
+    def _write(self, action: str, document: NewDocument, condition: _Condition | None = None) -> Write:
+        kind = self._kind(document.kind)
+        head: dict[str, object] = {"_index": self._naming.alias(kind), "_id": id_of(document.key)}
+        if condition is not None:
+            head.update(if_seq_no=condition.seq_no, if_primary_term=condition.primary_term)
+        owner = f"{self._owner}-{next(self._writes):x}"
+        lines = b"%b\n%b\n" % (orjson.dumps({action: head}), encode(kind, document, owner))
+        return Write(kind, document.key, owner, lines)
+
+    async def _create(self, documents: Sequence[NewDocument]) -> list[bool]:
+        writes = [self._write("create", document) for document in documents]
+        results = await self._writer.write(writes)
+        created = [result.status == 201 for result in results]
+        for i, (write, result) in enumerate(zip(writes, results, strict=True)):
+            if not created[i] and result.doubtful:
+                created[i] = await self._own(write, result) is not None
+        return created
+
+    async def _own(self, write: Write, result: Written) -> Found | None:
+        """What is stored, when it is what an earlier try of this write stored whose answer was lost."""
+        if not result.doubtful:
+            return None
+        read = self._read(write.kind.name, write.key)
+        found = (await self._reader.read([read]))[0]
+        return found if found is not None and found.source["by"] == write.owner else None

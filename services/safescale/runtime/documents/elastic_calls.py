@@ -1,0 +1,185 @@
+"""Writes and reads of documents by id in bulk: what many callers ask at one time goes in one exchange."""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from elasticsearch import AsyncElasticsearch
+
+from safescale.core.errors import StorageError, StorageUnavailableError
+from safescale.runtime.documents.elastic_kinds import Kind
+from safescale.runtime.documents.lane import Bounds, Lane
+from safescale.runtime.elastic import APPLY_HINT, BUDGET_S, ElasticConnection, TryAgainError, can_pass, pause_s
+
+WRITE_BOUNDS = Bounds(count=1000, weight=4 * 1024 * 1024)
+"""Documents and bytes of one bulk request."""
+
+READ_BOUNDS = Bounds(count=500, weight=1.0)
+"""Documents of one multi-get; a document weighs the part of its kind's page that it is."""
+
+SHARD_WAIT = "10s"
+"""How long Elasticsearch waits for a shard that is not there, before it refuses a write."""
+
+PASSING = frozenset(
+    {
+        "circuit_breaking_exception", "es_rejected_execution_exception", "no_shard_available_action_exception",
+        "node_closed_exception", "node_disconnected_exception", "node_not_connected_exception",
+        "receive_timeout_transport_exception", "shard_not_found_exception", "illegal_index_shard_state_exception",
+        "index_shard_closed_exception", "cluster_block_exception",
+    }
+)  # fmt: skip
+"""Types of errors of one read in a multi-get, which has no status, that can be over soon."""
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """A document to write: the lines of a bulk request, and who writes it."""
+
+    kind: Kind
+    key: str
+    owner: str
+    lines: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What came of a write: status 200 or 201, or 409 when another was first.
+
+    `doubtful` says that an earlier try had no answer: a 409 can be that of our own write then.
+    """
+
+    status: int
+    version: int
+    doubtful: bool = False
+    error: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A document to read: all of it, or its version alone."""
+
+    kind: Kind
+    index: str
+    id: str
+    key: str
+    whole: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored document. `source` is empty when its version alone was read."""
+
+    version: int
+    seq_no: int
+    primary_term: int
+    source: Mapping[str, Any]
+
+
+class BulkWriter:
+    """Writes documents. Items that are refused for now are written again alone; the others stand."""
+
+    def __init__(self, connection: ElasticConnection) -> None:
+        self._connection = connection
+        self._lane: Lane[Write, Written] = Lane(self._exchange, WRITE_BOUNDS, lambda write: len(write.lines))
+
+    async def write(self, writes: Sequence[Write]) -> list[Written]:
+        """Write documents; what came of each, in order.
+
+        Raises:
+            StorageUnavailableError: some were refused until the budget was used up.
+            StorageError: Elasticsearch refused one as such; the message names it.
+
+        """
+        results = await self._lane.ask(writes)
+        end = time.monotonic() + BUDGET_S
+        tries = 0
+        while refused := [i for i, result in enumerate(results) if can_pass(result.status, result.error)]:
+            tries += 1
+            pause = pause_s(tries)
+            if time.monotonic() + pause > end:
+                raise StorageUnavailableError(_refusal(writes, results, refused))
+            await asyncio.sleep(pause)
+            again = await self._lane.ask([writes[i] for i in refused])
+            for i, result in zip(refused, again, strict=True):
+                results[i] = replace(result, doubtful=True)
+        failed = [i for i, result in enumerate(results) if result.status not in (200, 201, 409)]
+        if failed:
+            raise StorageError(_refusal(writes, results, failed))
+        return results
+
+    async def _exchange(self, writes: Sequence[Write]) -> list[Written]:
+        tries = 0
+        lines: Sequence[Any] = [write.lines for write in writes]
+
+        async def call(client: AsyncElasticsearch) -> Any:
+            nonlocal tries
+            tries += 1
+            return await client.bulk(
+                operations=lines,
+                # Without it a missing alias would become an index that Elasticsearch makes up.
+                require_alias=True,
+                timeout=SHARD_WAIT,
+                filter_path="items.*.status,items.*._version,items.*.error",
+            )
+
+        answer = await self._connection.perform("bulk", call)
+        items = [next(iter(item.values())) for item in answer["items"]]
+        return [Written(i["status"], i.get("_version", 0), tries > 1, i.get("error") or {}) for i in items]
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._lane.close()
+
+
+def _refusal(writes: Sequence[Write], results: Sequence[Written], failed: Sequence[int]) -> str:
+    write, result = writes[failed[0]], results[failed[0]]
+    hint = f"; {APPLY_HINT}" if result.error.get("type") == "index_not_found_exception" else ""
+    others = f", and {len(failed) - 1} more," if len(failed) > 1 else ""
+    reason = result.error.get("reason", "")
+    return f"Elasticsearch refused {write.kind.name} {write.key!r}{others} with status {result.status}, {reason}{hint}"
+
+
+class BulkReader:
+    """Reads documents by key, as they are now: written or not yet searchable makes no difference."""
+
+    def __init__(self, connection: ElasticConnection) -> None:
+        self._connection = connection
+        self._lane: Lane[Read, Found | None] = Lane(self._exchange, READ_BOUNDS, lambda read: 1.0 / read.kind.page)
+
+    async def read(self, reads: Sequence[Read]) -> list[Found | None]:
+        """Read documents, in order; None for those that do not exist.
+
+        Raises:
+            StorageUnavailableError: Elasticsearch cannot be reached.
+            StorageError: an index is missing, or Elasticsearch fails.
+
+        """
+        return await self._lane.ask(reads)
+
+    async def _exchange(self, reads: Sequence[Read]) -> list[Found | None]:
+        wanted = [{"_index": read.index, "_id": read.id, "_source": read.whole} for read in reads]
+
+        async def call(client: AsyncElasticsearch) -> list[Found | None]:
+            answer = await client.mget(docs=wanted)
+            return [_found(read, row) for read, row in zip(reads, answer["docs"], strict=True)]
+
+        return await self._connection.perform("mget", call)
+
+    async def close(self) -> None:
+        """End what is under way."""
+        await self._lane.close()
+
+
+def _found(read: Read, row: Mapping[str, Any]) -> Found | None:
+    error = row.get("error")
+    if error:
+        message = f"{read.kind.name} {read.key!r} could not be read: {error.get('reason', '')}"
+        if error.get("type") in PASSING:
+            raise TryAgainError(message)
+        hint = f"; {APPLY_HINT}" if error.get("type") == "index_not_found_exception" else ""
+        raise StorageError(message + hint)
+    if not row["found"]:
+        return None
+    return Found(row["_version"], row["_seq_no"], row["_primary_term"], row.get("_source") or {})
