@@ -1,0 +1,125 @@
+"""The four services as the gateway calls them: a deadline on every call, reads tried again while they are away."""
+
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import grpc
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
+
+from safescale.core.errors import LimitExceededError, SafescaleError, ServiceUnavailableError
+from safescale.gateway.config import Addresses
+from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
+from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceStub
+from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
+from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
+from safescale.runtime.channels import connect
+from safescale.runtime.errors import from_rpc_error
+
+if TYPE_CHECKING:
+    from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceAsyncStub
+    from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceAsyncStub
+    from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceAsyncStub
+    from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
+
+TRIES = 3
+"""How often a read is tried while a service is away."""
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Services:
+    """Stubs of the four services, and the channel of each by its full gRPC name."""
+
+    inference: "InferenceServiceAsyncStub"
+    retrieval: "RetrievalServiceAsyncStub"
+    orchestration: "OrchestrationServiceAsyncStub"
+    scoring: "ScoringServiceAsyncStub"
+    channels: dict[str, grpc.aio.Channel]
+
+
+@asynccontextmanager
+async def open_services(addresses: Addresses) -> AsyncIterator[Services]:
+    """Channels to the services, closed at the end. Nothing is connected before the first call."""
+    async with AsyncExitStack() as stack:
+        opened: dict[str, grpc.aio.Channel] = {}
+
+        def channel(address: str) -> grpc.aio.Channel:
+            if address not in opened:
+                opened[address] = connect(address)
+                stack.push_async_callback(opened[address].close)
+            return opened[address]
+
+        yield Services(
+            inference=InferenceServiceStub(channel(addresses.inference)),
+            retrieval=RetrievalServiceStub(channel(addresses.retrieval)),
+            orchestration=OrchestrationServiceStub(channel(addresses.orchestration)),
+            scoring=ScoringServiceStub(channel(addresses.scoring)),
+            channels={
+                f"safescale.{name}.v1.{name.capitalize()}Service": channel(getattr(addresses, name))
+                for name in ("inference", "retrieval", "orchestration", "scoring")
+            },
+        )
+
+
+def error_of(error: grpc.aio.AioRpcError) -> SafescaleError:
+    """The error of a failed call. What gRPC itself says of size and of a server that stops is told apart from a defect.
+
+    A status of ours carries its reason; one without a reason that has these codes comes from the transport.
+    """
+    known = from_rpc_error(error)
+    if known.reason == "INTERNAL" and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return LimitExceededError("the message is over the limit of 32 MiB between the services")
+    if known.reason == "INTERNAL" and error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNIMPLEMENTED):
+        return ServiceUnavailableError("a service stopped while it worked, or is of an older version; try again")
+    return known
+
+
+def _is_away(error: BaseException) -> bool:
+    return isinstance(error, SafescaleError) and error.retryable and error.code == "UNAVAILABLE"
+
+
+async def tell(call: Callable[..., Awaitable[R]], request: object, timeout_s: float) -> R:
+    """Call once, within a number of seconds.
+
+    Raises:
+        SafescaleError: what the service answered, or that it cannot be reached.
+
+    """
+    try:
+        return await call(request, timeout=timeout_s)
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from error
+
+
+async def ask(call: Callable[..., Awaitable[R]], request: object, timeout_s: float) -> R:
+    """Call to read, again while the service is away: at most three times, each within a number of seconds.
+
+    Raises:
+        SafescaleError: what the service answered, or that it cannot be reached.
+
+    """
+    tries = AsyncRetrying(
+        stop=stop_after_attempt(TRIES),
+        wait=wait_random_exponential(multiplier=0.1, max=1.0),
+        retry=retry_if_exception(_is_away),
+        reraise=True,
+    )
+    return await tries(tell, call, request, timeout_s)
+
+
+async def follow(stream: AsyncIterable[T]) -> AsyncIterator[T]:
+    """The messages of a response stream.
+
+    Raises:
+        SafescaleError: what the service answered, or that it cannot be reached.
+
+    """
+    try:
+        async for message in stream:
+            yield message
+    except grpc.aio.AioRpcError as error:
+        raise error_of(error) from error

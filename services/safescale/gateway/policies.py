@@ -1,0 +1,43 @@
+"""Policies in requests."""
+
+import asyncio
+
+from fastapi import Request
+
+from safescale.core.metrics import METRIC_NAMES
+from safescale.core.policy import parse_policy
+from safescale.core.records import Source
+from safescale.gateway import body, examples
+from safescale.gateway.context import Gateway
+from safescale.gateway.describe import body as describe_body
+from safescale.gateway.peers import ask
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.files import parse_json, parse_yaml
+
+FILE = "policy"
+KINDS = (body.JSON, *body.YAML)
+
+POLICY_BODY = describe_body(
+    "A policy in YAML or JSON. At most 256 KiB.",
+    {body.JSON: examples.POLICY, body.YAML[0]: examples.POLICY_YAML},
+)
+POLICY_BODY["requestBody"]["content"][body.JSON]["schema"] = {"type": "object"}
+
+
+async def judged(request: Request, gateway: Gateway, run_id: str) -> pb.EvaluatePolicyResponse:
+    """The policy of a request's body, judged on a run.
+
+    Raises:
+        SpecError: it is no policy; every defect is named.
+        HttpError: the body is no YAML and no JSON by its media type, or too large.
+
+    """
+    kind = body.media_type(request, KINDS)
+    data = await body.read_body(request, gateway, gateway.config.limits.policy_bytes)
+    await asyncio.to_thread(_check, Source(FILE, data), kind == body.JSON)
+    message = pb.EvaluatePolicyRequest(run_id=run_id, policy=data.decode("utf-8-sig"))
+    return await ask(gateway.services.scoring.EvaluatePolicy, message, gateway.config.deadlines.slow_s)
+
+
+def _check(source: Source, json: bool) -> None:
+    parse_policy(parse_json(source) if json else parse_yaml(source), source.name, METRIC_NAMES)

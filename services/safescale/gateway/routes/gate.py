@@ -1,0 +1,31 @@
+"""Does a run meet a policy?"""
+
+from fastapi import APIRouter, Request
+
+from safescale.gateway.context import GatewayOf
+from safescale.gateway.describe import answer, problems
+from safescale.gateway.messages import plain
+from safescale.gateway.policies import POLICY_BODY, judged
+from safescale.gateway.query import RunName
+from safescale.gateway.results import run_named
+from safescale.gateway.schemas_results import GateResult
+
+router = APIRouter(tags=["results"])
+
+
+@router.post(
+    "/runs/{run}/gate",
+    operation_id="judgeRun",
+    summary="Judge a run by a policy",
+    responses={
+        200: answer(GateResult, "The judgement; `passed` tells it, whichever it is."),
+        **problems(404, 408, 413, 415),
+    },
+    openapi_extra=POLICY_BODY,
+)
+async def judge_run(request: Request, gateway: GatewayOf, run: RunName) -> GateResult:
+    """Judge a run as `safescale gate` does. A run with failed cells passes no policy; nothing passes by absence."""
+    run_id = (await run_named(gateway, run)).run_id
+    response = await judged(request, gateway, run_id)
+    failed = sum(not result.passed for result in response.results)
+    return GateResult(**plain(response), run_id=run_id, failed_requirements=failed)

@@ -1,0 +1,74 @@
+"""Listens and answers until it is told to stop; then finishes what is in flight."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Callable
+
+import uvicorn
+
+from safescale.core.errors import AddressInUseError
+from safescale.gateway.app import create_app
+from safescale.gateway.config import GatewayConfig
+from safescale.gateway.context import Gateway
+from safescale.gateway.peers import open_services
+from safescale.runtime.log import get_logger
+
+
+async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:
+    """Serve REST until `stop` is set, then drain; `ready` is told host:port once it listens (port 0 takes a free one).
+
+    Signals are the caller's: none is taken here.
+
+    Raises:
+        AddressInUseError: the address cannot be had.
+
+    """
+    listener = _listen(config.host, config.port)
+    async with open_services(config.addresses) as services:
+        gateway = Gateway(config, services)
+        server = uvicorn.Server(_uvicorn_config(gateway))
+        server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        told = asyncio.create_task(stop.wait())
+        try:
+            address = "{}:{}".format(*listener.getsockname()[:2])
+            get_logger("gateway").info("serving", address=address)
+            if ready is not None:
+                ready(address)
+            await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            told.cancel()
+            # Event streams end first: the server waits for every other answer.
+            gateway.draining.set()
+            server.should_exit = True
+            await asyncio.shield(serving)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host.strip("[]"), port))
+        listener.listen(1024)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise AddressInUseError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    return listener
+
+
+def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
+    return uvicorn.Config(
+        create_app(gateway),
+        lifespan="off",
+        ws="none",
+        # Its lines name paths and hold tracebacks; ours have an allow-list of fields.
+        log_config=None,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=round(gateway.config.deadlines.drain_s),
+    )
