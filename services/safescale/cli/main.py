@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "models": "models:models",
     "serve": "serve:serve",
     "health": "health:health",
+    "indices": "indices:app",
     "metrics": "telemetry:metrics",
 }
 """Module and function or application of each command, in the order of the help."""

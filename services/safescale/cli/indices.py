@@ -1,0 +1,151 @@
+"""`safescale indices`: the indices of the records in Elasticsearch, as declared and as they are."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from safescale.cli.runner import EXIT_FAILED, run_async
+from safescale.core.errors import InvalidInputError
+from safescale.runtime.documents.elastic_indices import APPLIED, Action, Indices, KindState, Step
+from safescale.runtime.documents.elastic_migrate import Migration
+from safescale.runtime.elastic import ElasticConnection
+from safescale.runtime.settings import load_settings
+from safescale.runtime.telemetry import Telemetry
+
+app = typer.Typer(help="Create, compare and migrate the indices in Elasticsearch.", no_args_is_help=True)
+
+STOPPED = "Stopped. The same command goes on from here."
+
+
+@dataclass(frozen=True)
+class _Admin:
+    """What the commands work with."""
+
+    connection: ElasticConnection
+    indices: Indices
+    replicas: int
+
+
+@asynccontextmanager
+async def _admin() -> AsyncIterator[_Admin]:
+    settings = load_settings()
+    if not settings.elasticsearch:
+        raise InvalidInputError("SAFESCALE_ELASTICSEARCH is empty; expected Elasticsearch's URLs, http(s)://host:port")
+    connection = ElasticConnection(settings, Telemetry())
+    try:
+        replicas = settings.elasticsearch_replicas
+        yield _Admin(connection, Indices(connection, settings.elasticsearch_prefix, replicas), replicas)
+    finally:
+        await connection.close()
+
+
+@app.command(name="list")
+def list_() -> None:
+    """List the index of each kind of record, its version and state."""
+    run_async(_list())
+
+
+async def _list() -> None:
+    async with _admin() as admin:
+        states = await admin.indices.states()
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1))
+    for heading in ("kind", "index", "declared", "state"):
+        table.add_column(heading, overflow="fold")
+    for state in states:
+        for name, word in _rows(state):
+            table.add_row(state.kind.name, name, f"v{state.kind.version}", word)
+    Console().print(table)
+
+
+def _rows(state: KindState) -> list[tuple[str, str]]:
+    rows = []
+    for index in state.indices:
+        words = ["in use" if index.aliased else "not in use"]
+        if index.blocked:
+            words.append("not written")
+        rows.append((index.name, ", ".join(words)))
+    return rows or [("—", "missing")]
+
+
+@app.command()
+def diff() -> None:
+    """Show what differs from what is declared, and the step that changes it. Exit code 1 when something does."""
+    if run_async(_diff()):
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def _diff() -> Sequence[Step]:
+    async with _admin() as admin:
+        steps = await admin.indices.plan()
+    _show(steps)
+    return steps
+
+
+def _show(steps: Sequence[Step]) -> None:
+    if not steps:
+        typer.echo("The indices are as declared.")
+    for step in steps:
+        mark = {Action.MIGRATE: "!", Action.ASK: "!"}.get(step.action, "+")
+        typer.echo(f"{mark} {step.action.value} {step.name}: {step.why}")
+
+
+@app.command()
+def apply() -> None:
+    """Show the difference, then create what is missing and change settings. Nothing is deleted or copied.
+
+    Exit code 1 when a step is left for `migrate` or for you.
+    """
+    if run_async(_apply(), STOPPED):
+        raise typer.Exit(EXIT_FAILED)
+
+
+async def _apply() -> bool:
+    async with _admin() as admin:
+        steps = await admin.indices.plan()
+        _show(steps)
+        taken = [step for step in steps if step.action in APPLIED]
+        for step in taken:
+            await admin.indices.apply(step)
+        left = await admin.indices.plan() if taken else steps
+    if taken:
+        typer.echo(f"{len(taken)} steps taken.")
+    if any(step.action is Action.MIGRATE for step in left):
+        typer.echo("`safescale indices migrate` copies what is of an older version.", err=True)
+    return bool(left)
+
+
+@app.command()
+def migrate(
+    drop_old: Annotated[
+        bool, typer.Option("--drop-old", help="Delete the indices of older versions that are in use no more.")
+    ] = False,
+) -> None:
+    """Copy each kind of an older version into a new index and switch to it. Reads go on; writes wait meanwhile.
+
+    The old index is kept until --drop-old. Stopped anywhere, the same command goes on.
+    """
+    run_async(_migrate(drop_old), STOPPED)
+
+
+async def _migrate(drop_old: bool) -> None:
+    async with _admin() as admin:
+        for step in await admin.indices.plan():
+            if step.action is Action.PUT_TEMPLATE:
+                await admin.indices.apply(step)
+        migration = Migration(admin.connection, admin.indices, admin.replicas, typer.echo)
+        done = 0
+        for state in await admin.indices.states():
+            if state.current is not None and await migration.migrate(state) is not None:
+                done += 1
+        typer.echo(f"{done} kinds migrated." if done else "Every kind is of its declared version.")
+        if not drop_old:
+            return
+        for state in await admin.indices.states():
+            for name in await migration.drop_old(state):
+                typer.echo(f"deleted {name}")
