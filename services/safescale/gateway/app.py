@@ -12,7 +12,7 @@ from safescale import __version__
 from safescale.gateway.context import Gateway
 from safescale.gateway.envelope import Envelope, error_response
 from safescale.gateway.problem import of_framework, validation_error
-from safescale.gateway.query import known_query
+from safescale.gateway.query import PREFIX, described, known_query
 from safescale.gateway.routes import (
     benchmarks,
     corpora,
@@ -26,8 +26,6 @@ from safescale.gateway.routes import (
     system,
     verdicts,
 )
-
-PREFIX = "/api/v1"
 
 DESCRIPTION = """Measures whether a clinical language model, as it will be deployed, is safe and not only accurate.
 
@@ -61,9 +59,8 @@ def create_app(gateway: Gateway) -> FastAPI:
         dependencies=[Depends(known_query)],
     )
     app.state.gateway = gateway
-    for module in (benchmarks, corpora, models, runs, verdicts, metrics, report, gate, exports, reviews):
-        app.include_router(module.router, prefix=PREFIX)
-    app.include_router(system.router)
+    for module in (benchmarks, corpora, models, runs, verdicts, metrics, report, gate, exports, reviews, system):
+        app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
     app.add_middleware(Envelope, config=gateway.config)
@@ -82,5 +79,9 @@ async def _invalid(_: Request, error: Any) -> Response:
     return error_response(validation_error(error))
 
 
-async def _refused(_: Request, error: Any) -> Response:
-    return of_framework(error)
+async def _refused(request: Request, error: Any) -> Response:
+    response = of_framework(error)
+    if response.status_code == 405:
+        # The framework names the methods of one route; a path can have several.
+        response.headers["Allow"] = ", ".join(sorted(method.upper() for method in described(request)))
+    return response

@@ -61,8 +61,8 @@ CORPUS: Example = {
     "corpus_id": _CORPUS_ID,
     "name": "radiology-mini",
     "document_count": 96,
-    "chunk_count": 96,
-    "embedder": "all-MiniLM-L6-v2@7dbbc90392e2",
+    "chunk_count": 286,
+    "embedder": "all-MiniLM-L6-v2@78858e231654",
 }
 
 MODEL: Example = {

@@ -1,6 +1,6 @@
-"""Query parameters that several routes take."""
+"""What the paths and queries of several routes have in common."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import Path, Query, Request
 
@@ -8,6 +8,9 @@ from safescale.core.errors import Defect, InvalidInputError
 from safescale.core.records import shown
 from safescale.gateway.config import DEFAULT_PAGE, MAX_PAGE
 from safescale.gateway.examples import RUN_ID
+
+PREFIX = "/api/v1"
+"""Begin of the paths of the API. Health and metrics stand beside it."""
 
 RunName = Annotated[
     str,
@@ -29,11 +32,17 @@ def known_query(request: Request) -> None:
         InvalidInputError: with every one of them.
 
     """
-    path = getattr(request.scope.get("route"), "path_format", "")
-    operation = request.app.openapi()["paths"].get(path, {}).get(request.method.lower(), {})
+    operation = described(request).get(request.method.lower(), {})
     names = {each["name"] for each in operation.get("parameters", []) if each["in"] == "query"}
     stray = [(name, value) for name, value in request.query_params.multi_items() if name not in names]
     if stray:
         expected = f"one of {', '.join(sorted(names))}" if names else "no query parameter"
         defects = [Defect("query", None, None, name[:60], shown(value), expected) for name, value in stray]
         raise InvalidInputError(f"{defects[0]}", defects=defects)
+
+
+def described(request: Request) -> dict[str, Any]:
+    """Operations of a request's path by method, as the OpenAPI description has them; none for an unknown path."""
+    path = getattr(request.scope.get("route"), "path_format", "")
+    found: dict[str, Any] = request.app.openapi()["paths"].get(path, {})
+    return found

@@ -21,6 +21,7 @@ from safescale.gateway.messages import plain
 from safescale.gateway.multipart import form_files
 from safescale.gateway.peers import ask, tell
 from safescale.gateway.problem import HttpError
+from safescale.gateway.query import PREFIX
 from safescale.gateway.schemas import (
     Benchmark,
     BenchmarkCheck,
@@ -33,7 +34,7 @@ from safescale.rpc.convert import benchmark_from_proto, question_to_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.channels import MAX_MESSAGE_BYTES
 
-router = APIRouter(tags=["benchmarks"])
+router = APIRouter(prefix=PREFIX, tags=["benchmarks"])
 
 MAX_SHOWN = 1000
 FORMS = (*body.NDJSON, body.JSON, body.CSV, body.MULTIPART)

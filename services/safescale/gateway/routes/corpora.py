@@ -18,10 +18,11 @@ from safescale.gateway.idempotency import TAKES_KEY
 from safescale.gateway.lines import whole_lines
 from safescale.gateway.messages import plain
 from safescale.gateway.peers import ask, error_of
+from safescale.gateway.query import PREFIX
 from safescale.gateway.schemas import Corpus, CorpusCheck, CorpusList, DefectItem, StoredCorpus
 from safescale.rpc.retrieval.v1 import retrieval_pb2 as pb
 
-router = APIRouter(tags=["corpora"])
+router = APIRouter(prefix=PREFIX, tags=["corpora"])
 
 MAX_DEFECTS = 100
 """Defects after which a body is read no further."""

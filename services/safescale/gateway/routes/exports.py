@@ -11,10 +11,10 @@ from safescale.gateway import examples
 from safescale.gateway.context import GatewayOf
 from safescale.gateway.describe import content, problems
 from safescale.gateway.exports import MEDIA_TYPES, Format, Table, writer_of
-from safescale.gateway.query import RunName
+from safescale.gateway.query import PREFIX, RunName
 from safescale.gateway.results import run_named, verdicts_of
 
-router = APIRouter(tags=["results"])
+router = APIRouter(prefix=PREFIX, tags=["results"])
 
 
 @router.get(

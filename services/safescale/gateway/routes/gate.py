@@ -6,11 +6,11 @@ from safescale.gateway.context import GatewayOf
 from safescale.gateway.describe import answer, problems
 from safescale.gateway.messages import plain
 from safescale.gateway.policies import POLICY_BODY, judged
-from safescale.gateway.query import RunName
+from safescale.gateway.query import PREFIX, RunName
 from safescale.gateway.results import run_named
 from safescale.gateway.schemas_results import GateResult
 
-router = APIRouter(tags=["results"])
+router = APIRouter(prefix=PREFIX, tags=["results"])
 
 
 @router.post(

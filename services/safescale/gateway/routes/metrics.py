@@ -9,11 +9,11 @@ from safescale.gateway.context import GatewayOf
 from safescale.gateway.describe import answer, problems
 from safescale.gateway.messages import plain
 from safescale.gateway.peers import ask
-from safescale.gateway.query import RunName
+from safescale.gateway.query import PREFIX, RunName
 from safescale.gateway.schemas_results import Metric, Metrics
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
-router = APIRouter(tags=["results"])
+router = APIRouter(prefix=PREFIX, tags=["results"])
 
 
 @router.get(

@@ -9,10 +9,11 @@ from safescale.gateway.context import GatewayOf
 from safescale.gateway.describe import answer, problems
 from safescale.gateway.messages import plain
 from safescale.gateway.peers import ask
+from safescale.gateway.query import PREFIX
 from safescale.gateway.schemas import Model, ModelList
 from safescale.rpc.inference.v1 import inference_pb2 as pb
 
-router = APIRouter(tags=["models"])
+router = APIRouter(prefix=PREFIX, tags=["models"])
 
 
 @router.get(

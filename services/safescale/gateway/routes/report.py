@@ -8,12 +8,12 @@ from fastapi import APIRouter, Request, Response
 from safescale.gateway.context import Gateway, GatewayOf
 from safescale.gateway.describe import content, problems
 from safescale.gateway.policies import POLICY_BODY, judged
-from safescale.gateway.query import RunName
+from safescale.gateway.query import PREFIX, RunName
 from safescale.gateway.results import benchmark_of, run_named, verdicts_of
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2
 
-router = APIRouter(tags=["results"])
+router = APIRouter(prefix=PREFIX, tags=["results"])
 
 PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; frame-ancestors 'none'; sandbox"
 """The page has its style in itself and no script, and the browser holds it to that."""

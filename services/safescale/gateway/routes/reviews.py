@@ -15,12 +15,12 @@ from safescale.gateway.describe import body as describe_body
 from safescale.gateway.idempotency import TAKES_KEY
 from safescale.gateway.messages import plain
 from safescale.gateway.peers import ask, tell
-from safescale.gateway.query import Cursor, PageSize
+from safescale.gateway.query import PREFIX, Cursor, PageSize
 from safescale.gateway.schemas import Resolution
 from safescale.gateway.schemas_results import Review, ReviewPage
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
-router = APIRouter(tags=["reviews"])
+router = APIRouter(prefix=PREFIX, tags=["reviews"])
 
 _BODY = describe_body(
     "How the review is settled. At most 64 KiB.", {body.JSON: examples.RESOLUTION}, Resolution.model_json_schema()

@@ -16,12 +16,12 @@ from safescale.gateway.describe import body as describe_body
 from safescale.gateway.idempotency import TAKES_KEY, IdempotencyKey, refuse_key
 from safescale.gateway.messages import plain
 from safescale.gateway.peers import ask, follow, tell
-from safescale.gateway.query import Cursor, PageSize, RunName
+from safescale.gateway.query import PREFIX, Cursor, PageSize, RunName
 from safescale.gateway.schemas import CreatedRun, Plan, RetriedRun, Run, RunPage, RunSummary
 from safescale.gateway.specs import spec_of
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 
-router = APIRouter(tags=["runs"])
+router = APIRouter(prefix=PREFIX, tags=["runs"])
 
 _SPEC = describe_body(
     "A run spec as `safescale run` takes it, in YAML or JSON, whose `benchmark` and `corpus` are ids or names of "

@@ -12,11 +12,11 @@ from safescale.gateway.context import GatewayOf
 from safescale.gateway.describe import answer, problems
 from safescale.gateway.messages import plain
 from safescale.gateway.peers import ask
-from safescale.gateway.query import Cursor, PageSize, RunName
+from safescale.gateway.query import PREFIX, Cursor, PageSize, RunName
 from safescale.gateway.schemas_results import Verdict, VerdictPage
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
-router = APIRouter(tags=["results"])
+router = APIRouter(prefix=PREFIX, tags=["results"])
 
 MAX_CALLS = 20
 """Pages of the service that one filtered page may take; what is not reached then is behind the cursor."""
