@@ -32,6 +32,9 @@ KEEP_ALIVE_S = 4.0
 CONNECT_TIMEOUT_S = 10.0
 MAX_BYTES = 64 * 1024 * 1024
 
+MAX_LINE_BYTES = 8 * 1024 * 1024
+"""Longest line of an event stream."""
+
 Body = bytes | Mapping[str, Any]
 
 
@@ -70,6 +73,11 @@ class SseParser:
     def __init__(self) -> None:
         self._rest = b""
         self._data: list[bytes] = []
+
+    @property
+    def waiting(self) -> int:
+        """Bytes of the line that has not ended yet."""
+        return len(self._rest)
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Data of the events that this chunk completes, the lines of one joined by a line feed."""
@@ -140,6 +148,8 @@ class HttpStream:
                 raise _too_large(self._max_bytes)
             for event in parser.feed(chunk):
                 yield event
+            if parser.waiting > MAX_LINE_BYTES:
+                raise _too_large(MAX_LINE_BYTES)
         for event in parser.end():
             yield event
 
