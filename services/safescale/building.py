@@ -155,15 +155,3 @@ BUILDERS: Mapping[ServiceName, Callable[[Parts], Service]] = {
     "scoring": _scoring,
 }
 """How each service is built."""
-
-
-def catalog_ids(settings: Settings) -> list[str]:
-    """Ids of the models in the catalog, in their order.
-
-    Raises:
-        SafescaleError: the catalog cannot be used.
-
-    """
-    from safescale.inference.catalog import load_catalog
-
-    return sorted(load_catalog(settings.models_file).rows)

@@ -176,3 +176,14 @@ class Host:
     async def __aexit__(self, *_: object) -> None:
         """Drain and stop everything, in reverse order."""
         await asyncio.shield(self._stack.aclose())
+
+def catalog_ids(settings: Settings) -> list[str]:
+    """Ids of the models in the catalog, in their order.
+
+    Raises:
+        SafescaleError: the catalog cannot be used.
+
+    """
+    from safescale.inference.catalog import load_catalog
+
+    return sorted(load_catalog(settings.models_file).rows)
