@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import pytest
 import pytest_asyncio
+from tests.standins.tgi_server import StandInOptions, TgiStandIn
 
 from safescale.core.errors import BackendTimeoutError, PromptTooLongError
 from safescale.core.prompts import Messages, neutralise_control_tokens
@@ -14,7 +15,6 @@ from safescale.inference.backends.port import Backend, Call, Generation, Samplin
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import ModelRow, load_catalog
 from safescale.runtime.telemetry import Telemetry
-from tests.standins.tgi_server import StandInOptions, TgiStandIn
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
 

@@ -93,7 +93,6 @@ def generate_body(prompt: str, sampling: Sampling, stops: Sequence[str]) -> dict
         "details": True,
         "do_sample": not sampling.greedy,
         "max_new_tokens": sampling.max_new_tokens,
-        "return_full_text": False,
     }
     if not sampling.greedy:
         parameters.update(temperature=sampling.temperature, seed=sampling.seed)
@@ -156,29 +155,32 @@ def info(value: Any) -> Info:
 def generated(value: Any) -> Answer:
     """Read the answer of `/generate`, asked with details."""
     text = _str(value, "generated_text")
-    details = _get(value, "details")
+    details = _object(value, "details")
     return Answer(text, _finish(_get(details, "finish_reason")), _count(details, "generated_tokens"), None)
 
 
 def prefill(value: Any) -> list[Prefilled]:
     """Read the tokens of the prompt in an answer of `/generate` asked with `decoder_input_details`."""
-    return [Prefilled(_count(token, "id"), _logprob(token)) for token in _list(_get(_get(value, "details"), "prefill"))]
+    given = _list(_object(value, "details"), "prefill")
+    return [Prefilled(_count(token, "id"), _logprob(token)) for token in given]
 
 
 def chat(value: Any) -> Answer:
     """Read the answer of `/v1/chat/completions`: one choice, whatever `n` was."""
-    choices = _list(_get(value, "choices"))
+    choices = _list(value, "choices")
     if len(choices) != 1:
         raise _garbage("choices", f"{len(choices)} items", "one")
-    text = _str(_get(choices[0], "message"), "content")
-    usage = _get(value, "usage")
+    text = _str(_object(choices[0], "message"), "content")
+    usage = _object(value, "usage")
     finish = _finish(_get(choices[0], "finish_reason"))
     return Answer(text, finish, _count(usage, "completion_tokens"), _count(usage, "prompt_tokens"))
 
 
 def tokens(value: Any) -> tuple[Token, ...]:
     """Read the answer of `/tokenize`."""
-    found = tuple(Token(_count(item, "id"), _count(item, "start"), _count(item, "stop")) for item in _list(value))
+    if not isinstance(value, list):
+        raise _garbage("the list of tokens", _shown(value), "a list")
+    found = tuple(Token(_count(item, "id"), _count(item, "start"), _count(item, "stop")) for item in value)
     for token in found:
         if token.stop < token.start:
             raise _garbage("stop", str(token.stop), f"at least {token.start}, the token's start")
@@ -200,13 +202,13 @@ class GenerateEvents:
         """Read one event (no error); its token."""
         if self._answer is not None:
             raise GarbageAnswerError("TGI streamed on after its last event")
-        token = _get(event, "token")
+        token = _object(event, "token")
         text = _str(token, "text")
         special = _get(token, "special")
         if not isinstance(special, bool):
             raise _garbage("token.special", _shown(special), "true or false")
         if _get(event, "generated_text") is not None:
-            details = _get(event, "details")
+            details = _object(event, "details")
             finish = _finish(_get(details, "finish_reason"))
             count, prompt = _count(details, "generated_tokens"), _count(details, "input_length")
             self._answer = Answer(_str(event, "generated_text"), finish, count, prompt)
@@ -230,12 +232,12 @@ class ChatEvents:
         usage = _get(event, "usage")
         if usage is not None:
             self._usage = (_count(usage, "prompt_tokens"), _count(usage, "completion_tokens"))
-        choices = _list(_get(event, "choices"))
+        choices = _list(event, "choices")
         if not choices:
             return None
         if len(choices) > 1:
             raise _garbage("choices", f"{len(choices)} items", "one")
-        piece = _str(_get(choices[0], "delta"), "content")
+        piece = _str(_object(choices[0], "delta"), "content")
         finish = _get(choices[0], "finish_reason")
         if finish is not None:
             self._finish = _finish(finish)
@@ -243,9 +245,11 @@ class ChatEvents:
         return Piece(piece)
 
     def answer(self) -> Answer | None:
-        """The whole answer; None when its end or its usage has not come."""
-        if not self._finish or self._usage is None:
+        """The whole answer; None when its end has not come."""
+        if not self._finish:
             return None
+        if self._usage is None:
+            raise _garbage("usage", "nothing", "the token counts that were asked for")
         prompt, generated_tokens = self._usage
         return Answer("".join(self._text), self._finish, generated_tokens, prompt)
 
@@ -266,14 +270,22 @@ def first_stop(text: str, stops: Sequence[str]) -> int | None:
 
 def _get(value: Any, name: str) -> Any:
     if not isinstance(value, Mapping):
-        raise _garbage(name, f"inside {_shown(value)}", "an object around it")
+        raise _garbage(f"what holds {name}", _shown(value), "an object")
     return value.get(name)
 
 
-def _list(value: Any) -> list[Any]:
-    if not isinstance(value, list):
-        raise _garbage("answer", _shown(value), "a list")
-    return value
+def _object(value: Any, name: str) -> Mapping[str, Any]:
+    found = _get(value, name)
+    if not isinstance(found, Mapping):
+        raise _garbage(name, _shown(found), "an object")
+    return found
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    found = _get(value, name)
+    if not isinstance(found, list):
+        raise _garbage(name, _shown(found), "a list")
+    return found
 
 
 def _str(value: Any, name: str) -> str:
