@@ -19,6 +19,9 @@ from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
 
+SHOWN_AFTER_S = 0.2
+"""Seconds by which the gauges of calls may be late."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
@@ -58,6 +61,7 @@ class Patience:
 @dataclass(frozen=True, slots=True)
 class _Waiter:
     wish: Wish
+    began: float
     future: "asyncio.Future[Ticket]"
 
 
@@ -71,6 +75,8 @@ class Places:
         self._patience = patience
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_at = math.inf
+        self._showing: asyncio.TimerHandle | None = None
         self._shut_since: float | None = None
         self._last_failure = ""
         self._turn = 0
@@ -78,7 +84,14 @@ class Places:
         self._log = get_logger("inference")
 
     async def take(self, wish: Wish) -> Ticket:
-        """A place at a server; those that were asked for first come first, repeats before them."""
+        """A place at a server; those that were asked for first come first, repeats before them.
+
+        Raises:
+            BackendTimeoutError: the deadline passed.
+            BackendUnavailableError: all replicas were held back for too long, or the service stops.
+            BackendOverloadedError: the same, for a call that was refused because of overload before.
+
+        """
         begin = time.monotonic()
         if begin >= wish.deadline:
             raise self._too_late(wish)
@@ -96,44 +109,25 @@ class Places:
             return None
         self._turn += 1
         ticket = Ticket(server, now, server.begin(self._turn))
-        self._show(server)
+        self._shown_soon()
         return ticket
 
     async def _wait(self, wish: Wish, begin: float) -> Ticket:
-        waiter = _Waiter(wish, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(wish, begin, asyncio.get_running_loop().create_future())
         # A repeat has waited its turn already.
         (self._waiters.append if wish.error is None else self._waiters.appendleft)(waiter)
-        self._dispatch()
+        self._dispatch(begin)
+        self._wake_at(self._expiry(waiter))
         try:
-            while not waiter.future.done():
-                now = time.monotonic()
-                if now >= wish.deadline:
-                    raise self._too_late(wish)
-                until = self._gives_up_at(wish, begin, now)
-                if now >= until:
-                    raise self._given_up(wish)
-                await asyncio.wait((waiter.future,), timeout=min(until, wish.deadline) - now)
-            return waiter.future.result()
-        except BaseException as error:
-            self._leave(waiter, error)
+            return await waiter.future
+        except asyncio.CancelledError as error:
+            # A place that was given at the same moment goes to the next. A cancelled waiter is passed over.
+            if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
+                self.end(waiter.future.result(), error, asked=False)
             raise
 
-    def _leave(self, waiter: _Waiter, error: BaseException) -> None:
-        if not waiter.future.done():
-            # What is done is passed over when places are given out.
-            waiter.future.cancel()
-        elif not waiter.future.cancelled() and waiter.future.exception() is None:
-            self.end(waiter.future.result(), error, asked=False)
-
-    def _gives_up_at(self, wish: Wish, begin: float, now: float) -> float:
-        """Time when the call has waited long enough for replicas that are all held back; while one is not, later."""
-        if self._shut_since is None:
-            return now + max(1.0, self._patience.seconds)
-        return min(wish.failed_at, max(begin, self._shut_since)) + self._patience.seconds
-
-    def _dispatch(self) -> None:
+    def _dispatch(self, now: float) -> None:
         """Give free places to those that wait, in their order."""
-        now = time.monotonic()
         while self._waiters:
             waiter = self._waiters[0]
             if not waiter.future.done():
@@ -143,23 +137,49 @@ class Places:
                 waiter.future.set_result(ticket)
             self._waiters.popleft()
         self._note_shut(now)
-        self._arm(now)
-
-    def _arm(self, now: float) -> None:
-        """Wake up when the next circuit or pause lets a call begin; a place that is given back wakes by itself."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        times = [server.opens_at(now) for server in self._servers] if self._waiters else []
-        later = [when for when in times if now < when < math.inf]
-        if later:
-            self._timer = asyncio.get_running_loop().call_later(min(later) - now + 0.001, self._dispatch)
+        if self._waiters:
+            # A place that is given back wakes by itself; a circuit or a pause whose time has come does not.
+            self._wake_at(min((s.opens_at(now) for s in self._servers if s.opens_at(now) > now), default=math.inf))
 
     def _note_shut(self, now: float) -> None:
         if not all(server.shut(now) for server in self._servers):
             self._shut_since = None
         elif self._shut_since is None:
             self._shut_since = now
+            if self._waiters:
+                self._wake_at(now)
+
+    def _expiry(self, waiter: _Waiter) -> float:
+        """Time when a waiter gives up: at its deadline, or when all replicas were held back for long enough."""
+        wish = waiter.wish
+        if self._shut_since is None:
+            return wish.deadline
+        since = min(wish.failed_at, max(waiter.began, self._shut_since))
+        return min(wish.deadline, since + self._patience.seconds)
+
+    def _wake_at(self, when: float) -> None:
+        if when >= self._wakes_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._wakes_at = when
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()) + 0.001, self._wake)
+
+    def _wake(self) -> None:
+        """Give up those whose time has come, give places to others."""
+        self._timer, self._wakes_at = None, math.inf
+        now = time.monotonic()
+        next_expiry = math.inf
+        for waiter in self._waiters:
+            if waiter.future.done():
+                continue
+            expiry = self._expiry(waiter)
+            if now >= expiry:
+                late = now >= waiter.wish.deadline
+                waiter.future.set_exception(self._too_late(waiter.wish) if late else self._given_up(waiter.wish))
+            next_expiry = min(next_expiry, expiry) if now < expiry else next_expiry
+        self._dispatch(now)
+        self._wake_at(next_expiry)
 
     def end(self, ticket: Ticket, error: BaseException | None, asked: bool = True) -> None:
         """The call's exchange ended, or it went away before it asked."""
@@ -176,20 +196,29 @@ class Places:
             server.pause(now + pause)
         if server.circuit.open != was_open:
             self._log.warning("circuit", model=self._model, replica=server.url, open=server.circuit.open)
+            self._show()
         if asked:
-            reason = "ok" if error is None else as_safescale_error(error).reason
-            labels = {"model": self._model, "outcome": "CANCELLED" if _went_away(error) else reason}
+            outcome = "ok" if error is None else "CANCELLED" if _went_away(error) else as_safescale_error(error).reason
+            labels = {"model": self._model, "outcome": outcome}
             self._telemetry.observe("safescale_backend_attempt_seconds", now - ticket.began, labels)
-        self._show(server)
+        self._shown_soon()
         if self._waiters:
-            self._dispatch()
-        else:
+            self._dispatch(now)
+        elif error is not None or self._shut_since is not None:
             self._note_shut(now)
 
-    def _show(self, server: Server) -> None:
-        labels = {"model": self._model, "replica": server.url}
-        self._telemetry.gauge("safescale_backend_in_flight", server.outstanding, labels)
-        self._telemetry.gauge("safescale_backend_circuit_open", float(server.circuit.open), labels)
+    def _shown_soon(self) -> None:
+        """Gauges follow within a moment: calls can begin and end more often than anybody looks."""
+        if self._showing is None:
+            self._showing = asyncio.get_running_loop().call_later(SHOWN_AFTER_S, self._show)
+
+    def _show(self) -> None:
+        """Set the gauges of all replicas."""
+        self._showing = None
+        for server in self._servers:
+            labels = {"model": self._model, "replica": server.url}
+            self._telemetry.gauge("safescale_backend_in_flight", server.outstanding, labels)
+            self._telemetry.gauge("safescale_backend_circuit_open", float(server.circuit.open), labels)
 
     def _too_late(self, wish: Wish) -> BackendTimeoutError:
         why = f"; its last failure: {wish.error.message}" if wish.error else ""
@@ -207,8 +236,10 @@ class Places:
     def close(self) -> None:
         """Let the calls that wait fail."""
         self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
+        for timer in (self._timer, self._showing):
+            if timer is not None:
+                timer.cancel()
+        self._show()
         for waiter in self._waiters:
             if not waiter.future.done():
                 waiter.future.set_exception(self._stopped())

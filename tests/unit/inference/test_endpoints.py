@@ -1,6 +1,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import hypothesis.strategies as st
@@ -63,8 +64,11 @@ class Rig:
         return self.telemetry.registry.get_sample_value(name, {"model": "m", **labels}) or 0.0
 
     async def until_asked(self, number: int) -> None:
+        await self.until(lambda: len(self.asked) >= number)
+
+    async def until(self, true: Callable[[], bool]) -> None:
         async with asyncio.timeout(10):
-            while len(self.asked) < number:
+            while not true():
                 await asyncio.sleep(0.001)
 
 
@@ -74,12 +78,12 @@ async def test_calls_go_to_the_replica_with_the_fewest_and_never_over_the_limit(
     calls = [asyncio.create_task(rig.call()) for _ in range(40)]
     await rig.until_asked(6)
     assert rig.running == {A.url: 3, B.url: 3}
-    assert rig.metric("safescale_backend_in_flight", replica=A.url) == 3
+    await rig.until(lambda: rig.metric("safescale_backend_in_flight", replica=A.url) == 3)
     rig.gate.set()
     served = await asyncio.gather(*calls)
     assert {one.value for one in served} == {"ok"}
     assert rig.most == {A.url: 3, B.url: 3}
-    assert rig.metric("safescale_backend_in_flight", replica=A.url) == 0
+    await rig.until(lambda: rig.metric("safescale_backend_in_flight", replica=A.url) == 0)
     assert rig.metric("safescale_backend_wait_seconds_count") == 40
     assert rig.metric("safescale_backend_attempt_seconds_count", outcome="ok") == 40
 
@@ -199,9 +203,7 @@ async def test_all_open_a_call_waits_for_the_probe_and_the_server_is_used_again(
     rig = Rig(attempts=99, concurrency=5)
     rig.failures = {A.url: [BackendUnavailableError("gone") for _ in range(7)]}
     first = asyncio.create_task(rig.call())
-    async with asyncio.timeout(10):
-        while rig.metric("safescale_backend_circuit_open", replica=A.url) != 1:
-            await asyncio.sleep(0.001)
+    await rig.until(lambda: rig.metric("safescale_backend_circuit_open", replica=A.url) == 1)
     others = [asyncio.create_task(rig.call()) for _ in range(10)]
     served = await asyncio.gather(first, *others)
     assert {one.value for one in served} == {"ok"}
