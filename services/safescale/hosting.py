@@ -1,9 +1,10 @@
 """Hosts services in one process on one port: all four by default, or one of a grid. The one place that builds them."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 
@@ -67,6 +68,11 @@ class Host:
     def _reachable(self) -> str:
         anywhere = self._options.host in ("0.0.0.0", "[::]")  # noqa: S104
         return self.address.replace(self._options.host, LOOPBACK, 1) if anywhere else self.address
+
+    @property
+    def said(self) -> str:
+        """Where it answers, in a line."""
+        return f"gRPC on {self.address}, metrics on {self.metrics_address}"
 
     async def __aenter__(self) -> "Host":
         """Start everything; waits for the bus and the store of a grid.
@@ -176,6 +182,57 @@ class Host:
     async def __aexit__(self, *_: object) -> None:
         """Drain and stop everything, in reverse order."""
         await asyncio.shield(self._stack.aclose())
+
+
+@dataclass(frozen=True)
+class Serving:
+    """Something that serves, told in a line."""
+
+    said: str
+
+
+@asynccontextmanager
+async def gateway_host(settings: Settings) -> AsyncIterator[Serving]:
+    """The REST gateway for the length of the context.
+
+    Raises:
+        InvalidInputError: the address of a service is not set.
+        AddressInUseError: its own address cannot be had.
+
+    """
+    from safescale.gateway.config import gateway_config
+    from safescale.gateway.server import serve
+
+    stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
+    serving = asyncio.ensure_future(serve(gateway_config(settings, Telemetry()), stop, listening.set_result))
+    try:
+        await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
+        if not listening.done():
+            await serving
+        yield Serving(f"REST on http://{listening.result()}")
+    finally:
+        stop.set()
+        await serving
+
+
+@asynccontextmanager
+async def model_server_host(settings: Settings, model: str, **options: Any) -> AsyncIterator[Serving]:
+    """A model server for the length of the context; options are those of `ModelServerOptions`.
+
+    Raises:
+        NotFoundError: the catalog has no such model.
+        SafescaleError: it cannot be served.
+
+    """
+    from safescale.inference.catalog import load_catalog
+    from safescale.inference.model_server import ModelServer, ModelServerOptions
+
+    row = load_catalog(settings.models_file).row(model)
+    cache = settings.data_dir / "models"
+    own = ModelServerOptions(host=settings.host, port=settings.port, cache_dir=cache, **options)
+    async with ModelServer(row, own) as server:
+        yield Serving(f"OpenAI-compatible API of {model} on {server.address}")
+
 
 def catalog_ids(settings: Settings) -> list[str]:
     """Ids of the models in the catalog, in their order.
