@@ -23,9 +23,11 @@ COMMANDS: Mapping[str, str] = {
     "analyze": "analyze:analyze",
     "benchmark": "benchmark:app",
     "models": "models:models",
-    "serve": "serve:serve",
+    "serve": "serve:app",
     "health": "health:health",
     "indices": "indices:app",
+    "topics": "topics:app",
+    "dead-letters": "dead_letters:app",
     "metrics": "telemetry:metrics",
 }
 """Module and function or application of each command, in the order of the help."""
