@@ -200,17 +200,20 @@ class HttpClient:
             raise _mapped(error, url, timeout_s) from error
 
     @asynccontextmanager
-    async def stream(self, url: str, body: Body, timeout_s: float) -> AsyncIterator[HttpStream]:
+    async def stream(self, url: str, body: Body, timeout_s: float, *, reuse: bool = True) -> AsyncIterator[HttpStream]:
         """POST JSON for an answer that is read while it comes; `timeout_s` is for the whole of it.
+
+        Without `reuse` the connection is closed after it, for servers that close theirs without saying so.
 
         Raises:
             BackendError: as for `post_json`, also while it is read.
 
         """
         session = self._opened()
+        headers = None if reuse else {"Connection": "close"}
         try:
             async with session.request(
-                "POST", url, data=_encoded(body), timeout=_timeout(timeout_s), allow_redirects=False
+                "POST", url, data=_encoded(body), headers=headers, timeout=_timeout(timeout_s), allow_redirects=False
             ) as response:
                 yield HttpStream(response, self._options.max_bytes)
         except (aiohttp.ClientError, OSError) as error:

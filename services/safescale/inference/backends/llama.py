@@ -23,9 +23,11 @@ from safescale.core.errors import (
     SafescaleError,
 )
 from safescale.core.prompts import Messages
-from safescale.inference.backends.llama_dialog import CHAT, COMPLETIONS, Ask, LlamaDialog, Steps, refused_length
+from safescale.inference.backends.llama_dialog import LlamaDialog, refused_length
 from safescale.inference.backends.llama_stream import Collected, Collector
+from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.port import Sampling
+from safescale.inference.backends.steps import Ask, Steps
 
 HTTP_TIMEOUT_S = 60.0
 BATCH_TOKENS = 256

@@ -1,42 +1,25 @@
 """What llama.cpp is asked and how its answers are read, for a server in this process and one behind HTTP. No I/O.
 
-A conversation of several exchanges is a generator: it yields what to ask and is sent the answers, so that one
-description serves callers that block and callers that await. `cold` calls evaluate the whole prompt anew; the others
-use what the slot holds of it. The slot's state decides the last digits of a log-probability: see the cache rule of
-`embedded`.
+`cold` calls evaluate the whole prompt anew; the others use what the slot holds of it. The slot's state decides the last
+digits of a log-probability: see the cache rule of `embedded`.
 """
 
 import math
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from safescale.core.errors import GarbageAnswerError, InvalidInputError, PromptTooLongError
 from safescale.core.prompts import Messages
 from safescale.inference.backends.grammar import Token, forcing_grammar, stand_alone
+from safescale.inference.backends.messages import CHAT, COMPLETIONS, chat_messages, continuation, plain_prompt
 from safescale.inference.backends.port import Sampling, Score, Tokens
+from safescale.inference.backends.steps import Ask, Steps, field
 
-T = TypeVar("T")
-
-CHAT = "/v1/chat/completions"
-COMPLETIONS = "/v1/completions"
 TOKENIZE = "/tokenize"
 TEMPLATE = "/apply-template"
 
 DEPTHS = (4096, 10_000_000)
 """Lengths of the list of most probable tokens that are tried; the second is any vocabulary."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One exchange: a path of llama.cpp's HTTP interface and the body."""
-
-    path: str
-    body: dict[str, Any]
-
-
-Steps = Generator[Ask, Any, T]
-"""A conversation: yields what to ask, is sent the answer (a JSON value), returns its result."""
 
 
 class LlamaDialog:
@@ -57,10 +40,6 @@ class LlamaDialog:
             return _completion(plain_prompt(messages), sampling, cold)
         return Ask(CHAT, {**_drawing(sampling, cold), "messages": chat_messages(messages)})
 
-    def continuation(self, text: str) -> str:
-        """What is scored of a continuation: a chat answer begins its turn, where a leading blank would be odd."""
-        return text.removeprefix(" ") if self._instruct else text
-
     def pieces(self, texts: Sequence[str]) -> Steps[list[list[Token]]]:
         """Tokens of each text: ids and bytes. Marks of control tokens are read as plain text.
 
@@ -78,7 +57,7 @@ class LlamaDialog:
 
     def _pieces(self, text: str) -> Steps[list[Token]]:
         body = {"content": text, "add_special": False, "parse_special": False, "with_pieces": True}
-        tokens = _field((yield Ask(TOKENIZE, body)), "tokens")
+        tokens = field((yield Ask(TOKENIZE, body)), "tokens")
         try:
             found = [(int(token["id"]), _bytes(token["piece"])) for token in tokens]
         except (ValueError, KeyError, TypeError) as error:
@@ -123,7 +102,7 @@ class LlamaDialog:
             InvalidInputError: one is empty.
 
         """
-        tokens = yield from self.pieces([self.continuation(text) for text in continuations])
+        tokens = yield from self.pieces([continuation(text, instruct=self._instruct) for text in continuations])
         if not all(tokens):
             raise InvalidInputError("an empty continuation cannot be scored")
         return tokens
@@ -171,7 +150,7 @@ class LlamaDialog:
             found: dict[int, float] = {}
             for depth in depths:
                 answer = yield Ask(COMPLETIONS, {**ask.body, "logprobs": depth})
-                if _field(answer, "usage", "prompt_tokens") != prompt_tokens + index:
+                if field(answer, "usage", "prompt_tokens") != prompt_tokens + index:
                     raise GarbageAnswerError(f"{self._model} read another prompt than the one primed")
                 found = dict(self._read(answer, listed=not alone[index]))
                 if token in found:
@@ -183,9 +162,9 @@ class LlamaDialog:
 
     def _read(self, answer: object, *, listed: bool = False) -> list[tuple[int, float]]:
         """Tokens and log-probabilities that an answer tells: of the tokens written, or those listed for the first."""
-        steps = _field(answer, "choices", 0, "logprobs", "content")
+        steps = field(answer, "choices", 0, "logprobs", "content")
         if listed:
-            steps = _field(steps, 0, "top_logprobs")
+            steps = field(steps, 0, "top_logprobs")
         try:
             # Rounding can put the log-probability of a certain token a hair above 0.
             found = [(int(step["id"]), min(float(step["logprob"]), 0.0)) for step in steps]
@@ -198,21 +177,10 @@ class LlamaDialog:
     def _rendered(self, messages: Messages) -> Steps[str]:
         if not self._instruct:
             return plain_prompt(messages)
-        prompt = _field((yield Ask(TEMPLATE, {"messages": chat_messages(messages)})), "prompt")
+        prompt = field((yield Ask(TEMPLATE, {"messages": chat_messages(messages)})), "prompt")
         if not isinstance(prompt, str):
             raise GarbageAnswerError(f"{self._model} gave no rendered prompt")
         return prompt
-
-
-def chat_messages(messages: Messages) -> list[dict[str, str]]:
-    """The messages of a chat; an empty system message is left out."""
-    system = [{"role": "system", "content": messages.system}] if messages.system else []
-    return [*system, {"role": "user", "content": messages.user}]
-
-
-def plain_prompt(messages: Messages) -> str:
-    """The prompt of a model without a chat template."""
-    return "\n\n".join(part for part in (messages.system, messages.user) if part)
 
 
 def too_long(model: str, prompt_tokens: int, window_tokens: int) -> PromptTooLongError:
@@ -246,15 +214,6 @@ def _drawing(sampling: Sampling, cold: bool) -> dict[str, Any]:
     if sampling.stop:
         body["stop"] = list(sampling.stop)
     return body
-
-
-def _field(value: Any, *path: str | int) -> Any:
-    for key in path:
-        try:
-            value = value[key]
-        except (KeyError, IndexError, TypeError):
-            return None
-    return value
 
 
 def _bytes(piece: object) -> bytes:

@@ -12,12 +12,16 @@ from safescale.inference.backends.port import Output
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """One whole text: the output, the prompt's tokens, seconds in all and until the first token."""
+    """One whole text: the output, the prompt's tokens, seconds in all and until the first token.
+
+    `cached_tokens` of the prompt were held by the server already; None where it does not say.
+    """
 
     output: Output
     prompt_tokens: int
     elapsed_s: float
     time_to_first_token_s: float
+    cached_tokens: int | None = None
 
 
 class Collector:

@@ -34,13 +34,25 @@ def _tgi(row: ModelRow, options: BackendOptions) -> Backend:
     return TgiBackend(row, options.telemetry)
 
 
+def _openai(row: ModelRow, options: BackendOptions) -> Backend:
+    try:
+        from safescale.inference.backends.openai import OpenAIBackend
+    except ModuleNotFoundError as error:
+        raise _no_extra(row, error) from error
+    return OpenAIBackend(row, options.telemetry)
+
+
 def _no_extra(row: ModelRow, error: ModuleNotFoundError) -> FailedPreconditionError:
     return FailedPreconditionError(
         f"model {row.id}: backend {row.backend} needs the package {error.name}; expected the extra inference"
     )
 
 
-ADAPTERS: Mapping[str, Callable[[ModelRow, BackendOptions], Backend]] = {"embedded": _embedded, "tgi": _tgi}
+ADAPTERS: Mapping[str, Callable[[ModelRow, BackendOptions], Backend]] = {
+    "embedded": _embedded,
+    "openai": _openai,
+    "tgi": _tgi,
+}
 """Adapter by the catalog's field `backend`."""
 
 

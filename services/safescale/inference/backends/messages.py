@@ -1,0 +1,22 @@
+"""How a rendered prompt is handed to a server: as the messages of a chat, or as one text for a base model."""
+
+from safescale.core.prompts import Messages
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+
+
+def chat_messages(messages: Messages) -> list[dict[str, str]]:
+    """The messages of a chat; an empty system message is left out."""
+    system = [{"role": "system", "content": messages.system}] if messages.system else []
+    return [*system, {"role": "user", "content": messages.user}]
+
+
+def plain_prompt(messages: Messages) -> str:
+    """The text that a base model goes on with."""
+    return "\n\n".join(part for part in (messages.system, messages.user) if part)
+
+
+def continuation(text: str, *, instruct: bool) -> str:
+    """What is scored of a continuation: a chat answer begins its turn, where a leading blank would be odd."""
+    return text.removeprefix(" ") if instruct else text

@@ -1,0 +1,286 @@
+"""Models behind OpenAI-compatible servers: vLLM, SGLang, llama.cpp's own, TGI in that mode, and others.
+
+Greedy is streamed, for the time to its first token. The samples follow it, so that they find its prompt in the server's
+prefix cache: as n choices of one call where the server gives them, else as a call for each, all at once. llama.cpp is
+asked by a rule of its own (`openai_llama`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+from safescale.core.errors import (
+    BackendTimeoutError,
+    BackendUnavailableError,
+    FailedPreconditionError,
+)
+from safescale.inference.backends.llama_dialog import LlamaDialog
+from safescale.inference.backends.llama_stream import Collected
+from safescale.inference.backends.messages import CHAT, COMPLETIONS
+from safescale.inference.backends.openai_client import OpenAIClient, all_or_none
+from safescale.inference.backends.openai_dialect import unscored, untokenised
+from safescale.inference.backends.openai_discovery import Discovery, Found
+from safescale.inference.backends.openai_llama import LlamaCall, Slots, seeded
+from safescale.inference.backends.openai_scores import SCORINGS
+from safescale.inference.backends.openai_tokens import Served as ServedModel
+from safescale.inference.backends.openai_tokens import tgi_tokens, tokens
+from safescale.inference.backends.openai_wire import STREAMED, Reply, closed, opening, options
+from safescale.inference.backends.port import (
+    Call,
+    Capabilities,
+    Generation,
+    Generations,
+    Sampling,
+    Scores,
+    Tokens,
+)
+from safescale.inference.backends.steps import Steps
+from safescale.inference.catalog import HttpEndpoint, ModelRow
+from safescale.inference.endpoints import Endpoints, Replica, Served, endpoint_options
+from safescale.inference.http import HttpClient, HttpOptions
+from safescale.runtime.telemetry import Telemetry
+
+T = TypeVar("T")
+
+TOKENIZE_TIMEOUT_S = 60.0
+
+
+class OpenAIBackend:
+    """One model of the catalog at the replicas of its endpoint. What they are is found out at the first use."""
+
+    def __init__(self, row: ModelRow, telemetry: Telemetry) -> None:
+        endpoint = _endpoint(row)
+        self._row = row
+        self._path = CHAT if row.instruct else COMPLETIONS
+        self._http = HttpClient(_http_options(endpoint))
+        self._client = OpenAIClient(row.id, self._http)
+        self._endpoints = Endpoints(row.id, endpoint_options(endpoint), telemetry)
+        self._discovery = Discovery(row, self._client, self._endpoints)
+        self._slots = Slots(self._client, endpoint.concurrency)
+        self._dialog = LlamaDialog(row.id, row.instruct)
+        self._finding = asyncio.Lock()
+        self._known: Found | None = None
+        self._stale = True
+        self._concurrency = endpoint.concurrency * len(endpoint.urls)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Cells at once as the catalog says; scores unless the server is known to give none."""
+        known = self._known
+        scores = known is None or known.dialect.scores != ""
+        fingerprint = "" if known is None else known.fingerprint
+        return Capabilities(scores, self._concurrency, fingerprint, repeats=True)
+
+    def unavailable_reason(self) -> str:
+        """Why no call can be made: a file that the catalog names cannot be read. Asks no server."""
+        return self._http.unavailable_reason()
+
+    async def revision(self) -> str:
+        """The catalog's revision, else what the server tells of its weights: its name of them, at least."""
+        return (await self._found()).revision
+
+    async def _found(self) -> Found:
+        """What stands behind the endpoint; asked at the first use, and again after it was away."""
+        if self._known is not None and not self._stale:
+            return self._known
+        async with self._finding:
+            if self._known is None or self._stale:
+                self._known = await self._discovery.find(self._known)
+                self._stale = False
+            return self._known
+
+    async def _asked(
+        self, exchange: Callable[[Replica], Awaitable[T]], call: Call, prefer: Replica | None = None
+    ) -> Served[T]:
+        try:
+            return await self._endpoints.call(exchange, call.deadline, prefer)
+        except BackendUnavailableError:
+            # Whatever comes back may be another version, with other ways.
+            self._stale = True
+            self._slots.forget()
+            raise
+
+    async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
+        """Ask one prompt for texts, once per sampling: greedy first."""
+        found = await self._found()
+        if found.unsampled and not all(sampling.greedy for sampling in samplings):
+            raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {found.unsampled}")
+        if found.dialect.name == "llamacpp":
+            items, waited = await self._pinned(found, call, lambda one: one.generate(call, samplings))
+            return Generations(items, waited)
+        opened = opening(found.name, call.messages, instruct=self._row.instruct)
+        done: dict[int, Generation] = {}
+        waited = 0.0
+        replica: Replica | None = None
+        for index, sampling in enumerate(samplings):
+            if sampling.greedy:
+                text = await self._greedy(found, call, opened, sampling)
+                done[index], replica = _generation(text.value), text.replica
+                waited += text.waited_s
+        for index, sampling in enumerate(samplings):
+            if index not in done:
+                replies = await self._samples(found, call, opened, sampling, replica)
+                done[index] = _together(replies)
+                waited += max(reply.waited_s for reply in replies)
+        return Generations(tuple(done[index] for index in range(len(samplings))), waited)
+
+    async def _greedy(self, found: Found, call: Call, opened: bytes, sampling: Sampling) -> Served[Collected]:
+        body = closed(opened, {**options(found.dialect, sampling), **STREAMED})
+
+        async def exchange(replica: Replica) -> Collected:
+            return await self._client.streamed(replica, self._path, body, call.timeout_s, reuse=found.dialect.keeps)
+
+        return await self._asked(exchange, call)
+
+    async def _samples(
+        self, found: Found, call: Call, opened: bytes, sampling: Sampling, prefer: Replica | None
+    ) -> list[Served[tuple[Reply, float]]]:
+        if found.choices or sampling.count == 1:
+            calls = [(options(found.dialect, sampling, sampling.count), sampling.count)]
+            calls[0][0]["seed"] = seeded(sampling, 0).seed
+        else:
+            # One set of options for all, in which the seed is put in place.
+            asked = options(found.dialect, sampling)
+            calls = [({**asked, "seed": seeded(sampling, number).seed}, 1) for number in range(sampling.count)]
+
+        async def ask(asked: dict[str, object], count: int) -> Served[tuple[Reply, float]]:
+            body = closed(opened, asked)
+
+            async def exchange(replica: Replica) -> tuple[Reply, float]:
+                return await self._client.reply(replica, self._path, body, count, call.timeout_s)
+
+            return await self._asked(exchange, call, prefer)
+
+        return await all_or_none(*(ask(asked, count) for asked, count in calls))
+
+    async def stream(self, call: Call, sampling: Sampling) -> AsyncIterator[str | Generation]:
+        """Ask for one text: its pieces as they come, then the whole generation."""
+        found = await self._found()
+        if found.unsampled and not sampling.greedy:
+            raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {found.unsampled}")
+        pieces: asyncio.Queue[str | None] = asyncio.Queue()
+        running = asyncio.create_task(self._streamed(found, call, sampling, pieces.put_nowait))
+        running.add_done_callback(lambda _: pieces.put_nowait(None))
+        try:
+            while (piece := await pieces.get()) is not None:
+                yield piece
+            yield await running
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def _streamed(
+        self, found: Found, call: Call, sampling: Sampling, on_piece: Callable[[str], None]
+    ) -> Generation:
+        async with self._endpoints.place(call.deadline) as place:
+            if found.dialect.name == "llamacpp":
+                one = self._on_slot(found, call, place.replica, lambda slot: slot.stream(call, sampling, on_piece))
+                return (await one)[0]
+            first = sampling if sampling.greedy else seeded(sampling, 0)
+            opened = opening(found.name, call.messages, instruct=self._row.instruct)
+            body = closed(opened, {**options(found.dialect, first), **STREAMED})
+            text = await self._client.streamed(
+                place.replica, self._path, body, call.timeout_s, on_piece, reuse=found.dialect.keeps
+            )
+            return _generation(text)
+
+    async def _pinned(self, found: Found, call: Call, work: Callable[[LlamaCall], Awaitable[T]]) -> tuple[T, float]:
+        """Work on one slot of one replica; the seconds waited for it."""
+        served = await self._asked(lambda replica: self._on_slot(found, call, replica, work), call)
+        value, leased_s = served.value
+        return value, served.waited_s + leased_s
+
+    async def _on_slot(
+        self, found: Found, call: Call, replica: Replica, work: Callable[[LlamaCall], Awaitable[T]]
+    ) -> tuple[T, float]:
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        async with self._slots.lease(replica) as slot:
+            leased_s = loop.time() - begin
+            scope = asyncio.timeout(call.timeout_s)
+            try:
+                async with scope:
+                    return await work(LlamaCall(self._client, found, self._dialog, replica, slot)), leased_s
+            except TimeoutError as error:
+                raise BackendTimeoutError(f"{self._row.id} did not answer within {call.timeout_s:g} s") from error
+
+    async def score(self, call: Call, continuations: Sequence[str]) -> Scores:
+        """Score texts by the log-probabilities of their tokens behind the prompt.
+
+        Raises:
+            FailedPreconditionError: the server tells none.
+
+        """
+        found = await self._found()
+        if found.dialect.scores == "forced":
+            scores, waited = await self._pinned(found, call, lambda one: one.score(call, continuations))
+            return replace(scores, waited_s=waited)
+        scoring = SCORINGS.get(found.dialect.scores)
+        if scoring is None:
+            raise unscored(self._row.id, found.dialect.name)
+        served = await self._asked(
+            lambda replica: self._client.run(
+                replica, scoring(self._served(found), call.messages, continuations), call.timeout_s
+            ),
+            call,
+        )
+        scored, elapsed = served.value
+        return Scores(scored.items, scored.prompt_tokens, elapsed, None, served.waited_s)
+
+    def _served(self, found: Found) -> ServedModel:
+        return ServedModel(self._row.id, found.name, self._row.instruct)
+
+    async def tokenize(self, texts: Sequence[str], truncate_to: int | None) -> Tokens:
+        """Count tokens; with a limit also the longest prefixes within it.
+
+        Raises:
+            FailedPreconditionError: the server does not tokenise for others.
+
+        """
+        found = await self._found()
+
+        def steps() -> Steps[Tokens]:
+            if found.dialect.tokens == "pieces":
+                return self._dialog.tokens(texts, truncate_to)
+            way = tgi_tokens if found.dialect.tokens == "tgi" else tokens
+            return way(self._served(found), texts, truncate_to)
+
+        if not found.dialect.tokens:
+            raise untokenised(self._row.id, found.dialect.name)
+        deadline = asyncio.get_running_loop().time() + 10 * TOKENIZE_TIMEOUT_S
+        served = await self._endpoints.call(
+            lambda replica: self._client.run(replica, steps(), TOKENIZE_TIMEOUT_S), deadline
+        )
+        return served.value[0]
+
+    async def close(self) -> None:
+        """Let the calls that wait for a place fail, close the connections."""
+        await self._endpoints.close()
+        await self._http.close()
+
+
+def _endpoint(row: ModelRow) -> HttpEndpoint:
+    if row.endpoint is None:
+        raise ValueError(f"{row.id} has no endpoint")
+    return row.endpoint
+
+
+def _http_options(endpoint: HttpEndpoint) -> HttpOptions:
+    return HttpOptions(
+        # A few beyond the calls in flight: tokenisation and discovery wait for no place.
+        connections=endpoint.concurrency * len(endpoint.urls) + 4,
+        api_key_file=None if endpoint.api_key_file is None else Path(endpoint.api_key_file),
+        ca_file=None if endpoint.ca_file is None else Path(endpoint.ca_file),
+    )
+
+
+def _generation(text: Collected) -> Generation:
+    return Generation((text.output,), text.prompt_tokens, text.elapsed_s, text.time_to_first_token_s)
+
+
+def _together(replies: Sequence[Served[tuple[Reply, float]]]) -> Generation:
+    outputs = tuple(output for served in replies for output in served.value[0].outputs)
+    elapsed = max(served.value[1] for served in replies)
+    return Generation(outputs, replies[0].value[0].prompt_tokens, elapsed, None)
