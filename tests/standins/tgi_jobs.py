@@ -10,6 +10,8 @@ from tests.standins import tgi_model as model
 
 OPENAPI = Path(__file__).parents[1] / "contract" / "tgi_openapi.json"
 U64 = 1 << 64
+CAP = 1024
+"""New tokens at which the recorded server ends an answer, whatever was asked."""
 
 
 class Refused(Exception):
@@ -87,8 +89,7 @@ class Job:
     def answer(self) -> tuple[str, list[model.Piece], str]:
         """The whole text with its tokens and why it ended; a stop text stays and is matched at token ends alone."""
         stops = tuple(self._parameters.get("stop") or ())
-        # The cap of the recorded server.
-        limit = min(self.max_new_tokens or 1024, 1024)
+        limit = min(self.max_new_tokens or CAP, CAP)
         text, tokens = "", []
         for token in model.answer(self._prompt, self.temperature, self.seed):
             tokens.append(token)

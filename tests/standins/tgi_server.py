@@ -296,7 +296,7 @@ class TgiStandIn:
             page = "<html><body>Bad luck</body></html>"
             return web.Response(status=503 if fault.kind == "unavailable" else 500, text=page, content_type="text/html")
         if fault.kind == "garbage":
-            return web.Response(text="lorem ipsum", content_type="text/event-stream")
+            return web.Response(text="data: lorem ipsum\n\n", content_type="text/event-stream")
         response = web.StreamResponse(headers={"Content-Length": "500", "Content-Type": "application/json"})
         if fault.kind == "truncated":
             await response.prepare(request)

@@ -41,6 +41,9 @@ UNCHECKED_TOKENS = 1024
 ASIDE_TIMEOUT_S = 60.0
 """Seconds for what belongs to no call: the revision, and tokens."""
 
+INFO_FRESH_S = 10.0
+"""Seconds for which a server is taken to serve what it served before; no model is loaded faster."""
+
 ASIDE_CALLS = 4
 """Calls at once to each replica for that. They need no place among the generations, which can take minutes."""
 
@@ -81,10 +84,12 @@ class TgiBackend:
         self._row = row
         self._server = TgiServer(row.id, http_options(row.endpoint))
         options = endpoint_options(row.endpoint)
+        self._retry_for_s = options.retry_for_s
         self._endpoints = Endpoints(row.id, options, telemetry)
         self._asides = Endpoints(f"{row.id}:aside", replace(options, concurrency=ASIDE_CALLS), telemetry)
         self._infos: dict[str, wire.Info] = {}
-        self._served: tuple[str, str] | None = None
+        self._asked_at: dict[str, float] = {}
+        self._served: str | None = None
         concurrency = row.endpoint.concurrency * len(row.endpoint.urls)
         # TGI's version, which decides answers too, is part of the revision: only the server knows it.
         self._capabilities = Capabilities(scores=True, concurrency=concurrency, fingerprint="tgi", repeats=True)
@@ -100,13 +105,11 @@ class TgiBackend:
 
     async def revision(self) -> str:
         """The weights' revision as the catalog or the server tells it, and TGI's version: `b179c9 (tgi 3.3.6)`."""
-        infos = list(self._infos.values())
-        if not infos:
-            deadline = time.monotonic() + ASIDE_TIMEOUT_S
-            infos = [(await self._asides.call(self._info, deadline)).value]
-        info = infos[0]
-        known = self._row.revision or info.model_sha or f"{info.model_id}@unknown"
-        return f"{known} (tgi {info.version})"
+        if not self._infos:
+            deadline = time.monotonic() + ASIDE_TIMEOUT_S + self._retry_for_s
+            await self._asides.call(self._info, deadline)
+        info = next(iter(self._infos.values()))
+        return f"{self._row.revision or info.model_sha or _identity(info)} (tgi {info.version})"
 
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
         """Ask one prompt for texts: greedy first, or the first sample; the others together behind it."""
@@ -302,24 +305,25 @@ class TgiBackend:
             try:
                 return await exchange(replica)
             except BackendUnavailableError:
-                self._infos.pop(replica.url, None)
+                self._asked_at.pop(replica.url, None)
                 raise
 
         return watched
 
     async def _info(self, replica: Replica) -> wire.Info:
-        """What a replica serves, asked once; the replicas of a row serve one model.
+        """What a replica serves, asked now and then; the replicas of a row serve one model.
 
         Raises:
             BackendError: it serves another model than the others, than before, or than the catalog states.
 
         """
-        known = self._infos.get(replica.url)
-        if known is not None:
-            return known
+        now = time.monotonic()
+        if now - self._asked_at.get(replica.url, -INFO_FRESH_S) < INFO_FRESH_S:
+            return self._infos[replica.url]
         info = await self._server.info(replica)
         self._check_model(info, replica)
         self._infos[replica.url] = info
+        self._asked_at[replica.url] = now
         return info
 
     def _check_model(self, info: wire.Info, replica: Replica) -> None:
@@ -328,14 +332,14 @@ class TgiBackend:
             raise BackendError(
                 f"{replica.url} serves revision {info.model_sha} of {self._row.id}; the catalog states {stated}"
             )
-        now = (info.model_id, info.model_sha)
-        before, self._served = self._served, now
-        if before not in (None, now):
-            # Known replicas are asked again too, so that the next revision told is the one served.
-            self._infos.clear()
+        before, self._served = self._served, _identity(info)
+        if before not in (None, self._served):
+            # What is known is asked again, so that the next revision told is that of the answers.
+            self._infos = {replica.url: info}
+            self._asked_at.clear()
             raise BackendError(
-                f"{replica.url} serves {info.model_id} {info.model_sha}; {self._row.id} was served as "
-                f"{' '.join(before or ())} before: expected one model on all replicas"
+                f"{replica.url} serves {self._served}; {self._row.id} was {before} before: "
+                "expected one model, on all replicas and during a run"
             )
 
     async def close(self) -> None:
@@ -343,6 +347,10 @@ class TgiBackend:
         await self._endpoints.close()
         await self._asides.close()
         await self._server.close()
+
+
+def _identity(info: wire.Info) -> str:
+    return f"{info.model_id}@{info.model_sha or 'unknown'}"
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -23,7 +23,7 @@ from safescale.core.errors import (
     PromptTooLongError,
     SafescaleError,
 )
-from safescale.inference.endpoints import REPEAT_ONCE
+from safescale.inference.endpoints import NOT_SENT, REPEAT_ONCE
 
 SHOWN = 200
 """Characters of a server's sentence that are told."""
@@ -171,7 +171,9 @@ def from_client(model: str, error: Exception) -> SafescaleError:
     if isinstance(cause, httpx2.RemoteProtocolError) and "illegal" in str(cause):
         return GarbageAnswerError(f"the answer from the server of {model} is not HTTP")
     if isinstance(cause, httpx2.TransportError):
-        return BackendUnavailableError(f"TGI of {model} cannot be reached: {type(cause).__name__} {cause}".strip())
+        details = NOT_SENT if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout) else None
+        told = f"TGI of {model} cannot be reached: {type(cause).__name__} {cause}"
+        return BackendUnavailableError(told.strip()[: 2 * SHOWN], details=details)
     return GarbageAnswerError(f"the answer from the server of {model} cannot be read ({type(error).__name__})")
 
 

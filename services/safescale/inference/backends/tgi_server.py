@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from safescale.core.errors import BackendUnavailableError
+from safescale.core.errors import BackendUnavailableError, GarbageAnswerError
 from safescale.core.prompts import Messages
 from safescale.inference.backends import tgi_wire as wire
 from safescale.inference.backends.tgi_errors import failure, said
@@ -105,6 +105,8 @@ class TgiServer:
         async with self._http.stream(replica.url + path, body, timeout_s) as response:
             if response.status != 200:
                 raise failure(self._model, said(await response.body(), response.status), response.headers)
+            if "text/event-stream" not in response.headers.get("Content-Type", ""):
+                raise GarbageAnswerError(f"the server of {self._model} answered no event stream")
             async for data in response.events():
                 if data == DONE:
                     continue
