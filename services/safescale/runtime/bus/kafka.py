@@ -15,7 +15,7 @@ from safescale.runtime.bus.dispatch import Dispatcher
 from safescale.runtime.bus.kafka_client import KafkaConnection, forward_logs, open_admin, unavailable
 from safescale.runtime.bus.kafka_consumer import Link, Membership, PollThread, Tuning
 from safescale.runtime.bus.kafka_publisher import Publisher
-from safescale.runtime.bus.ledger import Ledger, Work
+from safescale.runtime.bus.ledger import Ledger, Place, Work
 from safescale.runtime.bus.port import Handler, Message, SubscriptionOptions
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
@@ -137,6 +137,11 @@ class KafkaSubscription:
     def buffered(self) -> int:
         """Messages taken from Kafka and not started."""
         return self._ledger.buffered
+
+    @property
+    def places(self) -> list[Place]:
+        """Partitions that this member has."""
+        return self._ledger.places()
 
     async def stop(self) -> None:
         """Take no more messages, let those in flight end within the grace, commit, and leave."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from kafka import KafkaAdminClient  # type: ignore[import-untyped]
 from kafka import errors as kafka_errors
+from kafka.net.compat import KafkaNetClient  # type: ignore[import-untyped]
 
 from safescale.core.errors import BusUnavailableError, InvalidInputError
 from safescale.runtime.log import get_logger
@@ -48,6 +49,7 @@ class KafkaConnection:
             "bootstrap_timeout_ms": CONNECT_MS,
             "request_timeout_ms": REQUEST_MS,
             "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
+            "kafka_client": _network,
         }
         if self.tls is not None:
             options["ssl_context"] = self.tls
@@ -56,6 +58,13 @@ class KafkaConnection:
             options["sasl_plain_username"] = self.username
             options["sasl_plain_password"] = self.password
         return options
+
+
+def _network(**configs: Any) -> Any:
+    """kafka-python's network client. Its option against the making of topics by mistake does not reach this part."""
+    client = KafkaNetClient(**configs)
+    client.cluster.config["allow_auto_create_topics"] = False
+    return client
 
 
 def connection_of(settings: Settings) -> KafkaConnection:
@@ -163,11 +172,14 @@ def consumer_group(group: str, topic: str) -> str:
 
 
 class _Forward(logging.Handler):
-    """Writes the client's warnings as log lines of ours: their fixed text alone, since arguments can hold content."""
+    """Writes the client's warnings as log lines of ours: their fixed text alone, since arguments can hold content.
+
+    At level INFO: during an outage they are many, and what matters of them is told by errors of ours.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        get_logger("kafka").warning("client", where=record.name, kind=record.levelname, reason=str(record.msg)[:300])
+        get_logger("kafka").info("client", where=record.name, kind=record.levelname, reason=str(record.msg)[:300])
 
 
 def forward_logs() -> None:

@@ -26,7 +26,7 @@ from safescale.runtime.bus.port import Message
 from safescale.runtime.log import get_logger
 
 POLL_RECORDS = 32
-"""Messages of one poll at most; with the largest messages these are 32 MiB beyond what is buffered."""
+"""Messages of one poll at most."""
 
 FETCH_BYTES = 8 * 1024 * 1024
 """Bytes that the client fetches ahead from one broker."""
@@ -49,6 +49,8 @@ class Tuning:
     poll_s: float = 0.5
     commit_s: float = 1.0
     lag_s: float = 5.0
+    metadata_s: float = 60.0
+    """New partitions of the topic are found within this time."""
     grace_s: float = 5.0
     """Handlers of a partition that is given away have so long to finish."""
     drain_s: float = 10.0
@@ -147,6 +149,8 @@ class PollThread:
             consumer.subscribe(
                 [self._member.topic], listener=_Rebalance(self._member, self._ledger, self._link, consumer)
             )
+            # Known before the group is joined: a leader that does not know the topic yet would assign nothing.
+            consumer.partitions_for_topic(self._member.topic)
             _Polling(self._member, self._ledger, self._link, consumer).run(self._paused, self._end)
         finally:
             consumer.close(autocommit=False, timeout_ms=5_000)
@@ -161,7 +165,7 @@ class PollThread:
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             allow_auto_create_topics=False,
-            metadata_max_age_ms=60_000,
+            metadata_max_age_ms=int(1000 * tuning.metadata_s),
             session_timeout_ms=tuning.session_ms,
             heartbeat_interval_ms=min(3_000, tuning.session_ms // 4),
             max_poll_interval_ms=tuning.max_poll_ms,
@@ -181,6 +185,7 @@ class _Polling:
         self._consumer = consumer
         self._commit_at = 0.0
         self._lag_at = 0.0
+        self._partitions = 0
         self._failing_since: float | None = None
 
     def run(self, paused: threading.Event, end: threading.Event) -> None:
@@ -205,6 +210,10 @@ class _Polling:
         now = time.monotonic()
         if self._failing_since is None:
             self._failing_since = now
+            get_logger("bus").warning(
+                "consumer cannot read, trying on", topic=self._member.topic, group=self._member.group,
+                exception_type=type(error).__name__,
+            )  # fmt: skip
         elif now - self._failing_since > FAILING_S:
             raise error
 
@@ -229,6 +238,7 @@ class _Polling:
         if now >= self._lag_at:
             self._lag_at = now + self._member.tuning.lag_s
             self._measure_lag()
+            self._look_for_partitions()
         if not room:
             self._ledger.has_room.wait(min(0.1, poll_s))
 
@@ -247,12 +257,23 @@ class _Polling:
             return
         self._ledger.committed(offsets)
 
+    def _look_for_partitions(self) -> None:
+        """Rejoin when the topic has grown.
+
+        The group's leader does this by itself, except when it was restarted under its fixed name: it then takes itself
+        for a follower, and nobody would ever read the new partitions. For a follower rejoining changes nothing.
+        """
+        count = len(self._consumer.partitions_for_topic(self._member.topic))
+        if self._partitions and count > self._partitions:
+            self._consumer._coordinator.request_rejoin()
+        self._partitions = max(count, self._partitions)
+
     def _measure_lag(self) -> None:
         places = self._consumer.assignment()
         if not places:
             self._link.lag(0)
             return
-        ends = self._consumer.end_offsets(list(places), timeout_ms=5_000)
+        ends = self._consumer.end_offsets(list(places), timeout_ms=1_000)
         lag = 0
         for place in places:
             position = self._ledger.position(place)
@@ -275,6 +296,7 @@ class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     async def on_partitions_assigned(self, assigned: Collection[Place]) -> None:
         """Start afresh: nothing of an earlier time with these partitions is committed."""
         self._link.call(self._link.cancel, self._ledger.drop(assigned))
+        self._ledger.hold(assigned)
 
     async def on_partitions_revoked(self, revoked: Collection[Place]) -> None:
         """Finish what runs within the grace, commit, and stop the rest."""

@@ -51,6 +51,7 @@ class Ledger:
         self._holdings: dict[Place, Holding] = {}
         self._buffered = 0
         self._bytes = 0
+        self._largest = 1
         self._running = 0
         self._full = False
         self.has_room = threading.Event()
@@ -70,7 +71,15 @@ class Ledger:
     def room(self) -> int:
         """Messages that may be taken now; 0 from a full buffer on until it is half empty."""
         with self._lock:
-            return 0 if self._full else self._capacity - self._buffered
+            if self._full:
+                return 0
+            by_bytes = (BUFFERED_BYTES - self._bytes) // self._largest
+            return max(1, min(self._capacity - self._buffered, by_bytes))
+
+    def hold(self, places: Iterable[Place]) -> None:
+        """Begin with partitions that were assigned."""
+        with self._lock:
+            self._holdings.update({place: Holding(place) for place in places})
 
     def take(self, message: Message, place: Place, offset: int, size: int) -> Work:
         """Note a message that was taken."""
@@ -81,6 +90,7 @@ class Ledger:
             holding.offsets.take(offset)
             self._buffered += 1
             self._bytes += size
+            self._largest = max(self._largest, size)
             self._measure()
             return Work(message, holding, offset, size)
 
@@ -135,7 +145,7 @@ class Ledger:
         return going
 
     def places(self) -> list[Place]:
-        """Partitions of which messages were taken."""
+        """Partitions that this member has."""
         with self._lock:
             return list(self._holdings)
 

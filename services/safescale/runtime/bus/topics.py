@@ -6,6 +6,7 @@ CONTEXT_BUILT = "safescale.context.built.v1"
 GENERATION_COMPLETED = "safescale.generation.completed.v1"
 VERDICT_RECORDED = "safescale.verdict.recorded.v1"
 DEAD_LETTER = "safescale.dead-letter.v1"
+DEAD_LETTER_REPLAYED = "safescale.dead-letter.replayed.v1"
 GENERATION_REQUESTED_PREFIX = "safescale.generation.requested.v1."
 
 

@@ -1,0 +1,53 @@
+"""Buses and topics of tests that need Kafka. Names are random, since others may use the same broker."""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from safescale.runtime.bus.kafka import KafkaBus
+from safescale.runtime.bus.kafka_client import KafkaConnection, open_admin
+from safescale.runtime.bus.kafka_consumer import Tuning
+from safescale.runtime.bus.topic_admin import topic_admin
+from safescale.runtime.bus.topic_plan import declared_topics, differences
+from safescale.runtime.bus.topics import DEAD_LETTER, DEAD_LETTER_REPLAYED
+from safescale.runtime.settings import Settings
+from safescale.runtime.telemetry import Telemetry
+
+QUICK = Tuning(session_ms=6_000, poll_s=0.1, commit_s=0.2, lag_s=0.2, metadata_s=2.0, grace_s=2.0, drain_s=2.0)
+"""Times that a test can wait for."""
+
+
+def kafka_bus(address: str, instance: str = "test", tuning: Tuning = QUICK) -> KafkaBus:
+    """A bus; its metrics are `telemetry`."""
+    bus = KafkaBus(KafkaConnection((address,)), Telemetry(), instance, tuning)
+    bus.telemetry = bus._telemetry
+    return bus
+
+
+@contextmanager
+def some_topics(
+    address: str, count: int, partitions: int = 4, configs: Mapping[str, str] | None = None
+) -> Iterator[tuple[str, ...]]:
+    """New topics, and the one of dead letters; the new ones are deleted in the end."""
+    admin = open_admin(KafkaConnection((address,)))
+    names = tuple(f"test.{uuid.uuid4().hex}" for _ in range(count))
+    wanted = {"max.message.bytes": str(2 * 1024 * 1024), **(configs or {})}
+    try:
+        admin.create_topics(
+            {name: {"num_partitions": partitions, "replication_factor": 1, "configs": wanted} for name in names},
+            wait_for_metadata=True,
+        )
+        make_dead_letter_topics(address)
+        yield names
+    finally:
+        admin.delete_topics([*names])
+        admin.close()
+
+
+def make_dead_letter_topics(address: str) -> None:
+    """Make the topics of dead letters where there are none, as declared."""
+    declared = declared_topics(Settings(_env_file=None), [])
+    few = [topic for topic in declared if topic.name in (DEAD_LETTER, DEAD_LETTER_REPLAYED)]
+    with topic_admin(KafkaConnection((address,))) as admin:
+        found = [d for d in differences(few, admin.existing(few)) if d.kind == "create"]
+        admin.apply(found, replicas=1)
