@@ -20,6 +20,7 @@ from tests.standins.replay import Replay
 from safescale.core.errors import SafescaleError
 from safescale.core.prompts import Messages
 from safescale.inference.backends import tgi_wire as wire
+from safescale.inference.backends.messages import chat_messages, plain_prompt
 from safescale.inference.backends.port import Sampling
 from safescale.inference.backends.tgi_errors import failure, said
 from safescale.inference.backends.tgi_server import CHAT, CHAT_TOKENIZE, GENERATE, INFO, TOKENIZE, TgiServer
@@ -191,7 +192,7 @@ async def test_bodies_that_we_send_were_recorded_and_had_their_effect() -> None:
         "chat_temperature_0": wire.chat_body(ASKED, "tgi", greedy, ()),
         "chat_stop": wire.chat_body(ASKED, "tgi", Sampling(0.0, 30), (" B.",)),
         "chat_stream_include_usage": stream,
-        "generate_greedy_details": wire.generate_body(wire.plain_prompt(PLAIN), Sampling(0.0, 12), ()),
+        "generate_greedy_details": wire.generate_body(plain_prompt(PLAIN), Sampling(0.0, 12), ()),
         "generate_seed_temperature": wire.generate_body(QUESTION, Sampling(0.7, 8, 42), ()),
         "stream_sample": wire.generate_body(QUESTION, Sampling(0.5, 5, 3), ()),
     }
@@ -202,4 +203,4 @@ async def test_bodies_that_we_send_were_recorded_and_had_their_effect() -> None:
         samples = "seed" in body or "seed" in body.get("parameters", {})
         assert parameters["do_sample"] is samples, name
         assert (parameters["top_p"], parameters["top_k"], parameters["repetition_penalty"]) == (1.0, 0, 1.0), name
-    assert wire.chat_messages(ASKED) == RECORDINGS["chat_tokenize"]["request"]["body"]["messages"]
+    assert chat_messages(ASKED) == RECORDINGS["chat_tokenize"]["request"]["body"]["messages"]

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from safescale.core.errors import BackendError, BackendRefusedError, BackendUnavailableError, InvalidInputError
 from safescale.core.regimes import sample_seed
 from safescale.inference.backends import tgi_wire as wire
+from safescale.inference.backends.messages import continuation, plain_prompt
 from safescale.inference.backends.port import (
     Call,
     Capabilities,
@@ -166,7 +167,7 @@ class TgiBackend:
         stops = single.stop[: info.max_stop_sequences]
         if self._row.instruct:
             return CHAT, wire.chat_body(call.messages, self._row.served_model, single, stops)
-        return GENERATE_STREAM, wire.generate_body(wire.plain_prompt(call.messages), single, stops)
+        return GENERATE_STREAM, wire.generate_body(plain_prompt(call.messages), single, stops)
 
     def _check_whole(self, answer: wire.Answer, sampling: Sampling, info: wire.Info) -> None:
         """Refuse a text that the server ended before the tokens asked for: it is not the answer to the question."""
@@ -200,7 +201,7 @@ class TgiBackend:
         if self._row.instruct:
             rendered = await self._server.rendered(replica, call.messages, self._row.served_model, call.timeout_s)
             return rendered.text, rendered.tokens
-        prompt = wire.plain_prompt(call.messages)
+        prompt = plain_prompt(call.messages)
         return prompt, await self._server.tokens(replica, prompt, call.timeout_s)
 
     async def stream(self, call: Call, sampling: Sampling) -> AsyncIterator[str | Generation]:
@@ -233,7 +234,7 @@ class TgiBackend:
 
     async def score(self, call: Call, continuations: Sequence[str]) -> Scores:
         """Score texts as the end of a prompt, each in a call of its own, all at once."""
-        texts = [text.removeprefix(" ") if self._row.instruct else text for text in continuations]
+        texts = [continuation(text, instruct=self._row.instruct) for text in continuations]
         if not all(texts):
             raise InvalidInputError("an empty continuation cannot be scored")
         found = await self._endpoints.call(self._watched(lambda replica: self._prefix(replica, call)), call.deadline)
@@ -250,7 +251,7 @@ class TgiBackend:
     async def _prefix(self, replica: Replica, call: Call) -> str:
         await self._info(replica)
         if not self._row.instruct:
-            return wire.plain_prompt(call.messages)
+            return plain_prompt(call.messages)
         rendered = await self._server.rendered(replica, call.messages, self._row.served_model, call.timeout_s)
         return await chat_prefix(
             lambda text: self._server.tokens(replica, text, call.timeout_s), rendered, self._row.id

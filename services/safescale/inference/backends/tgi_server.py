@@ -9,6 +9,7 @@ from typing import Any
 from safescale.core.errors import BackendUnavailableError, GarbageAnswerError
 from safescale.core.prompts import Messages
 from safescale.inference.backends import tgi_wire as wire
+from safescale.inference.backends.messages import chat_messages
 from safescale.inference.backends.tgi_errors import failure, said
 from safescale.inference.backends.tgi_official import OfficialClient
 from safescale.inference.endpoints import Replica
@@ -63,7 +64,7 @@ class TgiServer:
         self, replica: Replica, messages: Messages, served_model: str, timeout_s: float
     ) -> wire.Rendered:
         """The messages through the server's chat template."""
-        body = {"model": served_model, "messages": wire.chat_messages(messages)}
+        body = {"model": served_model, "messages": chat_messages(messages)}
         return wire.rendered(await self.post(replica, CHAT_TOKENIZE, body, timeout_s))
 
     async def generate(self, replica: Replica, body: Mapping[str, Any], timeout_s: float) -> Timed:

@@ -13,6 +13,7 @@ import orjson
 
 from safescale.core.errors import GarbageAnswerError
 from safescale.core.prompts import Messages
+from safescale.inference.backends.messages import chat_messages
 from safescale.inference.backends.port import Output, Sampling
 
 FINISH = {"eos_token": "stop", "stop_sequence": "stop", "stop": "stop", "length": "length"}
@@ -71,17 +72,6 @@ class Prefilled:
 
     token_id: int
     logprob: float | None
-
-
-def plain_prompt(messages: Messages) -> str:
-    """The text that a base model goes on with."""
-    return "\n\n".join(part for part in (messages.system, messages.user) if part)
-
-
-def chat_messages(messages: Messages) -> list[dict[str, str]]:
-    """The messages of a chat; an empty system message is none."""
-    system = [{"role": "system", "content": messages.system}] if messages.system else []
-    return [*system, {"role": "user", "content": messages.user}]
 
 
 def generate_body(prompt: str, sampling: Sampling, stops: Sequence[str]) -> dict[str, Any]:

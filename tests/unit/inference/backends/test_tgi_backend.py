@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import huggingface_hub.constants
 import pytest
@@ -22,6 +23,7 @@ from safescale.core.errors import (
 )
 from safescale.core.prompts import Messages, render
 from safescale.core.regimes import sample_seed
+from safescale.inference.backends import tgi
 from safescale.inference.backends.port import Call, Generation, Sampling
 from safescale.inference.backends.tgi import TgiBackend
 from safescale.inference.catalog import ModelRow
@@ -51,6 +53,12 @@ async def opened(model: ModelRow) -> AsyncIterator[TgiBackend]:
     backend = TgiBackend(model, Telemetry())
     yield backend
     await backend.close()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch) -> None:
+    options = tgi.endpoint_options
+    monkeypatch.setattr(tgi, "endpoint_options", lambda endpoint: replace(options(endpoint), back_off_s=0.01))
 
 
 @pytest.fixture
@@ -257,7 +265,7 @@ async def test_replicas_that_serve_another_model_are_refused() -> None:
 
 async def test_a_server_that_comes_back_is_used_and_asked_anew_what_it_serves(monkeypatch) -> None:
     # Here models are loaded at once.
-    monkeypatch.setattr("safescale.inference.backends.tgi.INFO_FRESH_S", 0.0)
+    monkeypatch.setattr(tgi, "INFO_FRESH_S", 0.0)
     server = TgiStandIn()
     await server.start()
     port = int(server.url.rpartition(":")[2])
