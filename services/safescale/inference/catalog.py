@@ -25,6 +25,8 @@ HTTP_BACKENDS = ("tgi", "openai")
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
+MAX_REPLICAS = 64
+
 Text = Annotated[str, Field(min_length=1)]
 
 Flavour = Literal["auto", "vllm", "sglang", "llamacpp", "tgi"]
@@ -93,7 +95,7 @@ class HttpEndpoint(_Strict):
     the OpenAI-compatible server where it is not to be found out.
     """
 
-    urls: tuple[ServerUrl, ...] = Field(min_length=1, max_length=64, strict=False)
+    urls: tuple[ServerUrl, ...] = Field(strict=False)
     served_model: Text | None = None
     api_key_file: Text | None = None
     ca_file: Text | None = None
@@ -104,6 +106,8 @@ class HttpEndpoint(_Strict):
     @field_validator("urls")
     @classmethod
     def _distinct(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        if not 1 <= len(urls) <= MAX_REPLICAS:
+            raise ValueError(f"expected 1 to {MAX_REPLICAS} servers")
         for index, url in enumerate(urls):
             if url in urls[:index]:
                 raise ValueError(f"expected each server once; {url} is there twice")
@@ -290,11 +294,23 @@ def _defects(file: str, item: str, error: ValidationError) -> list[Defect]:
         field = ".".join(str(part) for part in problem["loc"]) or None
         expected = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(problem["loc"][-1]), ModelRow.model_fields, n=1)
+            near = difflib.get_close_matches(str(problem["loc"][-1]), _fields(problem["loc"]), n=1)
             expected = "no such field" + (f" (did you mean {near[0]!r}?)" if near else "")
         value = "absent" if problem["type"] == "missing" else _shown(problem["input"])
+        # A password in a URL that is refused for it goes no further.
+        value = re.sub(r"//[^/@]*@", "//…@", value)
         found.append(Defect(file, None, item, field, value, expected.removeprefix("expected ")))
     return found
+
+
+def _fields(place: tuple[int | str, ...]) -> list[str]:
+    """Names that a row, or the part of it where the place is, may have."""
+    parts: dict[str, type[BaseModel]] = {
+        "endpoint": HttpEndpoint,
+        "embedded": EmbeddedEndpoint,
+        "price_per_million": Price,
+    }
+    return list(parts.get(str(place[0]), ModelRow).model_fields if len(place) > 1 else ModelRow.model_fields)
 
 
 def _shown(value: Any) -> str:

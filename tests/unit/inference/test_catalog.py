@@ -10,6 +10,12 @@ ROW = {
 }  # fmt: skip
 
 
+SERVED = {
+    "id": "far", "family": "Far", "parameters_b": 8, "window_tokens": 8192, "instruct": True, "backend": "openai",
+    "license": "MIT", "endpoint": {"urls": ["http://gpu-1:8000"]},
+}  # fmt: skip
+
+
 def write(path, *rows):
     path.write_text(yaml.safe_dump({"models": list(rows)}))
     return path
@@ -58,6 +64,63 @@ def test_a_defect_names_file_row_and_field(tmp_path, changes, field, expected) -
     assert defect.field == field
     assert expected in defect.expected
     assert str(path) in caught.value.message
+
+
+def test_a_served_row_names_its_servers_and_what_they_call_the_model(tmp_path) -> None:
+    endpoint = {
+        "urls": ["http://GPU-1:8000/", "https://gpu-2/llm/"], "concurrency": 4, "retry_for_s": 30,
+        "api_key_file": "keys/far", "ca_file": "/etc/ca.pem",
+    }  # fmt: skip
+    rows = load_catalog(write(tmp_path / "own.yaml", {**SERVED, "endpoint": endpoint}, {**SERVED, "id": "near"})).rows
+    far = rows["far"]
+    assert far.endpoint.urls == ("http://gpu-1:8000", "https://gpu-2/llm")
+    assert (far.endpoint.concurrency, far.endpoint.retry_for_s, far.endpoint.flavour) == (4, 30.0, "auto")
+    assert far.endpoint.api_key_file == str(tmp_path / "keys/far")
+    assert far.endpoint.ca_file == "/etc/ca.pem"
+    assert (far.served_model, far.served_tokens) == ("far", 8192)
+    assert (rows["near"].endpoint.concurrency, rows["near"].endpoint.api_key_file) == (16, None)
+
+
+@pytest.mark.parametrize(
+    ("backend", "named", "served"), [("openai", None, "far"), ("tgi", None, "tgi"), ("tgi", "lora", "lora")]
+)
+def test_the_name_at_the_server(tmp_path, backend, named, served) -> None:
+    endpoint = {"urls": ["http://gpu-1:8000"], **({"served_model": named} if named else {})}
+    row = load_catalog(write(tmp_path / "own.yaml", {**SERVED, "backend": backend, "endpoint": endpoint})).rows["far"]
+    assert row.served_model == served
+
+
+@pytest.mark.parametrize(
+    ("changes", "field", "expected"),
+    [
+        ({"endpoint": None}, None, "needs the field endpoint"),
+        ({"embedded": {"path": "x"}}, None, "has no field embedded"),
+        ({"backend": "embedded", "embedded": {"path": "x"}}, None, "has no endpoint"),
+        ({"backend": "tgi", "endpoint": {"urls": ["http://a"], "flavour": "vllm"}}, None, "is for backend openai"),
+        ({"endpoint": {"urls": []}}, "endpoint.urls", "1 to 64 servers"),
+        ({"endpoint": {"urls": ["http://a", "http://A/"]}}, "endpoint.urls", "http://a is there twice"),
+        ({"endpoint": {"urls": ["gpu:8000"]}}, "endpoint.urls.0", "the scheme is 'gpu'"),
+        ({"endpoint": {"urls": ["ftp://gpu"]}}, "endpoint.urls.0", "http(s)://host:port"),
+        ({"endpoint": {"urls": ["http://"]}}, "endpoint.urls.0", "http(s)://host:port"),
+        ({"endpoint": {"urls": ["http://a:0"]}}, "endpoint.urls.0", "http(s)://host:port"),
+        ({"endpoint": {"urls": ["http://a:99999"]}}, "endpoint.urls.0", "Port out of range"),
+        ({"endpoint": {"urls": ["http://a b"]}}, "endpoint.urls.0", "without blanks"),
+        ({"endpoint": {"urls": ["http://me:pw@a"]}}, "endpoint.urls.0", "belongs into api_key_file"),
+        ({"endpoint": {"urls": ["http://a/v1/"]}}, "endpoint.urls.0", "without /v1"),
+        ({"endpoint": {"urls": ["http://a?x=1"]}}, "endpoint.urls.0", "without a query"),
+        ({"endpoint": {"urls": ["http://a"], "concurrency": 0}}, "endpoint.concurrency", "greater than or equal to 1"),
+        ({"endpoint": {"urls": ["http://a"], "flavour": "ollama"}}, "endpoint.flavour", "'vllm'"),
+        ({"endpoint": {"urls": ["http://a"], "concurency": 3}}, "endpoint.concurency", "did you mean 'concurrency'"),
+    ],
+)
+def test_a_defect_of_an_endpoint_names_its_field_and_shows_no_secret(tmp_path, changes, field, expected) -> None:
+    path = write(tmp_path / "own.yaml", {**SERVED, **changes})
+    with pytest.raises(SpecError) as caught:
+        load_catalog(path)
+    (defect,) = caught.value.defects
+    assert (defect.item, defect.field) == ("row 1 (far)", field)
+    assert expected in defect.expected
+    assert "pw" not in caught.value.message
 
 
 def test_all_defects_are_told_at_once(tmp_path) -> None:
