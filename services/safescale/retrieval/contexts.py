@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from safescale.core.conditions import CONDITIONS, Condition, condition, context_budget
 from safescale.core.errors import InvalidInputError, NotFoundError
 from safescale.retrieval.chunking import prefix_of_tokens
-from safescale.retrieval.corpora import Chunk, Corpora
+from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.embed.port import Embedder
-from safescale.retrieval.index.port import RANK_DEPTH
-from safescale.retrieval.packing import SEPARATOR, pack
+from safescale.retrieval.index.port import MAX_RANKED, Chunk
+from safescale.retrieval.packing import SEPARATOR, RankedChunks, pack
 from safescale.retrieval.peers import ModelTokenizers
 from safescale.runtime.documents.port import DocumentStore, NewDocument
 from safescale.runtime.errors import as_safescale_error
@@ -164,8 +164,10 @@ class ContextBuilder:
         budget = context_budget(row, model.window_tokens)
         if budget is None:
             return Skipped(f"{row.id} does not fit {model.id}: its window is {model.window_tokens:,} tokens")
-        hits = await self._ports.corpora.search(request.corpus_id, request.query, RANK_DEPTH)
-        packed = await pack(request.corpus_id, [hit.chunk for hit in hits], budget, model, models)
+        corpora = self._ports.corpora
+        ranked = await corpora.rank(request.corpus_id, request.query, MAX_RANKED)
+        chunks = RankedChunks(request.corpus_id, [place.chunk_id for place in ranked], corpora.read)
+        packed = await pack(chunks, budget, model, models)
         if not packed.text:
             return Skipped(f"{row.id} does not fit {model.id}: a budget of {budget:,} tokens holds no text")
         return Context(packed.text, tuple(packed.chunk_ids), packed.token_count, model.id, request.corpus_id)

@@ -1,35 +1,43 @@
-"""Corpora: ingested once by content, kept as articles with the spans of their chunks, indexed when first searched.
+"""Corpora: ingested once by content, kept as articles with the spans of their chunks, ranked by the chunk index.
 
 A corpus record is written last: it stands for a corpus that is complete. What a crash left behind is taken up by the
-next ingest of the same documents, whose vectors and articles are there already.
+next ingest of the same documents, whose vectors, chunks and articles are there already.
 """
 
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from safescale.core.corpus import Document, corpus_hash
 from safescale.core.errors import FailedPreconditionError, NotFoundError, StorageError
+from safescale.retrieval.batches import batched
 from safescale.retrieval.chunking import ChunkParams, Span, article, chunk_id, cut
 from safescale.retrieval.embed.cache import VectorCache
 from safescale.retrieval.embed.port import Embedder
-from safescale.retrieval.index.port import ChunkIndex, IndexedChunk
+from safescale.retrieval.index.port import Batch, Chunk, ChunkIndex, CorpusKey, Ranked
 from safescale.runtime.documents.port import DocumentStore, NewDocument
 from safescale.runtime.log import get_logger
 
 CORPUS = "corpus"
 ARTICLE = "corpus_article"
-WRITE_BATCH = 200
-"""Articles written in one transaction."""
+WRITE_ARTICLES = 200
+WRITE_CHARACTERS = 8 * 1024 * 1024
+"""Articles, and characters of them, written in one transaction."""
+
+INDEX_BATCH = 256
+"""Chunks whose vectors are asked for at once."""
 
 Chunked = list[tuple[Document, list[Span]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A stored corpus. `corpus_id` identifies its documents, its chunking and the embedder of its vectors."""
+    """A stored corpus. `corpus_id` identifies its documents, its chunking and the embedder of its vectors.
+
+    `content_id` identifies documents and chunking alone; records of before it was kept have none.
+    """
 
     corpus_id: str
     name: str
@@ -37,22 +45,12 @@ class Corpus:
     chunk_count: int
     embedder: str
     embedder_revision: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chunk:
-    """A chunk: an exact slice of its article, with its length by the chunking tokenizer."""
-
-    chunk_id: str
-    document_id: str
-    title: str
-    text: str
-    token_count: int
+    content_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A ranked chunk; ranks from 1, 0 where that ranking does not hold it."""
+    """A ranked chunk; ranks from 1, 0 where that ranking gave it no place."""
 
     chunk: Chunk
     score: float
@@ -71,7 +69,7 @@ class Corpora:
         self._index = index
         self._params = params or ChunkParams()
         self._vectors = VectorCache(documents, embedder)
-        self._chunks: dict[str, Mapping[str, Chunk]] = {}
+        self._searchable: set[str] = set()
         self._ingesting = asyncio.Lock()
         self._rebuilding = asyncio.Lock()
         self._log = get_logger("retrieval")
@@ -80,13 +78,14 @@ class Corpora:
         """Store, chunk, embed and index documents (at least one, ids unique); False when they were there already.
 
         Raises:
-            BackendUnavailableError: the embedder cannot be had.
-            StorageError: the store failed.
+            BackendError: the embedder cannot be had.
+            DependencyUnavailableError: a store or the embedder's server cannot be reached now.
+            StorageError: a store failed.
 
         """
         await self._embedder.load()
         ordered = sorted(documents, key=lambda document: document.id)
-        corpus_id = self._identify(ordered)
+        content_id, corpus_id = self._identify(ordered)
         async with self._ingesting:
             known = await self._find(corpus_id)
             if known is not None:
@@ -99,50 +98,45 @@ class Corpora:
                 sum(len(spans) for _, spans in chunked),
                 f"{self._embedder.name}@{self._embedder.revision[:12]}",
                 self._embedder.revision,
+                content_id,
             )
-            await self._make_searchable(corpus_id, chunked)
+            await self._index.add(self._key(corpus), self._batches(chunked))
             await self._write(corpus_id, chunked)
             created = await self._documents.put_if_absent(NewDocument(CORPUS, corpus_id, asdict(corpus)))
         self._log.info("corpus ingested", corpus_id=corpus_id, documents=len(ordered), chunks=corpus.chunk_count)
         return corpus, created
 
-    def _identify(self, documents: Sequence[Document]) -> str:
-        parts = {
+    def _identify(self, documents: Sequence[Document]) -> tuple[str, str]:
+        """Ids of the documents with their chunking, without and with the embedder."""
+        content: dict[str, str | int] = {
             "documents": corpus_hash(documents),
             "chunk_tokens": self._params.size,
             "overlap_tokens": self._params.overlap,
-            "embedder_revision": self._embedder.revision,
         }
-        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+        return _hash(content), _hash({**content, "embedder_revision": self._embedder.revision})
 
     def _cut(self, documents: Sequence[Document]) -> Chunked:
         tokenizer = self._embedder.tokenizer
         return [(document, cut(article(document), tokenizer, self._params)) for document in documents]
 
     async def _write(self, corpus_id: str, chunked: Chunked) -> None:
-        for begin in range(0, len(chunked), WRITE_BATCH):
-            await self._documents.put_many_if_absent(
-                [
-                    NewDocument(
-                        ARTICLE,
-                        f"{corpus_id}/{document.id}",
-                        {
-                            "id": document.id,
-                            "title": document.title,
-                            "text": document.text,
-                            "chunks": [[span.start, span.end, span.token_count] for span in spans],
-                        },
-                        group=corpus_id,
-                    )
-                    for document, spans in chunked[begin : begin + WRITE_BATCH]
-                ]
-            )
+        parts = batched(chunked, WRITE_ARTICLES, WRITE_CHARACTERS, lambda pair: len(pair[0].text))
+        for part in parts:
+            await self._documents.put_many_if_absent([_article(corpus_id, *pair) for pair in part])
 
-    async def _make_searchable(self, corpus_id: str, chunked: Chunked) -> None:
-        chunks = _chunks(chunked)
-        vectors = await self._vectors.vectors([chunk.text for chunk in chunks])
-        await self._index.add(corpus_id, [IndexedChunk(chunk.chunk_id, chunk.text) for chunk in chunks], vectors)
-        self._chunks[corpus_id] = {chunk.chunk_id: chunk for chunk in chunks}
+    async def _batches(self, chunked: Chunked) -> AsyncIterator[Batch]:
+        for document_batch in batched(chunked, INDEX_BATCH, INDEX_BATCH, lambda pair: len(pair[1])):
+            chunks = _chunks(document_batch)
+            for begin in range(0, len(chunks), INDEX_BATCH):
+                yield await self._embedded(chunks[begin : begin + INDEX_BATCH])
+
+    async def _embedded(self, chunks: Sequence[Chunk]) -> Batch:
+        return Batch(chunks, await self._vectors.passages([chunk.text for chunk in chunks]))
+
+    def _key(self, corpus: Corpus) -> CorpusKey:
+        content_id = corpus.content_id or corpus.corpus_id
+        dimension = self._embedder.dimension
+        return CorpusKey(corpus.corpus_id, content_id, corpus.embedder_revision, dimension, corpus.chunk_count)
 
     async def _find(self, corpus_id: str) -> Corpus | None:
         document = await self._documents.get(CORPUS, corpus_id)
@@ -170,43 +164,99 @@ class Corpora:
         Raises:
             NotFoundError: there is no such corpus.
             FailedPreconditionError: its vectors are of another embedder.
-            BackendUnavailableError: the embedder cannot be had.
+            BackendError: the embedder cannot be had.
+            DependencyUnavailableError: a store or the embedder's server cannot be reached now.
 
         """
-        chunks = await self._searchable(corpus_id)
-        vector = (await self._vectors.vectors([query]))[0]
-        ranked = await self._index.search(corpus_id, query, vector, k)
-        return [Hit(chunks[hit.chunk_id], hit.score, hit.lexical_rank, hit.dense_rank) for hit in ranked]
+        ranked = await self.rank(corpus_id, query, k)
+        chunks = await self.read(corpus_id, [place.chunk_id for place in ranked])
+        return [
+            Hit(chunk, place.score, place.lexical_rank, place.dense_rank)
+            for chunk, place in zip(chunks, ranked, strict=True)
+        ]
 
-    async def _searchable(self, corpus_id: str) -> Mapping[str, Chunk]:
-        if corpus_id not in self._chunks:
-            async with self._rebuilding:
-                if corpus_id not in self._chunks:
-                    await self._rebuild(await self.get(corpus_id))
-        return self._chunks[corpus_id]
+    async def rank(self, corpus_id: str, query: str, k: int) -> list[Ranked]:
+        """The places of the best k chunks, without their texts.
 
-    async def _rebuild(self, corpus: Corpus) -> None:
-        """Index a stored corpus after a restart, from its spans and the vectors kept by content."""
-        await self._embedder.load()
-        if self._embedder.revision != corpus.embedder_revision:
-            raise FailedPreconditionError(
-                f"corpus {corpus.corpus_id!r} was embedded by {corpus.embedder}, this service has"
-                f" {self._embedder.name}@{self._embedder.revision[:12]}; ingest the corpus again"
-            )
-        chunked: Chunked = []
+        Raises: as `search`.
+        """
+        await self._make_searchable(corpus_id)
+        vector = await self._vectors.query(query)
+        try:
+            return await self._index.search(corpus_id, query, vector, k)
+        except NotFoundError:
+            # It was there: somebody has deleted the index since. The articles bring it back.
+            self._searchable.discard(corpus_id)
+            await self._make_searchable(corpus_id)
+            return await self._index.search(corpus_id, query, vector, k)
+
+    async def read(self, corpus_id: str, chunk_ids: Sequence[str]) -> list[Chunk]:
+        """Chunks that were ranked, in the order of the ids.
+
+        Raises:
+            NotFoundError: the corpus is not indexed, or has no such chunk.
+
+        """
+        return await self._index.read(corpus_id, chunk_ids) if chunk_ids else []
+
+    async def _make_searchable(self, corpus_id: str) -> None:
+        if corpus_id in self._searchable:
+            return
+        async with self._rebuilding:
+            if corpus_id in self._searchable:
+                return
+            corpus = await self.get(corpus_id)
+            await self._embedder.load()
+            if self._embedder.revision != corpus.embedder_revision:
+                raise FailedPreconditionError(
+                    f"corpus {corpus.corpus_id!r} was embedded by {corpus.embedder}, this service has"
+                    f" {self._embedder.name}@{self._embedder.revision[:12]}; ingest the corpus again"
+                )
+            if not await self._index.has(corpus_id):
+                await self._index.add(self._key(corpus), self._stored_batches(corpus))
+            self._searchable.add(corpus_id)
+
+    async def _stored_batches(self, corpus: Corpus) -> AsyncIterator[Batch]:
+        """Chunks of a stored corpus, from its spans and the vectors kept by content.
+
+        Raises:
+            StorageError: articles are missing; nothing of the corpus is found then.
+
+        """
+        articles = 0
+        chunks: list[Chunk] = []
         async for stored in self._documents.scan(ARTICLE, group=corpus.corpus_id):
             body = stored.body
             spans = [Span(*numbers) for numbers in body["chunks"]]
-            chunked.append((Document(body["id"], body["title"], body["text"]), spans))
-        if len(chunked) != corpus.document_count:
+            chunks.extend(_chunks([(Document(body["id"], body["title"], body["text"]), spans)]))
+            articles += 1
+            while len(chunks) >= INDEX_BATCH:
+                yield await self._embedded(chunks[:INDEX_BATCH])
+                chunks = chunks[INDEX_BATCH:]
+        if articles != corpus.document_count:
             raise StorageError(
-                f"corpus {corpus.corpus_id!r} is damaged: {len(chunked):,} of its {corpus.document_count:,}"
+                f"corpus {corpus.corpus_id!r} is damaged: {articles:,} of its {corpus.document_count:,}"
                 " articles are there"
             )
-        await self._make_searchable(corpus.corpus_id, chunked)
+        if chunks:
+            yield await self._embedded(chunks)
 
 
-def _chunks(chunked: Chunked) -> list[Chunk]:
+def _hash(parts: dict[str, str | int]) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def _article(corpus_id: str, document: Document, spans: Sequence[Span]) -> NewDocument:
+    body = {
+        "id": document.id,
+        "title": document.title,
+        "text": document.text,
+        "chunks": [[span.start, span.end, span.token_count] for span in spans],
+    }
+    return NewDocument(ARTICLE, f"{corpus_id}/{document.id}", body, group=corpus_id)
+
+
+def _chunks(chunked: Iterable[tuple[Document, list[Span]]]) -> list[Chunk]:
     found = []
     for document, spans in chunked:
         text = article(document)

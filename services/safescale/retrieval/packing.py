@@ -1,16 +1,16 @@
 """Packs ranked chunks into a token budget of the model's own tokenizer (max-context, protocol section 2)."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from safescale.retrieval.corpora import Chunk
+from safescale.retrieval.index.port import Chunk
 from safescale.retrieval.peers import ModelRow, ModelTokenizers
 
 SEPARATOR = "\n\n---\n\n"
 """Stands between chunks in every context."""
 
 BATCH = 100
-"""Chunks counted at once: a small budget is full before many are."""
+"""Chunks read and counted at once: a small budget is full before many are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,36 +22,56 @@ class Packed:
     token_count: int
 
 
-async def pack(
-    corpus_id: str, chunks: Sequence[Chunk], budget: int, model: ModelRow, tokenizers: ModelTokenizers
-) -> Packed:
+class RankedChunks:
+    """Chunks of a corpus in the order of their ids, read as far as they are asked for."""
+
+    def __init__(
+        self, corpus_id: str, ids: Sequence[str], read: Callable[[str, Sequence[str]], Awaitable[list[Chunk]]]
+    ) -> None:
+        self.corpus_id = corpus_id
+        self._ids = ids
+        self._read = read
+        self._chunks: list[Chunk] = []
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    async def first(self, count: int) -> list[Chunk]:
+        """The first `count` chunks; all where there are no more."""
+        while len(self._chunks) < min(count, len(self._ids)):
+            begin = len(self._chunks)
+            self._chunks.extend(await self._read(self.corpus_id, self._ids[begin : begin + BATCH]))
+        return self._chunks[:count]
+
+
+async def pack(chunks: RankedChunks, budget: int, model: ModelRow, tokenizers: ModelTokenizers) -> Packed:
     """As many chunks as the budget (in tokens, at least 1) holds, in order, the last one cut by the model's tokenizer.
 
     A corpus that is smaller than the budget is taken whole and not padded: the condition asks for evidence, not for
     length. The text is empty where the budget does not hold a single token.
     """
-    taken = await _enough(corpus_id, chunks, budget, model, tokenizers)
+    taken = await _enough(chunks, budget, model, tokenizers)
     while True:
-        joined = SEPARATOR.join(chunk.text for chunk in chunks[:taken])
+        texts = [chunk.text for chunk in await chunks.first(taken)]
+        joined = SEPARATOR.join(texts)
         tokens, prefix = await tokenizers.truncate(model, joined, budget)
         if tokens > budget or taken == len(chunks):
             break
         # Tokens that join over the separator made the sum larger than the whole: there is room for another chunk.
         taken += 1
+    ids = [chunk.chunk_id for chunk in await chunks.first(taken)]
     if tokens <= budget:
-        return Packed(joined, [chunk.chunk_id for chunk in chunks[:taken]], tokens)
-    text, held = _end_in_a_chunk([chunk.text for chunk in chunks[:taken]], prefix)
-    ids = [chunk.chunk_id for chunk in chunks[:held]]
-    return Packed(text, ids, await tokenizers.count(model, text) if text else 0)
+        return Packed(joined, ids, tokens)
+    text, held = _end_in_a_chunk(texts, prefix)
+    return Packed(text, ids[:held], await tokenizers.count(model, text) if text else 0)
 
 
-async def _enough(
-    corpus_id: str, chunks: Sequence[Chunk], budget: int, model: ModelRow, tokenizers: ModelTokenizers
-) -> int:
+async def _enough(chunks: RankedChunks, budget: int, model: ModelRow, tokenizers: ModelTokenizers) -> int:
     """Number of chunks whose tokens, counted one by one, exceed the budget; all where they do not."""
     total = 0
     for begin in range(0, len(chunks), BATCH):
-        texts = {f"{corpus_id}/{chunk.chunk_id}": SEPARATOR + chunk.text for chunk in chunks[begin : begin + BATCH]}
+        batch = (await chunks.first(begin + BATCH))[begin:]
+        texts = {f"{chunks.corpus_id}/{chunk.chunk_id}": SEPARATOR + chunk.text for chunk in batch}
         for index, tokens in enumerate(await tokenizers.counts(model, texts), start=begin + 1):
             total += tokens
             if total > budget:

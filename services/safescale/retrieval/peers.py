@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import grpc
 
 from safescale.core.errors import GarbageAnswerError
+from safescale.retrieval.batches import batched
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.runtime.channels import rpc_errors
 
@@ -56,7 +57,7 @@ class ModelTokenizers:
         """Tokens of texts that are given by keys of their content, in order; each is asked for once."""
         known = self._counts.setdefault((model.id, model.revision), {})
         missing = {key: text for key, text in texts.items() if key not in known}
-        for batch in _batches(missing):
+        for batch in batched(missing, BATCH_TEXTS, BATCH_BYTES, lambda key: len(missing[key].encode())):
             response = await self._tokenize(model.id, [missing[key] for key in batch])
             known.update(zip(batch, response.token_counts, strict=True))
         return [known[key] for key in texts]
@@ -84,16 +85,3 @@ class ModelTokenizers:
         if len(response.token_counts) != len(texts) or len(response.truncated_texts) != cut:
             raise GarbageAnswerError(f"the tokenizer of {model} did not answer for every text")
         return response
-
-
-def _batches(texts: Mapping[str, str]) -> list[list[str]]:
-    batches: list[list[str]] = []
-    room = 0
-    for key, text in texts.items():
-        size = len(text.encode())
-        if not batches or len(batches[-1]) >= BATCH_TEXTS or size > room:
-            batches.append([])
-            room = BATCH_BYTES
-        batches[-1].append(key)
-        room -= size
-    return batches

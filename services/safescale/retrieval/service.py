@@ -43,6 +43,7 @@ class RetrievalService:
         store = ContextStore(config.documents)
         models = ModelTokenizers(config.inference)
         builder = ContextBuilder(BuilderPorts(corpora, config.embedder, models, store, config.telemetry))
+        self._config = config
         self._servicer = RetrievalServicer(corpora, builder, store, config.embedder, config.limits)
         self._worker = ContextWorker(config.bus, builder)
 
@@ -60,5 +61,7 @@ class RetrievalService:
         await self._worker.start()
 
     async def stop(self) -> None:
-        """Finish what is in flight."""
+        """Finish what is in flight, close the connections of index and embedder."""
         await self._worker.stop()
+        await self._config.index.close()
+        await self._config.embedder.close()

@@ -1,12 +1,17 @@
-"""Answers requests for contexts that come over the bus. Whatever happens to one is an outcome that is announced."""
+"""Answers requests for contexts that come over the bus. Whatever happens to one is an outcome that is announced.
 
+Only that something we need cannot be reached is none: it says nothing about the context, and the bus brings the request
+back.
+"""
+
+from safescale.core.errors import DependencyUnavailableError
 from safescale.retrieval.contexts import Context, ContextBuilder, ContextRequest, Skipped
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.event import event_message
 from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
-from safescale.runtime.errors import to_failure
+from safescale.runtime.errors import as_safescale_error, to_failure
 from safescale.runtime.log import get_logger, log_context
 
 GROUP = "retrieval"
@@ -50,7 +55,10 @@ class ContextWorker:
         try:
             built, answer.elapsed_s = await self._builder.build(wanted)
         except Exception as error:
-            failure = to_failure(error)
+            known = as_safescale_error(error)
+            if isinstance(known, DependencyUnavailableError):
+                raise known from error
+            failure = to_failure(known)
             self._log.warning("context not built", reason=failure.reason, exception_type=type(error).__name__)
             answer.failure.CopyFrom(failure)
         else:

@@ -58,6 +58,7 @@ class CountingEmbedder:
     dimension = 64
     max_tokens = 512
     texts_cut = 0
+    parallel = 1
 
     def __init__(self, revision: str = "revision-1") -> None:
         self.revision = revision
@@ -75,6 +76,12 @@ class CountingEmbedder:
             for word in ["bias", *text.lower().split()]:
                 rows[row, hashlib.sha256(word.encode()).digest()[0] % self.dimension] += 1
         return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        return await self.embed(texts)
+
+    async def close(self) -> None:
+        pass
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Sequence
+from weakref import WeakValueDictionary
 
 import numpy as np
 
@@ -16,50 +17,78 @@ BATCH = 32
 
 
 class VectorCache:
-    """Embeds texts that the store does not know yet."""
+    """Embeds texts that the store does not know yet. Passages and queries are apart, whatever the embedder makes of it.
+
+    Raises StorageUnavailableError and StorageError as the store does.
+    """
 
     def __init__(self, documents: DocumentStore, embedder: Embedder) -> None:
         self._documents = documents
         self._embedder = embedder
-        self._lock = asyncio.Lock()
+        self._asking: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
-    async def vectors(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts in their order, (n, dimension) float32.
+    async def passages(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of passages in their order, (n, dimension) float32.
 
         Raises:
-            BackendUnavailableError: the embedder cannot be had.
-            StorageError: the store failed.
+            BackendError: the embedder could not be asked.
+            DependencyUnavailableError: its server cannot be reached now.
 
         """
         await self._embedder.load()
         keys = [self._key(text) for text in texts]
         found = await self._read(keys)
-        if len(found) < len(set(keys)):
-            # One at a time: conditions of one question ask for the same query at the same moment.
-            async with self._lock:
-                found.update(await self._read([key for key in keys if key not in found]))
-                await self._make(dict(zip(keys, texts, strict=True)), found)
+        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
+        left = [list(missing)[begin : begin + BATCH] for begin in range(0, len(missing), BATCH)]
+        parallel = self._embedder.parallel
+        for begin in range(0, len(left), parallel):
+            rounds = [self._make(batch, [missing[key] for key in batch]) for batch in left[begin : begin + parallel]]
+            for made in await asyncio.gather(*rounds):
+                found.update(made)
         rows = np.empty((len(keys), self._embedder.dimension), dtype=np.float32)
         for row, key in enumerate(keys):
             rows[row] = found[key]
         return rows
 
-    def _key(self, text: str) -> str:
-        return hashlib.sha256(f"{self._embedder.revision}\n{text}".encode()).hexdigest()
+    async def query(self, text: str) -> Vectors:
+        """Vector of a query, (dimension,) float32.
+
+        Raises:
+            BackendError: the embedder could not be asked.
+            DependencyUnavailableError: its server cannot be reached now.
+
+        """
+        await self._embedder.load()
+        key = self._key(text, "query\n")
+        found = await self._read([key])
+        if key in found:
+            return found[key]
+        # Conditions of one question ask for the same query at the same moment: one embeds it, the others read it.
+        lock = self._asking.setdefault(key, asyncio.Lock())
+        waited = lock.locked()
+        async with lock:
+            if waited:
+                found = await self._read([key])
+            if key not in found:
+                found = await self._keep([key], await self._embedder.embed_queries([text]))
+        return found[key]
+
+    def _key(self, text: str, kind: str = "") -> str:
+        return hashlib.sha256(f"{kind}{self._embedder.revision}\n{text}".encode()).hexdigest()
 
     async def _read(self, keys: Sequence[str]) -> dict[str, Vectors]:
         stored = await self._documents.get_many(VECTOR, list(dict.fromkeys(keys)))
         return {key: _decode(document.body["float32"]) for key, document in stored.items()}
 
-    async def _make(self, texts: dict[str, str], found: dict[str, Vectors]) -> None:
-        missing = [key for key in texts if key not in found]
-        for begin in range(0, len(missing), BATCH):
-            batch = missing[begin : begin + BATCH]
-            made = await self._embedder.embed([texts[key] for key in batch])
-            await self._documents.put_many_if_absent(
-                [NewDocument(VECTOR, key, {"float32": _encode(row)}) for key, row in zip(batch, made, strict=True)]
-            )
-            found.update(zip(batch, made, strict=True))
+    async def _make(self, keys: Sequence[str], texts: Sequence[str]) -> dict[str, Vectors]:
+        return await self._keep(keys, await self._embedder.embed(texts))
+
+    async def _keep(self, keys: Sequence[str], vectors: Vectors) -> dict[str, Vectors]:
+        made = dict(zip(keys, vectors, strict=True))
+        await self._documents.put_many_if_absent(
+            [NewDocument(VECTOR, key, {"float32": _encode(row)}) for key, row in made.items()]
+        )
+        return made
 
 
 def _encode(vector: Vectors) -> str:

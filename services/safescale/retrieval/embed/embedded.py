@@ -50,6 +50,11 @@ class WordPieceTokenizer:
             for index, (begin, end) in enumerate(encoded.offsets)
         ]
 
+    @property
+    def special_tokens(self) -> int:
+        """Tokens that are put around a text."""
+        return int(self._tokenizer.num_special_tokens_to_add(False))
+
     def ids(self, text: str) -> list[int]:
         """Token ids of a text, special tokens around them."""
         return list(self._tokenizer.encode(text).ids)
@@ -84,6 +89,11 @@ class MiniLmEmbedder:
     def name(self) -> str:
         """Name for people."""
         return NAME
+
+    @property
+    def parallel(self) -> int:
+        """One batch at a time: the texts of a batch are on all workers already."""
+        return 1
 
     @property
     def revision(self) -> str:
@@ -150,6 +160,19 @@ class MiniLmEmbedder:
             self._log.warning("texts cut at the embedder's limit", count=cut, tokens=self._model.max_tokens)
         return vectors
 
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of queries: this model knows no difference.
+
+        Raises:
+            BackendUnavailableError: the package is not installed or damaged.
+
+        """
+        return await self.embed(texts)
+
+    async def close(self) -> None:
+        """Forget the weights."""
+        self._model = None
+
 
 def _embed(model: Bert, tokenizer: WordPieceTokenizer, texts: Sequence[str], rows: range, vectors: Vectors) -> int:
     """Fill in the vectors of some rows; number of texts that had to be cut."""
@@ -176,6 +199,21 @@ def _archive_path() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise _unavailable("its package is not installed")
     return Path(spec.submodule_search_locations[0]) / ARCHIVE
+
+
+def read_packaged_tokenizer() -> WordPieceTokenizer:
+    """The tokenizer alone: that of bert-base-uncased, whose vocabulary most English embedders share.
+
+    Raises:
+        BackendUnavailableError: the package is not installed or damaged.
+
+    """
+    path = _archive_path()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return WordPieceTokenizer(NAME, archive.read("tokenizer.json").decode())
+    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise _unavailable(f"{path} cannot be read ({error})") from error
 
 
 def _read_files() -> _Files:

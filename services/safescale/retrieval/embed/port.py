@@ -28,15 +28,24 @@ class ChunkTokenizer(Protocol):
 
 
 class Embedder(Protocol):
-    """Makes vectors. All but `name` may be asked only after `load`; a text's vector does not depend on its batch."""
+    """Makes vectors. All but `name` and `parallel` may be asked only after `load`.
+
+    A text's vector does not depend on its batch. Queries and passages are told apart, as some models are trained to.
+
+    Raises DependencyUnavailableError while a server of vectors cannot be reached or has too much to do.
+    """
 
     @property
     def name(self) -> str:
         """Name for people."""
 
     @property
+    def parallel(self) -> int:
+        """Batches of texts that it can work on at once."""
+
+    @property
     def revision(self) -> str:
-        """Identifies all that can change a vector."""
+        """Identifies all that can change a vector (64 hex digits)."""
 
     @property
     def dimension(self) -> int:
@@ -63,9 +72,20 @@ class Embedder(Protocol):
         """
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of texts, (n, dimension) float32, L2-normalised.
+        """Vectors of passages, (n, dimension) float32, L2-normalised.
 
         Raises:
             BackendError: the model could not be asked.
 
         """
+
+    async def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        """Vectors of queries, (n, dimension) float32, L2-normalised.
+
+        Raises:
+            BackendError: the model could not be asked.
+
+        """
+
+    async def close(self) -> None:
+        """Release what the embedder holds."""

@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,16 +11,8 @@ from numpy.typing import NDArray
 from safescale.core.errors import NotFoundError
 from safescale.retrieval.embed.port import Vectors
 from safescale.retrieval.index.fusion import fuse
-from safescale.retrieval.index.port import RANK_DEPTH, IndexedChunk, Ranked
-
-WORD = re.compile(r"\w+")
-DENSE_DECIMALS = 6
-"""Inner products are compared to six decimals: below that, equal texts can differ by their place in the matrix."""
-
-
-def words(text: str) -> list[str]:
-    """Words of a text for BM25: compatibility-normalised, case-folded; no stemming, no stop words."""
-    return WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+from safescale.retrieval.index.port import DENSE_DECIMALS, Batch, Chunk, CorpusKey, Ranked, depth_for
+from safescale.retrieval.index.words import K1, B, query_words, words
 
 
 class MemoryIndex:
@@ -31,12 +21,17 @@ class MemoryIndex:
     def __init__(self) -> None:
         self._corpora: dict[str, _CorpusIndex] = {}
 
-    async def add(self, corpus_id: str, chunks: Sequence[IndexedChunk], vectors: Vectors) -> None:
+    async def add(self, corpus: CorpusKey, batches: AsyncIterable[Batch]) -> None:
         """Index all chunks of a corpus."""
-        self._corpora[corpus_id] = await asyncio.to_thread(_CorpusIndex, chunks, vectors)
+        if corpus.corpus_id in self._corpora:
+            return
+        found = [batch async for batch in batches]
+        chunks = [chunk for batch in found for chunk in batch.chunks]
+        vectors = np.concatenate([batch.vectors for batch in found])
+        self._corpora[corpus.corpus_id] = await asyncio.to_thread(_CorpusIndex, chunks, vectors)
 
     async def has(self, corpus_id: str) -> bool:
-        """Whether the corpus is indexed."""
+        """Whether the corpus is indexed in this process."""
         return corpus_id in self._corpora
 
     async def search(self, corpus_id: str, query: str, vector: Vectors, k: int) -> list[Ranked]:
@@ -46,45 +41,64 @@ class MemoryIndex:
             NotFoundError: the corpus is not indexed.
 
         """
+        return (await asyncio.to_thread(self._corpus(corpus_id).rank, query, vector, depth_for(k)))[:k]
+
+    async def read(self, corpus_id: str, chunk_ids: Sequence[str]) -> list[Chunk]:
+        """Chunks by id.
+
+        Raises:
+            NotFoundError: the corpus is not indexed, or has no such chunk.
+
+        """
+        chunks = self._corpus(corpus_id).chunks
+        try:
+            return [chunks[chunk_id] for chunk_id in chunk_ids]
+        except KeyError as error:
+            raise NotFoundError(f"corpus {corpus_id!r} has no chunk {error.args[0]!r}") from error
+
+    def _corpus(self, corpus_id: str) -> "_CorpusIndex":
         corpus = self._corpora.get(corpus_id)
         if corpus is None:
             raise NotFoundError(f"corpus {corpus_id!r} is not indexed")
-        return (await asyncio.to_thread(corpus.rank, query, vector))[:k]
+        return corpus
+
+    async def close(self) -> None:
+        """Forget all corpora."""
+        self._corpora.clear()
 
 
 class _CorpusIndex:
     """One corpus. Chunks stand in the order of their ids, so that a stable sort breaks ties by id."""
 
-    def __init__(self, chunks: Sequence[IndexedChunk], vectors: Vectors) -> None:
+    def __init__(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         order = sorted(range(len(chunks)), key=lambda row: chunks[row].chunk_id)
-        self._ids = [chunks[row].chunk_id for row in order]
+        self.chunks = {chunks[row].chunk_id: chunks[row] for row in order}
+        self._ids = list(self.chunks)
         self._vectors = np.ascontiguousarray(vectors[order], dtype=np.float32)
-        self._lexical = _bm25([words(chunks[row].text) for row in order])
+        self._lexical = _bm25([words(chunk.text) for chunk in self.chunks.values()])
 
-    def rank(self, query: str, vector: Vectors) -> list[Ranked]:
-        """All chunks that either ranking holds, best first."""
-        return fuse(self._lexical_ranking(query), self._dense_ranking(vector))
+    def rank(self, query: str, vector: Vectors, depth: int) -> list[Ranked]:
+        """All chunks among the first `depth` of either ranking, best first."""
+        return fuse(self._lexical_ranking(query, depth), self._dense_ranking(vector, depth))
 
-    def _lexical_ranking(self, query: str) -> list[str]:
+    def _lexical_ranking(self, query: str, depth: int) -> list[str]:
         if self._lexical is None:
             return []
-        known = [word for word in words(query) if word in self._lexical.vocab_dict]
+        known = [word for word in query_words(query) if word in self._lexical.vocab_dict]
         if not known:
             return []
         scores = self._lexical.get_scores(known)
-        return self._best(scores, int(np.count_nonzero(scores > 0)))
+        return self._best(scores, min(depth, int(np.count_nonzero(scores > 0))))
 
-    def _dense_ranking(self, vector: Vectors) -> list[str]:
-        scores = np.round(self._vectors @ vector, DENSE_DECIMALS)
-        return self._best(scores, len(scores))
+    def _dense_ranking(self, vector: Vectors, depth: int) -> list[str]:
+        return self._best(np.round(self._vectors @ vector, DENSE_DECIMALS), depth)
 
     def _best(self, scores: NDArray[np.float32], n: int) -> list[str]:
-        rows = np.argsort(-scores, kind="stable")[: min(n, RANK_DEPTH)]
-        return [self._ids[row] for row in rows]
+        return [self._ids[row] for row in np.argsort(-scores, kind="stable")[:n]]
 
 
 def _bm25(texts: list[list[str]]) -> Any:
-    """Index with Lucene's variant of BM25 (k1 = 1.5, b = 0.75); None where no text has a word."""
+    """Index with Lucene's variant of BM25; None where no text has a word."""
     import bm25s
 
     logging.getLogger("bm25s").setLevel(logging.WARNING)
@@ -93,6 +107,6 @@ def _bm25(texts: list[list[str]]) -> Any:
     # Numbered by first occurrence: left to itself the library numbers a set, whose order differs between processes.
     vocabulary: dict[str, int] = {}
     numbers = [[vocabulary.setdefault(word, len(vocabulary)) for word in text] for text in texts]
-    index = bm25s.BM25(k1=1.5, b=0.75, method="lucene")
+    index = bm25s.BM25(k1=K1, b=B, method="lucene")
     index.index((numbers, vocabulary), show_progress=False, create_empty_token=False)
     return index
