@@ -192,9 +192,9 @@ async def test_bodies_that_we_send_were_recorded_and_had_their_effect() -> None:
         "chat_temperature_0": wire.chat_body(ASKED, "tgi", greedy, ()),
         "chat_stop": wire.chat_body(ASKED, "tgi", Sampling(0.0, 30), (" B.",)),
         "chat_stream_include_usage": stream,
-        "generate_greedy_details": wire.generate_body(plain_prompt(PLAIN), Sampling(0.0, 12), ()),
-        "generate_seed_temperature": wire.generate_body(QUESTION, Sampling(0.7, 8, 42), ()),
-        "stream_sample": wire.generate_body(QUESTION, Sampling(0.5, 5, 3), ()),
+        "generate_greedy_details": wire.generate_body(plain_prompt(PLAIN), "tgi", Sampling(0.0, 12), ()),
+        "generate_seed_temperature": wire.generate_body(QUESTION, "tgi", Sampling(0.7, 8, 42), ()),
+        "stream_sample": wire.generate_body(QUESTION, "tgi", Sampling(0.5, 5, 3), ()),
     }
     for name, body in bodies.items():
         assert body == RECORDINGS[name]["request"]["body"], name

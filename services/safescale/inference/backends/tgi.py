@@ -167,7 +167,8 @@ class TgiBackend:
         stops = single.stop[: info.max_stop_sequences]
         if self._row.instruct:
             return CHAT, wire.chat_body(call.messages, self._row.served_model, single, stops)
-        return GENERATE_STREAM, wire.generate_body(plain_prompt(call.messages), single, stops)
+        prompt = plain_prompt(call.messages)
+        return GENERATE_STREAM, wire.generate_body(prompt, self._row.served_model, single, stops)
 
     def _check_whole(self, answer: wire.Answer, sampling: Sampling, info: wire.Info) -> None:
         """Refuse a text that the server ended before the tokens asked for: it is not the answer to the question."""
@@ -261,7 +262,9 @@ class TgiBackend:
         async def exchange(replica: Replica) -> _Scored:
             await self._info(replica)
             tokens = await self._server.tokens(replica, prefix + text, call.timeout_s)
-            prefill, elapsed = await self._server.prefill(replica, prefix + text, call.timeout_s)
+            prefill, elapsed = await self._server.prefill(
+                replica, prefix + text, self._row.served_model, call.timeout_s
+            )
             score = continuation_score(prefix, tokens, prefill, self._row.id)
             return _Scored(score, len(tokens) - score.tokens, elapsed)
 

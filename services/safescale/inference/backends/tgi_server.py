@@ -79,10 +79,12 @@ class TgiServer:
         value = await self._official.chat(replica, body, timeout_s)
         return Timed(wire.chat(value), time.perf_counter() - begin)
 
-    async def prefill(self, replica: Replica, text: str, timeout_s: float) -> tuple[list[wire.Prefilled], float]:
+    async def prefill(
+        self, replica: Replica, text: str, served_model: str, timeout_s: float
+    ) -> tuple[list[wire.Prefilled], float]:
         """The prompt's tokens with their log-probabilities, and the seconds of the exchange."""
         begin = time.perf_counter()
-        value = await self._official.generate(replica, wire.score_body(text), timeout_s)
+        value = await self._official.generate(replica, wire.score_body(text, served_model), timeout_s)
         return wire.prefill(value), time.perf_counter() - begin
 
     async def streamed(self, replica: Replica, path: str, body: Mapping[str, Any], timeout_s: float) -> Timed:

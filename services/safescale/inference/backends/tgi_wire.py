@@ -74,7 +74,11 @@ class Prefilled:
     logprob: float | None
 
 
-def generate_body(prompt: str, sampling: Sampling, stops: Sequence[str]) -> dict[str, Any]:
+NO_ADAPTER = "tgi"
+"""Name of a model that TGI takes for none of its LoRA adapters."""
+
+
+def generate_body(prompt: str, served_model: str, sampling: Sampling, stops: Sequence[str]) -> dict[str, Any]:
     """Body of `/generate` and `/generate_stream`.
 
     Greedy has no temperature, since 0 is refused. Sampling says `do_sample`, without which temperature 1 is greedy.
@@ -83,6 +87,7 @@ def generate_body(prompt: str, sampling: Sampling, stops: Sequence[str]) -> dict
         "details": True,
         "do_sample": not sampling.greedy,
         "max_new_tokens": sampling.max_new_tokens,
+        **_adapter(served_model),
     }
     if not sampling.greedy:
         parameters.update(temperature=sampling.temperature, seed=sampling.seed)
@@ -111,10 +116,14 @@ def chat_stream_body(body: Mapping[str, Any]) -> dict[str, Any]:
     return {**body, "stream": True, "stream_options": {"include_usage": True}}
 
 
-def score_body(text: str) -> dict[str, Any]:
+def score_body(text: str, served_model: str) -> dict[str, Any]:
     """Body of `/generate` that asks for the log-probabilities of the prompt; one token has to be generated for it."""
     parameters = {"details": True, "decoder_input_details": True, "do_sample": False, "max_new_tokens": 1}
-    return {"inputs": text, "parameters": parameters}
+    return {"inputs": text, "parameters": {**parameters, **_adapter(served_model)}}
+
+
+def _adapter(served_model: str) -> dict[str, str]:
+    return {} if served_model == NO_ADAPTER else {"adapter_id": served_model}
 
 
 def document(body: bytes) -> Any:

@@ -105,6 +105,17 @@ async def test_a_base_row_asks_generate_with_the_plain_prompt(server) -> None:
     )
 
 
+@pytest.mark.parametrize("instruct", [True, False])
+async def test_another_name_is_that_of_an_adapter_on_every_path(server, instruct: bool) -> None:
+    async with opened(row(server, instruct=instruct, served_model="clinical-lora")) as backend:
+        await backend.generate(call(), [GREEDY, DRAWN])
+        await backend.score(call(), [" Spleen"])
+    for body in server.asked("/generate") + server.asked("/generate_stream"):
+        assert body["parameters"]["adapter_id"] == "clinical-lora"
+    assert all(body["model"] == "clinical-lora" for body in server.asked("/v1/chat/completions"))
+    assert len(generations(server)) == 6
+
+
 async def test_samples_without_greedy_are_one_stream_and_the_rest_behind_it(server, backend) -> None:
     (generation,) = (await backend.generate(call(), [DRAWN])).items
     assert len(generation.outputs) == len(generations(server)) == 4

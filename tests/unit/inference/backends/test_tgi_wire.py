@@ -83,9 +83,9 @@ def test_a_stream_that_goes_on_behind_its_end_is_garbage() -> None:
 def test_sampling_is_said_in_full_and_greedy_without_what_is_refused(
     temperature: float, new: int, seed: int, stops: list[str]
 ) -> None:
-    drawn = wire.generate_body("p", Sampling(temperature, new, seed), stops)["parameters"]
+    drawn = wire.generate_body("p", "tgi", Sampling(temperature, new, seed), stops)["parameters"]
     assert (drawn["do_sample"], drawn["temperature"], drawn["seed"]) == (True, temperature, seed)
-    greedy = wire.generate_body("p", Sampling(0.0, new, seed), stops)["parameters"]
+    greedy = wire.generate_body("p", "tgi", Sampling(0.0, new, seed), stops)["parameters"]
     assert greedy["do_sample"] is False
     assert not {"temperature", "seed"} & set(greedy)
     chat = wire.chat_body(Messages("", "u"), "tgi", Sampling(0.0, new, seed), stops)
