@@ -1,5 +1,6 @@
 """gRPC face of inference."""
 
+import asyncio
 import math
 from collections.abc import AsyncIterator
 from typing import Any
@@ -25,6 +26,7 @@ MAX_COUNT = 100
 MAX_CONTINUATIONS = 100
 MAX_STOPS = 16
 MAX_SEED = 2**31 - 1
+REVISION_TIMEOUT_S = 10.0
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
@@ -125,7 +127,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """Tell all rows of the catalog."""
-        return pb.ListModelsResponse(models=[await self._model(row) for row in self._engine.rows])
+        return pb.ListModelsResponse(models=await asyncio.gather(*(self._model(row) for row in self._engine.rows)))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """Tell one row."""
@@ -138,9 +140,13 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         revision = row.revision or ""
         if not reason:
             try:
-                revision = await backend.revision()
+                # A hash of local weights takes what it takes; a server that does not answer holds up no list.
+                async with asyncio.timeout(REVISION_TIMEOUT_S if row.endpoint else None):
+                    revision = await backend.revision()
             except SafescaleError as error:
                 reason = error.message
+            except TimeoutError:
+                reason = f"its server did not tell its model within {REVISION_TIMEOUT_S:g} s"
         return pb.Model(
             id=row.id,
             family=row.family,

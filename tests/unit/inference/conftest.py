@@ -32,6 +32,7 @@ class ScriptedBackend:
         self.exchanges: list[tuple[Call, object]] = []
         self.reason = ""
         self.can_score = True
+        self.repeats = False
         self.fingerprint = "scripted 1"
         self.text = "B"
         self.reasoning = ""
@@ -41,7 +42,7 @@ class ScriptedBackend:
 
     @property
     def capabilities(self) -> Capabilities:
-        return Capabilities(scores=self.can_score, concurrency=2, fingerprint=self.fingerprint)
+        return Capabilities(self.can_score, 2, self.fingerprint, self.repeats)
 
     def unavailable_reason(self) -> str:
         return self.reason
@@ -99,11 +100,11 @@ def row(**changes: object) -> ModelRow:
 class Bench:
     """An engine over one scripted model named m, and what to look at."""
 
-    def __init__(self, documents: SqliteDocuments, model_row: ModelRow) -> None:
+    def __init__(self, documents: SqliteDocuments, model_row: ModelRow, deadline_s: float = 60.0) -> None:
         self.backend = ScriptedBackend()
         self.documents = documents
         self.telemetry = Telemetry()
-        policy = CallPolicy(timeout_s=5.0, attempts=3, max_wait_s=0.001)
+        policy = CallPolicy(timeout_s=5.0, attempts=3, max_wait_s=0.001, deadline_s=deadline_s)
         catalog = Catalog({"m": model_row})
         self.engine = Engine(catalog, {"m": self.backend}, GenerationCache(documents), self.telemetry, policy)
 
@@ -132,7 +133,7 @@ async def bench(documents):
 
 @pytest.fixture
 def bench_of(documents) -> Callable[..., Bench]:
-    return lambda **changes: Bench(documents, row(**changes))
+    return lambda deadline_s=60.0, **changes: Bench(documents, row(**changes), deadline_s)
 
 
 @pytest.fixture

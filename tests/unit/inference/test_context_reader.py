@@ -3,7 +3,7 @@ import asyncio
 import grpc
 import pytest
 
-from safescale.core.errors import BackendUnavailableError, GarbageAnswerError, NotFoundError
+from safescale.core.errors import BackendUnavailableError, GarbageAnswerError, NotFoundError, ServiceUnavailableError
 from safescale.inference.contexts import ContextReader
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.retrieval.v1 import retrieval_pb2 as pb
@@ -22,6 +22,7 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServiceServicer):
         self.texts: dict[str, str] = {}
         self.reads: list[str] = []
         self.failures = 0
+        self.code: grpc.StatusCode | None = None
 
     def register(self, server: grpc.aio.Server) -> None:
         retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server(self, server)
@@ -31,6 +32,8 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServiceServicer):
         await asyncio.sleep(0.01)
         if self.failures:
             self.failures -= 1
+            if self.code is not None:
+                await context.abort(self.code, "away")
             raise BackendUnavailableError("not yet")
         if request.context_id not in self.texts:
             raise NotFoundError(f"no context {request.context_id}")
@@ -89,7 +92,7 @@ async def test_an_unreachable_moment_is_retried(reader, retrieval) -> None:
     retrieval.texts["a"] = "there"
     retrieval.failures = 2
     assert await reader.text(stored("a")) == "there"
-    retrieval.failures = 3
+    retrieval.failures = 99
     with pytest.raises(BackendUnavailableError):
         await reader.text(stored("b"))
 
@@ -101,3 +104,23 @@ async def test_a_missing_or_empty_context_is_an_error(reader, retrieval) -> None
     retrieval.texts["empty"] = ""
     with pytest.raises(GarbageAnswerError):
         await reader.text(stored("empty"))
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE])
+async def test_a_retrieval_that_stops_is_a_dependency_that_is_away(reader, retrieval, code) -> None:
+    retrieval.failures, retrieval.code = 99, code
+    with pytest.raises(ServiceUnavailableError):
+        await reader.text(stored("a"))
+
+
+async def test_a_retrieval_that_does_not_answer_is_away(reader, retrieval, monkeypatch) -> None:
+    monkeypatch.setattr("safescale.inference.contexts.READ_TIMEOUT_S", 0.001)
+    with pytest.raises(ServiceUnavailableError, match="did not answer"):
+        await reader.text(stored("a"))
+
+
+async def test_a_retrieval_that_is_not_there_is_away() -> None:
+    channel = connect("127.0.0.1:1")
+    with pytest.raises(ServiceUnavailableError):
+        await ContextReader(lambda: channel).text(stored("a"))
+    await channel.close()

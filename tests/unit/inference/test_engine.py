@@ -1,4 +1,5 @@
 import asyncio
+import time
 from dataclasses import replace
 
 import pytest
@@ -11,9 +12,12 @@ from safescale.core.errors import (
     GarbageAnswerError,
     NotFoundError,
     PromptTooLongError,
+    StorageError,
+    StorageUnavailableError,
 )
 from safescale.core.prompts import Messages
-from safescale.inference.backends.port import Generations, Sampling
+from safescale.inference.backends.port import Generation, Generations, Output, Sampling
+from safescale.inference.cache import GenerationCache
 from safescale.inference.engine import Question, Texts
 
 GREEDY = Sampling(0.0, 10)
@@ -175,3 +179,71 @@ async def test_tokens_and_cost_are_counted_once(bench_of) -> None:
     assert bench.metric("safescale_tokens_total", **labels, kind="prompt") == 7
     assert bench.metric("safescale_tokens_total", **labels, kind="generated") == 10
     assert bench.metric("safescale_cost_total", **labels) == 7 + 20
+
+
+async def test_only_what_was_asked_now_costs(bench_of) -> None:
+    bench = bench_of(price_per_million={"prompt": 1e6, "generated": 2e6})
+    bench.backend.gate = asyncio.Event()
+    tasks = [asyncio.create_task(bench.engine.texts(QUESTION, [GREEDY, DRAWN])) for _ in range(2)]
+    while not bench.backend.exchanges:
+        await asyncio.sleep(0.005)
+    bench.backend.gate.set()
+    assert [(await task).cost for task in tasks] == [27.0, 0.0]
+    assert (await bench.engine.texts(QUESTION, [GREEDY, DRAWN])).cost == 0.0
+    assert [(await bench.engine.scores(QUESTION, ["a b", "c"])).cost for _ in range(2)] == [7.0 + 6.0, 0.0]
+    free = bench_of()
+    assert (await free.engine.texts(QUESTION, [GREEDY])).cost is None
+
+
+async def test_a_backend_that_repeats_by_itself_is_asked_once_and_its_waits_are_no_latency(bench) -> None:
+    bench.backend.repeats = True
+    bench.backend.failures = [BackendUnavailableError("gone")]
+    with pytest.raises(BackendUnavailableError):
+        await bench.engine.texts(QUESTION, [GREEDY])
+    assert len(bench.backend.exchanges) == 1
+    labels = {"model": "m", "condition": "zero_shot"}
+    assert bench.metric(f"{LATENCY}_count", **labels, outcome="BACKEND_UNAVAILABLE") == 0
+    await bench.engine.texts(QUESTION, [GREEDY])
+    assert bench.metric(f"{LATENCY}_sum", **labels, outcome="ok") == 0.25
+
+
+@pytest.mark.parametrize("repeats", [False, True])
+async def test_all_about_one_prompt_ends_at_its_deadline(bench_of, repeats) -> None:
+    bench = bench_of(deadline_s=0.1)
+    bench.backend.repeats = repeats
+    bench.backend.gate = asyncio.Event()
+    begin = time.monotonic()
+    for ask in (bench.engine.texts(QUESTION, [GREEDY]), bench.engine.scores(QUESTION, ["a", "b"])):
+        with pytest.raises(BackendTimeoutError, match=r"within 0.1 s, waits and retries included"):
+            await ask
+    for call, _ in bench.backend.exchanges:
+        assert begin < call.deadline <= time.monotonic() + 0.1
+        assert call.timeout_s == 5.0
+    assert await bench.documents.count("generation") == 0
+
+
+async def test_the_first_token_of_a_stream_is_observed(bench) -> None:
+    _ = [event async for event in bench.engine.stream(QUESTION, GREEDY)]
+    labels = {"model": "m", "condition": "zero_shot"}
+    assert bench.metric("safescale_time_to_first_token_seconds_sum", **labels) == 0.1
+    assert bench.metric(f"{LATENCY}_sum", **labels, outcome="ok") == 0.25
+
+
+@pytest.mark.parametrize("error", [StorageUnavailableError("store away"), StorageError("disk full")])
+async def test_a_cache_that_fails_is_told(bench, monkeypatch, error) -> None:
+    async def fail(*_):
+        raise error
+
+    monkeypatch.setattr(bench.documents, "put_many_if_absent", fail)
+    with pytest.raises(type(error)):
+        await bench.engine.texts(QUESTION, [GREEDY])
+
+
+async def test_the_first_answer_stays_in_the_cache_unless_a_fresh_one_is_asked(bench) -> None:
+    cache = GenerationCache(bench.documents)
+    old, new = (Generation((Output(text, "", "stop", 1),), 7, 0.25, None) for text in ("old", "new"))
+    await cache.put_generations({"k": old}, replace=False)
+    await cache.put_generations({"k": new}, replace=False)
+    assert (await cache.generations(["k"]))["k"] == old
+    await cache.put_generations({"k": new}, replace=True)
+    assert (await cache.generations(["k"]))["k"] == new

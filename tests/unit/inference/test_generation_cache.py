@@ -1,10 +1,13 @@
+import hashlib
+import json
 from dataclasses import replace
 
 import pytest
 
-from safescale.core.prompts import Messages
+from safescale.core.errors import InvalidInputError
+from safescale.core.prompts import PROMPT_VERSION, Messages
 from safescale.inference.backends.port import Generation, Output, Sampling, Score, Scores
-from safescale.inference.cache import Asked, GenerationCache, sampling_key, scores_key
+from safescale.inference.cache import Asked, GenerationCache, sampling_key, sampling_keys, scores_key
 
 ASKED = Asked("m", "rev", "server 1", Messages("system", "user"))
 DRAWN = Sampling(0.7, 10, 5, 3, ("\n",))
@@ -43,3 +46,29 @@ async def test_what_was_stored_comes_back_as_it_was(documents) -> None:
     assert await cache.generations(["g", "absent"]) == {"g": generation}
     assert await cache.scores("s") == replace(scores, waited_s=0.0)
     assert await cache.scores("absent") is None
+
+
+def test_keys_are_the_same_in_every_version() -> None:
+    """A key that changed would make every stored answer unfindable."""
+    expected = {
+        "fingerprint": "server 1", "messages": {"system": "system", "user": "user é"}, "model": "m",
+        "prompt_version": PROMPT_VERSION, "revision": "rev",
+    }  # fmt: skip
+
+    def digest(body: dict) -> str:
+        text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    asked = replace(ASKED, messages=Messages("system", "user é"))
+    drawn = {"temperature": 0.7, "max_new_tokens": 10, "stop": ["\n"], "seed": 5, "count": 3}
+    greedy = {"temperature": 0.0, "max_new_tokens": 9, "stop": []}
+    assert sampling_keys(asked, [DRAWN, Sampling(0, 9)]) == [
+        digest({**expected, "sampling": drawn}),
+        digest({**expected, "sampling": greedy}),
+    ]
+    assert scores_key(asked, [" a", " b"]) == digest({**expected, "continuations": [" a", " b"]})
+
+
+def test_a_prompt_that_is_no_text_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="valid Unicode"):
+        sampling_key(replace(ASKED, messages=Messages("s", "\ud800")), DRAWN)

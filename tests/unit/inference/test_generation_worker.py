@@ -11,7 +11,9 @@ from safescale.core.errors import (
     GarbageAnswerError,
     NotFoundError,
     PromptTooLongError,
+    ServiceUnavailableError,
     StorageError,
+    StorageUnavailableError,
 )
 from safescale.inference.worker import GenerationWorker, WorkerPorts
 from safescale.rpc.common.v1 import common_pb2
@@ -204,6 +206,35 @@ async def test_a_context_that_cannot_be_read_is_a_failed_cell(rig) -> None:
     rig.contexts.error = NotFoundError("no context abc")
     (done,) = await rig.ask(request())
     assert (done.failure.reason, done.failure.message) == ("NOT_FOUND", "no context abc")
+
+
+@pytest.mark.parametrize("error", [ServiceUnavailableError("retrieval away"), StorageUnavailableError("store away")])
+async def test_a_dependency_that_is_away_is_waited_for_and_no_outcome(rig, error) -> None:
+    rig.contexts.error = error
+    await rig.send(request().SerializeToString())
+    await asyncio.sleep(0.05)
+    assert (rig.published, rig.dead, await rig.bench.documents.count("generation_cell")) == ([], [], 0)
+    rig.contexts.error = None
+    async with asyncio.timeout(15):
+        while not rig.published:
+            await asyncio.sleep(0.01)
+    assert not rig.published[0].HasField("failure")
+    labels = {"model": "m", "condition": "zero_shot"}
+    assert rig.bench.metric("safescale_generations_total", **labels, outcome=error.reason) == 0
+
+
+async def test_a_cache_that_is_away_after_the_answer_is_waited_for(rig, monkeypatch) -> None:
+    put, left = rig.bench.documents.put_many_if_absent, [StorageUnavailableError("store away")]
+
+    async def flaky(documents):
+        if left and documents[0].kind == "generation":
+            raise left.pop()
+        return await put(documents)
+
+    monkeypatch.setattr(rig.bench.documents, "put_many_if_absent", flaky)
+    (done,) = await rig.ask(request())
+    assert done.greedy.text == "B"
+    assert rig.dead == []
 
 
 async def test_a_redelivered_message_publishes_the_same_without_asking(rig) -> None:

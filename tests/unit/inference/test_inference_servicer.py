@@ -1,3 +1,5 @@
+import asyncio
+
 import pytest
 
 from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoundError
@@ -110,3 +112,18 @@ async def test_the_catalog_says_what_can_be_asked(servicer, bench) -> None:
     assert (one.available, one.unavailable_reason) == (False, "the package x is not installed")
     with pytest.raises(NotFoundError):
         await servicer.GetModel(pb.GetModelRequest(model="n"), None)
+
+
+async def test_a_server_that_does_not_tell_its_model_holds_up_no_list(bench_of, monkeypatch) -> None:
+    monkeypatch.setattr("safescale.inference.servicer.REVISION_TIMEOUT_S", 0.02)
+    served = {"backend": "openai", "embedded": None, "endpoint": {"urls": ["http://gpu-1:8000"]}, "revision": None}
+    bench = bench_of(**served)
+
+    async def silent() -> str:
+        await asyncio.sleep(60)
+        return ""
+
+    monkeypatch.setattr(bench.backend, "revision", silent)
+    (model,) = (await InferenceServicer(bench.engine).ListModels(pb.ListModelsRequest(), None)).models
+    assert (model.available, model.backend) == (False, "openai")
+    assert "within 0.02 s" in model.unavailable_reason
