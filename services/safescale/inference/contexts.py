@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 import grpc
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from safescale.core.errors import GarbageAnswerError, SafescaleError, ServiceUnavailableError
 from safescale.inference.flight import SingleFlight
@@ -14,14 +13,17 @@ from safescale.runtime.channels import rpc_errors
 
 CAPACITY_BYTES = 64 * 1024 * 1024
 READ_TIMEOUT_S = 30.0
-ATTEMPTS = 3
 
 AWAY = frozenset({grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.CANCELLED})
 """Codes of a service that is overloaded or stops just now; UNAVAILABLE is mapped already."""
 
 
 class ContextReader:
-    """Reads contexts by id; the newest stay in memory, up to a bound in bytes."""
+    """Reads contexts by id; the newest stay in memory, up to a bound in bytes.
+
+    It repeats nothing: the channel repeats reads that found no server, and a cell whose context cannot be had for now
+    comes back with its message.
+    """
 
     def __init__(self, retrieval: Callable[[], grpc.aio.Channel], capacity_bytes: int = CAPACITY_BYTES) -> None:
         self._retrieval = retrieval
@@ -50,21 +52,12 @@ class ContextReader:
             return self._texts[identifier]
 
         async def work() -> str:
-            return await self._fetch(identifier)
+            return await self._read(identifier)
 
         text, joined = await self._flights.run(identifier, work)
         if not joined:
             self._keep(identifier, text)
         return text
-
-    async def _fetch(self, identifier: str) -> str:
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(ATTEMPTS),
-            wait=wait_random_exponential(multiplier=0.2, max=2.0),
-            retry=retry_if_exception(lambda error: isinstance(error, SafescaleError) and error.retryable),
-            reraise=True,
-        )
-        return await retrying(self._read, identifier)
 
     async def _read(self, identifier: str) -> str:
         stub = retrieval_pb2_grpc.RetrievalServiceStub(self._retrieval())
