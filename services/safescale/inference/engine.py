@@ -7,7 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass
 from typing import TypeVar
 
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt, wait_random_exponential
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_random_exponential,
+)
 
 from safescale.core.errors import (
     BackendError,
@@ -268,7 +275,19 @@ class Engine:
         yield Texts((whole,), (False,), 0.0, asked.revision, cost)
 
     async def _asked(self, backend: Backend, question: Question) -> Asked:
-        revision = await backend.revision()
+        try:
+            revision = await backend.revision()
+        except BackendError as error:
+            endpoint = self.row(question.model).endpoint
+            if endpoint is None or not error.retryable:
+                raise
+            # A server that is away is waited for as long as a call would wait for it.
+            revision = await AsyncRetrying(
+                stop=stop_after_delay(endpoint.retry_for_s),
+                wait=wait_random_exponential(multiplier=0.5, max=self._policy.max_wait_s),
+                retry=retry_if_exception(lambda failed: isinstance(failed, BackendError) and failed.retryable),
+                reraise=True,
+            )(backend.revision)
         return Asked(question.model, revision, backend.capabilities.fingerprint, question.messages)
 
     def _call(self, question: Question) -> Call:

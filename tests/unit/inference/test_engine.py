@@ -247,3 +247,24 @@ async def test_the_first_answer_stays_in_the_cache_unless_a_fresh_one_is_asked(b
     assert (await cache.generations(["k"]))["k"] == old
     await cache.put_generations({"k": new}, replace=True)
     assert (await cache.generations(["k"]))["k"] == new
+
+
+@pytest.mark.parametrize(("retry_for_s", "found"), [(30, True), (0, False)])
+async def test_a_server_that_does_not_tell_its_revision_yet_is_waited_for(
+    bench_of, monkeypatch, retry_for_s, found
+) -> None:
+    endpoint = {"urls": ["http://gpu-1:8000"], "retry_for_s": retry_for_s}
+    bench = bench_of(backend="openai", embedded=None, endpoint=endpoint, revision=None)
+    away = [BackendTimeoutError("late"), BackendUnavailableError("gone"), BackendUnavailableError("gone")]
+
+    async def revision() -> str:
+        if away:
+            raise away.pop()
+        return "r1"
+
+    monkeypatch.setattr(bench.backend, "revision", revision)
+    if found:
+        assert (await bench.engine.texts(QUESTION, [GREEDY])).revision == "r1"
+    else:
+        with pytest.raises(BackendUnavailableError):
+            await bench.engine.texts(QUESTION, [GREEDY])
