@@ -106,12 +106,17 @@ class Endpoints:
         self._places = Places(model, servers, telemetry, Patience(options.retry_for_s, self._pause_s))
 
     async def call(
-        self, exchange: Callable[[Replica], Awaitable[T]], deadline: float, prefer: Replica | None = None
+        self,
+        exchange: Callable[[Replica], Awaitable[T]],
+        deadline: float,
+        prefer: Replica | None = None,
+        *,
+        bounded: bool = False,
     ) -> Served[T]:
         """Run an exchange at the replica with the fewest calls, again while that can help and time is left.
 
         `deadline` in seconds of `time.monotonic`. `prefer` is taken while it has a place: the calls of one prompt then
-        share its prefix cache.
+        share its prefix cache. `bounded`: the exchange ends by the deadline itself, which spares a timer for each.
 
         Raises:
             BackendTimeoutError: the deadline passed.
@@ -127,7 +132,8 @@ class Endpoints:
             attempts += 1
             replica = Replica(ticket.server.url)
             try:
-                value = await _within(exchange(replica), deadline, self._model)
+                asked = exchange(replica)
+                value = await (asked if bounded else _within(asked, deadline, self._model))
             except BaseException as error:
                 self._places.end(ticket, error)
                 if not isinstance(error, BackendError) or not self._again(wish, error, ticket):
@@ -163,7 +169,7 @@ class Endpoints:
         now = time.monotonic()
         wish.failed_at = min(wish.failed_at, now)
         wish.error = error
-        if now >= wish.deadline or now - wish.failed_at > self._options.retry_for_s:
+        if now >= wish.deadline or now - wish.failed_at >= self._options.retry_for_s:
             return False
         if isinstance(error, BackendOverloadedError):
             wish.overloads += 1

@@ -131,6 +131,14 @@ async def test_a_call_is_given_up_after_its_attempts() -> None:
     assert len(rig.asked) == 3
 
 
+async def test_without_a_budget_the_first_failure_is_the_last() -> None:
+    rig = Rig(retry_for_s=0.0)
+    rig.failures = {A.url: [BackendUnavailableError("gone")]}
+    with pytest.raises(BackendUnavailableError, match="gone"):
+        await rig.call()
+    assert (await rig.call()).value == "ok"
+
+
 async def test_a_server_that_is_down_for_long_costs_no_call() -> None:
     rig = Rig()
     rig.failures = {A.url: [BackendUnavailableError("refused", details=NOT_SENT) for _ in range(12)]}
