@@ -4,14 +4,18 @@ import importlib.util
 import json
 import math
 import zipfile
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import numpy as np
 import pytest
+from tests.standins.embeddings import EmbeddingsServer, llama_is_installed, llama_server, served, write_minilm_gguf
 
 from safescale.core.errors import BackendUnavailableError
 from safescale.retrieval.embed import embedded
 from safescale.retrieval.embed.embedded import MiniLmEmbedder
+from safescale.retrieval.embed.openai import OpenAIEmbedder
 from safescale.retrieval.embed.port import Embedder
+from safescale.runtime.settings import Settings
 
 INSTALLED = importlib.util.find_spec(embedded.PACKAGE) is not None
 needs_model = [pytest.mark.models, pytest.mark.skipif(not INSTALLED, reason="the model package is not installed")]
@@ -22,9 +26,60 @@ TEXTS = [
 ]  # fmt: skip
 
 
-@pytest.fixture(scope="module", params=[pytest.param(MiniLmEmbedder, marks=needs_model)])
-def embedder(request) -> Embedder:
-    return request.param()
+needs_llama = pytest.mark.skipif(not llama_is_installed(), reason="llama.cpp is not installed")
+
+Make = Callable[[], Embedder]
+
+
+@pytest.fixture(scope="module")
+def minilm() -> MiniLmEmbedder:
+    return MiniLmEmbedder()
+
+
+@pytest.fixture(scope="module")
+def llama_address(tmp_path_factory) -> Iterator[str]:
+    path = tmp_path_factory.mktemp("gguf") / "minilm.gguf"
+    write_minilm_gguf(embedded._archive_path(), path)
+    server = llama_server(path)
+    yield server.listening_address
+    del server
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("minilm", marks=needs_model),
+        pytest.param("tei", marks=needs_model),
+        pytest.param("vllm", marks=needs_model),
+        pytest.param("llama.cpp", marks=[*needs_model, needs_llama]),
+    ]
+)
+async def make(request, minilm: MiniLmEmbedder) -> AsyncIterator[Make]:
+    """Makes embedders that are the same; servers answer with the vectors of the embedded model."""
+    made: list[Embedder] = []
+
+    def keep(embedder: Embedder) -> Embedder:
+        made.append(embedder)
+        return embedder
+
+    if request.param == "minilm":
+        yield lambda: keep(MiniLmEmbedder())
+    elif request.param == "llama.cpp":
+        settings = Settings(embeddings=request.getfixturevalue("llama_address"))
+        yield lambda: keep(OpenAIEmbedder(settings))
+    else:
+        await minilm.load()
+        server = EmbeddingsServer(
+            minilm.embed, lambda text: len(minilm.tokenizer.ids(text)), request.param, floats=request.param == "vllm"
+        )
+        async with served(server) as url:
+            yield lambda: keep(OpenAIEmbedder(Settings(embeddings=url)))
+    for embedder in made:
+        await embedder.close()
+
+
+@pytest.fixture
+def embedder(make: Make) -> Embedder:
+    return make()
 
 
 async def test_vectors_are_unit_rows_of_float32(embedder: Embedder) -> None:
@@ -42,6 +97,20 @@ async def test_a_vector_does_not_depend_on_its_batch(embedder: Embedder) -> None
 
 async def test_no_texts_give_no_rows(embedder: Embedder) -> None:
     assert (await embedder.embed([])).shape == (0, embedder.dimension)
+
+
+async def test_queries_are_vectors_of_the_same_space(embedder: Embedder) -> None:
+    (query,) = await embedder.embed_queries(["Which sign shows air in the pleural space?"])
+    near, far = await embedder.embed(["A pneumothorax shows a visceral pleural line.", "Knee ligaments"])
+    assert query.dtype == np.float32
+    assert np.linalg.norm(query) == pytest.approx(1, abs=1e-5)
+    assert query @ near > query @ far + 0.1
+
+
+async def test_after_closing_it_answers_again(embedder: Embedder) -> None:
+    (before,) = await embedder.embed(["lung"])
+    await embedder.close()
+    np.testing.assert_array_equal((await embedder.embed(["lung"]))[0], before)
 
 
 async def test_related_texts_are_nearer_than_unrelated_ones(embedder: Embedder) -> None:
@@ -63,9 +132,9 @@ async def test_texts_over_the_limit_are_cut_and_counted(embedder: Embedder) -> N
     assert embedder.tokenizer.count(LONG) > embedder.max_tokens
 
 
-async def test_name_and_revision_identify_the_vectors(embedder: Embedder) -> None:
+async def test_name_and_revision_identify_the_vectors(make: Make) -> None:
+    embedder, again = make(), make()
     await embedder.load()
-    again = type(embedder)()
     await again.load()
     assert (again.name, again.revision, again.dimension) == (embedder.name, embedder.revision, embedder.dimension)
     assert len(embedder.revision) == 64
@@ -136,8 +205,18 @@ def float64_vector(raw: bytes, config: dict, ids: list[int]) -> np.ndarray:
 
 @pytest.mark.models
 @pytest.mark.skipif(not INSTALLED, reason="the model package is not installed")
-async def test_workers_share_the_texts_and_change_no_vector(embedder: Embedder) -> None:
-    np.testing.assert_allclose(await MiniLmEmbedder(workers=3).embed(TEXTS), await embedder.embed(TEXTS), atol=1e-6)
+async def test_workers_share_the_texts_and_change_no_vector(minilm: MiniLmEmbedder) -> None:
+    np.testing.assert_allclose(await MiniLmEmbedder(workers=3).embed(TEXTS), await minilm.embed(TEXTS), atol=1e-6)
+
+
+@pytest.mark.models
+@pytest.mark.skipif(not INSTALLED, reason="the model package is not installed")
+async def test_servers_give_the_vectors_of_the_embedded_model(embedder: Embedder, minilm: MiniLmEmbedder) -> None:
+    # llama.cpp splits words of more than a hundred letters, which the model's own tokenizer does not know, and takes
+    # the names of special tokens in a text for the tokens.
+    texts = [text for text in TEXTS if len(text) != 150 and "[SEP]" not in text]
+    cosines = np.sum(await embedder.embed(texts) * await minilm.embed(texts), axis=1)
+    np.testing.assert_allclose(cosines, 1, atol=1e-4)
 
 
 async def test_a_missing_package_says_what_to_install(monkeypatch) -> None:

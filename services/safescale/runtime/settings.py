@@ -86,6 +86,13 @@ class Settings(BaseSettings):
     )
     embeddings_api_key_file: Path | None = Field(default=None, description="File with its bearer token.")
     embeddings_ca_file: Path | None = Field(default=None, description="CA certificates of that server (PEM).")
+    embeddings_tokenizer_file: Path | None = Field(
+        default=None,
+        description="tokenizer.json of the model that is asked for vectors; unless set, that of bert-base-uncased.",
+    )
+    embeddings_max_tokens: int | None = Field(
+        default=None, ge=16, le=1_000_000, description="Tokens that model reads; what the server says, unless set."
+    )
 
     @property
     def distributed(self) -> bool:

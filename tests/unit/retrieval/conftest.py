@@ -7,6 +7,7 @@ import math
 import re
 import string
 from collections.abc import Sequence
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -28,7 +29,7 @@ from safescale.runtime.telemetry import Telemetry
 WORDS = ("the", "lung", "chest", "effusion", "pneumothorax", "of", "a", "mm", "and")
 
 
-def tiny_wordpiece() -> WordPieceTokenizer:
+def tiny_definition() -> str:
     """Knows nine words; other words fall into pairs and single letters, so that most words are many tokens."""
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *WORDS, *string.ascii_lowercase, *string.digits, *string.punctuation]
     pieces += ["##" + letter for letter in string.ascii_lowercase + string.digits]
@@ -48,7 +49,11 @@ def tiny_wordpiece() -> WordPieceTokenizer:
         "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
                   "max_input_chars_per_word": 40, "vocab": {piece: i for i, piece in enumerate(pieces)}},
     }  # fmt: skip
-    return WordPieceTokenizer("tiny", json.dumps(definition))
+    return json.dumps(definition)
+
+
+def tiny_wordpiece() -> WordPieceTokenizer:
+    return WordPieceTokenizer("tiny", tiny_definition())
 
 
 class CountingEmbedder:
@@ -87,6 +92,13 @@ class CountingEmbedder:
 @pytest.fixture(scope="session")
 def tiny_tokenizer() -> WordPieceTokenizer:
     return tiny_wordpiece()
+
+
+@pytest.fixture
+def tiny_tokenizer_file(tmp_path) -> Path:
+    path = tmp_path / "tokenizer.json"
+    path.write_text(tiny_definition())
+    return path
 
 
 INSTALLED = importlib.util.find_spec(PACKAGE) is not None

@@ -1,0 +1,253 @@
+"""HTTP to a server of vectors: refused and lost calls are made again within a budget, failures become our errors."""
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+
+from safescale.core.errors import (
+    BackendError,
+    BackendRefusedError,
+    BackendTimeoutError,
+    DependencyUnavailableError,
+    GarbageAnswerError,
+    InvalidInputError,
+    SafescaleError,
+)
+from safescale.runtime.log import get_logger
+from safescale.runtime.settings import Settings, read_secret
+
+AWAY_STATUS = frozenset({408, 429, 502, 503, 504})
+"""The server, or the proxy before it, has no time now: tried again until the budget is used up."""
+
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+SAID_CHARACTERS = 200
+CONNECT_S = 5.0
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """Seconds for all tries of a call, seconds of one exchange, tries of a call that the server fails at (5xx)."""
+
+    budget_s: float = 20.0
+    exchange_s: float = 120.0
+    failures: int = 3
+
+
+class _AwayError(Exception):
+    """The server cannot be reached or has too much to do; `pause_s` is what it asked to wait."""
+
+    def __init__(self, words: str, pause_s: float = 0.0) -> None:
+        super().__init__(words)
+        self.pause_s = pause_s
+
+
+class _FailedError(Exception):
+    """The server says that it failed; `body` is what it says."""
+
+    def __init__(self, words: str, body: bytes) -> None:
+        super().__init__(words)
+        self.body = body
+
+
+class EmbeddingsClient:
+    """Calls to one server. Connections are kept for the next call."""
+
+    def __init__(self, settings: Settings, tries: Tries) -> None:
+        """Take up the settings `embeddings*`.
+
+        Raises:
+            InvalidInputError: the URL, the bearer token's file or the CA's file cannot be used.
+
+        """
+        self._root = _root(settings.embeddings)
+        self._tls = _tls(settings, self._root)
+        token = read_secret(settings.embeddings_api_key_file)
+        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
+        self._tries = tries
+        self._session: aiohttp.ClientSession | None = None
+        self._log = get_logger("retrieval")
+
+    async def get(self, path: str) -> Any:
+        """What a path answers; None where the server does not know the path or answers no JSON.
+
+        Raises:
+            BackendError: the server refuses our token, or fails.
+            DependencyUnavailableError: the server cannot be reached now.
+
+        """
+        status, body = await self._call("GET", path, None)
+        if status in (401, 403):
+            raise _refused(status, body, ())
+        try:
+            return orjson.loads(body) if status == 200 else None
+        except orjson.JSONDecodeError:
+            return None
+
+    async def post(self, path: str, body: Mapping[str, Any], texts: Sequence[str]) -> Any:
+        """The JSON that a path answers. `texts` are what no message may repeat.
+
+        Raises:
+            BackendError: the server refuses, fails, or answers no JSON.
+            DependencyUnavailableError: the server cannot be reached now.
+
+        """
+        status, answer = await self._call("POST", path, orjson.dumps(body), texts)
+        if status != 200:
+            raise _refused(status, answer, texts)
+        try:
+            return orjson.loads(answer)
+        except orjson.JSONDecodeError as error:
+            raise GarbageAnswerError("the embeddings server answered garbage: expected JSON") from error
+
+    async def _call(self, method: str, path: str, body: bytes | None, texts: Sequence[str] = ()) -> tuple[int, bytes]:
+        """Status (no 5xx) and body of an answer."""
+        end = time.monotonic() + self._tries.budget_s
+        tries = failures = 0
+        while True:
+            tries += 1
+            try:
+                return await self._exchange(method, path, body)
+            except _AwayError as error:
+                cause: Exception = error
+                over: SafescaleError = DependencyUnavailableError(
+                    f"the embeddings server {self._root} cannot be used now ({tries} tries): {error}"
+                )
+                asked = error.pause_s
+            except _FailedError as error:
+                failures += 1
+                said = _said(error.body, texts)
+                words = f"the embeddings server failed ({tries} tries): {error}{said and f', {said}'}"
+                cause, over, asked = error, BackendError(words), 0.0
+                if failures >= self._tries.failures:
+                    raise over from error
+            pause = max(asked, random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(tries, 10)))
+            if time.monotonic() + pause > end:
+                raise over from cause
+            if tries == 1:
+                self._log.warning("embeddings are asked for again", method=path, reason=type(cause).__name__)
+            await asyncio.sleep(pause)
+
+    async def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
+        timeout = aiohttp.ClientTimeout(total=self._tries.exchange_s, connect=CONNECT_S)
+        try:
+            async with self._open().request(
+                method, self._root + path, data=body, timeout=timeout, allow_redirects=False
+            ) as response:
+                answer = await _read(response)
+        except (aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError, TimeoutError) as error:
+            if isinstance(error, aiohttp.ConnectionTimeoutError):
+                raise _AwayError("no connection in time") from error
+            raise BackendTimeoutError(
+                f"the embeddings server did not answer within {self._tries.exchange_s:g} s"
+            ) from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise BackendError(
+                f"the certificate of the embeddings server {self._root} is not trusted; expected its CA in the file"
+                " that SAFESCALE_EMBEDDINGS_CA_FILE names"
+            ) from error
+        except aiohttp.ClientResponseError as error:
+            raise GarbageAnswerError("the embeddings server answered garbage: expected HTTP") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise _AwayError(_transport_words(error)) from error
+        if response.status in AWAY_STATUS:
+            raise _AwayError(f"status {response.status}", _retry_after(response))
+        if response.status >= 500 or response.status == 424:  # 424: what TEI says of a failed inference
+            raise _FailedError(f"status {response.status}", answer)
+        return response.status, answer
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls, keepalive_timeout=4.0)
+            self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+def _root(setting: str) -> str:
+    """URL of the server without the protocol's path, which is added to each call."""
+    url = setting.strip().rstrip("/").removesuffix("/v1")
+    try:
+        split = urlsplit(url)
+        usable = split.scheme in ("http", "https") and split.hostname and not split.username and split.port != 0
+    except ValueError:
+        usable = False
+    if not usable or split.query or split.fragment:
+        raise InvalidInputError(f"SAFESCALE_EMBEDDINGS is {setting!r}; expected http(s)://host:port")
+    return url
+
+
+def _tls(settings: Settings, root: str) -> ssl.SSLContext | bool:
+    path = settings.embeddings_ca_file
+    if path is None:
+        return True
+    if not root.startswith("https"):
+        raise InvalidInputError(
+            f"SAFESCALE_EMBEDDINGS_CA_FILE is {path}, but SAFESCALE_EMBEDDINGS is not https; expected both"
+        )
+    try:
+        return ssl.create_default_context(cafile=str(path))
+    except (OSError, ssl.SSLError) as error:
+        raise InvalidInputError(
+            f"SAFESCALE_EMBEDDINGS_CA_FILE is {path}; expected a readable file of PEM certificates"
+        ) from error
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    parts, size = [], 0
+    async for part in response.content.iter_any():
+        size += len(part)
+        if size > MAX_ANSWER_BYTES:
+            raise GarbageAnswerError(f"the embeddings server answered more than {MAX_ANSWER_BYTES:,} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _transport_words(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection: {error.os_error.strerror or error.os_error}"
+    return f"the connection broke ({type(error).__name__})"
+
+
+def _retry_after(response: aiohttp.ClientResponse) -> float:
+    value = response.headers.get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdigit() else 0.0
+
+
+def _refused(status: int, body: bytes, texts: Sequence[str]) -> BackendRefusedError:
+    hint = {
+        401: "; expected a valid token in the file that SAFESCALE_EMBEDDINGS_API_KEY_FILE names",
+        403: "; expected a token with the right to ask in the file that SAFESCALE_EMBEDDINGS_API_KEY_FILE names",
+        404: "; expected SAFESCALE_EMBEDDINGS to name a server of /v1/embeddings, and"
+        " SAFESCALE_EMBEDDINGS_MODEL a model that it has",
+        413: "; expected texts that it can read: is SAFESCALE_EMBEDDINGS_TOKENIZER_FILE that of the model?",
+    }.get(status, "")
+    said = _said(body, texts)
+    return BackendRefusedError(f"the embeddings server refused with status {status}{said and f', {said}'}{hint}")
+
+
+def _said(body: bytes, texts: Sequence[str]) -> str:
+    """The message of a refusal, unless it repeats what it was asked: that may be a patient's."""
+    try:
+        answer = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return ""
+    found = answer.get("error", answer) if isinstance(answer, Mapping) else ""
+    message = found.get("message", "") if isinstance(found, Mapping) else found
+    if not isinstance(message, str) or any(text[:16] in message for text in texts if text.strip()):
+        return ""
+    return " ".join(message.split())[:SAID_CHARACTERS]
