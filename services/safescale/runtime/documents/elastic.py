@@ -103,9 +103,10 @@ class ElasticDocuments:
         index = self._naming.alias(declared)
         await self._refreshes.ask([index])
         scan = Scan(declared, index, group, after, fields)
-        async with aclosing(scan.documents(self._connection)) as documents:
-            async for document in documents:
-                yield document
+        async with aclosing(scan.pages(self._connection)) as pages:
+            async for page in pages:
+                for document in page:
+                    yield document
 
     async def count(self, kind: str, group: str | None = None) -> int:
         """Number of documents of a kind (of one group, or of all)."""

@@ -14,11 +14,6 @@ from safescale.runtime.elastic import ElasticConnection
 PRIORITY = 500
 """Of our templates, over those that a cluster has for everything."""
 
-STATIC_SETTINGS: Mapping[str, Any] = {
-    "number_of_shards": "1",
-    # Documents of a group, by key, lie side by side: a scan reads them in the order in which they are stored.
-    "sort": {"field": ["group", "key"], "order": ["asc", "asc"]},
-}
 REFRESH_INTERVAL = "30s"
 """For people who look into the indices: our own scans refresh before they read."""
 
@@ -83,7 +78,7 @@ def template(kind: Kind, naming: Naming, replicas: int) -> dict[str, Any]:
         "template": {
             "settings": {
                 "index": {
-                    **STATIC_SETTINGS,
+                    "number_of_shards": "1",
                     "number_of_replicas": str(replicas),
                     "refresh_interval": REFRESH_INTERVAL,
                 }

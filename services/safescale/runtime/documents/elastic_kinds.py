@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,12 +143,12 @@ def decode_found(kind: Kind, source: Mapping[str, Any], version: int) -> Documen
     return Document(kind.name, source["key"], source["group"], source.get("body", {}), version)
 
 
-def decode_light(kind: Kind, hit: Mapping[str, Any], group: str | None) -> Document:
-    """The document of a hit's columns; its body holds the light fields. The group is a column unless it is known."""
+def decode_light(kind: Kind, hit: Mapping[str, Any], group: str | None, fields: Sequence[str]) -> Document:
+    """The document of a hit's columns, its body of these light fields. The group is a column unless it is known."""
     columns = hit["fields"]
-    body = orjson.loads(base64.b64decode(columns["light"][0]))
-    found = columns["group"][0] if group is None else group
-    return Document(kind.name, hit["sort"][0], found, body, hit["_version"])
+    light = orjson.loads(base64.b64decode(columns["light"][0]))
+    body = {name: light[name] for name in fields if name in light}
+    return Document(kind.name, hit["sort"][0], columns["group"][0] if group is None else group, body, hit["_version"])
 
 
 def check_key(kind: Kind, key: str, source: Mapping[str, Any]) -> None:

@@ -129,18 +129,17 @@ class Scan:
             return {"source": {"includes": ["key", "group", *(f"body.{name}" for name in fields)]}}
         return {}
 
-    async def documents(self, connection: ElasticConnection) -> AsyncGenerator[Document, None]:
-        """The documents, by key. What was searchable when this began is in it."""
+    async def pages(self, connection: ElasticConnection) -> AsyncGenerator[list[Document], None]:
+        """Documents by key, page by page. What was searchable when this began is in it."""
         size = LIGHT_PAGE if self.light else self.kind.page
         cursor = Cursor(connection, Search(self.index, size, self.group, self.after, self._wanted()))
         async with contextlib.aclosing(cursor.pages()) as pages:
             async for hits in pages:
-                for hit in hits:
-                    yield self._document(hit)
+                yield [self._document(hit) for hit in hits]
 
     def _document(self, hit: Mapping[str, Any]) -> Document:
-        if self.light:
-            document = decode_light(self.kind, hit, self.group)
-        else:
-            document = decode_found(self.kind, hit["_source"], hit["_version"])
-        return document if self.fields is None else with_fields(document, self.fields)
+        fields = self.fields
+        if fields is not None and self.light:
+            return decode_light(self.kind, hit, self.group, fields)
+        document = decode_found(self.kind, hit["_source"], hit["_version"])
+        return document if fields is None else with_fields(document, fields)
