@@ -6,6 +6,7 @@ asked by a rule of its own (`openai_llama`).
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from safescale.core.errors import (
     BackendUnavailableError,
     FailedPreconditionError,
 )
+from safescale.core.regimes import sample_seed
 from safescale.inference.backends.llama_dialog import LlamaDialog
 from safescale.inference.backends.llama_stream import Collected
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
@@ -23,7 +25,7 @@ from safescale.inference.backends.openai_client import OpenAIClient, all_or_none
 from safescale.inference.backends.openai_dialect import unscored, untokenised
 from safescale.inference.backends.openai_discovery import Discovery, Found
 from safescale.inference.backends.openai_llama import LlamaCall, Slots, seeded
-from safescale.inference.backends.openai_scores import SCORINGS
+from safescale.inference.backends.openai_scores import SCORINGS, ScoredTexts
 from safescale.inference.backends.openai_tokens import Served as ServedModel
 from safescale.inference.backends.openai_tokens import tgi_tokens, tokens
 from safescale.inference.backends.openai_wire import STREAMED, Reply, closed, opening, options
@@ -95,7 +97,7 @@ class OpenAIBackend:
         self, exchange: Callable[[Replica], Awaitable[T]], call: Call, prefer: Replica | None = None
     ) -> Served[T]:
         try:
-            return await self._endpoints.call(exchange, call.deadline, prefer)
+            return await self._endpoints.call(exchange, call.deadline, prefer, bounded=True)
         except BackendUnavailableError:
             # Whatever comes back may be another version, with other ways.
             self._stale = True
@@ -130,30 +132,27 @@ class OpenAIBackend:
         body = closed(opened, {**options(found.dialect, sampling), **STREAMED})
 
         async def exchange(replica: Replica) -> Collected:
-            return await self._client.streamed(replica, self._path, body, call.timeout_s, reuse=found.dialect.keeps)
+            return await self._client.streamed(replica, self._path, body, _left(call), reuse=found.dialect.keeps)
 
         return await self._asked(exchange, call)
 
     async def _samples(
         self, found: Found, call: Call, opened: bytes, sampling: Sampling, prefer: Replica | None
     ) -> list[Served[tuple[Reply, float]]]:
-        if found.choices or sampling.count == 1:
-            calls = [(options(found.dialect, sampling, sampling.count), sampling.count)]
-            calls[0][0]["seed"] = seeded(sampling, 0).seed
-        else:
-            # One set of options for all, in which the seed is put in place.
-            asked = options(found.dialect, sampling)
-            calls = [({**asked, "seed": seeded(sampling, number).seed}, 1) for number in range(sampling.count)]
+        count = sampling.count if found.choices else 1
+        asked = options(found.dialect, sampling, count)
+        seeds = [sample_seed(sampling.seed, number) for number in range(0, sampling.count, count)]
 
-        async def ask(asked: dict[str, object], count: int) -> Served[tuple[Reply, float]]:
+        async def ask(seed: int) -> Served[tuple[Reply, float]]:
+            asked["seed"] = seed
             body = closed(opened, asked)
 
             async def exchange(replica: Replica) -> tuple[Reply, float]:
-                return await self._client.reply(replica, self._path, body, count, call.timeout_s)
+                return await self._client.reply(replica, self._path, body, count, _left(call))
 
             return await self._asked(exchange, call, prefer)
 
-        return await all_or_none(*(ask(asked, count) for asked, count in calls))
+        return [await ask(seeds[0])] if len(seeds) == 1 else await all_or_none(*map(ask, seeds))
 
     async def stream(self, call: Call, sampling: Sampling) -> AsyncIterator[str | Generation]:
         """Ask for one text: its pieces as they come, then the whole generation."""
@@ -182,7 +181,7 @@ class OpenAIBackend:
             opened = opening(found.name, call.messages, instruct=self._row.instruct)
             body = closed(opened, {**options(found.dialect, first), **STREAMED})
             text = await self._client.streamed(
-                place.replica, self._path, body, call.timeout_s, on_piece, reuse=found.dialect.keeps
+                place.replica, self._path, body, _left(call), on_piece, reuse=found.dialect.keeps
             )
             return _generation(text)
 
@@ -199,12 +198,16 @@ class OpenAIBackend:
         begin = loop.time()
         async with self._slots.lease(replica) as slot:
             leased_s = loop.time() - begin
-            scope = asyncio.timeout(call.timeout_s)
-            try:
-                async with scope:
-                    return await work(LlamaCall(self._client, found, self._dialog, replica, slot)), leased_s
-            except TimeoutError as error:
-                raise BackendTimeoutError(f"{self._row.id} did not answer within {call.timeout_s:g} s") from error
+            one = LlamaCall(self._client, found, self._dialog, replica, slot)
+            return await self._in_time(call, work(one)), leased_s
+
+    async def _in_time(self, call: Call, work: Awaitable[T]) -> T:
+        """What takes several exchanges, within the time of one."""
+        try:
+            async with asyncio.timeout(_left(call)):
+                return await work
+        except TimeoutError as error:
+            raise BackendTimeoutError(f"{self._row.id} did not answer within {call.timeout_s:g} s") from error
 
     async def score(self, call: Call, continuations: Sequence[str]) -> Scores:
         """Score texts by the log-probabilities of their tokens behind the prompt.
@@ -220,12 +223,12 @@ class OpenAIBackend:
         scoring = SCORINGS.get(found.dialect.scores)
         if scoring is None:
             raise unscored(self._row.id, found.dialect.name)
-        served = await self._asked(
-            lambda replica: self._client.run(
-                replica, scoring(self._served(found), call.messages, continuations), call.timeout_s
-            ),
-            call,
-        )
+
+        async def exchange(replica: Replica) -> tuple[ScoredTexts, float]:
+            steps = scoring(self._served(found), call.messages, continuations)
+            return await self._in_time(call, self._client.run(replica, steps, call.timeout_s))
+
+        served = await self._asked(exchange, call)
         scored, elapsed = served.value
         return Scores(scored.items, scored.prompt_tokens, elapsed, None, served.waited_s)
 
@@ -259,6 +262,11 @@ class OpenAIBackend:
         """Let the calls that wait for a place fail, close the connections."""
         await self._endpoints.close()
         await self._http.close()
+
+
+def _left(call: Call) -> float:
+    """Seconds that an exchange which begins now may take."""
+    return min(call.timeout_s, call.deadline - time.monotonic())
 
 
 def _endpoint(row: ModelRow) -> HttpEndpoint:

@@ -94,10 +94,11 @@ def read_reply(model: str, body: bytes, count: int, *, chat: bool) -> Reply:
         choices = document["choices"]
         if len(choices) != count:
             raise GarbageAnswerError(f"the server of {model} gave {len(choices)} of {count} texts")
-        # Servers answer in order; where one does not, its indices say so.
-        if count > 1:
-            choices = _ordered(model, choices)
         prompt, generated = _usage(model, document["usage"])
+        if count == 1:
+            return Reply((_output(model, choices[0], generated, chat),), prompt)
+        # Servers answer in order; where one does not, its indices say so.
+        choices = _ordered(model, choices)
         shares = _shares(generated, count)
         return Reply(
             tuple(_output(model, choice, share, chat) for choice, share in zip(choices, shares, strict=True)), prompt
