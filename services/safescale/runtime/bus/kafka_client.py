@@ -144,7 +144,9 @@ def unavailable(connection: KafkaConnection, error: BaseException) -> BusUnavail
     elif isinstance(error, kafka_errors.AuthorizationError):
         why = f"this user may not do that ({type(error).__name__})"
     elif isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.KafkaConnectionError):
-        why = "no answer in time"
+        # The client tries on after a refusal too, and tells no more than this in the end.
+        refused = ", or it refused the credentials or the certificate" if connection.security != "PLAINTEXT" else ""
+        why = f"no answer in time{refused}"
     else:
         why = type(error).__name__
     return BusUnavailableError(f"Kafka at {connection.name}: {why}")
@@ -179,7 +181,11 @@ class _Forward(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one line."""
-        get_logger("kafka").info("client", where=record.name, kind=record.levelname, reason=str(record.msg)[:300])
+        arguments = record.args if isinstance(record.args, tuple) else ()
+        types = [type(item).__name__ for item in arguments if isinstance(item, BaseException)]
+        get_logger("kafka").info(
+            "client", where=record.name, kind=record.levelname, reason=str(record.msg)[:300], exception_type=types
+        )
 
 
 def forward_logs() -> None:

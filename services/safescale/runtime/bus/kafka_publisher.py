@@ -128,7 +128,7 @@ class Publisher:
             self._feed(batch)
         if self._producer is not None:
             try:
-                self._producer.close(timeout=10.0)
+                self._producer.close(timeout=5.0)
             except kafka_errors.KafkaError as error:
                 get_logger("bus").warning("producer not closed in time", exception_type=type(error).__name__)
 
