@@ -52,6 +52,16 @@ def content(description: str, examples: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
+def event_content(description: str, example: str) -> dict[str, Any]:
+    """A stream of server-sent events, each as OpenAPI 3.2 describes one."""
+    texts = {"data": {"type": "string"}, "event": {"type": "string"}, "id": {"type": "string"}}
+    item = {"type": "object", "properties": {**texts, "retry": {"type": "integer", "minimum": 0}}}
+    return {
+        "description": description,
+        "content": {"text/event-stream": {"itemSchema": item, "example": example}},
+    }
+
+
 def body(description: str, examples: Mapping[str, Any], schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A request body that the route reads itself, by media type with an example of each."""
     found = {kind: {"schema": dict(schema or {"type": "string"}), "example": value} for kind, value in examples.items()}

@@ -139,7 +139,7 @@ class Envelope:
 
 def route_of(scope: Scope) -> str:
     """Template of the route that answered, so that ids neither reach a log line nor multiply a metric."""
-    return str(getattr(scope.get("route"), "path", "none"))
+    return str(getattr(scope.get("route"), "path_format", "none"))
 
 
 def _where(error: BaseException) -> str:

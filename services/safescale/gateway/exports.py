@@ -1,9 +1,9 @@
 """Verdicts as CSV, JSON lines and Parquet, written while they come."""
 
+import asyncio
 import csv
 import io
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
-from itertools import islice
 from typing import Any, Literal
 
 import orjson
@@ -105,26 +105,49 @@ async def csv_table(verdicts: AsyncIterable[pb.Verdict], table: Table) -> AsyncI
 
 async def parquet_table(verdicts: AsyncIterable[pb.Verdict], table: Table) -> AsyncIterator[bytes]:
     """A table as Parquet, a row group at a time."""
-    # Here and not above: who exports nothing should not wait for it.
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    types = {"text": pa.string(), "number": pa.int64(), "flag": pa.bool_(), "real": pa.float64()}
-    schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS[table].items()])
-    sink = Sink()
-    writer = parquet.ParquetWriter(pa.PythonFile(sink, mode="w"), schema)
-    rows: list[dict[str, Any]] = []
+    # In threads: the library takes seconds to import, and what it writes takes long enough to hold up others.
+    writer = await asyncio.to_thread(ParquetRows, table)
     async for block in blocks(verdicts):
-        rows += rows_of(table, block)
-        while len(rows) >= GROUP_ROWS:
-            writer.write_table(pa.Table.from_pylist(list(islice(rows, GROUP_ROWS)), schema))
-            del rows[:GROUP_ROWS]
-        if written := sink.taken():
+        await asyncio.to_thread(writer.add, rows_of(table, block))
+        if written := writer.taken():
             yield written
-    if rows:
-        writer.write_table(pa.Table.from_pylist(rows, schema))
-    writer.close()
-    yield sink.taken()
+    await asyncio.to_thread(writer.close)
+    yield writer.taken()
+
+
+class ParquetRows:
+    """Writes rows of a table as Parquet; what is written is taken away as it comes."""
+
+    def __init__(self, table: Table) -> None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        types = {"text": pa.string(), "number": pa.int64(), "flag": pa.bool_(), "real": pa.float64()}
+        self._schema = pa.schema([(name, types[kind]) for name, kind in COLUMNS[table].items()])
+        self._make = pa.Table.from_pylist
+        self._sink = Sink()
+        self._writer = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._schema)
+        self._rows: list[dict[str, Any]] = []
+
+    def add(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Take rows; a row group is written when there are enough."""
+        self._rows += rows
+        while len(self._rows) >= GROUP_ROWS:
+            self._write(self._rows[:GROUP_ROWS])
+            del self._rows[:GROUP_ROWS]
+
+    def _write(self, rows: Sequence[dict[str, Any]]) -> None:
+        self._writer.write_table(self._make(rows, self._schema))
+
+    def close(self) -> None:
+        """Write what is left, and the end of the file."""
+        if self._rows:
+            self._write(self._rows)
+        self._writer.close()
+
+    def taken(self) -> bytes:
+        """What was written since the last call."""
+        return self._sink.taken()
 
 
 class Sink(io.RawIOBase):
@@ -163,8 +186,3 @@ def writer_of(form: Format, table: Table) -> Callable[[AsyncIterable[pb.Verdict]
         return jsonl
     write = csv_table if form == "csv" else parquet_table
     return lambda verdicts: write(verdicts, table)
-
-
-def column_names(table: Table) -> Sequence[str]:
-    """Names of the columns of a table."""
-    return list(COLUMNS[table])

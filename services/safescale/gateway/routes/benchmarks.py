@@ -130,7 +130,7 @@ def _import_request(benchmark: CoreBenchmark, validated: bool) -> pb.ImportBench
 
 
 @router.post(
-    "/benchmarks/validate",
+    "/validations/benchmark",
     operation_id="validateBenchmark",
     summary="Check a benchmark without storing it",
     responses={200: answer(BenchmarkCheck, "What is wrong with it, if anything."), **problems(408, 413, 415, 429)},

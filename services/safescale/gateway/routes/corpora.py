@@ -110,7 +110,7 @@ def _part(document: Document) -> pb.IngestCorpusRequest:
 
 
 @router.post(
-    "/corpora/validate",
+    "/validations/corpus",
     operation_id="validateCorpus",
     summary="Check a corpus without storing it",
     responses={200: answer(CorpusCheck, "What is wrong with it, if anything."), **problems(408, 413, 415, 429)},

@@ -11,7 +11,7 @@ from safescale.core.errors import FailedPreconditionError
 from safescale.gateway import body, examples, sse
 from safescale.gateway.config import DEFAULT_PAGE
 from safescale.gateway.context import Gateway, GatewayOf
-from safescale.gateway.describe import answer, content, problems
+from safescale.gateway.describe import answer, event_content, problems
 from safescale.gateway.describe import body as describe_body
 from safescale.gateway.idempotency import TAKES_KEY, IdempotencyKey, refuse_key
 from safescale.gateway.messages import plain
@@ -86,7 +86,7 @@ async def create_run(
 
 
 @router.post(
-    "/runs/plan",
+    "/plans",
     operation_id="planRun",
     summary="Check a spec and tell what it will take",
     responses={200: answer(Plan, "What the run will take."), **problems(408, 409, 413, 415)},
@@ -179,10 +179,10 @@ async def retry_run(
     summary="Follow a run",
     response_class=Response,
     responses={
-        200: content(
+        200: event_content(
             "Server-sent events: `progress` with the state of the run at each change, `ended` at its end, `problem` "
             "when the watch breaks. Silence is filled with comments.",
-            {"text/event-stream": examples.EVENTS},
+            examples.EVENTS,
         ),
         204: {"description": "The run has ended and `Last-Event-ID` is its last event: do not connect again."},
         **problems(404, 429),
