@@ -1,5 +1,6 @@
 """The live view of a run: progress per model and condition, speed, failures, time left."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -9,8 +10,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from safescale.cli.session import Client
 from safescale.core.conditions import CONDITIONS
+from safescale.core.errors import ServiceUnavailableError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.runtime.channels import responses
+
+AWAY_S = 300.0
+"""Seconds for which a server that went away is waited for."""
+
+REATTACH_S = 1.0
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two lines where the output is no terminal."""
@@ -78,6 +87,28 @@ def view(run: pb.Run, progress: pb.Progress) -> RenderableType:
     if progress.last_failure:
         lines.append(Text(f"last failure: {progress.last_failure}", style="red"))
     return Group(*lines)
+
+
+async def watched(client: Client, run_id: str) -> AsyncIterator[pb.WatchRunResponse]:
+    """Progress of a run until it ends. A server that goes away is asked again: the run goes on when it is back.
+
+    Raises:
+        ServiceUnavailableError: the server stayed away for five minutes.
+
+    """
+    heard = time.monotonic()
+    while True:
+        try:
+            last = None
+            async for last in responses(client.orchestration.WatchRun(pb.WatchRunRequest(run_id=run_id))):
+                heard = time.monotonic()
+                yield last
+            if last is None or last.state != pb.RUN_STATE_RUNNING:
+                return
+        except ServiceUnavailableError:
+            if client.embedded or time.monotonic() - heard > AWAY_S:
+                raise
+        await asyncio.sleep(REATTACH_S)
 
 
 async def follow(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from safescale.cli.live import duration, follow
+from safescale.cli.live import duration, follow, watched
 from safescale.cli.report import write_report
 from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
@@ -18,7 +18,7 @@ from safescale.cli.tables import failure_lines, safety_table, skip_lines
 from safescale.core.errors import SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
-from safescale.runtime.channels import responses, rpc_errors
+from safescale.runtime.channels import rpc_errors
 from safescale.runtime.errors import error_of_failure
 from safescale.runtime.files import read_source
 from safescale.runtime.run_file import RunFile, parse_run_file, to_spec
@@ -69,9 +69,8 @@ async def _run(settings: Settings, options: RunOptions) -> int:
             )
         run_id = created.run.run_id
         console.print(_begin_line(created), highlight=False)
-        updates = responses(client.orchestration.WatchRun(pb.WatchRunRequest(run_id=run_id)))
         try:
-            last = await follow(console, created.run, updates)
+            last = await follow(console, created.run, watched(client, run_id))
         except asyncio.CancelledError:
             typer.echo(f"\n{_stop_hint(client, run_id, options.spec_path)}", err=True)
             raise

@@ -7,13 +7,13 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from safescale.cli.live import follow, status_line
+from safescale.cli.live import follow, status_line, watched
 from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.cli.tables import safety_table, skip_lines
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
-from safescale.runtime.channels import responses, rpc_errors
+from safescale.runtime.channels import rpc_errors
 from safescale.runtime.settings import Settings, load_settings
 
 app = typer.Typer(help="List, show, cancel and retry runs.", invoke_without_command=True)
@@ -112,7 +112,7 @@ async def _retry(settings: Settings, name: str) -> int:
             return 0
         typer.echo(f"Asking {response.retried_count} failed cells again.")
         run_id = response.run.run_id
-        updates = responses(client.orchestration.WatchRun(pb.WatchRunRequest(run_id=run_id)))
+        updates = watched(client, run_id)
         await follow(console, response.run, updates)
         metrics = await run_metrics(client, run_id)
         console.print(safety_table(await fetch_run(client, run_id), metrics.rows))

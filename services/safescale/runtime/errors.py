@@ -69,6 +69,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
     text = error.details() or code.name
     if code is grpc.StatusCode.UNAVAILABLE:
         return tree.ServiceUnavailableError(f"service not reachable: {text}")
+    if code is grpc.StatusCode.CANCELLED:
+        # A caller that cancels sees its own cancellation: this one is a server that stops.
+        return tree.ServiceUnavailableError("service stopped in the middle of the call")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return tree.BackendTimeoutError(f"service did not answer in time: {text}")
     if code is grpc.StatusCode.NOT_FOUND:

@@ -105,6 +105,8 @@ class GrpcServer:
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.so_reuseport", 0),
+            # What our own clients do is no abuse.
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
         ]
         self._server = grpc.aio.server(interceptors=[CallInterceptor(telemetry)], options=options)
         self._services = tuple(services)
