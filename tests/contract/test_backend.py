@@ -3,9 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import pytest_asyncio
+from tests.standins.openai_server import OpenAIStandIn
+from tests.standins.openai_server import StandInOptions as OpenAIOptions
 from tests.standins.tgi_server import StandInOptions, TgiStandIn
 
 from safescale.core.errors import BackendTimeoutError, PromptTooLongError
@@ -14,6 +18,7 @@ from safescale.inference.backends.pool import Gate
 from safescale.inference.backends.port import Backend, Call, Generation, Sampling
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import ModelRow, load_catalog
+from safescale.inference.model_server import ModelServer, ModelServerOptions
 from safescale.runtime.telemetry import Telemetry
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]
@@ -54,8 +59,43 @@ def tgi(*, instruct: bool) -> Callable[[], AbstractAsyncContextManager[ModelRow]
     return opened
 
 
-SERVERS = {"embedded": embedded, "tgi chat": tgi(instruct=True), "tgi base": tgi(instruct=False)}
-NEEDS_MODELS = ("embedded",)
+def openai(flavour: str, *, instruct: bool) -> Callable[[], AbstractAsyncContextManager[ModelRow]]:
+    """A stand-in for an OpenAI-compatible server, which knows its documented fields alone."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[ModelRow]:
+        async with OpenAIStandIn(OpenAIOptions(flavour, prefill_s=0.0003)) as server:
+            values = {
+                "id": "letters", "family": "F", "parameters_b": 7.0, "window_tokens": 6000,
+                "instruct": instruct, "license": "MIT", "backend": "openai",
+                "endpoint": {"urls": [server.url], "served_model": "stand-in/letters"},
+            }  # fmt: skip
+            yield ModelRow.model_validate(values)
+            assert server.violations == []
+
+    return opened
+
+
+@asynccontextmanager
+async def llama_cpp() -> AsyncIterator[ModelRow]:
+    """llama.cpp's own HTTP server with the smallest model."""
+    row = load_catalog(None).row("smollm2-135m-instruct")
+    with TemporaryDirectory() as folder:
+        async with ModelServer(row, ModelServerOptions(port=0, cache_dir=Path(folder))) as server:
+            values = row.model_dump(exclude={"embedded", "revision"})
+            yield ModelRow.model_validate({**values, "backend": "openai", "endpoint": {"urls": [server.address]}})
+
+
+SERVERS = {
+    "embedded": embedded,
+    "tgi chat": tgi(instruct=True),
+    "tgi base": tgi(instruct=False),
+    "vllm chat": openai("vllm", instruct=True),
+    "vllm base": openai("vllm", instruct=False),
+    "sglang chat": openai("sglang", instruct=True),
+    "llama.cpp chat": llama_cpp,
+}
+NEEDS_MODELS = ("embedded", "llama.cpp chat")
 
 
 @pytest_asyncio.fixture(
