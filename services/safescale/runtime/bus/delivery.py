@@ -126,7 +126,7 @@ def dead_letter(message: Message, error: SafescaleError, origin: Mapping[str, st
     headers = {**message.headers, **failure, "original-topic": message.topic, **origin}
     dead = replace(message, topic=DEAD_LETTER, headers=headers)
     if size_of(dead) > limit_of(DEAD_LETTER):
-        kept = {name: value for name, value in headers.items() if name in FAILURE_HEADERS or len(value) <= 200}
-        kept = dict(list(kept.items())[-50:])
-        dead = replace(dead, key=dead.key[:200], value=b"", headers={**kept, OMITTED: str(len(message.value))})
+        own = [(name, value) for name, value in message.headers.items() if len(name) + len(value) <= 400][:50]
+        told = {**dict(own), **failure, "original-topic": message.topic, **origin, OMITTED: str(len(message.value))}
+        dead = replace(dead, key=dead.key[:200], value=b"", headers=told)
     return dead

@@ -21,8 +21,12 @@ def limit_of(topic: str) -> int:
 
 def size_of(message: Message) -> int:
     """Bytes of a message: key, value and headers."""
-    headers = sum(len(name) + len(value) for name, value in message.headers.items())
-    return len(message.key) + len(message.value) + headers
+    headers = sum(_bytes(name) + _bytes(value) for name, value in message.headers.items())
+    return _bytes(message.key) + len(message.value) + headers
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
 
 
 def check_size(message: Message) -> int:
