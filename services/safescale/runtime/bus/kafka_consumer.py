@@ -46,9 +46,10 @@ class Tuning:
     """A member that does not answer for so long is dead; another takes its partitions."""
     max_poll_ms: int = 300_000
     """A member whose poll thread stands for so long leaves the group."""
-    poll_s: float = 0.5
+    poll_s: float = 1.0
+    """An idle consumer asks so often; a message that comes is answered at once all the same."""
     commit_s: float = 1.0
-    lag_s: float = 5.0
+    lag_s: float = 10.0
     metadata_s: float = 60.0
     """New partitions of the topic are found within this time."""
     grace_s: float = 5.0
@@ -169,6 +170,7 @@ class PollThread:
             session_timeout_ms=tuning.session_ms,
             heartbeat_interval_ms=min(3_000, tuning.session_ms // 4),
             max_poll_interval_ms=tuning.max_poll_ms,
+            fetch_max_wait_ms=int(1000 * tuning.poll_s),
             fetch_max_bytes=FETCH_BYTES,
             max_partition_fetch_bytes=PARTITION_BYTES,
             metrics_enabled=False,
