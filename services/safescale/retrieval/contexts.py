@@ -139,24 +139,33 @@ class ContextBuilder:
         chunks = [hit.chunk for hit in hits]
         if row.builder == "padded":
             return self._padded(chunks, request.corpus_id)
-        return self._context(SEPARATOR.join(chunk.text for chunk in chunks), chunks, request.corpus_id)
+        text = SEPARATOR.join(chunk.text for chunk in chunks)
+        return self._context(text, chunks, request.corpus_id, self._joined_tokens(chunks))
 
-    def _context(self, text: str, chunks: Sequence[Chunk], corpus_id: str) -> Context:
-        tokenizer = self._ports.embedder.tokenizer
+    def _context(self, text: str, chunks: Sequence[Chunk], corpus_id: str, tokens: int) -> Context:
         ids = tuple(chunk.chunk_id for chunk in chunks)
-        return Context(text, ids, tokenizer.count(text), tokenizer.name, corpus_id)
+        return Context(text, ids, tokens, self._ports.embedder.tokenizer.name, corpus_id)
+
+    def _joined_tokens(self, chunks: Sequence[Chunk]) -> int:
+        """Tokens of chunks with separators between."""
+        tokenizer = self._ports.embedder.tokenizer
+        if not tokenizer.splits_at_space:
+            return tokenizer.count(SEPARATOR.join(chunk.text for chunk in chunks))
+        # Counting ten chunks takes as long as finding them; each was counted when it was cut.
+        return sum(chunk.token_count for chunk in chunks) + (len(chunks) - 1) * tokenizer.count(SEPARATOR)
 
     def _padded(self, chunks: Sequence[Chunk], corpus_id: str) -> Context:
         """The best chunk again and again to the token count that all of them have together."""
         best = chunks[0]
-        text = best.text
+        tokenizer = self._ports.embedder.tokenizer
+        target = self._joined_tokens(chunks)
+        text, tokens = best.text, target
         if len(chunks) > 1:
-            tokenizer = self._ports.embedder.tokenizer
-            target = tokenizer.count(SEPARATOR.join(chunk.text for chunk in chunks))
             copies = target // tokenizer.count(SEPARATOR + best.text) + 2
             text = prefix_of_tokens(SEPARATOR.join([best.text] * copies), tokenizer, target)
+            tokens = tokenizer.count(text)
         begun = math.ceil(len(text) / len(best.text + SEPARATOR))
-        return self._context(text, [best] * begun, corpus_id)
+        return self._context(text, [best] * begun, corpus_id, tokens)
 
     async def _max_context(self, row: Condition, request: ContextRequest) -> Context | Skipped:
         models = self._ports.models

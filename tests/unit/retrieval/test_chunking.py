@@ -122,3 +122,12 @@ def test_prefix_has_exactly_the_limit_in_plain_words(tokenizer: WordPieceTokeniz
 
 def test_prefix_takes_part_of_a_word_to_meet_the_limit(tiny_tokenizer: WordPieceTokenizer) -> None:
     assert prefix_of_tokens("the kidney", tiny_tokenizer, 3) == "the ki"
+
+
+@given(texts=st.lists(st.text(max_size=30).map(str.strip), min_size=1, max_size=5))
+def test_texts_with_space_between_have_the_tokens_that_they_have_alone(tokenizer, texts: list[str]) -> None:
+    assert tokenizer.splits_at_space
+    separator = "\n\n---\n\n"
+    apart = sum(map(tokenizer.count, texts)) + (len(texts) - 1) * tokenizer.count(separator)
+    assert tokenizer.count(separator.join(texts)) == apart
+    assert [tokenizer.count(text) for text in texts] == [len(tokenizer.offsets(text)) for text in texts]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from safescale.core.errors import BackendUnavailableError
 from safescale.retrieval.embed.bert import VERSION, Bert, BertShape
@@ -36,10 +37,17 @@ class WordPieceTokenizer:
         self._tokenizer.no_truncation()
         # A document may hold "[SEP]" as text; it must not steer the model.
         self._tokenizer.encode_special_tokens = True
+        self._splits_at_space = type(self._tokenizer.pre_tokenizer) is BertPreTokenizer
+
+    @property
+    def splits_at_space(self) -> bool:
+        """Whether no token reaches over white space, which BERT drops before it makes tokens."""
+        return self._splits_at_space
 
     def count(self, text: str) -> int:
         """Tokens of a text without special tokens."""
-        return len(self._tokenizer.encode(text, add_special_tokens=False))
+        # The fast form leaves out the places of tokens, which take most of the time.
+        return len(self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
     def offsets(self, text: str) -> Offsets:
         """Where the tokens of a text stand, and which begin a word."""

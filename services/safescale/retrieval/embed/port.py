@@ -20,6 +20,10 @@ class ChunkTokenizer(Protocol):
     def name(self) -> str:
         """Name that stands beside every count."""
 
+    @property
+    def splits_at_space(self) -> bool:
+        """Whether no token reaches over white space: texts with some between have the tokens that they have alone."""
+
     def count(self, text: str) -> int:
         """Tokens of a text."""
 
