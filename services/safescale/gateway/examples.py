@@ -178,7 +178,7 @@ VERDICT: Example = {
     "majority_letter": None,
     "majority_outcome": None,
     "option_scores": {"A": -3.2, "B": -2.9},
-    "usage": {"prompt_tokens": 61, "generated_tokens": 12},
+    "usage": {"prompt_tokens": 61, "generated_tokens": 12, "cost": None},
     "timings": {"queue_wait_s": 0.2, "greedy_s": 1.1, "time_to_first_token_s": None, "samples_s": None},
     "failure": None,
     "cached": False,

@@ -44,6 +44,7 @@ COLUMNS: dict[Table, dict[str, str]] = {
         "judge_s": "real",
         "prompt_tokens": "number",
         "generated_tokens": "number",
+        "cost": "real",
         "cached": "flag",
         "model_revision": "text",
         "failure_reason": "text",

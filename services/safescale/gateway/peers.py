@@ -1,4 +1,4 @@
-"""The four services as the gateway calls them: a deadline on every call, reads tried again while they are away."""
+"""The four services as the gateway calls them: a deadline on every call, an error of our tree for every failure."""
 
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 import grpc
-from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random_exponential
 
 from safescale.core.errors import LimitExceededError, SafescaleError, ServiceUnavailableError
 from safescale.gateway.config import Addresses
@@ -22,9 +21,6 @@ if TYPE_CHECKING:
     from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceAsyncStub
     from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceAsyncStub
     from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
-
-TRIES = 3
-"""How often a read is tried while a service is away."""
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -78,12 +74,8 @@ def error_of(error: grpc.aio.AioRpcError) -> SafescaleError:
     return known
 
 
-def _is_away(error: BaseException) -> bool:
-    return isinstance(error, SafescaleError) and error.retryable and error.code == "UNAVAILABLE"
-
-
-async def tell(call: Callable[..., Awaitable[R]], request: object, timeout_s: float) -> R:
-    """Call once, within a number of seconds.
+async def ask(call: Callable[..., Awaitable[R]], request: object, timeout_s: float) -> R:
+    """Call within a number of seconds. The channel itself repeats a read whose service went away.
 
     Raises:
         SafescaleError: what the service answered, or that it cannot be reached.
@@ -93,22 +85,6 @@ async def tell(call: Callable[..., Awaitable[R]], request: object, timeout_s: fl
         return await call(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:
         raise error_of(error) from error
-
-
-async def ask(call: Callable[..., Awaitable[R]], request: object, timeout_s: float) -> R:
-    """Call to read, again while the service is away: at most three times, each within a number of seconds.
-
-    Raises:
-        SafescaleError: what the service answered, or that it cannot be reached.
-
-    """
-    tries = AsyncRetrying(
-        stop=stop_after_attempt(TRIES),
-        wait=wait_random_exponential(multiplier=0.1, max=1.0),
-        retry=retry_if_exception(_is_away),
-        reraise=True,
-    )
-    return await tries(tell, call, request, timeout_s)
 
 
 async def follow(stream: AsyncIterable[T]) -> AsyncIterator[T]:

@@ -55,6 +55,7 @@ class Usage(BaseModel):
 
     prompt_tokens: int
     generated_tokens: int
+    cost: float | None = Field(description="In the currency of the catalog; none for a model without a price.")
 
 
 class Timings(BaseModel):
@@ -120,11 +121,12 @@ class Metric(BaseModel):
 class Metrics(BaseModel):
     """Metrics of a run."""
 
-    model_config = _example({"items": [examples.METRIC], "verdict_count": 128, "failed_count": 0})
+    model_config = _example({"items": [examples.METRIC], "verdict_count": 128, "failed_count": 0, "cost": None})
 
     items: list[Metric]
     verdict_count: int = Field(description="Verdicts that were counted.")
     failed_count: int = Field(description="Of these, failures.")
+    cost: float | None = Field(description="Of these verdicts; none where no model has a price.")
 
 
 class RequirementResult(BaseModel):

@@ -19,7 +19,7 @@ from safescale.gateway.describe import body as describe_body
 from safescale.gateway.idempotency import TAKES_KEY
 from safescale.gateway.messages import plain
 from safescale.gateway.multipart import form_files
-from safescale.gateway.peers import ask, tell
+from safescale.gateway.peers import ask
 from safescale.gateway.problem import HttpError
 from safescale.gateway.query import PREFIX
 from safescale.gateway.schemas import (
@@ -110,7 +110,7 @@ async def import_benchmark(
             message = f"the benchmark has {len(check.defects)} defects: {check.defects[0]}"
             raise BenchmarkError(message, defects=check.defects)
         message_of = await asyncio.to_thread(_import_request, check.benchmark, clinician_validated)
-        stored = await tell(gateway.services.orchestration.ImportBenchmark, message_of, gateway.config.deadlines.slow_s)
+        stored = await ask(gateway.services.orchestration.ImportBenchmark, message_of, gateway.config.deadlines.slow_s)
     response.status_code = 201 if stored.created else 200
     response.headers["Location"] = f"/api/v1/benchmarks/{stored.benchmark.benchmark_id}"
     return StoredBenchmark(

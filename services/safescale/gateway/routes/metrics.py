@@ -41,4 +41,5 @@ async def get_metrics(
         items=[Metric.model_validate(plain(row)) for row in rows],
         verdict_count=found.verdict_count,
         failed_count=found.failed_count,
+        cost=found.cost if found.HasField("cost") else None,
     )

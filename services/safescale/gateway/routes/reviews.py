@@ -14,7 +14,7 @@ from safescale.gateway.describe import answer, problems
 from safescale.gateway.describe import body as describe_body
 from safescale.gateway.idempotency import TAKES_KEY
 from safescale.gateway.messages import plain
-from safescale.gateway.peers import ask, tell
+from safescale.gateway.peers import ask
 from safescale.gateway.query import PREFIX, Cursor, PageSize
 from safescale.gateway.schemas import Resolution
 from safescale.gateway.schemas_results import Review, ReviewPage
@@ -72,7 +72,7 @@ async def resolve_review(
     message = pb.ResolveReviewRequest(review_id=review_id, reviewer=given.reviewer, note=given.note)
     if given.letter is not None:
         message.letter = given.letter
-    settled = await tell(gateway.services.scoring.ResolveReview, message, gateway.config.deadlines.quick_s)
+    settled = await ask(gateway.services.scoring.ResolveReview, message, gateway.config.deadlines.quick_s)
     return Review.model_validate(plain(settled.review))
 
 

@@ -15,7 +15,7 @@ from safescale.gateway.describe import answer, event_content, problems
 from safescale.gateway.describe import body as describe_body
 from safescale.gateway.idempotency import TAKES_KEY, IdempotencyKey, refuse_key
 from safescale.gateway.messages import plain
-from safescale.gateway.peers import ask, follow, tell
+from safescale.gateway.peers import ask, follow
 from safescale.gateway.query import PREFIX, Cursor, PageSize, RunName
 from safescale.gateway.schemas import CreatedRun, Plan, RetriedRun, Run, RunPage, RunSummary
 from safescale.gateway.specs import spec_of
@@ -75,7 +75,7 @@ async def create_run(
     if new:
         refuse_key(key, "with new=true each request starts another run; leave out new, or the key")
     spec = await spec_of(request, gateway)
-    created = await tell(
+    created = await ask(
         gateway.services.orchestration.CreateRun,
         pb.CreateRunRequest(spec=spec, force_new=new),
         gateway.config.deadlines.slow_s,
@@ -95,7 +95,7 @@ async def create_run(
 async def plan_run(request: Request, gateway: GatewayOf) -> Plan:
     """Check everything and store nothing. Each model is asked two short calls to measure its speed."""
     request_of = pb.CreateRunRequest(spec=await spec_of(request, gateway), validate_only=True)
-    planned = await tell(gateway.services.orchestration.CreateRun, request_of, gateway.config.deadlines.slow_s)
+    planned = await ask(gateway.services.orchestration.CreateRun, request_of, gateway.config.deadlines.slow_s)
     existing = planned.run.run_id or None
     return Plan(**plain(planned.plan), digest=planned.run.digest, existing_run=existing)
 
@@ -136,7 +136,7 @@ async def cancel_run(gateway: GatewayOf, run: RunName) -> Run:
     """Stop a run; what was measured stays, and creating it again continues it."""
     try:
         request = pb.CancelRunRequest(run_id=run)
-        cancelled = await tell(gateway.services.orchestration.CancelRun, request, gateway.config.deadlines.slow_s)
+        cancelled = await ask(gateway.services.orchestration.CancelRun, request, gateway.config.deadlines.slow_s)
     except FailedPreconditionError:
         found = await _get(gateway, run, progress=False)
         if found.run.state != pb.RUN_STATE_CANCELLED:
@@ -169,7 +169,7 @@ async def retry_run(
     if attempt and attempt < found.run.attempt:
         return RetriedRun(run=_run(found.run), retried_count=0)
     request = pb.RetryFailedRequest(run_id=found.run.run_id)
-    retried = await tell(gateway.services.orchestration.RetryFailed, request, gateway.config.deadlines.slow_s)
+    retried = await ask(gateway.services.orchestration.RetryFailed, request, gateway.config.deadlines.slow_s)
     return RetriedRun(run=_run(retried.run), retried_count=retried.retried_count)
 
 
