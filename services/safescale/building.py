@@ -88,6 +88,7 @@ def _inference(parts: Parts) -> Service:
             cache_dir=settings.data_dir / "models",
             instances=settings.instances,
             call_timeout_s=settings.call_timeout_s,
+            cell_timeout_s=settings.cell_timeout_s,
         )
     )
 

@@ -135,6 +135,8 @@ async def _finish(console: Console, client: Client, run_id: str, options: RunOpt
     stored = await fetch_run(client, run_id)
     metrics = await run_metrics(client, run_id)
     console.print(safety_table(stored, metrics.rows))
+    if metrics.HasField("cost"):
+        console.print(f"Cost {metrics.cost:,.4f} by the prices of the catalog.", highlight=False)
     for line in skip_lines(stored.skips):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
     failed = await _failed(client, run_id) if metrics.failed_count else []

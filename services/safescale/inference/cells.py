@@ -94,6 +94,8 @@ def _fill_letter(
             completed.timings.samples_s = generation.elapsed_s
     completed.usage.prompt_tokens = texts.generations[0].prompt_tokens
     completed.usage.generated_tokens = sum(generation.generated_tokens for generation in texts.generations)
+    if texts.cost is not None:
+        completed.usage.cost = texts.cost
     completed.cached = all(texts.cached)
     completed.model_revision = texts.revision
 
@@ -126,5 +128,7 @@ def _fill_cloze(
     completed.usage.CopyFrom(
         common_pb2.Usage(prompt_tokens=scored.scores.prompt_tokens, generated_tokens=scored.scores.scored_tokens)
     )
+    if scored.cost is not None:
+        completed.usage.cost = scored.cost
     completed.cached = scored.cached
     completed.model_revision = scored.revision

@@ -50,6 +50,7 @@ def verdict_row(verdict: pb.Verdict) -> Record:
         "judge_s": verdict.judge_s,
         "prompt_tokens": verdict.usage.prompt_tokens,
         "generated_tokens": verdict.usage.generated_tokens,
+        "cost": _optional(verdict.usage, "cost"),
         "cached": verdict.cached,
         "model_revision": verdict.model_revision,
         "failure_reason": verdict.failure.reason or None,

@@ -24,7 +24,7 @@ REVIEW = "review"
 AUDIT = "audit"
 
 KEY_FIELDS = ("model", "condition", "question_id", "attempt", "failure")
-LETTER_FIELDS = (*KEY_FIELDS, "formulation", "greedy", "samples", "latency_s")
+LETTER_FIELDS = (*KEY_FIELDS, "formulation", "greedy", "samples", "latency_s", "cost")
 """Plain fields of a verdict's document: stores can read them without the rest of it."""
 
 
@@ -50,18 +50,20 @@ def _body(verdict: pb.Verdict) -> Body:
         "samples": NULL_MARK * verdict.samples_asked if failed else samples,
         "latency_s": verdict.timings.greedy_s if timed else None,
         "failure": verdict.failure.reason if failed else "",
+        "cost": verdict.usage.cost if verdict.usage.HasField("cost") else None,
         "verdict": base64.b64encode(verdict.SerializeToString()).decode(),
     }
 
 
 @dataclass(frozen=True, slots=True)
 class StoredLetters:
-    """Letters of one verdict, with the cell and attempt they belong to."""
+    """Letters of one verdict, with the cell and attempt they belong to; cost None for a model without a price."""
 
     cell: Cell
     attempt: int
     answers: CellAnswers
     failed: bool
+    cost: float | None
 
 
 def _letters(document: Document) -> StoredLetters:
@@ -76,7 +78,7 @@ def _letters(document: Document) -> StoredLetters:
         body["samples"],
         body["latency_s"],
     )
-    return StoredLetters(cell, body["attempt"], answers, bool(body["failure"]))
+    return StoredLetters(cell, body["attempt"], answers, bool(body["failure"]), body.get("cost"))
 
 
 class VerdictStore:

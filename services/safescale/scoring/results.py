@@ -25,11 +25,12 @@ Settled = dict[str, pb.Review]
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """Metric rows of a run and the verdicts that they count."""
+    """Metric rows of a run, the verdicts that they count, and their cost (None where no model has a price)."""
 
     rows: Sequence[pb.MetricRow]
     verdict_count: int
     failed_count: int
+    cost: float | None
 
 
 class RunResults:
@@ -58,11 +59,12 @@ class RunResults:
         letters = await self._verdicts.letters(run_id)
         failed = sum(found.failed for found in letters)
         if not letters:
-            return RunMetrics([], 0, 0)
+            return RunMetrics([], 0, 0, None)
         truth = await self._truths.of_run(run_id)
         cells = [_with_reviews(found, settled) for found in letters]
         rows = await asyncio.to_thread(metric_rows, cells, truth.benchmark)
-        return RunMetrics(rows, len(letters), failed)
+        costs = [found.cost for found in letters if found.cost is not None]
+        return RunMetrics(rows, len(letters), failed, math.fsum(costs) if costs else None)
 
 
 def _letter(review: pb.Review) -> str:

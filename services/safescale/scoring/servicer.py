@@ -97,7 +97,10 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         run_id = await self._truths.run_id_of(_needed(request.run_id, "run_id"))
         metrics = await self._results.metrics(run_id)
         return pb.GetRunMetricsResponse(
-            rows=metrics.rows, verdict_count=metrics.verdict_count, failed_count=metrics.failed_count
+            rows=metrics.rows,
+            verdict_count=metrics.verdict_count,
+            failed_count=metrics.failed_count,
+            cost=metrics.cost,
         )
 
     async def EvaluatePolicy(self, request: pb.EvaluatePolicyRequest, context: Context) -> pb.EvaluatePolicyResponse:

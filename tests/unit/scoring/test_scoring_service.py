@@ -132,6 +132,17 @@ async def test_a_cell_waits_while_inference_cannot_be_reached(world, verdicts, c
     assert len(verdicts) == 1
 
 
+async def test_a_runs_cost_is_that_of_its_cells(world, stub, verdicts, cell_key) -> None:
+    cell = letter_cell(cell_key(), "B", [])
+    await complete(world, verdicts, cell)
+    assert not (await stub.GetRunMetrics(pb.GetRunMetricsRequest(run_id="run-1"))).HasField("cost")
+    for question, cost in (("q1", 0.25), ("q2", 0.0)):
+        priced = letter_cell(cell_key(question), "B", [])
+        priced.usage.cost = cost
+        assert (await complete(world, verdicts, priced)).usage.cost == cost
+    assert (await stub.GetRunMetrics(pb.GetRunMetricsRequest(run_id="run-1"))).cost == 0.25
+
+
 async def test_cloze_letters_need_no_reading(world, verdicts, cell_key) -> None:
     generation = events_pb2.GenerationCompleted(
         cell=cell_key(), formulation=common_pb2.FORMULATION_CLOZE, greedy=events_pb2.Answer(letter="C"),

@@ -2,7 +2,7 @@
 
 import base64
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ KINDS: tuple[Kind, ...] = (
         "verdict",
         light=(
             "model", "condition", "question_id", "attempt", "failure", "formulation", "greedy", "samples", "latency_s",
+            "cost",
         ),
     ),
     Kind("review"),
@@ -65,7 +66,7 @@ MAPPING: Mapping[str, Any] = {
         "group": {"type": "keyword"},
         # Who wrote it: tells a writer whether a write whose answer was lost is its own.
         "by": {"type": "keyword", "index": False, "doc_values": False},
-        # The light fields as JSON, in a column: read for tens of thousands of documents without opening them.
+        # The version and the light fields as JSON, in a column: read for many documents without opening them.
         "light": {"type": "binary", "doc_values": True},
         # Kept as it is and never parsed: a body may hold any JSON object.
         "body": {"type": "object", "enabled": False},
@@ -115,7 +116,7 @@ def with_light(kind: Kind, source: Mapping[str, Any]) -> dict[str, Any]:
     made = {name: value for name, value in source.items() if name != "light"}
     if kind.light:
         light = {name: body[name] for name in kind.light if name in body}
-        made["light"] = base64.b64encode(orjson.dumps(light)).decode()
+        made["light"] = base64.b64encode(orjson.dumps([kind.version, light])).decode()
     return made
 
 
@@ -143,12 +144,13 @@ def decode_found(kind: Kind, source: Mapping[str, Any], version: int) -> Documen
     return Document(kind.name, source["key"], source["group"], source.get("body", {}), version)
 
 
-def decode_light(kind: Kind, hit: Mapping[str, Any], group: str | None, fields: Sequence[str]) -> Document:
-    """The document of a hit's columns, its body of these light fields. The group is a column unless it is known."""
-    columns = hit["fields"]
-    light = orjson.loads(base64.b64decode(columns["light"][0]))
-    body = {name: light[name] for name in fields if name in light}
-    return Document(kind.name, hit["sort"][0], columns["group"][0] if group is None else group, body, hit["_version"])
+def light_of(kind: Kind, hit: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The light fields of a hit; None when a program of another version wrote it, which has others."""
+    column = hit.get("fields", {}).get("light")
+    if column is None:
+        return None
+    version, light = orjson.loads(base64.b64decode(column[0]))
+    return light if version == kind.version else None
 
 
 def check_key(kind: Kind, key: str, source: Mapping[str, Any]) -> None:

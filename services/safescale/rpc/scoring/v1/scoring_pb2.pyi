@@ -671,10 +671,13 @@ class GetRunMetricsResponse(_message.Message):
     ROWS_FIELD_NUMBER: _builtins.int
     VERDICT_COUNT_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     verdict_count: _builtins.int
     """Verdicts that were counted."""
     failed_count: _builtins.int
     """Verdicts that are failures."""
+    cost: _builtins.float
+    """Cost of the verdicts that were counted, in the currency of the catalog's prices; absent where no model has a price."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRow]:
         """One row per model, condition, regime and metric."""
@@ -685,12 +688,15 @@ class GetRunMetricsResponse(_message.Message):
         rows: _abc.Iterable[Global___MetricRow] | None = ...,
         verdict_count: _builtins.int = ...,
         failed_count: _builtins.int = ...,
+        cost: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_count", b"failed_count", "rows", b"rows", "verdict_count", b"verdict_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost", "failed_count", b"failed_count", "rows", b"rows", "verdict_count", b"verdict_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___GetRunMetricsResponse: _TypeAlias = GetRunMetricsResponse  # noqa: Y015
 
