@@ -210,13 +210,13 @@ async def test_few_large_messages_are_buffered(kafka_address: str) -> None:
     with some_topics(kafka_address, 1) as (topic,):
         async with buses(kafka_address, "a") as (bus,):
             value = os.urandom(900_000)
-            await bus.publish_many([Message(topic, str(i), value) for i in range(40)])
+            await bus.publish_many([Message(topic, str(i), value) for i in range(30)])
             subscription = await bus.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=1))
             await wait_until(lambda: subscription.buffered > 15)
             await asyncio.sleep(1)
             assert subscription.buffered <= 28
             gate.set()
-            await wait_until(lambda: done == 40)
+            await wait_until(lambda: done == 30)
 
 
 def raw_producer(address: str):

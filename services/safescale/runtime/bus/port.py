@@ -58,6 +58,7 @@ class Bus(Protocol):
 
         Raises:
             BusUnavailableError: the bus did not take it in time.
+            LimitExceededError: the message is over its topic's limit (`limits.py`).
 
         """
 
@@ -66,6 +67,7 @@ class Bus(Protocol):
 
         Raises:
             BusUnavailableError: some may not have been taken; publishing all again is right.
+            LimitExceededError: a message is over its topic's limit; none is published then.
 
         """
 
