@@ -10,7 +10,8 @@ compile() { # OUT ARGUMENTS...
 }
 compile dev pyproject.toml --extra report --extra embedded --extra grid --extra inference --extra retrieval --extra gateway --extra dev
 compile embedded pyproject.toml --extra report --extra embedded --extra retrieval --constraint requirements/dev.txt
-for extra in inference retrieval orchestration scoring gateway; do
+compile gateway pyproject.toml --extra gateway --constraint requirements/dev.txt
+for extra in inference retrieval orchestration scoring; do
   compile "$extra" pyproject.toml --extra "$extra" --extra grid --constraint requirements/dev.txt
 done
 compile models requirements/models.in --no-deps

@@ -19,7 +19,7 @@ class Settings(BaseSettings):
     Secrets are never values: a setting that ends in `_file` names the file that holds them.
     """
 
-    model_config = SettingsConfigDict(env_prefix="SAFESCALE_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="SAFESCALE_", extra="ignore", frozen=True, env_ignore_empty=True)
 
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("safescale"),
