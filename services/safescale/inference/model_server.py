@@ -102,14 +102,14 @@ class ModelServer:
         inside = options.request_log is not None
         parameters = _parameters(config, options, (LOOPBACK, 0) if inside else (options.host, port), key)
         self._server = await asyncio.to_thread(opened, config, parameters)
-        self._stack.callback(self._free)
+        self._stack.callback(self._drop)
         self.address = str(self._server.listening_address)
         if options.request_log is not None:
             proxy = RequestLog(self.address, options.request_log)
             await self._stack.enter_async_context(proxy)
             self.address = await proxy.listen(options.host, port)
 
-    def _free(self) -> None:
+    def _drop(self) -> None:
         self._server = None
 
 

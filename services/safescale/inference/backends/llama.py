@@ -203,6 +203,8 @@ def llama_parameters(config: LlamaConfig) -> Any:
     parameters.n_ctx_checkpoints = 0
     parameters.swa_full = True
     parameters.ui = False
+    # Pages of any site could ask it, else.
+    parameters.cors_origins = ""
     return parameters
 
 
