@@ -9,6 +9,7 @@ A raw asyncio protocol: no framework, answers encoded once, so that what is meas
 
 import argparse
 import asyncio
+import re
 import signal
 
 import orjson
@@ -16,44 +17,69 @@ import orjson
 LETTERS = "ABCDE"
 
 
+N = re.compile(rb'"n": ?(\d+)')
+SEED = re.compile(rb'"seed": ?(\d+)')
+STREAM = re.compile(rb'"stream": ?true')
+OPTIONS_BYTES = 400
+"""The options are looked for in so many last bytes of a request: they stand behind the prompt, which is not read."""
+
+
 class Stub:
-    """What the stub answers; shared by its connections."""
+    """What the stub answers; shared by its connections. An answer is encoded once for each form of it."""
 
     def __init__(self, delay_s: float, supports_n: bool) -> None:
         self.delay_s = delay_s
         self.supports_n = supports_n
         self.calls = 0
         self.texts = 0
+        self._made: dict[tuple[bool, bool, int, int], bytes] = {}
 
-    def whole(self, body: dict) -> bytes:
-        """The answer to a call."""
-        count = body.get("n", 1) if self.supports_n else 1
-        chat = "messages" in body
-        seed = body.get("seed", 0)
+    def answer(self, path: bytes, body: bytes) -> bytes:
+        """The answer to a call for texts, with its head."""
+        asked = body[-OPTIONS_BYTES:]
+        n, seed = N.search(asked), SEED.search(asked)
+        stream = STREAM.search(asked) is not None
+        count = int(n[1]) if n and self.supports_n and not stream else 1
+        self.calls += 1
         self.texts += count
-        choices = []
-        for index in range(count):
-            letter = LETTERS[(seed + index) * 7 % 5]
-            text = {"message": {"role": "assistant", "content": letter}} if chat else {"text": letter}
-            choices.append({"index": index, **text, "logprobs": None, "finish_reason": "stop"})
-        usage = {"prompt_tokens": 200, "completion_tokens": 2 * count, "total_tokens": 200 + 2 * count}
-        return orjson.dumps({"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "stub",
-                             "choices": choices, "usage": usage})  # fmt: skip
+        key = (path.endswith(b"/chat/completions"), stream, count, int(seed[1]) % len(LETTERS) if seed else 0)
+        if key not in self._made:
+            self._made[key] = self._make(*key)
+        return self._made[key]
 
-    def streamed(self, body: dict) -> bytes:
-        """The events of a streamed answer."""
-        self.texts += 1
-        chat = "messages" in body
-        head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "stub"}
-        deltas = [{"role": "assistant", "content": ""}, {"content": "B"}, {"content": ""}]
-        events = []
-        for place, delta in enumerate(deltas):
-            part = {"delta": delta} if chat else {"text": delta["content"]}
-            choice = {"index": 0, **part, "finish_reason": "stop" if place == 2 else None}
-            events.append({**head, "choices": [choice]})
-        usage = {"prompt_tokens": 200, "completion_tokens": 2, "total_tokens": 202}
-        events.append({**head, "choices": [], "usage": usage})
-        return b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events) + b"data: [DONE]\n\n"
+    def _make(self, chat: bool, stream: bool, count: int, seed: int) -> bytes:
+        if stream:
+            return with_head(_streamed(chat), b"text/event-stream")
+        return with_head(_whole(chat, count, seed))
+
+
+def with_head(body: bytes, kind: bytes = b"application/json", status: bytes = b"200 OK") -> bytes:
+    """A whole HTTP answer."""
+    return b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (status, kind, len(body), body)
+
+
+def _whole(chat: bool, count: int, seed: int) -> bytes:
+    choices = []
+    for index in range(count):
+        letter = LETTERS[(seed + index) * 7 % len(LETTERS)]
+        text = {"message": {"role": "assistant", "content": letter}} if chat else {"text": letter}
+        choices.append({"index": index, **text, "logprobs": None, "finish_reason": "stop"})
+    usage = {"prompt_tokens": 200, "completion_tokens": 2 * count, "total_tokens": 200 + 2 * count}
+    head = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "stub"}
+    return orjson.dumps({**head, "choices": choices, "usage": usage})
+
+
+def _streamed(chat: bool) -> bytes:
+    head = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "stub"}
+    deltas = [{"role": "assistant", "content": ""}, {"content": "B"}, {"content": ""}]
+    events = []
+    for place, delta in enumerate(deltas):
+        part = {"delta": delta} if chat else {"text": delta["content"]}
+        choice = {"index": 0, **part, "finish_reason": "stop" if place == 2 else None}
+        events.append({**head, "choices": [choice]})
+    usage = {"prompt_tokens": 200, "completion_tokens": 2, "total_tokens": 202}
+    events.append({**head, "choices": [], "usage": usage})
+    return b"".join(b"data: " + orjson.dumps(event) + b"\n\n" for event in events) + b"data: [DONE]\n\n"
 
 
 class Connection(asyncio.Protocol):
@@ -90,35 +116,25 @@ class Connection(asyncio.Protocol):
         """Answer one request."""
         stub = self.stub
         if path.endswith(b"/completions"):
-            stub.calls += 1
-            asked = orjson.loads(body)
-            if asked.get("stream"):
-                self.later(stub.streamed(asked), b"text/event-stream")
+            answer = stub.answer(path, body)
+            if stub.delay_s:
+                asyncio.get_running_loop().call_later(stub.delay_s, self.send, answer)
             else:
-                self.later(stub.whole(asked), b"application/json")
+                self.send(answer)
         elif path == b"/v1/models":
-            self.send(
-                orjson.dumps({"object": "list", "data": [{"id": "stub", "owned_by": "vllm", "max_model_len": 131072}]})
-            )
+            models = [{"id": "stub", "owned_by": "vllm", "max_model_len": 131072}]
+            self.send(with_head(orjson.dumps({"object": "list", "data": models})))
         elif path == b"/version":
-            self.send(orjson.dumps({"version": "stub"}))
+            self.send(with_head(orjson.dumps({"version": "stub"})))
         elif path == b"/count":
-            self.send(orjson.dumps({"calls": stub.calls, "texts": stub.texts}))
+            self.send(with_head(orjson.dumps({"calls": stub.calls, "texts": stub.texts})))
         else:
-            self.send(b"{}", status=b"404 Not Found")
+            self.send(with_head(b"{}", status=b"404 Not Found"))
 
-    def later(self, body: bytes, kind: bytes) -> None:
-        """Send after the delay."""
-        if self.stub.delay_s:
-            asyncio.get_running_loop().call_later(self.stub.delay_s, self.send, body, kind)
-        else:
-            self.send(body, kind)
-
-    def send(self, body: bytes, kind: bytes = b"application/json", status: bytes = b"200 OK") -> None:
+    def send(self, answer: bytes) -> None:
         """Send an answer."""
         if self.transport is not None and not self.transport.is_closing():
-            head = b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n" % (status, kind, len(body))
-            self.transport.write(head + body)
+            self.transport.write(answer)
 
 
 async def serve(host: str, port: int, stub: Stub) -> None:
