@@ -45,7 +45,14 @@ client() { # A client that builds with BuildKit: a new one needs buildx, Debian 
   fail "no Docker client that can build with BuildKit; install docker-buildx or run engine.sh start"
 }
 
-present() { [ -z "${AIRGAP_REBUILD:-}" ] && "$docker" image inspect "$1" > /dev/null 2>&1; }
+recipe() { # PATH...: what an image is made from, as a digest; written into its label `recipe`
+  (cd "$here" && find "$@" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-16)
+}
+
+present() { # IMAGE RECIPE: it is there and of this recipe
+  [ -z "${AIRGAP_REBUILD:-}" ] \
+    && [ "$("$docker" image inspect --format '{{index .Config.Labels "recipe"}}' "$1" 2> /dev/null)" = "$2" ]
+}
 
 options() { # Options of each build, one a line
   local name
@@ -57,18 +64,21 @@ options() { # Options of each build, one a line
 }
 
 build() { # TARGET IMAGE ARGUMENTS...
-  local target=$1 image=$2 opts
+  local target=$1 image=$2 opts digest
   shift 2
-  present "$image" && return
+  digest=$(recipe Dockerfile debian maven kafka elasticsearch)
+  if present "$image" "$digest"; then return; fi
   say "$image"
   mapfile -t opts < <(options)
   if [ -n "${AIRGAP_MAVEN_SETTINGS:-}" ]; then opts+=(--secret "id=maven,src=$AIRGAP_MAVEN_SETTINGS"); fi
   logged "$target" "$docker" build --progress=plain "${opts[@]}" --build-arg "AIRGAP_BASE=$base" \
-    --target "$target" --tag "$image" "$@" "$here"
+    --label "recipe=$digest" --target "$target" --tag "$image" "$@" "$here"
 }
 
 base() {
-  present "$base" && return
+  local digest
+  digest=$(recipe debian)
+  if present "$base" "$digest"; then return; fi
   say "$base"
   command -v debootstrap > /dev/null || fail "debootstrap is not installed; engine.sh start installs it"
   [ "$(id -u)" = 0 ] || fail "the base image needs root, for debootstrap"
@@ -95,7 +105,7 @@ base() {
   rm -rf "$tree"/var/lib/apt/lists/* "$tree"/var/log/{*.log,apt} \
     "$tree"/var/cache/apt/{archives/*.deb,*.bin}
   tar -C "$tree" --numeric-owner -c . > "$state/work/debian.tar"
-  logged import "$docker" import -c 'CMD ["bash"]' "$state/work/debian.tar" "$base"
+  logged import "$docker" import -c 'CMD ["bash"]' -c "LABEL recipe=$digest" "$state/work/debian.tar" "$base"
   rm -rf "$tree" "$state/work/debian.tar"
 }
 
