@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import random
 import ssl
 import time
@@ -72,8 +73,10 @@ class ElasticConnection:
             retry_on_timeout=False,
             **_tls(settings),
         )
+        # It writes a line of its own for each failed exchange; ours is the one that tells.
+        logging.getLogger("elastic_transport").setLevel(logging.ERROR)
         self._telemetry = telemetry
-        self._budget_s = budget_s
+        self.budget_s = budget_s
         self._log = get_logger("storage")
 
     async def perform(
@@ -91,7 +94,7 @@ class ElasticConnection:
             StorageError: anything else that Elasticsearch answers with an error.
 
         """
-        end = time.monotonic() + (self._budget_s if budget_s is None else budget_s)
+        end = time.monotonic() + (self.budget_s if budget_s is None else budget_s)
         tries = 0
         while True:
             begin = time.perf_counter()

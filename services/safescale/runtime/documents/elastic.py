@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import orjson
 from elasticsearch import AsyncElasticsearch
 
-from safescale.core.errors import StorageError
-from safescale.runtime.documents.elastic_calls import BulkReader, BulkWriter, Found, Read, Write, Written
+from safescale.core.errors import StorageError, StorageUnavailableError
+from safescale.runtime.documents.elastic_calls import BulkReader, BulkWriter, Read, Write
 from safescale.runtime.documents.elastic_kinds import KINDS, Kind, Naming, check_key, decode_found, encode, id_of
 from safescale.runtime.documents.elastic_scan import Scan, group_query
 from safescale.runtime.documents.lane import Bounds, Lane
 from safescale.runtime.documents.port import Document, NewDocument
 from safescale.runtime.elastic import APPLY_HINT, PING_S, ElasticConnection
 
+SWAP_TRIES = 5
 REFRESH_BOUNDS = Bounds(count=1000, weight=1.0)
 
 
@@ -64,18 +65,31 @@ class ElasticDocuments:
     async def put(self, document: NewDocument, expected_version: int | None = None) -> int | None:
         """Write or replace; new version. With `expected_version` (0 = absent) None when another write came first."""
         if expected_version is None:
-            return (await self._writer.write([self._write("index", document)]))[0].version
+            return (await self._writer.write([self._write("index", document, self._new_owner())]))[0].version
         if expected_version == 0:
             return 1 if await self.put_if_absent(document) else None
-        stored = (await self._reader.read([self._read(document.kind, document.key, whole=False)]))[0]
-        if stored is None or stored.version != expected_version:
-            return None
-        write = self._write("index", document, _Condition(stored.seq_no, stored.primary_term))
-        result = (await self._writer.write([write]))[0]
-        if result.status != 409:
-            return result.version
-        found = await self._own(write, result)
-        return None if found is None else found.version
+        return await self._swap(document, expected_version)
+
+    async def _swap(self, document: NewDocument, expected_version: int) -> int | None:
+        """Replace what has the expected version; None when it has another."""
+        owner = self._new_owner()
+        doubtful = False
+        for tries in range(SWAP_TRIES):
+            stored = (await self._reader.read([self._read(document.kind, document.key, whole=tries > 0)]))[0]
+            if stored is None:
+                return None
+            if doubtful and stored.source["by"] == owner:
+                # An earlier try did it, and its answer was lost.
+                return stored.version
+            if stored.version != expected_version:
+                return None
+            condition = _Condition(stored.seq_no, stored.primary_term)
+            result = (await self._writer.write([self._write("index", document, owner, condition)]))[0]
+            if result.status != 409:
+                return result.version
+            # Another write was first, or the index was migrated at this moment and counts anew: look again.
+            doubtful = doubtful or result.doubtful
+        raise StorageUnavailableError(f"{document.kind} {document.key!r} could not be replaced in {SWAP_TRIES} tries")
 
     async def get(self, kind: str, key: str) -> Document | None:
         """Read one document; None when it does not exist."""
@@ -103,7 +117,7 @@ class ElasticDocuments:
         index = self._naming.alias(declared)
         await self._refreshes.ask([index])
         scan = Scan(declared, index, group, after, fields)
-        async with aclosing(scan.pages(self._connection)) as pages:
+        async with aclosing(scan.pages(self._connection, self._reader)) as pages:
             async for page in pages:
                 for document in page:
                     yield document
@@ -158,28 +172,27 @@ class ElasticDocuments:
         declared = self._kind(kind)
         return Read(declared, self._naming.alias(declared), id_of(key), key, whole)
 
-    def _write(self, action: str, document: NewDocument, condition: _Condition | None = None) -> Write:
+    def _new_owner(self) -> str:
+        return f"{self._owner}-{next(self._writes):x}"
+
+    def _write(self, action: str, document: NewDocument, owner: str, condition: _Condition | None = None) -> Write:
         kind = self._kind(document.kind)
         head: dict[str, object] = {"_index": self._naming.alias(kind), "_id": id_of(document.key)}
         if condition is not None:
             head.update(if_seq_no=condition.seq_no, if_primary_term=condition.primary_term)
-        owner = f"{self._owner}-{next(self._writes):x}"
         lines = b"%b\n%b\n" % (orjson.dumps({action: head}), encode(kind, document, owner))
         return Write(kind, document.key, owner, lines)
 
     async def _create(self, documents: Sequence[NewDocument]) -> list[bool]:
-        writes = [self._write("create", document) for document in documents]
+        writes = [self._write("create", document, self._new_owner()) for document in documents]
         results = await self._writer.write(writes)
         created = [result.status == 201 for result in results]
         for i, (write, result) in enumerate(zip(writes, results, strict=True)):
             if not created[i] and result.doubtful:
-                created[i] = await self._own(write, result) is not None
+                created[i] = await self._is_ours(write)
         return created
 
-    async def _own(self, write: Write, result: Written) -> Found | None:
-        """What is stored, when it is what an earlier try of this write stored whose answer was lost."""
-        if not result.doubtful:
-            return None
-        read = self._read(write.kind.name, write.key)
-        found = (await self._reader.read([read]))[0]
-        return found if found is not None and found.source["by"] == write.owner else None
+    async def _is_ours(self, write: Write) -> bool:
+        """Whether what is stored is what an earlier try of this write stored, whose answer was lost."""
+        found = (await self._reader.read([self._read(write.kind.name, write.key)]))[0]
+        return found is not None and found.source["by"] == write.owner

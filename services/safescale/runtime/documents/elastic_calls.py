@@ -11,7 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from safescale.core.errors import StorageError, StorageUnavailableError
 from safescale.runtime.documents.elastic_kinds import Kind
 from safescale.runtime.documents.lane import Bounds, Lane
-from safescale.runtime.elastic import APPLY_HINT, BUDGET_S, ElasticConnection, TryAgainError, can_pass, pause_s
+from safescale.runtime.elastic import APPLY_HINT, ElasticConnection, TryAgainError, can_pass, pause_s
 
 WRITE_BOUNDS = Bounds(count=1000, weight=4 * 1024 * 1024)
 """Documents and bytes of one bulk request."""
@@ -77,6 +77,22 @@ class Found:
     source: Mapping[str, Any]
 
 
+async def send_bulk(
+    client: AsyncElasticsearch, path: str, lines: Sequence[bytes], options: Mapping[str, str]
+) -> list[Mapping[str, Any]]:
+    """One bulk request; status, version and error of each item, in order."""
+    # The client's own `bulk` is a PUT, which aiohttp sends again by itself when a connection breaks. Nobody would
+    # know then that a conflict can be that with our own first try.
+    answer = await client.perform_request(
+        "POST",
+        path,
+        params={"timeout": SHARD_WAIT, "filter_path": "items.*.status,items.*._version,items.*.error", **options},
+        headers={"accept": "application/json", "content-type": "application/x-ndjson"},
+        body=lines,
+    )
+    return [next(iter(item.values())) for item in answer.body["items"]]
+
+
 class BulkWriter:
     """Writes documents. Items that are refused for now are written again alone; the others stand."""
 
@@ -93,7 +109,7 @@ class BulkWriter:
 
         """
         results = await self._lane.ask(writes)
-        end = time.monotonic() + BUDGET_S
+        end = time.monotonic() + self._connection.budget_s
         tries = 0
         while refused := [i for i, result in enumerate(results) if can_pass(result.status, result.error)]:
             tries += 1
@@ -111,21 +127,14 @@ class BulkWriter:
 
     async def _exchange(self, writes: Sequence[Write]) -> list[Written]:
         tries = 0
-        lines: Sequence[Any] = [write.lines for write in writes]
 
-        async def call(client: AsyncElasticsearch) -> Any:
+        async def call(client: AsyncElasticsearch) -> list[Mapping[str, Any]]:
             nonlocal tries
             tries += 1
-            return await client.bulk(
-                operations=lines,
-                # Without it a missing alias would become an index that Elasticsearch makes up.
-                require_alias=True,
-                timeout=SHARD_WAIT,
-                filter_path="items.*.status,items.*._version,items.*.error",
-            )
+            # Without `require_alias` a missing alias would become an index that Elasticsearch makes up.
+            return await send_bulk(client, "/_bulk", [write.lines for write in writes], {"require_alias": "true"})
 
-        answer = await self._connection.perform("bulk", call)
-        items = [next(iter(item.values())) for item in answer["items"]]
+        items = await self._connection.perform("bulk", call)
         return [Written(i["status"], i.get("_version", 0), tries > 1, i.get("error") or {}) for i in items]
 
     async def close(self) -> None:

@@ -13,7 +13,7 @@ import orjson
 from elasticsearch import AsyncElasticsearch
 
 from safescale.core.errors import FailedPreconditionError, StorageError
-from safescale.runtime.documents.elastic_calls import SHARD_WAIT
+from safescale.runtime.documents.elastic_calls import send_bulk
 from safescale.runtime.documents.elastic_indices import Indices, KindState, create_index, template
 from safescale.runtime.documents.elastic_kinds import Kind, with_light
 from safescale.runtime.documents.elastic_scan import Cursor, Search
@@ -69,8 +69,8 @@ class Migration:
         body = template(kind, naming, self._replicas)["template"]
         await self._connection.perform("create_index", lambda client: create_index(client, new, body))
         self._tell(f"writes to {old.name} wait")
-        await self._block(old.name)
         try:
+            await self._block(old.name)
             migrated = await self._copy(kind, old.name, new)
             await self._verify(migrated)
         except BaseException:
@@ -105,7 +105,9 @@ class Migration:
         async def call(client: AsyncElasticsearch) -> None:
             # Returns when every write that was under way has ended.
             answer = await client.options(request_timeout=LONG_S).indices.add_block(index=index, block="write")
-            if not answer["acknowledged"] or not answer["shards_acknowledged"]:
+            if not answer["shards_acknowledged"]:
+                # A block that was there before says nothing about writes under way: it is taken off and set again.
+                await self._unblock(index)
                 raise TryAgainError(f"writes to {index} could not be blocked everywhere yet")
 
         await self._connection.perform("block", call)
@@ -135,11 +137,7 @@ class Migration:
 
         async def call(client: AsyncElasticsearch) -> None:
             nonlocal left, written
-            operations: Sequence[Any] = left
-            answer = await client.bulk(
-                index=new, operations=operations, timeout=SHARD_WAIT, filter_path="items.*.status,items.*.error"
-            )
-            results = [next(iter(item.values())) for item in answer["items"]]
+            results = await send_bulk(client, f"/{new}/_bulk", left, {})
             written += sum(result["status"] in (200, 201) for result in results)
             failed = [i for i, result in enumerate(results) if result["status"] not in (200, 201, 409)]
             for i in failed:

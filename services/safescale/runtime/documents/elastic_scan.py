@@ -8,7 +8,8 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from safescale.core.errors import SafescaleError
-from safescale.runtime.documents.elastic_kinds import Kind, decode_found, decode_light
+from safescale.runtime.documents.elastic_calls import BulkReader, Read
+from safescale.runtime.documents.elastic_kinds import Kind, decode_found, id_of, light_of
 from safescale.runtime.documents.port import Document, with_fields
 from safescale.runtime.elastic import ElasticConnection, TryAgainError
 
@@ -129,17 +130,35 @@ class Scan:
             return {"source": {"includes": ["key", "group", *(f"body.{name}" for name in fields)]}}
         return {}
 
-    async def pages(self, connection: ElasticConnection) -> AsyncGenerator[list[Document], None]:
+    async def pages(self, connection: ElasticConnection, reader: BulkReader) -> AsyncGenerator[list[Document], None]:
         """Documents by key, page by page. What was searchable when this began is in it."""
         size = LIGHT_PAGE if self.light else self.kind.page
         cursor = Cursor(connection, Search(self.index, size, self.group, self.after, self._wanted()))
         async with contextlib.aclosing(cursor.pages()) as pages:
             async for hits in pages:
-                yield [self._document(hit) for hit in hits]
+                if self.light:
+                    yield await self._lights(reader, hits)
+                else:
+                    yield [self._whole(hit["_source"], hit["_version"]) for hit in hits]
 
-    def _document(self, hit: Mapping[str, Any]) -> Document:
-        fields = self.fields
-        if fields is not None and self.light:
-            return decode_light(self.kind, hit, self.group, fields)
-        document = decode_found(self.kind, hit["_source"], hit["_version"])
-        return document if fields is None else with_fields(document, fields)
+    def _whole(self, source: Mapping[str, Any], version: int) -> Document:
+        document = decode_found(self.kind, source, version)
+        return document if self.fields is None else with_fields(document, self.fields)
+
+    async def _lights(self, reader: BulkReader, hits: Hits) -> list[Document]:
+        lights = [light_of(self.kind, hit) for hit in hits]
+        # What another version of the program wrote has no such column, or another: it is opened.
+        missing = [hit["sort"][0] for hit, light in zip(hits, lights, strict=True) if light is None]
+        found = await reader.read([Read(self.kind, self.index, id_of(key), key) for key in missing])
+        opened = {row.source["key"]: self._whole(row.source, row.version) for row in found if row is not None}
+        wanted, group = self.fields or (), self.group
+        documents = []
+        for hit, light in zip(hits, lights, strict=True):
+            key = hit["sort"][0]
+            if light is None:
+                documents.append(opened[key])
+                continue
+            body = {name: light[name] for name in wanted if name in light}
+            of_group = hit["fields"]["group"][0] if group is None else group
+            documents.append(Document(self.kind.name, key, of_group, body, hit["_version"]))
+        return documents
