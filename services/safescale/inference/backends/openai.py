@@ -62,15 +62,12 @@ class OpenAIBackend:
         self._discovery = Discovery(row, self._client, self._endpoints)
         self._slots = Slots(self._client, endpoint.concurrency)
         self._dialog = LlamaDialog(row.id, row.instruct)
-        self._finding = asyncio.Lock()
-        self._known: Found | None = None
-        self._stale = True
         self._concurrency = endpoint.concurrency * len(endpoint.urls)
 
     @property
     def capabilities(self) -> Capabilities:
         """Cells at once as the catalog says; scores unless the server is known to give none."""
-        known = self._known
+        known = self._discovery.known
         scores = known is None or known.dialect.scores != ""
         fingerprint = "" if known is None else known.fingerprint
         return Capabilities(scores, self._concurrency, fingerprint, repeats=True)
@@ -81,32 +78,32 @@ class OpenAIBackend:
 
     async def revision(self) -> str:
         """The catalog's revision, else what the server tells of its weights: its name of them, at least."""
-        return (await self._found()).revision
-
-    async def _found(self) -> Found:
-        """What stands behind the endpoint; asked at the first use, and again after it was away."""
-        if self._known is not None and not self._stale:
-            return self._known
-        async with self._finding:
-            if self._known is None or self._stale:
-                self._known = await self._discovery.find(self._known)
-                self._stale = False
-            return self._known
+        return (await self._discovery.found()).revision
 
     async def _asked(
-        self, exchange: Callable[[Replica], Awaitable[T]], call: Call, prefer: Replica | None = None
+        self, exchange: Callable[[Replica], Awaitable[T]], found: Found, call: Call, prefer: Replica | None = None
     ) -> Served[T]:
+        async def checked(replica: Replica) -> T:
+            try:
+                await self._discovery.check(replica, found)
+                return await exchange(replica)
+            except BackendUnavailableError:
+                self._away(replica)
+                raise
+
         try:
-            return await self._endpoints.call(exchange, call.deadline, prefer, bounded=True)
+            return await self._endpoints.call(checked, call.deadline, prefer, bounded=True)
         except BackendUnavailableError:
-            # Whatever comes back may be another version, with other ways.
-            self._stale = True
-            self._slots.forget()
+            self._discovery.away(None)
             raise
+
+    def _away(self, replica: Replica) -> None:
+        self._discovery.away(replica)
+        self._slots.forget(replica)
 
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
         """Ask one prompt for texts, once per sampling: greedy first."""
-        found = await self._found()
+        found = await self._discovery.found()
         if found.unsampled and not all(sampling.greedy for sampling in samplings):
             raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {found.unsampled}")
         if found.dialect.name == "llamacpp":
@@ -134,7 +131,7 @@ class OpenAIBackend:
         async def exchange(replica: Replica) -> Collected:
             return await self._client.streamed(replica, self._path, body, _left(call), reuse=found.dialect.keeps)
 
-        return await self._asked(exchange, call)
+        return await self._asked(exchange, found, call)
 
     async def _samples(
         self, found: Found, call: Call, opened: bytes, sampling: Sampling, prefer: Replica | None
@@ -150,13 +147,13 @@ class OpenAIBackend:
             async def exchange(replica: Replica) -> tuple[Reply, float]:
                 return await self._client.reply(replica, self._path, body, count, _left(call))
 
-            return await self._asked(exchange, call, prefer)
+            return await self._asked(exchange, found, call, prefer)
 
         return [await ask(seeds[0])] if len(seeds) == 1 else await all_or_none(*map(ask, seeds))
 
     async def stream(self, call: Call, sampling: Sampling) -> AsyncIterator[str | Generation]:
         """Ask for one text: its pieces as they come, then the whole generation."""
-        found = await self._found()
+        found = await self._discovery.found()
         if found.unsampled and not sampling.greedy:
             raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {found.unsampled}")
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
@@ -174,6 +171,7 @@ class OpenAIBackend:
         self, found: Found, call: Call, sampling: Sampling, on_piece: Callable[[str], None]
     ) -> Generation:
         async with self._endpoints.place(call.deadline) as place:
+            await self._discovery.check(place.replica, found)
             if found.dialect.name == "llamacpp":
                 one = self._on_slot(found, call, place.replica, lambda slot: slot.stream(call, sampling, on_piece))
                 return (await one)[0]
@@ -187,7 +185,7 @@ class OpenAIBackend:
 
     async def _pinned(self, found: Found, call: Call, work: Callable[[LlamaCall], Awaitable[T]]) -> tuple[T, float]:
         """Work on one slot of one replica; the seconds waited for it."""
-        served = await self._asked(lambda replica: self._on_slot(found, call, replica, work), call)
+        served = await self._asked(lambda replica: self._on_slot(found, call, replica, work), found, call)
         value, leased_s = served.value
         return value, served.waited_s + leased_s
 
@@ -216,7 +214,7 @@ class OpenAIBackend:
             FailedPreconditionError: the server tells none.
 
         """
-        found = await self._found()
+        found = await self._discovery.found()
         if found.dialect.scores == "forced":
             scores, waited = await self._pinned(found, call, lambda one: one.score(call, continuations))
             return replace(scores, waited_s=waited)
@@ -228,7 +226,7 @@ class OpenAIBackend:
             steps = scoring(self._served(found), call.messages, continuations)
             return await self._in_time(call, self._client.run(replica, steps, call.timeout_s))
 
-        served = await self._asked(exchange, call)
+        served = await self._asked(exchange, found, call)
         scored, elapsed = served.value
         return Scores(scored.items, scored.prompt_tokens, elapsed, None, served.waited_s)
 
@@ -242,7 +240,7 @@ class OpenAIBackend:
             FailedPreconditionError: the server does not tokenise for others.
 
         """
-        found = await self._found()
+        found = await self._discovery.found()
 
         def steps() -> Steps[Tokens]:
             if found.dialect.tokens == "pieces":

@@ -1,5 +1,6 @@
 """What stands behind an endpoint: which server and version, which weights, whether it gives k answers at once."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from safescale.inference.endpoints import Endpoints, Replica
 
 ASK_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 300.0
+LISTED = 10
+"""Models of a server that an error names at most."""
 
 PROBE = Messages("", "Write any sentence that comes to your mind.")
 PROBE_CHOICES = 4
@@ -51,6 +54,12 @@ class Found:
     unsampled: str = ""
 
     @property
+    def told(self) -> str:
+        """Who the server says that it is."""
+        parts = (f"{self.dialect.name} {self.version}", self.facts, f"with {self.revision}")
+        return ", ".join(part for part in parts if part)
+
+    @property
     def fingerprint(self) -> str:
         """What decides the answers beside the weights."""
         if self.dialect.name == "llamacpp":
@@ -61,33 +70,76 @@ class Found:
 
 
 class Discovery:
-    """Asks a server who it is."""
+    """Asks servers who they are: one replica at the first use, each before its first call, and again after it was away.
+
+    Answers are kept under what was found, so all replicas must be the same.
+    """
 
     def __init__(self, row: ModelRow, client: OpenAIClient, endpoints: Endpoints) -> None:
         self._row = row
         self._client = client
         self._endpoints = endpoints
+        self._asking = asyncio.Lock()
+        self._stale = True
+        self._checked: set[str] = set()
+        self.known: Found | None = None
 
-    async def find(self, before: Found | None) -> Found:
-        """Ask one replica. What it took to find out `before` is not asked again of the same server.
+    async def found(self) -> Found:
+        """What stands behind the endpoint.
 
         Raises:
             FailedPreconditionError: the server has another model.
             SafescaleError: no replica can be asked.
 
         """
+        if self.known is not None and not self._stale:
+            return self.known
+        async with self._asking:
+            if self.known is None or self._stale:
+                self.known = await self._find(self.known)
+                self._stale = False
+            return self.known
+
+    def away(self, replica: Replica | None) -> None:
+        """Tell that a replica, or the whole endpoint, did not answer: what comes back may be another server."""
+        if replica is not None:
+            self._checked.discard(replica.url)
+        else:
+            self._checked.clear()
+            self._stale = True
+
+    async def check(self, replica: Replica, found: Found) -> None:
+        """See to it that a replica is what was found.
+
+        Raises:
+            FailedPreconditionError: it is another server.
+
+        """
+        if replica.url in self._checked:
+            return
+        now = await self._identity(replica)
+        if not _same(found, now):
+            self._stale = True
+            raise FailedPreconditionError(
+                f"{replica.url} is {now.told}, where {self._row.id} was {found.told}: expected equal replicas"
+            )
+        self._checked.add(replica.url)
+
+    async def _find(self, before: Found | None) -> Found:
         served = await self._endpoints.call(self._identity, time.monotonic() + 10 * ASK_TIMEOUT_S)
         found = served.value
+        self._checked = {served.replica.url}
         if found.dialect.choices == "never":
             return found
         if before is not None and _same(before, found):
+            # What it took to find out is not asked again of the same server.
             return before
         deadline = time.monotonic() + 2 * PROBE_TIMEOUT_S
         return (await self._endpoints.call(lambda replica: self._probed(replica, found), deadline)).value
 
     async def _identity(self, replica: Replica) -> Found:
-        listed = await self._client.told_at(replica, "/v1/models", ASK_TIMEOUT_S)
-        models = [model for model in field(listed, "data") or [] if isinstance(model, dict)]
+        listed = field(await self._client.told_at(replica, "/v1/models", ASK_TIMEOUT_S), "data")
+        models = [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
         flavour: str = self._row.endpoint.flavour if self._row.endpoint else "auto"
         info: Any = None
         if flavour == "auto":
@@ -106,10 +158,14 @@ class Discovery:
         """A server that answers whatever name it is called by would be measured under the name of another model."""
         if dialect.name == "tgi" or not models:
             return
-        names = [name for model in models for name in (model.get("id"), *(model.get("aliases") or ()))]
+        names = {str(model.get("id")) for model in models}
+        for model in models:
+            aliases = model.get("aliases")
+            names |= {str(alias) for alias in aliases} if isinstance(aliases, list) else set()
         if self._row.served_model not in names:
+            shown = ", ".join(sorted(names)[:LISTED]) + (", …" if len(names) > LISTED else "")
             raise FailedPreconditionError(
-                f"the server of {self._row.id} serves {', '.join(sorted({str(name) for name in names}))}; "
+                f"the server of {self._row.id} serves {shown}; "
                 f"the catalog asks for {self._row.served_model}: set served_model"
             )
 

@@ -51,9 +51,9 @@ class Slots:
         finally:
             free.put_nowait(slot)
 
-    def forget(self) -> None:
-        """Ask the replicas anew for the number of their slots: what comes back may have others."""
-        self._free.clear()
+    def forget(self, replica: Replica) -> None:
+        """Ask a replica anew for the number of its slots: what comes back may have others."""
+        self._free.pop(replica.url, None)
 
     async def _of(self, replica: Replica) -> asyncio.Queue[int]:
         async with self._asking:

@@ -287,6 +287,33 @@ async def test_a_server_that_comes_back_is_looked_at_again() -> None:
         assert "vllm 0.12.0" in backend.capabilities.fingerprint
 
 
+async def test_a_replica_that_is_another_server_is_not_asked() -> None:
+    async with OpenAIStandIn() as one, OpenAIStandIn(StandInOptions(version="0.12.0")) as other:
+        backend = OpenAIBackend(row(one.url, other.url), Telemetry())
+        answers = await asyncio.gather(*(texts(backend, GREEDY) for _ in range(4)), return_exceptions=True)
+        errors = [answer for answer in answers if isinstance(answer, Exception)]
+        assert errors
+        assert all(isinstance(error, FailedPreconditionError) and "0.12.0" in error.message for error in errors)
+        assert not (one.asked(CHAT) and other.asked(CHAT))
+        await backend.close()
+
+
+async def test_a_server_that_was_replaced_mixes_no_answers() -> None:
+    async with running() as (server, backend):
+        await texts(backend, GREEDY)
+        server.options = replace(server.options, version="0.12.0")
+        port = int(server.url.rsplit(":", 1)[1])
+        await server.stop()
+        await server.start(port)
+        server.faults.append(Fault("reset"))
+        asked_before = len(server.asked(CHAT))
+        with pytest.raises(FailedPreconditionError, match=r"vllm 0\.12\.0"):
+            await texts(backend, GREEDY)
+        assert len(server.asked(CHAT)) == asked_before + 1
+        assert await texts(backend, GREEDY)
+        assert "vllm 0.12.0" in backend.capabilities.fingerprint
+
+
 async def test_an_api_key_is_sent_and_a_wrong_one_told(tmp_path) -> None:
     key = tmp_path / "key"
     key.write_text("secret\n")
