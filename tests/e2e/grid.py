@@ -1,14 +1,17 @@
 """The grid in containers: Kafka, Elasticsearch, a model server, the services. Built for killing its parts."""
 
+import json
 import os
 import socket
 import time
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import docker
 from testcontainers.core.container import DockerContainer
@@ -24,6 +27,7 @@ LABEL = "safescale.e2e"
 HERE = Path(__file__).parent
 READY_S = 180.0
 MODEL = "smollm2-135m-instruct"
+MODEL_SERVERS = ("model-server", "model-server-2")
 
 Ready = Callable[[], object]
 """Asks for a real answer; raises while there is none."""
@@ -55,6 +59,17 @@ def wait_for(what: str, ready: Ready, seconds: float = READY_S) -> None:
             time.sleep(0.25)
 
 
+@dataclass(frozen=True)
+class Launch:
+    """What a container is started with; ports of the container and of this machine."""
+
+    name: str
+    image: str
+    ports: Mapping[int, int]
+    environment: Mapping[str, str]
+    command: list[str] | None = None
+
+
 @dataclass
 class Part:
     """One container: its address on this machine and the question that tells that it is ready."""
@@ -74,15 +89,19 @@ class Part:
 class Grid:
     """All parts, by name. Use as a context manager: nothing stays behind."""
 
+    folder: Path
     parts: dict[str, Part] = field(default_factory=dict)
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "Grid":
         sweep()
+        # Written by a container's user.
+        self.folder.chmod(0o777)
         try:
             self._network = self._stack.enter_context(Network(docker_network_kw={"labels": _labels()}))
             self._start_stores()
             self._start_services()
+            self._start_prometheus()
         except BaseException:
             self.tell_logs()
             self._stack.close()
@@ -93,51 +112,77 @@ class Grid:
         self._stack.close()
 
     def _start_stores(self) -> None:
-        kafka_port, elastic_port = free_port(), free_port()
-        self._launch("kafka", KAFKA_IMAGE, {kafka_port: kafka_port}, _kafka_environment(kafka_port))
-        self._launch("elasticsearch", ELASTICSEARCH_IMAGE, {9200: elastic_port}, {
+        kafka, elastic = free_port(), free_port()
+        self._launch(Launch("kafka", KAFKA_IMAGE, {kafka: kafka}, _kafka_environment(kafka)))
+        self._launch(Launch("elasticsearch", ELASTICSEARCH_IMAGE, {9200: elastic}, {
             "discovery.type": "single-node", "xpack.security.enabled": "false", "ES_JAVA_OPTS": "-Xms512m -Xmx512m",
-        })  # fmt: skip
-        self._launch("model-server", f"{PREFIX}/model-server:{__version__}", {8080: free_port()}, {})
-        self.parts["kafka"].ready = lambda: _kafka_answers(f"127.0.0.1:{kafka_port}")
-        self.parts["elasticsearch"].ready = lambda: http(f"http://127.0.0.1:{elastic_port}/_cluster/health")
-        self.parts["model-server"].ready = lambda: http(f"http://{self.address('model-server')}/health")
-        for name in ("kafka", "elasticsearch", "model-server"):
+        }))  # fmt: skip
+        self.parts["kafka"].ready = partial(_kafka_answers, f"127.0.0.1:{kafka}")
+        self.parts["elasticsearch"].ready = partial(http, f"http://127.0.0.1:{elastic}/_cluster/health")
+        for name in MODEL_SERVERS:
+            command = ["--request-log", f"/requests/{name}.jsonl"]
+            self._launch(Launch(name, f"{PREFIX}/model-server:{__version__}", {8080: free_port()}, {}, command))
+            self.parts[name].ready = partial(http, f"http://{self.address(name)}/health")
+        for name in ("kafka", "elasticsearch", *MODEL_SERVERS):
             self.wait(name)
 
     def _start_services(self) -> None:
         self.run_once("orchestration", ["topics", "apply", "--yes"])
-        self.run_once("orchestration", ["indices", "apply", "--yes"])
-        metrics = {name: free_port() for name in SERVICES}
+        self.run_once("orchestration", ["indices", "apply"])
         for name in SERVICES:
-            ports = {50051: free_port(), 9464: metrics[name]}
-            self._launch(name, f"{PREFIX}/{name}:{__version__}", ports, service_environment())
+            ports = {50051: free_port(), 9464: free_port()}
+            self._launch(Launch(name, f"{PREFIX}/{name}:{__version__}", ports, service_environment()))
             self.parts[name].ready = partial(serving, self.address(name))
-        for name in SERVICES:
+        peers = {name: value for name, value in service_environment().items() if name.endswith(PEERS)}
+        self._launch(Launch("gateway", f"{PREFIX}/gateway:{__version__}", {8080: free_port()}, peers))
+        self.parts["gateway"].ready = partial(http, f"http://{self.address('gateway')}/readyz")
+        for name in (*SERVICES, "gateway"):
             self.wait(name)
+
+    def _start_prometheus(self) -> None:
+        self._launch(Launch("prometheus", PROMETHEUS_IMAGE, {9090: free_port()}, {}, [
+            "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus",
+        ]))  # fmt: skip
+        self.parts["prometheus"].ready = partial(http, f"http://{self.address('prometheus')}/-/ready")
+        self.wait("prometheus")
 
     def run_once(self, service: str, command: list[str]) -> str:
         """Run a command in a container of a service's image, as a job does; its output."""
-        client = docker.from_env()
-        output = client.containers.run(
+        output = docker.from_env().containers.run(
             f"{PREFIX}/{service}:{__version__}", command, entrypoint=["safescale"], environment=service_environment(),
-            network=self._network.name, labels=_labels(), remove=True, read_only=True, tmpfs=TMPFS,
-            volumes={str(HERE / "models.yaml"): {"bind": "/etc/safescale/models.yaml", "mode": "ro"}},
-            stderr=True,
+            network=self._network.name, labels=_labels(), remove=True, stderr=True, volumes=CATALOG, **CONTAINED,
         )  # fmt: skip
         return str(output.decode())
 
-    def _launch(self, name: str, image: str, ports: Mapping[int, int], environment: Mapping[str, str]) -> None:
-        options: dict[str, object] = {"labels": _labels()}
-        if image.startswith(f"{PREFIX}/"):
-            options.update(read_only=True, tmpfs=TMPFS, cap_drop=["ALL"], security_opt=["no-new-privileges"])
-        container = DockerContainer(image).with_network(self._network).with_network_aliases(name).with_kwargs(**options)
-        for inner, outer in ports.items():
+    def _launch(self, launch: "Launch") -> None:
+        ours = launch.image.startswith(f"{PREFIX}/")
+        options = {"labels": _labels(), **(CONTAINED if ours else {})}
+        container = DockerContainer(launch.image).with_network(self._network).with_network_aliases(launch.name)
+        container.with_kwargs(**options)
+        for inner, outer in launch.ports.items():
             container.ports[f"{inner}/tcp"] = ("127.0.0.1", outer)  # type: ignore[assignment]
-        for key, value in environment.items():
+        for key, value in launch.environment.items():
             container.with_env(key, value)
+        if launch.command:
+            container.with_command(launch.command)
         container.with_volume_mapping(str(HERE / "models.yaml"), "/etc/safescale/models.yaml", "ro")
-        self.parts[name] = Part(name, self._stack.enter_context(container), next(iter(ports.values())), lambda: None)
+        container.with_volume_mapping(str(HERE / "prometheus.yml"), "/etc/prometheus/prometheus.yml", "ro")
+        container.with_volume_mapping(str(self.folder), "/requests", "rw")
+        started = self._stack.enter_context(container)
+        self.parts[launch.name] = Part(launch.name, started, next(iter(launch.ports.values())), lambda: None)
+
+    def requests(self) -> list[dict[str, object]]:
+        """What the model servers were asked, as they logged it when it arrived."""
+        lines = [line for name in MODEL_SERVERS for line in (self.folder / f"{name}.jsonl").read_text().splitlines()]
+        return [json.loads(line) for line in lines]
+
+    def documents(self, kind: str, run_id: str) -> int:
+        """Records of a kind that belong to a run, as Elasticsearch itself counts them."""
+        base = f"http://{self.address('elasticsearch')}/safescale-{kind}"
+        http(f"{base}/_refresh")
+        query = urllib.parse.quote(json.dumps({"query": {"term": {"group": run_id}}}))
+        counted = json.loads(http(f"{base}/_count?source={query}&source_content_type=application/json"))
+        return int(counted["count"])
 
     def address(self, name: str) -> str:
         """host:port of a part on this machine."""
@@ -182,7 +227,16 @@ class Grid:
         return {f"SAFESCALE_{name.upper()}": self.address(name) for name in SERVICES}
 
 
-TMPFS = {"/tmp": "size=256m,mode=1777"}
+CONTAINED: dict[str, Any] = {
+    "read_only": True,
+    "tmpfs": {"/tmp": "size=256m,mode=1777", "/var/lib/safescale": "size=256m,mode=1777"},
+    "cap_drop": ["ALL"],
+    "security_opt": ["no-new-privileges"],
+}
+"""As services are run in production: nothing of their images can be written."""
+
+CATALOG = {str(HERE / "models.yaml"): {"bind": "/etc/safescale/models.yaml", "mode": "ro"}}
+PEERS = ("_INFERENCE", "_RETRIEVAL", "_ORCHESTRATION", "_SCORING")
 
 
 def service_environment() -> dict[str, str]:
@@ -195,8 +249,6 @@ def service_environment() -> dict[str, str]:
         "SAFESCALE_KAFKA_PARTITIONS": "3",
         "SAFESCALE_ELASTICSEARCH": "http://elasticsearch:9200",
         "SAFESCALE_MODELS_FILE": "/etc/safescale/models.yaml",
-        "SAFESCALE_DATA_DIR": "/tmp/safescale",
-        "SAFESCALE_CALL_TIMEOUT_S": "60",
         "SAFESCALE_LOG_LEVEL": "INFO",
     }
 
