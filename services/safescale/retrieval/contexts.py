@@ -10,7 +10,7 @@ from safescale.core.conditions import CONDITIONS, Condition, condition, context_
 from safescale.core.errors import InvalidInputError, NotFoundError
 from safescale.retrieval.chunking import prefix_of_tokens
 from safescale.retrieval.corpora import Corpora
-from safescale.retrieval.embed.port import Embedder
+from safescale.retrieval.embed.port import ChunkTokenizer, Embedder
 from safescale.retrieval.index.port import MAX_RANKED, Chunk
 from safescale.retrieval.packing import SEPARATOR, RankedChunks, pack
 from safescale.retrieval.peers import ModelTokenizers
@@ -157,13 +157,10 @@ class ContextBuilder:
     def _padded(self, chunks: Sequence[Chunk], corpus_id: str) -> Context:
         """The best chunk again and again to the token count that all of them have together."""
         best = chunks[0]
-        tokenizer = self._ports.embedder.tokenizer
         target = self._joined_tokens(chunks)
-        text, tokens = best.text, target
-        if len(chunks) > 1:
-            copies = target // tokenizer.count(SEPARATOR + best.text) + 2
-            text = prefix_of_tokens(SEPARATOR.join([best.text] * copies), tokenizer, target)
-            tokens = tokenizer.count(text)
+        text, tokens = (
+            repeated(best, target, self._ports.embedder.tokenizer) if len(chunks) > 1 else (best.text, target)
+        )
         begun = math.ceil(len(text) / len(best.text + SEPARATOR))
         return self._context(text, [best] * begun, corpus_id, tokens)
 
@@ -180,6 +177,19 @@ class ContextBuilder:
         if not packed.text:
             return Skipped(f"{row.id} does not fit {model.id}: a budget of {budget:,} tokens holds no text")
         return Context(packed.text, tuple(packed.chunk_ids), packed.token_count, model.id, request.corpus_id)
+
+
+def repeated(chunk: Chunk, target: int, tokenizer: ChunkTokenizer) -> tuple[str, int]:
+    """A chunk with separators between, again and again, cut at `target` tokens (at least the chunk's); its tokens."""
+    unit = SEPARATOR + chunk.text
+    if not tokenizer.splits_at_space:
+        copies = target // tokenizer.count(unit) + 2
+        text = prefix_of_tokens(SEPARATOR.join([chunk.text] * copies), tokenizer, target)
+        return text, tokenizer.count(text)
+    # Whole copies have the tokens that they have alone, so that the last one alone has to be read.
+    copies, rest = divmod(target - chunk.token_count, chunk.token_count + tokenizer.count(SEPARATOR))
+    tail = prefix_of_tokens(unit, tokenizer, rest)
+    return chunk.text + unit * copies + tail, target - rest + tokenizer.count(tail)
 
 
 def _checked(request: ContextRequest) -> Condition:

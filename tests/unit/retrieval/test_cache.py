@@ -78,6 +78,17 @@ async def test_what_was_embedded_before_a_crash_is_kept(documents, make_embedder
     assert after.asked == texts[BATCH:]
 
 
+async def test_of_two_processes_the_vector_stored_first_counts(documents, make_embedder) -> None:
+    class Noisy(make_embedder):
+        async def embed(self, texts):
+            # Meanwhile another process embeds the same text, with the noise of another batch.
+            await VectorCache(documents, make_embedder()).query("lung")
+            return await super().embed(texts) + np.float32(1e-3)
+
+    vector = await VectorCache(documents, Noisy()).query("lung")
+    np.testing.assert_array_equal(vector, await VectorCache(documents, make_embedder()).query("lung"))
+
+
 async def test_no_texts_give_no_rows(documents, make_embedder) -> None:
     embedder = make_embedder()
     assert (await VectorCache(documents, embedder).passages([])).shape == (0, embedder.dimension)

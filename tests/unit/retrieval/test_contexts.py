@@ -10,9 +10,11 @@ from safescale.retrieval.contexts import (
     ContextRequest,
     ContextStore,
     Skipped,
+    repeated,
 )
 from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.index.memory import MemoryIndex
+from safescale.retrieval.index.port import Chunk
 from safescale.retrieval.packing import SEPARATOR
 from safescale.retrieval.peers import ModelTokenizers
 from safescale.runtime.telemetry import Telemetry
@@ -188,3 +190,34 @@ async def test_one_text_is_stored_once(bench: Bench, documents) -> None:
     await bench.store.put(Context(first.text, (), 9, "other", ""))
     assert await documents.count("context") == 1
     assert await bench.store.get(first.context_id) == first
+
+
+class Joining:
+    """A tokenizer that does not tell that its tokens end at white space."""
+
+    def __init__(self, tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.splits_at_space = False
+
+    def __getattr__(self, name):
+        return getattr(self._tokenizer, name)
+
+
+@pytest.mark.parametrize("more", [0, 1, 2, 3, 4, 5, 11, 17, 18, 40, 333])
+def test_repeating_reads_the_last_copy_alone_and_gives_the_same(tokenizer, more: int) -> None:
+    text = "An effusion of 3.5 mm, and a pneumothorax of the left-sided lung\u2014naïve."
+    chunk = Chunk("a#0", "a", "", text, tokenizer.count(text))
+    target = chunk.token_count + more
+    short = repeated(chunk, target, tokenizer)
+    assert short == repeated(chunk, target, Joining(tokenizer))
+    assert short[1] == tokenizer.count(short[0]) <= target
+
+
+async def test_a_tokenizer_whose_tokens_reach_over_space_counts_the_whole(documents, make_embedder, inference) -> None:
+    told, untold = make_embedder(), make_embedder()
+    untold.tokenizer = Joining(untold.tokenizer)
+    texts = []
+    for embedder in (told, untold):
+        bench = await Bench(documents, embedder, inference).fill()
+        texts.append([await bench.build(condition) for condition in ("top_5", "top_10", "padded_top_1")])
+    assert texts[0] == texts[1]

