@@ -43,8 +43,16 @@ def neutralise_control_tokens(text: str) -> str:
     Model servers read such marks in user content as control tokens, so a passage could end the user's turn and speak as
     the system. Applying it twice changes nothing more.
     """
-    spaced = _BAR_MARKS.sub(lambda match: match.group() + " ", text)
-    return _NAMED_MARKS.sub(lambda match: match.group() + " ", spaced)
+    # Nearly no text has a mark: to look for its first character costs a fraction of a search for the mark.
+    if "|" in text or "｜" in text:
+        text = _BAR_MARKS.sub(_spaced, text)
+    if "<" in text or "[" in text:
+        text = _NAMED_MARKS.sub(_spaced, text)
+    return text
+
+
+def _spaced(mark: re.Match[str]) -> str:
+    return mark.group() + " "
 
 
 def render(question_text: str, options: Mapping[str, str], context: str | None, formulation: Formulation) -> Messages:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import grpc
 
 from safescale.core.errors import SafescaleError
+from safescale.inference.flight import SingleFlight
 from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
 from safescale.runtime.channels import rpc_errors
 
@@ -17,17 +18,23 @@ MAX_KEPT = 1000
 
 
 class RunStates:
-    """Asks orchestration for the state of runs; of running ones at most once a second."""
+    """Asks orchestration for the state of runs; of running ones at most once a second, whoever wants to know."""
 
     def __init__(self, orchestration: Callable[[], grpc.aio.Channel]) -> None:
         self._orchestration = orchestration
         self._running_at: dict[str, float] = {}
+        self._flights = SingleFlight()
 
     async def wants(self, run_id: str) -> bool:
         """True unless orchestration says that the run is not running. Where it cannot be asked, the cell is asked."""
-        now = time.monotonic()
-        if now - self._running_at.get(run_id, -KEPT_S) < KEPT_S:
+        if time.monotonic() - self._running_at.get(run_id, -KEPT_S) < KEPT_S:
             return True
+        # All cells in flight come here when the second is over.
+        wanted, _ = await self._flights.run(run_id, lambda: self._ask(run_id))
+        return wanted
+
+    async def _ask(self, run_id: str) -> bool:
+        now = time.monotonic()
         stub = orchestration_pb2_grpc.OrchestrationServiceStub(self._orchestration())
         try:
             with rpc_errors():
@@ -41,3 +48,7 @@ class RunStates:
             self._running_at.clear()
         self._running_at[run_id] = now
         return True
+
+    async def close(self) -> None:
+        """End what is asked."""
+        await self._flights.close()

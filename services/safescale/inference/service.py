@@ -60,9 +60,9 @@ class InferenceService:
         self._engine = Engine(config.catalog, backends, cache, config.telemetry, policy)
         self._contexts = ContextReader(config.retrieval)
         self._servicer = InferenceServicer(self._engine)
-        runs = RunStates(config.orchestration)
+        self._runs = RunStates(config.orchestration)
         self._worker = GenerationWorker(
-            WorkerPorts(config.bus, config.documents, config.telemetry, self._engine, self._contexts, runs)
+            WorkerPorts(config.bus, config.documents, config.telemetry, self._engine, self._contexts, self._runs)
         )
 
     @property
@@ -81,6 +81,7 @@ class InferenceService:
     async def stop(self) -> None:
         """Finish the cells in flight, release the models."""
         await self._worker.stop()
+        await self._runs.close()
         await self._contexts.close()
         await self._engine.close()
 

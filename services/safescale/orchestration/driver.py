@@ -5,6 +5,8 @@ again from their stores.
 """
 
 import asyncio
+import contextlib
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
@@ -16,7 +18,7 @@ from safescale.core.cells import Cell
 from safescale.core.conditions import condition
 from safescale.core.errors import DependencyUnavailableError, SafescaleError
 from safescale.core.regimes import cell_seed
-from safescale.orchestration.progress import RunProgress
+from safescale.orchestration.progress import STATES, RunProgress
 from safescale.orchestration.store import RunStore, now
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import stem_to_proto
@@ -34,6 +36,9 @@ T = TypeVar("T")
 
 INLINE_BYTES = 64 * 1024
 """Largest text that a message carries itself, in UTF-8 bytes; longer ones go through the context store."""
+
+SHOWN_EVERY_S = 0.2
+"""Least seconds between two times that gauges follow and watchers are woken: verdicts can come by the hundred."""
 
 PUBLISH_BATCH = 500
 """Messages published together while a run is planned."""
@@ -62,7 +67,9 @@ class RunDriver:
         self._questions = {question.question_id: question for question in benchmark.questions}
         self._models = {model.id: model for model in run.manifest.models}
         self._awaited: set[ContextKey] = set()
-        self._changed = asyncio.Condition()
+        self._changed = asyncio.Event()
+        self._shown_at = -math.inf
+        self._showing: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._log = get_logger("orchestration")
         self.ended = asyncio.Event()
@@ -229,19 +236,33 @@ class RunDriver:
     async def _settle(self) -> None:
         if self.progress.complete and not self.ended.is_set():
             await self.end(pb.RUN_STATE_COMPLETED)
+        elif self._showing is None:
+            loop = asyncio.get_running_loop()
+            # The first change shows at once, those that follow it together a little later.
+            wait = self._shown_at + SHOWN_EVERY_S - loop.time()
+            if wait <= 0:
+                self._show()
+            else:
+                self._showing = loop.call_later(wait, self._show)
+
+    def _show(self) -> None:
+        """Set the gauges and wake those who watch."""
+        if self._showing is not None:
+            self._showing.cancel()
+            self._showing = None
+        self._shown_at = asyncio.get_running_loop().time()
         self._observe()
-        async with self._changed:
-            self._changed.notify_all()
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _observe(self) -> None:
-        totals = self.message().cells
-        for state in ("planned", "completed", "failed", "skipped"):
+        totals = self.progress.totals()
+        for state in STATES:
             labels = {"run_id": self.run.run_id, "state": state}
             if self.ended.is_set():
                 self._ports.telemetry.forget("safescale_run_cells", labels)
             else:
-                value = sum(getattr(row, state) for row in totals)
-                self._ports.telemetry.gauge("safescale_run_cells", value, labels)
+                self._ports.telemetry.gauge("safescale_run_cells", totals[state], labels)
 
     def message(self) -> pb.Progress:
         """The progress now."""
@@ -273,19 +294,18 @@ class RunDriver:
             self.run.failure.CopyFrom(failure or to_failure(error))
         self.recorded.set()
         self._log.info("run ended", run_id=self.run.run_id, state=pb.RunState.Name(self.run.state))
-        async with self._changed:
-            self._changed.notify_all()
+        self._show()
 
     async def wait_change(self, timeout_s: float) -> None:
         """Return at the next change, or after `timeout_s` seconds."""
-        async with self._changed:
-            try:
-                await asyncio.wait_for(self._changed.wait(), timeout_s)
-            except TimeoutError:
-                return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), timeout_s)
 
     async def stop(self) -> None:
         """Stop asking; the run stays as it is recorded."""
+        if self._showing is not None:
+            self._showing.cancel()
+            self._showing = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -8,6 +8,9 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 
+STATES = ("planned", "completed", "failed", "skipped")
+"""Numbers of cells that the progress counts."""
+
 
 class RunProgress:
     """Cells of one run: planned, ended (well or with a failure), skipped."""
@@ -89,6 +92,11 @@ class RunProgress:
             self._tokens += verdict.usage.prompt_tokens + verdict.usage.generated_tokens
         if failed:
             self._last_failure = failure_sentence(cell, verdict.failure)
+
+    def totals(self) -> dict[str, int]:
+        """Cells by state, over all models and conditions."""
+        rows = self._rows.values()
+        return {state: sum(getattr(row, state) for row in rows) for state in STATES}
 
     def message(self, contexts_awaited: int) -> pb.Progress:
         """The progress as a message."""

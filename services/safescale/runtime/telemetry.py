@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
@@ -208,6 +208,7 @@ class Telemetry:
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
+        self._series: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = {}
         for metric in METRICS:
             if metric.kind == "counter":
                 self._counters[metric.name] = Counter(metric.name, metric.help, metric.labels, registry=self.registry)
@@ -220,23 +221,32 @@ class Telemetry:
 
     def count(self, name: str, amount: float = 1.0, labels: Mapping[str, str] | None = None) -> None:
         """Add to a counter, in its unit."""
-        counter = self._counters[name]
-        (counter.labels(**labels) if labels else counter).inc(amount)
+        self._one(self._counters, name, labels).inc(amount)
 
     def gauge(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
         """Set a gauge, in its unit."""
-        gauge = self._gauges[name]
-        (gauge.labels(**labels) if labels else gauge).set(value)
+        self._one(self._gauges, name, labels).set(value)
 
     def forget(self, name: str, labels: Mapping[str, str]) -> None:
         """Drop a gauge's series, such as that of a run that ended."""
-        gauge = self._gauges[name]
-        gauge.remove_by_labels(dict(labels))
+        # Before the series goes: nobody may set one that is shown no more.
+        for key in [key for key in list(self._series) if key[0] == name and labels.items() <= dict(key[1]).items()]:
+            del self._series[key]
+        self._gauges[name].remove_by_labels(dict(labels))
 
     def observe(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
         """Add an observation to a histogram, in its unit."""
-        histogram = self._histograms[name]
-        (histogram.labels(**labels) if labels else histogram).observe(value)
+        self._one(self._histograms, name, labels).observe(value)
+
+    def _one(self, kind: Mapping[str, Any], name: str, labels: Mapping[str, str] | None) -> Any:
+        """The series of a metric with these labels. Found again by them: the library checks and sorts them anew."""
+        if not labels:
+            return kind[name]
+        key = (name, tuple(labels.items()))
+        series = self._series.get(key)
+        if series is None:
+            series = self._series[key] = kind[name].labels(**labels)
+        return series
 
     def serve(self, host: str, port: int) -> int:
         """Serve `/metrics` over HTTP in a daemon thread; the port it listens on (port 0 takes a free one).

@@ -1,3 +1,5 @@
+import asyncio
+
 import grpc
 import pytest
 
@@ -48,3 +50,9 @@ async def test_stopped_is_asked_again_each_time(rig) -> None:
 async def test_what_is_not_known_is_asked(rig) -> None:
     _, states = rig
     assert await states.wants("unknown")
+
+
+async def test_cells_that_want_to_know_at_the_same_time_ask_once(rig) -> None:
+    servicer, states = rig
+    assert await asyncio.gather(*(states.wants("r") for _ in range(20))) == [True] * 20
+    assert servicer.calls == 1
