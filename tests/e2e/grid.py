@@ -150,7 +150,8 @@ class Grid:
         """Run a command in a container of a service's image, as a job does; its output."""
         output = docker.from_env().containers.run(
             f"{PREFIX}/{service}:{__version__}", command, entrypoint=["safescale"], environment=service_environment(),
-            network=self._network.name, labels=_labels(), remove=True, stderr=True, volumes=CATALOG, **CONTAINED,
+            network=self._network.name, labels=_labels(), remove=True, stderr=True, volumes=CATALOG, tmpfs=TMPFS,
+            **CONTAINED,
         )  # fmt: skip
         return str(output.decode())
 
@@ -159,6 +160,7 @@ class Grid:
         options = {"labels": _labels(), **(CONTAINED if ours else {})}
         container = DockerContainer(launch.image).with_network(self._network).with_network_aliases(launch.name)
         container.with_kwargs(**options)
+        container.tmpfs = dict(TMPFS) if ours else {}
         for inner, outer in launch.ports.items():
             container.ports[f"{inner}/tcp"] = ("127.0.0.1", outer)  # type: ignore[assignment]
         for key, value in launch.environment.items():
@@ -227,9 +229,10 @@ class Grid:
         return {f"SAFESCALE_{name.upper()}": self.address(name) for name in SERVICES}
 
 
+TMPFS = {"/tmp": "size=256m,mode=1777", "/var/lib/safescale": "size=256m,mode=1777"}
+
 CONTAINED: dict[str, Any] = {
     "read_only": True,
-    "tmpfs": {"/tmp": "size=256m,mode=1777", "/var/lib/safescale": "size=256m,mode=1777"},
     "cap_drop": ["ALL"],
     "security_opt": ["no-new-privileges"],
 }

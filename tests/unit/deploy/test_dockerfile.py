@@ -40,7 +40,7 @@ def test_no_image_runs_as_root(dockerfile: str, own_services: tuple[str, ...]) -
 
 def test_every_image_tells_its_health(dockerfile: str, own_services: tuple[str, ...]) -> None:
     stages = _stages(dockerfile)
-    assert 'CMD ["safescale", "health"]' in stages["runtime"][1]
+    assert 'CMD ["python", "-m", "safescale.probe"]' in stages["runtime"][1]
     for name in own_services:
         lines = stages[name][1]
         if name in ("gateway", "model-server"):
