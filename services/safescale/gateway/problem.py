@@ -55,10 +55,10 @@ def problem_of(error: SafescaleError) -> dict[str, Any]:
     problem = to_problem(error)
     if error.reason == "LIMIT_EXCEEDED":
         problem["status"] = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
-    if "defects" not in problem and "\n" in error.message:
-        head, *lines = error.message.splitlines()
+    head, *lines = error.message.splitlines() or [""]
+    if lines:
         problem["detail"] = head
-        problem["defects"] = [line.strip() for line in lines if line.strip()]
+        problem.setdefault("defects", [line.strip() for line in lines if line.strip()])
     found = problem.get("defects", [])
     if len(found) > MAX_DEFECTS:
         problem["defects"] = [*found[:MAX_DEFECTS], f"and {len(found) - MAX_DEFECTS} more"]

@@ -79,6 +79,7 @@ async def test_defects_of_a_spec(stored, old: str, new: str, expected: str) -> N
     found = await stored.client.post("/api/v1/runs", content=SPEC.replace(old, new), headers=YAML)
     assert (found.status_code, found.json()["reason"]) == (400, "INVALID_SPEC")
     assert any(expected in defect for defect in found.json()["defects"]), found.json()
+    assert "\n" not in found.json()["detail"]
     assert not asked(stored, "CreateRun")
 
 
