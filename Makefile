@@ -3,11 +3,14 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 GEMMA ?=
+AIRGAP ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 SPEC := examples/runs/$(if $(GEMMA),demo-gemma,demo).yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint proto bench clean lock
+COMPOSE := docker compose --file deploy/compose.yaml $(if $(AIRGAP),--env-file deploy/airgap/images.env)
+
+.PHONY: help setup demo test e2e up down images lint proto bench clean lock
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -32,6 +35,19 @@ demo: $(if $(GEMMA),.venv/.gemma,.venv/.ready) ## Measure a small model on the e
 
 test: .venv/.ready ## Run all tests, offline, with the coverage of core
 	$(BIN)/python -m pytest -n 3 --dist worksteal tests/integration tests/contract tests/unit tests/reference --cov=safescale.core --cov-report=term:skip-covered --cov-fail-under=95
+
+e2e: .venv/.ready ## Test the grid in containers: real Kafka, Elasticsearch and images, every part killed once
+	tests/e2e/run.sh
+
+images: ## Build the images of the services (AIRGAP=1: all images, from packages)
+	$(if $(AIRGAP),deploy/airgap/build.sh all,$(COMPOSE) build)
+
+up: ## Start the grid on this machine (AIRGAP=1: with images made from packages)
+	$(if $(AIRGAP),deploy/airgap/engine.sh start && deploy/airgap/build.sh all)
+	$(COMPOSE) up --detach --wait
+
+down: ## Stop the grid; its records stay
+	$(COMPOSE) down
 
 lint: .venv/.ready ## ruff, mypy, import rules, protos (lint, breaking, stubs current)
 	$(BIN)/ruff check .

@@ -118,7 +118,8 @@ def _index(parts: Parts) -> "ChunkIndex":
         from safescale.retrieval.index.elastic import ElasticIndex
         from safescale.runtime.elastic import ElasticConnection
 
-        return ElasticIndex(ElasticConnection(settings, parts.telemetry), settings.elasticsearch_prefix)
+        connection = ElasticConnection(settings, parts.telemetry)
+        return ElasticIndex(connection, settings.elasticsearch_prefix, settings.elasticsearch_replicas)
     from safescale.retrieval.index.memory import MemoryIndex
 
     return MemoryIndex()
