@@ -109,6 +109,21 @@ async def test_another_client_of_the_slot_changes_no_answer(tmp_path) -> None:
             assert found == expected
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_call_under_way_does_not_hold_the_stop(tmp_path, stream) -> None:
+    row = load_catalog(None).row(MODEL)
+    backend_of(row, tmp_path)
+    body = {"prompt": "Once", "max_tokens": 6000, "ignore_eos": True, "stream": stream}
+    async with aiohttp.ClientSession() as session, asyncio.timeout(90):
+        async with ModelServer(row, ModelServerOptions(port=0, cache_dir=tmp_path)) as server:
+            call = asyncio.ensure_future(session.post(f"{server.address}/v1/completions", json=body))
+            metrics = ""
+            while "requests_processing 1" not in metrics:
+                metrics = await (await session.get(f"{server.address}/metrics")).text()
+        with pytest.raises(aiohttp.ClientError):
+            await (await call).read()
+
+
 async def test_a_key_is_asked_for(tmp_path) -> None:
     key = tmp_path / "key"
     key.write_text("secret")

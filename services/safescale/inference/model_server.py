@@ -3,14 +3,17 @@
 It is what a model behind HTTP is where there is no GPU: in compose, in tests, at a desk. With one slot and one thread,
 the default, its numbers are those of the same model in process.
 
-llama.cpp does not tell which requests came. Where that must be known, a thin proxy stands in front and writes a line of
-JSON for each POST when it arrives: time, path, size and SHA-256 of the body, and no text.
+A thin proxy stands in front of it, for two things that llama.cpp does not do. It ends what is under way before the
+model is freed, which would wait for ever otherwise. And where it is asked to, it writes a line of JSON for each POST
+when that arrives: time, path, size and SHA-256 of the body, and no text.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import socket
+import threading
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,9 +28,18 @@ from safescale.core.errors import AddressInUseError, BackendUnavailableError, In
 from safescale.inference.backends.llama import LlamaConfig, llama_parameters, opened
 from safescale.inference.backends.weights import weights_of
 from safescale.inference.catalog import ModelRow
+from safescale.runtime.log import get_logger
 from safescale.runtime.settings import LOOPBACK, read_secret
 
 MAX_BODY = 64 * 1024 * 1024
+DRAIN_S = 4.0
+"""Seconds that calls have to end when the server stops; then they are cut."""
+
+IDLE_S = 4.0
+"""Seconds that llama.cpp has to notice that they are."""
+
+IDLE_LOOKS = 100
+
 HOP_BY_HOP = frozenset(
     ("connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "host")
 )
@@ -99,27 +111,37 @@ class ModelServer:
         # Reading the weights takes a second; the loop must stay free to be told to stop.
         path = await asyncio.to_thread(weights.file)
         config = LlamaConfig(self._row.id, path, self._context * options.slots, self._row.instruct)
-        inside = options.request_log is not None
-        parameters = _parameters(config, options, (LOOPBACK, 0) if inside else (options.host, port), key)
-        self._server = await asyncio.to_thread(opened, config, parameters)
-        self._stack.callback(self._drop)
-        self.address = str(self._server.listening_address)
-        if options.request_log is not None:
-            proxy = RequestLog(self.address, options.request_log)
-            await self._stack.enter_async_context(proxy)
-            self.address = await proxy.listen(options.host, port)
+        self._server = await asyncio.to_thread(opened, config, _parameters(config, options, key))
+        self._stack.push_async_callback(self._drop)
+        front = Front(str(self._server.listening_address), options.request_log, key)
+        self._stack.push_async_callback(front.idle)
+        await self._stack.enter_async_context(front)
+        self.address = await front.listen(options.host, port)
 
-    def _drop(self) -> None:
-        self._server = None
+    async def _drop(self) -> None:
+        """Free the model, in a thread: should llama.cpp never return, the process can end all the same."""
+        gone = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def drop() -> None:
+            self._server = None
+            loop.call_soon_threadsafe(gone.set)
+
+        threading.Thread(target=drop, daemon=True).start()
+        try:
+            await asyncio.wait_for(gone.wait(), IDLE_S)
+        except TimeoutError:
+            get_logger("model-server").warning("not freed", model=self._row.id)
 
 
-class RequestLog:
-    """A proxy before a server that writes a line for each POST. Use as an async context manager."""
+class Front:
+    """The proxy before a server; with `log` it writes a line for each POST. Use as an async context manager."""
 
-    def __init__(self, target: str, path: Path) -> None:
+    def __init__(self, target: str, log: Path | None = None, key: str = "") -> None:
         self._target = target
-        self._path = path
-        self._file = -1
+        self._log = log
+        self._key = key
+        self._file: int | None = None
         self._session: aiohttp.ClientSession | None = None
         self._runner: web.AppRunner | None = None
 
@@ -130,11 +152,13 @@ class RequestLog:
             StorageError: the file cannot be written.
 
         """
-        try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StorageError(f"the request log {self._path} cannot be written: {error.strerror or error}") from error
+        if self._log is not None:
+            try:
+                self._log.parent.mkdir(parents=True, exist_ok=True)
+                self._file = os.open(self._log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            except OSError as error:
+                reason = error.strerror or str(error)
+                raise StorageError(f"the request log {self._log} cannot be written: {reason}") from error
         self._session = aiohttp.ClientSession(
             # llama.cpp closes a connection after a stream and does not say so.
             connector=aiohttp.TCPConnector(limit=0, force_close=True),
@@ -149,23 +173,41 @@ class RequestLog:
         app = web.Application(client_max_size=MAX_BODY)
         app.router.add_route("*", "/{path:.*}", self._pass)
         # A caller that goes away must end the work behind, too.
-        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=1.0)
+        # The time is given twice: to calls, and to what is left of them.
+        self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=DRAIN_S / 2)
         await self._runner.setup()
         await web.TCPSite(self._runner, host, port).start()
         name, bound = self._runner.addresses[0][:2]
         return f"http://{name}:{bound}"
 
     async def __aexit__(self, *_: object) -> None:
-        """Stop answering, close the log."""
+        """Let calls end, cut those that do not; close the log."""
         if self._runner is not None:
             await self._runner.cleanup()
         if self._session is not None:
             await self._session.close()
-        os.close(self._file)
+        if self._file is not None:
+            os.close(self._file)
+
+    async def idle(self) -> None:
+        """Wait until llama.cpp has noticed that its callers are gone."""
+        headers = {"Authorization": f"Bearer {self._key}"} if self._key else {}
+        async with aiohttp.ClientSession(headers=headers) as session:
+            with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+                for _ in range(IDLE_LOOKS):
+                    if await self._no_work(session):
+                        return
+                    await asyncio.sleep(IDLE_S / IDLE_LOOKS)
+
+    async def _no_work(self, session: aiohttp.ClientSession) -> bool:
+        async with session.get(f"{self._target}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        working = ("llamacpp:requests_processing ", "llamacpp:requests_deferred ")
+        return not any(line.startswith(working) and float(line.split()[1]) > 0 for line in lines)
 
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        if request.method == "POST":
+        if request.method == "POST" and self._file is not None:
             # Written at once: a process that is killed has counted what it was asked.
             os.write(self._file, self._line(request.path, body))
         if self._session is None:
@@ -190,12 +232,12 @@ class RequestLog:
         return orjson.dumps(said) + b"\n"
 
 
-def _parameters(config: LlamaConfig, options: ModelServerOptions, place: tuple[str, int], key: str) -> Any:
+def _parameters(config: LlamaConfig, options: ModelServerOptions, key: str) -> Any:
     parameters = llama_parameters(config)
     parameters.n_parallel = options.slots
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = options.threads
-    parameters.hostnames = [place[0]]
-    parameters.port = place[1]
+    parameters.hostnames = [LOOPBACK]
+    parameters.port = 0
     parameters.api_keys = [key] if key else []
     parameters.endpoint_metrics = True
     # It would show what is being asked.
