@@ -13,7 +13,7 @@ COMPOSE := docker compose --file deploy/compose.yaml $(if $(AIRGAP),--env-file d
 .PHONY: help setup demo test e2e up down images lint proto bench clean lock
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
 
 setup: .venv/.ready ## Make .venv from hashed requirements
 

@@ -73,7 +73,7 @@ def gateway(
     host: HostOption = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; SAFESCALE_PORT, or 8080.")] = None,
 ) -> None:
-    """REST over the four services, which the settings name: /api/v1, /docs, /healthz, /readyz and /metrics."""
+    """REST over the four services, which the settings name: /api/v1, /healthz, /readyz and /metrics."""
     from safescale.hosting import gateway_host
 
     settings = _settings(host=host, port=port)
