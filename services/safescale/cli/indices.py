@@ -1,5 +1,6 @@
 """`safescale indices`: the indices of the records in Elasticsearch, as declared and as they are."""
 
+import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -95,26 +96,36 @@ def _show(steps: Sequence[Step]) -> None:
         typer.echo(f"{mark} {step.action.value} {step.name}: {step.why}")
 
 
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking. Nobody is asked without a terminal.")]
+
+
+def _ask(question: str, yes: bool) -> None:
+    if not yes and sys.stdin.isatty() and not typer.confirm(question):
+        raise typer.Exit(EXIT_FAILED)
+
+
 @app.command()
-def apply() -> None:
+def apply(yes: Yes = False) -> None:
     """Show the difference, then create what is missing and change settings. Nothing is deleted or copied.
 
     Exit code 1 when a step is left for `migrate` or for you.
     """
-    if run_async(_apply(), STOPPED):
+    if run_async(_apply(yes), STOPPED):
         raise typer.Exit(EXIT_FAILED)
 
 
-async def _apply() -> bool:
+async def _apply(yes: bool) -> bool:
     async with _admin() as admin:
         steps = await admin.indices.plan()
         _show(steps)
         taken = [step for step in steps if step.action in APPLIED]
+        if taken:
+            _ask("Apply?", yes)
         for step in taken:
             await admin.indices.apply(step)
         left = await admin.indices.plan() if taken else steps
     if taken:
-        typer.echo(f"{len(taken)} steps taken.")
+        typer.echo(f"Applied: {len(taken)} step{'s' if len(taken) > 1 else ''}.")
     if any(step.action is Action.MIGRATE for step in left):
         typer.echo("`safescale indices migrate` copies what is of an older version.", err=True)
     return bool(left)
@@ -125,16 +136,21 @@ def migrate(
     drop_old: Annotated[
         bool, typer.Option("--drop-old", help="Delete the indices of older versions that are in use no more.")
     ] = False,
+    yes: Yes = False,
 ) -> None:
     """Copy each kind of an older version into a new index and switch to it. Reads go on; writes wait meanwhile.
 
     The old index is kept until --drop-old. Stopped anywhere, the same command goes on.
     """
-    run_async(_migrate(drop_old), STOPPED)
+    run_async(_migrate(drop_old, yes), STOPPED)
 
 
-async def _migrate(drop_old: bool) -> None:
+async def _migrate(drop_old: bool, yes: bool) -> None:
     async with _admin() as admin:
+        steps = [step for step in await admin.indices.plan() if step.action is Action.MIGRATE]
+        if steps:
+            _show(steps)
+            _ask("Migrate? Writes wait meanwhile.", yes)
         for step in await admin.indices.plan():
             if step.action is Action.PUT_TEMPLATE:
                 await admin.indices.apply(step)
@@ -143,7 +159,9 @@ async def _migrate(drop_old: bool) -> None:
         for state in await admin.indices.states():
             if state.current is not None and await migration.migrate(state) is not None:
                 done += 1
-        typer.echo(f"{done} kinds migrated." if done else "Every kind is of its declared version.")
+        typer.echo(
+            f"Migrated: {done} kind{'s' if done > 1 else ''}." if done else "Every kind is of its declared version."
+        )
         if not drop_old:
             return
         for state in await admin.indices.states():

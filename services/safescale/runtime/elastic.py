@@ -48,6 +48,15 @@ def can_pass(status: int, error: Mapping[str, Any]) -> bool:
     return status in RETRIED_STATUS or error.get("type") == BLOCKED
 
 
+def hint_of(error: Mapping[str, Any], status: int = 0) -> str:
+    """What to do about an error of a call or of one item of it, to be put behind its words; empty when unknown."""
+    if status == 401:
+        return "; expected a valid key in the file that SAFESCALE_ELASTICSEARCH_API_KEY_FILE names"
+    if status == 403 or error.get("type") == "security_exception":
+        return "; expected an API key with the privileges that docs/storage.md lists"
+    return f"; {APPLY_HINT}" if error.get("type") == "index_not_found_exception" else ""
+
+
 def pause_s(tries: int) -> float:
     """Seconds to wait after that many refused tries, with full jitter so that callers do not come back together."""
     return random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(tries - 1, 10))
@@ -233,15 +242,7 @@ def _words(error: ApiError | TransportError) -> str:
 
 def _tree_error(operation: str, error: ApiError | TransportError) -> StorageError:
     if isinstance(error, ApiError):
-        kind = _error_object(error).get("type", "")
-        if error.status_code == 401:
-            hint = "; expected a valid key in the file that SAFESCALE_ELASTICSEARCH_API_KEY_FILE names"
-        elif error.status_code == 403:
-            hint = "; expected an API key with the privileges that docs/storage.md lists"
-        elif kind == "index_not_found_exception":
-            hint = f"; {APPLY_HINT}"
-        else:
-            hint = ""
+        hint = hint_of(_error_object(error), error.status_code)
         return StorageError(f"Elasticsearch refused {operation}: {_words(error)}{hint}")
     if _distrusted(error):
         return StorageError(

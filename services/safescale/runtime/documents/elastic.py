@@ -149,7 +149,8 @@ class ElasticDocuments:
         found = await self._connection.perform("ping", call, budget_s=0.0)
         missing = sorted(wanted.keys() - found.keys())
         if missing:
-            raise StorageError(f"Elasticsearch has no alias {', '.join(missing)}; {APPLY_HINT}")
+            names = ", ".join(missing)
+            raise StorageError(f"Elasticsearch has no alias {names} that the API key may see; {APPLY_HINT}")
         old = sorted(found[alias] for alias, index in wanted.items() if found[alias] != index)
         if old:
             raise StorageError(

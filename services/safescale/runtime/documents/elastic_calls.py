@@ -11,7 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from safescale.core.errors import StorageError, StorageUnavailableError
 from safescale.runtime.documents.elastic_kinds import Kind
 from safescale.runtime.documents.lane import Bounds, Lane
-from safescale.runtime.elastic import APPLY_HINT, ElasticConnection, TryAgainError, can_pass, pause_s
+from safescale.runtime.elastic import ElasticConnection, TryAgainError, can_pass, hint_of, pause_s
 
 WRITE_BOUNDS = Bounds(count=1000, weight=4 * 1024 * 1024)
 """Documents and bytes of one bulk request."""
@@ -144,7 +144,7 @@ class BulkWriter:
 
 def _refusal(writes: Sequence[Write], results: Sequence[Written], failed: Sequence[int]) -> str:
     write, result = writes[failed[0]], results[failed[0]]
-    hint = f"; {APPLY_HINT}" if result.error.get("type") == "index_not_found_exception" else ""
+    hint = hint_of(result.error, result.status)
     others = f", and {len(failed) - 1} more," if len(failed) > 1 else ""
     reason = result.error.get("reason", "")
     return f"Elasticsearch refused {write.kind.name} {write.key!r}{others} with status {result.status}, {reason}{hint}"
@@ -187,8 +187,7 @@ def _found(read: Read, row: Mapping[str, Any]) -> Found | None:
         message = f"{read.kind.name} {read.key!r} could not be read: {error.get('reason', '')}"
         if error.get("type") in PASSING:
             raise TryAgainError(message)
-        hint = f"; {APPLY_HINT}" if error.get("type") == "index_not_found_exception" else ""
-        raise StorageError(message + hint)
+        raise StorageError(message + hint_of(error))
     if not row["found"]:
         return None
     return Found(row["_version"], row["_seq_no"], row["_primary_term"], row.get("_source") or {})
