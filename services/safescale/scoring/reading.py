@@ -28,6 +28,13 @@ class ReadAnswer:
     judge_s: float
 
 
+def read_strictly(text: str, question: Question) -> pb.Reading:
+    """Reading of a text by the strict parser alone."""
+    parsed = parse_letter(text, question.options)
+    reason = rules.review_reason(parsed, None)
+    return pb.Reading(text=text, parsed_letter=parsed, letter=rules.final_letter(parsed, None), review_reason=reason)
+
+
 class AnswerReader:
     """Reads texts; asks the judge model through inference."""
 
@@ -43,25 +50,21 @@ class AnswerReader:
             DependencyUnavailableError: inference cannot be reached, which says nothing about the judge.
 
         """
-        parsed = parse_letter(text, question.letters)
-        reading = pb.Reading(text=text)
-        if parsed is not None:
-            reading.parsed_letter = parsed
-        result: rules.JudgeResult | None = None
-        seconds = 0.0
+        reading = read_strictly(text, question)
         # The judge is for what the strict parser could not read (protocol §4.1 and §4.2).
-        if judge_model and parsed is None:
-            begin = time.perf_counter()
-            result = await self._ask_judge(text, question, judge_model)
-            seconds = time.perf_counter() - begin
-            reading.judge.clear_selection = result.clear_selection
-            reading.judge.reasoning = result.reasoning
-            if result.confirmed_answer is not None:
-                reading.judge.confirmed_answer = result.confirmed_answer
-        letter = rules.final_letter(parsed, result)
+        if not judge_model or reading.HasField("parsed_letter"):
+            return ReadAnswer(reading, 0.0)
+        begin = time.perf_counter()
+        result = await self._ask_judge(text, question, judge_model)
+        seconds = time.perf_counter() - begin
+        reading.judge.clear_selection = result.clear_selection
+        reading.judge.reasoning = result.reasoning
+        if result.confirmed_answer is not None:
+            reading.judge.confirmed_answer = result.confirmed_answer
+        letter = rules.final_letter(None, result)
         if letter is not None:
             reading.letter = letter
-        reading.review_reason = rules.review_reason(parsed, result)
+        reading.review_reason = rules.review_reason(None, result)
         return ReadAnswer(reading, seconds)
 
     async def _ask_judge(self, text: str, question: Question, judge_model: str) -> rules.JudgeResult:

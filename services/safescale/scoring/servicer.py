@@ -1,7 +1,7 @@
 """gRPC face of scoring."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -11,7 +11,7 @@ from safescale.rpc.convert import formulation_from_proto, question_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.errors import to_failure
-from safescale.scoring.outcomes import outcome_of
+from safescale.scoring.known import KnownQuestion, KnownQuestions, scored_answer
 from safescale.scoring.peers import Truths
 from safescale.scoring.policy import evaluate_policy
 from safescale.scoring.reading import AnswerReader
@@ -50,14 +50,39 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self._reviews = reviews
         self._truths = truths
         self._results = results
+        self._questions = KnownQuestions()
 
     async def _score(self, answer: pb.AnswerInput) -> pb.ScoredAnswer:
+        question = self._known(answer).question
+        read = await self._reader.read(answer.text, question, answer.judge_model)
+        return scored_answer(answer.answer_id, read.reading, question)
+
+    def _known(self, answer: pb.AnswerInput) -> KnownQuestion:
         if not answer.HasField("question"):
             raise InvalidInputError("question is missing; expected the question with its truth")
-        question = question_from_proto(answer.question)
-        read = await self._reader.read(answer.text, question, answer.judge_model)
-        letter = read.reading.letter if read.reading.HasField("letter") else None
-        return pb.ScoredAnswer(answer_id=answer.answer_id, reading=read.reading, outcome=outcome_of(question, letter))
+        return self._questions.of(answer.question)
+
+    async def _score_batch(self, batch: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
+        """Score a batch: what needs no judge at once, the others together."""
+        response = pb.ScoreAnswersResponse(batch_id=batch.batch_id)
+        scored = response.scored
+        judged: list[int] = []
+        for index, answer in enumerate(batch.answers):
+            place = scored.add()
+            try:
+                known = self._known(answer).scored(answer.text)
+            except SafescaleError as error:
+                place.failure.CopyFrom(to_failure(error))
+            else:
+                place.CopyFrom(known)
+                if answer.judge_model and not known.reading.HasField("parsed_letter"):
+                    judged.append(index)
+            place.answer_id = answer.answer_id
+        if judged:
+            read = await asyncio.gather(*(self._score_or_fail(batch.answers[index]) for index in judged))
+            for index, one in zip(judged, read, strict=True):
+                scored[index].CopyFrom(one)
+        return response
 
     async def _score_or_fail(self, answer: pb.AnswerInput) -> pb.ScoredAnswer:
         try:
@@ -78,8 +103,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 raise LimitExceededError(
                     f"batch {batch.batch_id!r} has {len(batch.answers)} answers; the limit is {MAX_BATCH}"
                 )
-            scored: Sequence[pb.ScoredAnswer] = await asyncio.gather(*map(self._score_or_fail, batch.answers))
-            yield pb.ScoreAnswersResponse(batch_id=batch.batch_id, scored=scored)
+            yield await self._score_batch(batch)
 
     async def ComputeMetrics(self, request: pb.ComputeMetricsRequest, context: Context) -> pb.ComputeMetricsResponse:
         """Compute every metric from letters and labels."""

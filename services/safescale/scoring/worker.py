@@ -15,7 +15,7 @@ from safescale.runtime.log import get_logger, log_context
 from safescale.runtime.telemetry import Telemetry
 from safescale.scoring.outcomes import set_outcomes
 from safescale.scoring.peers import Truths
-from safescale.scoring.reading import AnswerReader, ReadAnswer, cloze_reading
+from safescale.scoring.reading import AnswerReader, cloze_reading, read_strictly
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
 
 GROUP = "scoring"
@@ -88,36 +88,42 @@ class ScoringWorker:
             verdict.failure.CopyFrom(generation.failure)
             set_outcomes(verdict, question)
             return verdict
-        answers = ([generation.greedy] if generation.greedy_asked else []) + list(generation.samples)
-        readings = await self._read_all(answers, question, generation.formulation, truth.manifest.spec.judge_model)
-        verdict.judge_s = sum(read.judge_s for read in readings)
-        if generation.greedy_asked:
-            verdict.greedy.CopyFrom(readings[0].reading)
-        verdict.samples.extend(read.reading for read in readings[1 if generation.greedy_asked else 0 :])
+        greedy = [generation.greedy] if generation.greedy_asked else []
+        answers = [*greedy, *generation.samples]
+        if generation.formulation == common_pb2.FORMULATION_CLOZE:
+            readings = [cloze_reading(_letter(a), question.options, _seed(a)) for a in answers]
+        else:
+            readings, verdict.judge_s = await self._read(answers, question, truth.manifest.spec.judge_model)
+        if greedy:
+            verdict.greedy.CopyFrom(readings[0])
+        verdict.samples.extend(readings[len(greedy) :])
         set_outcomes(verdict, question)
         return verdict
 
-    async def _read_all(
-        self, answers: Sequence[events_pb2.Answer], question: Question, formulation: int, judge_model: str
-    ) -> list[ReadAnswer]:
-        if formulation == common_pb2.FORMULATION_CLOZE:
-            return [ReadAnswer(cloze_reading(_letter(a), question.options, _seed(a)), 0.0) for a in answers]
-        # Equal texts get equal readings: k samples of one prompt repeat themselves, the judge is asked once for each.
+    async def _read(
+        self, answers: Sequence[events_pb2.Answer], question: Question, judge_model: str
+    ) -> tuple[list[pb.Reading], float]:
+        """Reading of each answer, and the seconds of their judges.
+
+        Equal texts get equal readings: k samples of one prompt repeat themselves, the judge is asked once for each.
+        """
         texts = dict.fromkeys(answer.text for answer in answers)
-        read = await asyncio.gather(*(self._ports.reader.read(text, question, judge_model) for text in texts))
-        by_text = dict(zip(texts, read, strict=True))
-        counted: set[str] = set()
-        result = []
+        if judge_model:
+            found = await asyncio.gather(*(self._ports.reader.read(text, question, judge_model) for text in texts))
+            by_text = {text: read.reading for text, read in zip(texts, found, strict=True)}
+            judge_s = sum(read.judge_s for read in found)
+        else:
+            by_text = {text: read_strictly(text, question) for text in texts}
+            judge_s = 0.0
+        readings = []
         for answer in answers:
-            found = by_text[answer.text]
             reading = pb.Reading()
-            reading.CopyFrom(found.reading)
+            reading.CopyFrom(by_text[answer.text])
             seed = _seed(answer)
             if seed is not None:
                 reading.seed = seed
-            result.append(ReadAnswer(reading, 0.0 if answer.text in counted else found.judge_s))
-            counted.add(answer.text)
-        return result
+            readings.append(reading)
+        return readings, judge_s
 
     async def _announce(self, verdict: pb.Verdict, message: Message) -> None:
         event = events_pb2.VerdictRecorded(verdict=verdict)
