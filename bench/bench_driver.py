@@ -85,14 +85,13 @@ class Session:
         begin = time.monotonic()
         with channel(self.grid.address("orchestration")) as to:
             stub = orchestration_pb2_grpc.OrchestrationServiceStub(to)
-            while True:
-                answer = stub.GetRun(pb.GetRunRequest(run_id=run_id, without_progress=not at_count), timeout=60)
-                done = sum(row.completed for row in answer.progress.cells)
-                if answer.run.state == pb.RUN_STATE_COMPLETED or (at_count and done >= at_count):
+            for seen in stub.WatchRun(pb.WatchRunRequest(run_id=run_id), timeout=PATIENCE_S):
+                done = sum(row.completed for row in seen.progress.cells)
+                if seen.state == pb.RUN_STATE_COMPLETED or (at_count and done >= at_count):
                     return time.monotonic() - begin
-                if answer.run.state != pb.RUN_STATE_RUNNING or time.monotonic() - begin > PATIENCE_S:
-                    raise RuntimeError(f"the run is {pb.RunState.Name(answer.run.state)} with {done} verdicts")
-                time.sleep(0.2)
+                if seen.state != pb.RUN_STATE_RUNNING:
+                    raise RuntimeError(f"the run is {pb.RunState.Name(seen.state)} with {done} verdicts")
+        raise RuntimeError("the run was not followed to its end")
 
     def counted(self, model: str) -> dict[str, int]:
         """Calls and texts that the stub was asked for so far."""

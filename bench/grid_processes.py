@@ -77,8 +77,6 @@ def channel(address: str) -> grpc.Channel:
         ("grpc.max_send_message_length", LIMIT),
         ("grpc.enable_http_proxy", 0),
         ("grpc.use_local_subchannel_pool", 1),
-        # A service that is being started is asked again soon.
-        ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 200),
         ("grpc.initial_reconnect_backoff_ms", 100),
     ]
@@ -99,6 +97,7 @@ def stores() -> Iterator[Stores]:
     """A Kafka and an Elasticsearch of their own for the length of the context."""
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     from testcontainers.core.container import DockerContainer
+    from testcontainers.core.network import Network
 
     kafka_port, elastic_port = free_port(), free_port()
     kafka = DockerContainer(KAFKA_IMAGE)
@@ -112,7 +111,7 @@ def stores() -> Iterator[Stores]:
     for container, environment in ((kafka, _kafka_environment(kafka_port)), (elastic, settings)):
         for key, value in environment.items():
             container.with_env(key, value)
-    with kafka, elastic:
+    with Network() as network, kafka.with_network(network), elastic.with_network(network):
         url = f"http://127.0.0.1:{elastic_port}"
         wait_for("Elasticsearch", lambda: urllib.request.urlopen(f"{url}/_cluster/health", timeout=5).read())
         wait_for("Kafka", lambda: _kafka_answers(f"127.0.0.1:{kafka_port}"))
