@@ -1,26 +1,84 @@
 """Kafka and Elasticsearch in containers. Images by environment; official names unless told otherwise."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 KAFKA_IMAGE = os.environ.get("SAFESCALE_KAFKA_IMAGE", "apache/kafka:4.4.0")
 ELASTICSEARCH_IMAGE = os.environ.get(
     "SAFESCALE_ELASTICSEARCH_IMAGE", "docker.elastic.co/elasticsearch/elasticsearch:9.5.3"
 )
+READY_S = 180.0
+
+
+def free_port() -> int:
+    """A free port of this machine; fixed, since a restarted container must come back at its address."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(what: str, ready: Callable[[], object], seconds: float = READY_S) -> None:
+    """Ask again and again; the last error is told when time is over."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            ready()
+            return
+        except Exception as error:
+            if time.monotonic() > end:
+                raise AssertionError(f"{what} is not ready after {seconds:.0f} s: {error!r}") from error
+            time.sleep(0.25)
+
+
+def kafka_environment(port: int) -> dict[str, str]:
+    """Settings of one broker that containers reach as kafka:9092 and this machine at a port."""
+    return {
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_LISTENERS": f"INSIDE://:9092,CONTROLLER://:9093,OUTSIDE://:{port}",
+        "KAFKA_ADVERTISED_LISTENERS": f"INSIDE://kafka:9092,OUTSIDE://127.0.0.1:{port}",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "8",
+        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+    }
+
+
+def kafka_answers(address: str) -> None:
+    """Raise unless the broker at the address answers a real request."""
+    from kafka import KafkaAdminClient
+
+    admin = KafkaAdminClient(bootstrap_servers=address, request_timeout_ms=5000)
+    try:
+        admin.list_topics()
+    finally:
+        admin.close()
 
 
 @contextmanager
 def kafka_container() -> Iterator[str]:
     """host:port of a broker for the length of the context."""
-    from testcontainers.community.kafka import KafkaContainer
+    from testcontainers.core.container import DockerContainer
 
-    class AnyKafka(KafkaContainer):  # type: ignore[misc]
-        def _verify_min_kraft_version(self) -> None:
-            """The class compares tags with Confluent's numbering; these are Kafka's own."""
-
-    with AnyKafka(KAFKA_IMAGE).with_kraft() as container:
-        yield container.get_bootstrap_server()
+    port = free_port()
+    broker = DockerContainer(KAFKA_IMAGE)
+    broker.ports[f"{port}/tcp"] = ("127.0.0.1", port)  # type: ignore[assignment]
+    for name, value in kafka_environment(port).items():
+        broker.with_env(name, value)
+    # Nobody else is in its network.
+    broker.with_env("KAFKA_ADVERTISED_LISTENERS", f"INSIDE://localhost:9092,OUTSIDE://127.0.0.1:{port}")
+    with broker:
+        wait_for("kafka", lambda: kafka_answers(f"127.0.0.1:{port}"))
+        yield f"127.0.0.1:{port}"
 
 
 @contextmanager

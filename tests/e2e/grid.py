@@ -2,12 +2,10 @@
 
 import json
 import os
-import socket
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,7 +14,14 @@ from typing import Any
 import docker
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
-from tests.containers import ELASTICSEARCH_IMAGE, KAFKA_IMAGE
+from tests.containers import (
+    ELASTICSEARCH_IMAGE,
+    KAFKA_IMAGE,
+    free_port,
+    kafka_answers,
+    kafka_environment,
+    wait_for,
+)
 
 from safescale import __version__
 
@@ -33,30 +38,10 @@ Ready = Callable[[], object]
 """Asks for a real answer; raises while there is none."""
 
 
-def free_port() -> int:
-    """A free port of this machine; fixed, since a restarted container must come back at its address."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def http(url: str, timeout: float = 5.0) -> bytes:
     """Body of an answer with a good status."""
     with urllib.request.urlopen(url, timeout=timeout) as answer:
         return bytes(answer.read())
-
-
-def wait_for(what: str, ready: Ready, seconds: float = READY_S) -> None:
-    """Ask again and again; the last error is told when time is over."""
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            ready()
-            return
-        except Exception as error:
-            if time.monotonic() > end:
-                raise AssertionError(f"{what} is not ready after {seconds:.0f} s: {error!r}") from error
-            time.sleep(0.25)
 
 
 @dataclass(frozen=True)
@@ -113,11 +98,11 @@ class Grid:
 
     def _start_stores(self) -> None:
         kafka, elastic = free_port(), free_port()
-        self._launch(Launch("kafka", KAFKA_IMAGE, {kafka: kafka}, _kafka_environment(kafka)))
+        self._launch(Launch("kafka", KAFKA_IMAGE, {kafka: kafka}, kafka_environment(kafka)))
         self._launch(Launch("elasticsearch", ELASTICSEARCH_IMAGE, {9200: elastic}, {
             "discovery.type": "single-node", "xpack.security.enabled": "false", "ES_JAVA_OPTS": "-Xms512m -Xmx512m",
         }))  # fmt: skip
-        self.parts["kafka"].ready = partial(_kafka_answers, f"127.0.0.1:{kafka}")
+        self.parts["kafka"].ready = partial(kafka_answers, f"127.0.0.1:{kafka}")
         self.parts["elasticsearch"].ready = partial(http, f"http://127.0.0.1:{elastic}/_cluster/health")
         for name in MODEL_SERVERS:
             command = ["--request-log", f"/requests/{name}.jsonl"]
@@ -254,35 +239,6 @@ def service_environment() -> dict[str, str]:
         "SAFESCALE_MODELS_FILE": "/etc/safescale/models.yaml",
         "SAFESCALE_LOG_LEVEL": "INFO",
     }
-
-
-def _kafka_environment(port: int) -> dict[str, str]:
-    return {
-        "KAFKA_NODE_ID": "1",
-        "KAFKA_PROCESS_ROLES": "broker,controller",
-        "KAFKA_LISTENERS": f"INSIDE://:9092,CONTROLLER://:9093,OUTSIDE://:{port}",
-        "KAFKA_ADVERTISED_LISTENERS": f"INSIDE://kafka:9092,OUTSIDE://127.0.0.1:{port}",
-        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "CONTROLLER:PLAINTEXT,INSIDE:PLAINTEXT,OUTSIDE:PLAINTEXT",
-        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
-        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
-        "KAFKA_INTER_BROKER_LISTENER_NAME": "INSIDE",
-        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
-        "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "8",
-        "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
-        "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
-        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
-        "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
-    }
-
-
-def _kafka_answers(address: str) -> None:
-    from kafka import KafkaAdminClient
-
-    admin = KafkaAdminClient(bootstrap_servers=address, request_timeout_ms=5000)
-    try:
-        admin.list_topics()
-    finally:
-        admin.close()
 
 
 def serving(address: str) -> None:

@@ -8,8 +8,9 @@ import urllib.parse
 from collections import Counter
 
 import pytest
+from tests.containers import wait_for
 from tests.e2e.conftest import Letters, letters_of
-from tests.e2e.grid import MODEL_SERVERS, SERVICES, Grid, http, wait_for
+from tests.e2e.grid import MODEL_SERVERS, SERVICES, Grid, http
 from tests.integration.conftest import EXAMPLES, CommandLine
 
 from safescale.core.conditions import CONDITIONS
