@@ -3,6 +3,7 @@
 from collections import OrderedDict
 
 from safescale.core.benchmark import Question
+from safescale.core.errors import InvalidInputError
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -53,15 +54,18 @@ class KnownQuestions:
         """The question of a message.
 
         Raises:
-            InvalidInputError: it is no valid question.
+            InvalidInputError: it is no valid question, or empty.
 
         """
         key = message.SerializeToString()
-        known = self._questions.get(key)
-        if known is None:
-            known = self._questions[key] = KnownQuestion(question_from_proto(message))
-            self._bytes += len(key)
-            while self._bytes > self._capacity and len(self._questions) > 1:
-                dropped, _ = self._questions.popitem(last=False)
-                self._bytes -= len(dropped)
+        return self._questions.get(key) or self._new(key, message)
+
+    def _new(self, key: bytes, message: common_pb2.Question) -> KnownQuestion:
+        if not key:
+            raise InvalidInputError("question is missing; expected the question with its truth")
+        known = self._questions[key] = KnownQuestion(question_from_proto(message))
+        self._bytes += len(key)
+        while self._bytes > self._capacity and len(self._questions) > 1:
+            dropped, _ = self._questions.popitem(last=False)
+            self._bytes -= len(dropped)
         return known

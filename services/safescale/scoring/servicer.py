@@ -11,7 +11,7 @@ from safescale.rpc.convert import formulation_from_proto, question_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.errors import to_failure
-from safescale.scoring.known import KnownQuestion, KnownQuestions, scored_answer
+from safescale.scoring.known import KnownQuestions, scored_answer
 from safescale.scoring.peers import Truths
 from safescale.scoring.policy import evaluate_policy
 from safescale.scoring.reading import AnswerReader
@@ -53,24 +53,20 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self._questions = KnownQuestions()
 
     async def _score(self, answer: pb.AnswerInput) -> pb.ScoredAnswer:
-        question = self._known(answer).question
+        question = self._questions.of(answer.question).question
         read = await self._reader.read(answer.text, question, answer.judge_model)
         return scored_answer(answer.answer_id, read.reading, question)
-
-    def _known(self, answer: pb.AnswerInput) -> KnownQuestion:
-        if not answer.HasField("question"):
-            raise InvalidInputError("question is missing; expected the question with its truth")
-        return self._questions.of(answer.question)
 
     async def _score_batch(self, batch: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
         """Score a batch: what needs no judge at once, the others together."""
         response = pb.ScoreAnswersResponse(batch_id=batch.batch_id)
         scored = response.scored
+        question = self._questions.of
         judged: list[int] = []
         for index, answer in enumerate(batch.answers):
             place = scored.add()
             try:
-                known = self._known(answer).scored(answer.text)
+                known = question(answer.question).scored(answer.text)
             except SafescaleError as error:
                 place.failure.CopyFrom(to_failure(error))
             else:
