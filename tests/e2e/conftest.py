@@ -8,6 +8,9 @@ import pytest
 from tests.e2e.grid import Grid
 from tests.integration.conftest import EXAMPLES, CommandLine
 
+PATIENCE_S = 1200.0
+"""Seconds for a command, on a machine that does other things, too."""
+
 Letters = dict[tuple[str, str], str]
 """Greedy letter by (condition, question); empty for an abstention."""
 
@@ -45,13 +48,13 @@ def _logs_of_a_failed_test(request: pytest.FixtureRequest, grid: Grid) -> Iterat
 @pytest.fixture(scope="session")
 def remote(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """The command line of a person at the grid."""
-    return CommandLine(tmp_path_factory.mktemp("remote"), grid.client_environment())
+    return CommandLine(tmp_path_factory.mktemp("remote"), grid.client_environment(), PATIENCE_S)
 
 
 @pytest.fixture(scope="session")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """The command line of a person without a grid."""
-    return CommandLine(tmp_path_factory.mktemp("embedded"), {"SAFESCALE_INSTANCES": "2"})
+    return CommandLine(tmp_path_factory.mktemp("embedded"), {"SAFESCALE_INSTANCES": "2"}, PATIENCE_S)
 
 
 def letters_of(cli: CommandLine, run: str) -> Letters:

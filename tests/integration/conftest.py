@@ -19,6 +19,7 @@ class CommandLine:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    timeout_s: float = TIMEOUT_S
 
     def _environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("SAFESCALE_")}
@@ -45,7 +46,7 @@ class CommandLine:
     def __call__(self, *arguments: str, **options) -> subprocess.CompletedProcess[str]:
         process = self.start(*arguments, **options)
         try:
-            out, err = process.communicate(timeout=TIMEOUT_S)
+            out, err = process.communicate(timeout=self.timeout_s)
         except subprocess.TimeoutExpired:
             process.kill()
             raise
