@@ -87,6 +87,7 @@ class ElasticConnection:
         self._telemetry = telemetry
         self.budget_s = budget_s
         self._log = get_logger("storage")
+        self._known = False
 
     async def perform(
         self,
@@ -99,7 +100,7 @@ class ElasticConnection:
         Statuses that the caller wants to see are excepted with `client.options(ignore_status=...)` within the call.
 
         Raises:
-            StorageUnavailableError: refused or unanswered until the budget was used up.
+            StorageUnavailableError: refused or unanswered until the budget was used up; or the API key is not known.
             StorageError: anything else that Elasticsearch answers with an error.
 
         """
@@ -109,14 +110,17 @@ class ElasticConnection:
             begin = time.perf_counter()
             outcome = "ok"
             try:
-                return await call(self._client)
+                result = await call(self._client)
+                self._known = True
+                return result
             except TryAgainError as error:
                 outcome, refusal, cause = "refused", str(error), error.__cause__
             except (ApiError, TransportError) as error:
                 outcome = _outcome(error)
-                if not _passes(error):
+                if not self._passes(error):
                     raise _tree_error(operation, error) from error
-                refusal, cause = _words(error), error
+                hint = hint_of({}, 401) if outcome == "status_401" else ""
+                refusal, cause = _words(error) + hint, error
             except asyncio.CancelledError:
                 outcome = "cancelled"
                 raise
@@ -134,6 +138,15 @@ class ElasticConnection:
             if tries == 1:
                 self._log.warning("storage is tried again", method=operation, reason=outcome)
             await asyncio.sleep(pause)
+
+    def _passes(self, error: ApiError | TransportError) -> bool:
+        if isinstance(error, ApiError):
+            # A node that starts refuses every key until it has read its own index of keys.
+            starting = error.status_code == 401 and self._known
+            return starting or can_pass(error.status_code, _error_object(error))
+        if isinstance(error, SerializationError):
+            return False
+        return isinstance(error, (ElasticConnectionError, ConnectionTimeout)) and not _distrusted(error)
 
     async def refresh(self, index: str) -> None:
         """Make all that was written to an index (or alias) visible to searches.
@@ -156,8 +169,7 @@ class ElasticConnection:
         """Return when Elasticsearch answers and knows us, after one try.
 
         Raises:
-            StorageUnavailableError: it does not answer.
-            StorageError: it refuses the API key.
+            StorageUnavailableError: it does not answer, or does not know the API key.
 
         """
 
@@ -211,14 +223,6 @@ def _distrusted(error: TransportError) -> bool:
     return "CERTIFICATE_VERIFY_FAILED" in str(error.message)
 
 
-def _passes(error: ApiError | TransportError) -> bool:
-    if isinstance(error, ApiError):
-        return can_pass(error.status_code, _error_object(error))
-    if isinstance(error, SerializationError):
-        return False
-    return isinstance(error, (ElasticConnectionError, ConnectionTimeout)) and not _distrusted(error)
-
-
 def _outcome(error: ApiError | TransportError) -> str:
     if isinstance(error, ApiError):
         return f"status_{error.status_code}"
@@ -240,10 +244,12 @@ def _words(error: ApiError | TransportError) -> str:
     return str(error.message)
 
 
-def _tree_error(operation: str, error: ApiError | TransportError) -> StorageError:
+def _tree_error(operation: str, error: ApiError | TransportError) -> SafescaleError:
     if isinstance(error, ApiError):
         hint = hint_of(_error_object(error), error.status_code)
-        return StorageError(f"Elasticsearch refused {operation}: {_words(error)}{hint}")
+        message = f"Elasticsearch refused {operation}: {_words(error)}{hint}"
+        # A key that it does not know may be wrong, or its node may start: who waits for a store goes on waiting.
+        return StorageUnavailableError(message) if error.status_code == 401 else StorageError(message)
     if _distrusted(error):
         return StorageError(
             f"the certificate of Elasticsearch is not trusted: {_words(error)}; expected its CA in the file that"

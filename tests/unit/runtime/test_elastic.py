@@ -72,7 +72,6 @@ async def test_what_can_pass_is_tried_again(place: Place, fault, outcome: str) -
     ("status", "kind", "words"),
     [
         (400, "mapper_parsing_exception", "status 400, because"),
-        (401, "security_exception", "SAFESCALE_ELASTICSEARCH_API_KEY_FILE"),
         (403, "security_exception", "privileges"),
         (404, "index_not_found_exception", "`safescale indices apply`"),
         (413, "too_large", "status 413"),
@@ -85,6 +84,22 @@ async def test_other_refusals_are_storage_errors_at_once(place: Place, status: i
         await place.connection.perform("test", ask)
     assert not raised.value.retryable
     assert len(place.stub.requests) == 1
+
+
+async def test_a_key_that_was_never_known_is_said_at_once(place: Place) -> None:
+    place.stub.fail_next("/x", lambda *_: refuse(401, "security_exception"))
+    with pytest.raises(StorageUnavailableError, match="SAFESCALE_ELASTICSEARCH_API_KEY_FILE"):
+        await place.connection.perform("test", ask)
+    assert len(place.stub.requests) == 1
+
+
+async def test_a_key_that_was_known_before_is_tried_again(place: Place) -> None:
+    await place.connection.perform("test", ask)
+    place.stub.fail_next("/x", *[lambda *_: refuse(401, "security_exception")] * 2)
+    assert await place.connection.perform("test", ask) == {}
+    place.stub.fail_next("/x", *[lambda *_: refuse(401, "security_exception")] * 50)
+    with pytest.raises(StorageUnavailableError, match="SAFESCALE_ELASTICSEARCH_API_KEY_FILE"):
+        await place.connection.perform("test", ask, budget_s=0.2)
 
 
 async def test_the_budget_ends_in_storage_unavailable(place: Place) -> None:
