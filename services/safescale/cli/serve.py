@@ -1,6 +1,7 @@
 """`safescale serve`: all four services in this process, one part of a grid, or a model; until SIGTERM or Ctrl-C."""
 
 import asyncio
+import gc
 import signal
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
@@ -123,5 +124,8 @@ async def _until_told(serving: AbstractAsyncContextManager[Any]) -> None:
             return
         served: Served = starting.result()
         typer.echo(served.said)
+        # What stands now stands to the end: the collector of cycles need not walk through it again and again.
+        gc.collect()
+        gc.freeze()
         await told
         typer.echo("Stopping; work in flight is finished first.")

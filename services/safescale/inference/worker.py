@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError
 from safescale.core.cells import Cell, record_key
 from safescale.core.errors import DependencyUnavailableError, InvalidInputError
 from safescale.inference import cells
+from safescale.inference.backends.port import Backend
 from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import Engine
 from safescale.inference.run_states import RunStates
@@ -51,7 +52,7 @@ class GenerationWorker:
             if backend.unavailable_reason():
                 self._log.info("model not available", model=row.id)
                 continue
-            options = SubscriptionOptions(max_in_flight=backend.capabilities.concurrency)
+            options = SubscriptionOptions(max_in_flight=_in_flight(backend))
             topic = topics.generation_requested(row.id)
             self._subscriptions.append(await self._ports.bus.subscribe(topic, GROUP, self._handle, options))
 
@@ -114,6 +115,16 @@ class GenerationWorker:
         self._ports.telemetry.observe("safescale_queue_wait_seconds", waited, labels)
         self._ports.telemetry.count("safescale_generations_total", 1, {**labels, "outcome": outcome})
         return completed
+
+
+def _in_flight(backend: Backend) -> int:
+    """Cells at once.
+
+    A backend that gives out its places call by call has as many cells again: some are read and stored while others
+    are asked, so that no place stands empty.
+    """
+    capabilities = backend.capabilities
+    return capabilities.concurrency * 2 if capabilities.repeats else capabilities.concurrency
 
 
 def _blank(request: events_pb2.GenerationRequested) -> events_pb2.GenerationCompleted:

@@ -1,5 +1,6 @@
 """Messages to core types and back."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from safescale.core.benchmark import Benchmark, OptionLabels, Question
@@ -102,10 +103,10 @@ def benchmark_from_proto(name: str, questions: Iterable[common_pb2.Question], va
 
     """
     found = tuple(question_from_proto(question) for question in questions)
-    identifiers = [question.question_id for question in found]
     if not found:
         raise InvalidInputError("a benchmark needs at least one question")
-    twice = sorted({identifier for identifier in identifiers if identifiers.count(identifier) > 1})
+    counted = Counter(question.question_id for question in found)
+    twice = sorted(identifier for identifier, count in counted.items() if count > 1)
     if twice:
         raise InvalidInputError(f"question ids given more than once: {', '.join(twice)}")
     return Benchmark(name=name, questions=found, validated=validated)

@@ -19,7 +19,8 @@ from safescale.scoring.reading import AnswerReader, cloze_reading, read_strictly
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
 
 GROUP = "scoring"
-IN_FLIGHT = 16
+IN_FLIGHT = 64
+"""Cells at once: their reads and writes of the store go together."""
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ def limit_of(topic: str) -> int:
 
 def size_of(message: Message) -> int:
     """Bytes of a message: key, value and headers."""
-    headers = sum(_bytes(name) + _bytes(value) for name, value in message.headers.items())
-    return _bytes(message.key) + len(message.value) + headers
+    text = "".join((message.key, *message.headers, *message.headers.values()))
+    return _bytes(text) + len(message.value)
 
 
 def _bytes(text: str) -> int:
