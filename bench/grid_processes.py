@@ -95,6 +95,8 @@ class Stores:
 @contextmanager
 def stores() -> Iterator[Stores]:
     """A Kafka and an Elasticsearch of their own for the length of the context."""
+    # What ends this process must not leave containers behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.network import Network
@@ -168,6 +170,7 @@ class Grid:
     ) -> None:
         self._names = services
         self._folder = tempfile.TemporaryDirectory(prefix="safescale-bench-")
+        self.prefix = f"bench{free_port()}"
         self.ports = {name: free_port() for name in SERVICES}
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.commands: dict[str, list[str]] = {name: [*safescale(), "serve", name] for name in SERVICES}
@@ -177,7 +180,7 @@ class Grid:
             "SAFESCALE_KAFKA": found.kafka,
             "SAFESCALE_KAFKA_PARTITIONS": "3",
             "SAFESCALE_ELASTICSEARCH": found.elasticsearch,
-            "SAFESCALE_ELASTICSEARCH_PREFIX": f"bench{free_port()}",
+            "SAFESCALE_ELASTICSEARCH_PREFIX": self.prefix,
             "SAFESCALE_DATA_DIR": self._folder.name,
             "SAFESCALE_LOG_LEVEL": log,
             "SAFESCALE_METRICS_PORT": "0",
