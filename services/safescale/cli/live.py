@@ -106,9 +106,18 @@ async def watched(client: Client, run_id: str) -> AsyncIterator[pb.WatchRunRespo
             if last is None or last.state != pb.RUN_STATE_RUNNING:
                 return
         except ServiceUnavailableError:
+            _raise_if_cancelled()
             if client.embedded or time.monotonic() - heard > AWAY_S:
                 raise
+        _raise_if_cancelled()
         await asyncio.sleep(REATTACH_S)
+
+
+def _raise_if_cancelled() -> None:
+    """A stream that ends at the moment of a cancellation can swallow it."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def follow(

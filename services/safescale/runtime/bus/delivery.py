@@ -70,6 +70,9 @@ async def _attempts(desk: Desk, message: Message) -> SafescaleError | None:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
+            if isinstance(error, asyncio.CancelledError) and desk.stopping.is_set():
+                # What the handler waited for was abandoned by the stop.
+                raise AbandonedError from error
             known = as_safescale_error(error)
             if isinstance(known, DependencyUnavailableError):
                 waits += 1
