@@ -247,6 +247,8 @@ class Grid:
         for process in self.processes.values():
             if process.poll() is None:
                 process.terminate()
+                # A benchmark may have stopped it.
+                process.send_signal(signal.SIGCONT)
         for process in self.processes.values():
             try:
                 process.wait(30)

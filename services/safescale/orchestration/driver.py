@@ -40,8 +40,11 @@ INLINE_BYTES = 64 * 1024
 SHOWN_EVERY_S = 0.2
 """Least seconds between two times that gauges follow and watchers are woken: verdicts can come by the hundred."""
 
-PUBLISH_BATCH = 500
-"""Messages published together while a run is planned."""
+PUBLISH_BATCH = 2000
+"""Messages published together while a run is planned; the next are made meanwhile."""
+
+BREATH = 200
+"""Cells after which planning lets others work."""
 
 ContextKey = tuple[str, str, str]
 """(condition, question id, model), the model empty where one context serves all."""
@@ -65,12 +68,13 @@ class RunDriver:
         self.progress = RunProgress(run)
         self._ports = ports
         self._questions = {question.question_id: question for question in benchmark.questions}
+        self._stems: dict[str, common_pb2.QuestionStem] = {}
         self._models = {model.id: model for model in run.manifest.models}
         self._awaited: set[ContextKey] = set()
         self._changed = asyncio.Event()
         self._shown_at = -math.inf
         self._showing: asyncio.TimerHandle | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
         self._log = get_logger("orchestration")
         self.ended = asyncio.Event()
         self.recorded = asyncio.Event()
@@ -79,22 +83,28 @@ class RunDriver:
         """Begin to ask; known verdicts and skips must have been taken up before."""
         self._spawn(self._ask_all())
 
-    def _spawn(self, work: Awaitable[None]) -> None:
+    def _spawn(self, work: Awaitable[None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _ask_all(self) -> None:
         await self._patiently(self._settle)
         batch: list[Message] = []
-        for cell in self.progress.cells():
+        publishing = self._spawn(self._publish([]))
+        for number, cell in enumerate(self.progress.cells()):
             if self.ended.is_set():
                 return
             if self.progress.is_open(cell):
                 batch.extend(await self._asking(cell))
             if len(batch) >= PUBLISH_BATCH:
-                await self._publish(batch)
+                await publishing
+                publishing = self._spawn(self._publish(batch))
                 batch = []
+            if number % BREATH == 0:
+                await asyncio.sleep(0)
+        await publishing
         await self._publish(batch)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
@@ -169,7 +179,7 @@ class RunDriver:
         model = self._models[cell.model]
         request = events_pb2.GenerationRequested(
             cell=_cell_key(cell),
-            question=stem_to_proto(self._questions[cell.question_id]),
+            question=self._stem(cell.question_id),
             formulation=model.formulation,
             greedy=spec.greedy,
             sample_count=spec.samples,
@@ -183,6 +193,12 @@ class RunDriver:
         if context.WhichOneof("source"):
             request.context.CopyFrom(context)
         return self._message(topics.generation_requested(cell.model), cell.cell_id, request)
+
+    def _stem(self, question_id: str) -> common_pb2.QuestionStem:
+        stem = self._stems.get(question_id)
+        if stem is None:
+            stem = self._stems[question_id] = stem_to_proto(self._questions[question_id])
+        return stem
 
     def _message(self, topic: str, key: str, payload: Payload) -> Message:
         return event_message(topic, key, payload, self.run.run_id, self.run.attempt)

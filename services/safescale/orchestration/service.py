@@ -21,7 +21,8 @@ from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.telemetry import Telemetry
 
 GROUP = "orchestration"
-EVENTS_IN_FLIGHT = 8
+EVENTS_IN_FLIGHT = 64
+"""Events at once: the cells that they ask for are published together."""
 
 
 @dataclass(frozen=True)
