@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 from elasticsearch import AsyncElasticsearch
 
-from safescale.core.errors import FailedPreconditionError, StorageError
+from safescale.core.errors import FailedPreconditionError, SafescaleError, StorageError
 from safescale.runtime.documents.elastic_calls import send_bulk
 from safescale.runtime.documents.elastic_indices import Indices, KindState, create_index, template
 from safescale.runtime.documents.elastic_kinds import Kind, with_light
@@ -75,7 +75,7 @@ class Migration:
             await self._verify(migrated)
         except BaseException:
             # The old index serves on as it was. After a kill it stays blocked until this is done again.
-            await self._unblock(old.name)
+            await self._release(old.name)
             raise
         await self._switch(naming.alias(kind), old.name, new)
         self._tell(f"{naming.alias(kind)} stands on {new}; {old.name} is kept, without writes")
@@ -111,6 +111,13 @@ class Migration:
                 raise TryAgainError(f"writes to {index} could not be blocked everywhere yet")
 
         await self._connection.perform("block", call)
+
+    async def _release(self, index: str) -> None:
+        try:
+            await self._unblock(index)
+        except SafescaleError:
+            # What went wrong before is what the caller has to know.
+            self._tell(f"{index} could not be released; writes to it wait until this is done again")
 
     async def _unblock(self, index: str) -> None:
         settings = {"index.blocks.write": None}
