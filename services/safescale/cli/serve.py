@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import signal
-import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
@@ -37,8 +36,6 @@ PARTS = {
     "scoring": "Scoring alone, as part of a grid.",
 }
 GATEWAY_PORT = 8080
-THREADS_TURN_S = 0.0005
-"""Seconds after which a thread that computes lets another go on: Kafka's client has several that wake each other."""
 
 
 class Served(Protocol):
@@ -112,7 +109,6 @@ def model_server(
 
 
 async def _until_told(serving: AbstractAsyncContextManager[Any]) -> None:
-    sys.setswitchinterval(THREADS_TURN_S)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

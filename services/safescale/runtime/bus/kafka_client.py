@@ -49,7 +49,7 @@ class KafkaConnection:
             "bootstrap_timeout_ms": CONNECT_MS,
             "request_timeout_ms": REQUEST_MS,
             "reconnect_backoff_max_ms": RECONNECT_MAX_MS,
-            "kafka_client": _network,
+            "kafka_client": network,
         }
         if self.tls is not None:
             options["ssl_context"] = self.tls
@@ -60,7 +60,7 @@ class KafkaConnection:
         return options
 
 
-def _network(**configs: Any) -> Any:
+def network(**configs: Any) -> Any:
     """kafka-python's network client. Its option against the making of topics by mistake does not reach this part."""
     client = KafkaNetClient(**configs)
     client.cluster.config["allow_auto_create_topics"] = False

@@ -4,14 +4,14 @@ import asyncio
 import queue
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kafka import KafkaProducer  # type: ignore[import-untyped]
 from kafka import errors as kafka_errors
 
 from safescale.core.errors import BusUnavailableError, LimitExceededError
-from safescale.runtime.bus.kafka_client import KafkaConnection, unavailable
+from safescale.runtime.bus.kafka_client import KafkaConnection, network, unavailable
 from safescale.runtime.bus.limits import BATCH_RESERVE, DEAD_LETTER_LIMIT, check_size, limit_of
 from safescale.runtime.bus.port import Message
 from safescale.runtime.log import get_logger
@@ -68,6 +68,35 @@ class _Batch:
             self.answer.set_result(self._error)
 
 
+class _Bell:
+    """Wakes the producer's thread, once for many messages: each time costs both threads their turns."""
+
+    def __init__(self) -> None:
+        self.held = False
+        self._wake: Callable[[], None] = lambda: None
+        self._wanted = False
+
+    def network(self, **options: Any) -> Any:
+        """A network client of kafka-python whose thread is woken by this bell."""
+        client = network(**options)
+        self._wake, client.wakeup = client.wakeup, self
+        return client
+
+    def __call__(self) -> None:
+        """Wake the thread, or remember that it is to be woken."""
+        if self.held:
+            self._wanted = True
+        else:
+            self._wake()
+
+    def release(self) -> None:
+        """Wake the thread if it was to be woken meanwhile."""
+        self.held = False
+        if self._wanted:
+            self._wanted = False
+            self._wake()
+
+
 class Publisher:
     """An idempotent producer: each message is in Kafka once however often it was sent, in the order of its key."""
 
@@ -78,6 +107,9 @@ class Publisher:
         self._closing = threading.Event()
         self._producer: Any = None
         self._spoilt = False
+        self._bell = _Bell()
+        self._fed = 0
+        self._topics: set[str] = set()
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Publish messages; returns when all in-sync replicas have them.
@@ -126,6 +158,11 @@ class Publisher:
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
             self._feed(batch)
+            self._fed += len(batch.messages)
+            if self._queue.empty() or self._fed >= CHUNK_MESSAGES:
+                self._fed = 0
+                self._bell.release()
+        self._bell.release()
         if self._producer is not None:
             try:
                 self._producer.close(timeout=5.0)
@@ -139,8 +176,11 @@ class Publisher:
             for message in batch.messages:
                 headers = [(name, value.encode("utf-8", "surrogateescape")) for name, value in message.headers.items()]
                 key = message.key.encode("utf-8", "surrogateescape")
+                # A topic that the producer does not know yet is asked for by its thread, and waited for.
+                self._bell.held = message.topic in self._topics
                 future = producer.send(message.topic, value=message.value, key=key, headers=headers)
                 sent += 1
+                self._topics.add(message.topic)
                 future.add_callback(batch.delivered)
                 future.add_errback(self._failed, batch)
         except Exception as error:
@@ -158,11 +198,14 @@ class Publisher:
             # A producer whose sequence of numbers broke fails every later message: another takes its place.
             old, self._producer = self._producer, None
             threading.Thread(target=old.close, kwargs={"timeout": 5.0}, daemon=True).start()
+            self._bell.release()
+            self._bell = _Bell()
+            self._topics.clear()
         self._spoilt = False
         while self._producer is None:
             try:
                 self._producer = KafkaProducer(
-                    **self._connection.options(),
+                    **{**self._connection.options(), "kafka_client": self._bell.network},
                     enable_idempotence=True,
                     acks="all",
                     compression_type="lz4",
