@@ -4,11 +4,13 @@ import asyncio
 import queue
 import threading
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from kafka import KafkaProducer  # type: ignore[import-untyped]
 from kafka import errors as kafka_errors
+from kafka.partitioner import Partitioner  # type: ignore[import-untyped]
 
 from safescale.core.errors import BusUnavailableError, LimitExceededError
 from safescale.runtime.bus.kafka_client import KafkaConnection, network, unavailable
@@ -68,7 +70,18 @@ class _Batch:
             self.answer.set_result(self._error)
 
 
-class _Bell:
+class KeyPartitioner(Partitioner):  # type: ignore[misc]
+    """Messages of one key go to one partition, chosen by the CRC-32 of the key.
+
+    kafka-python's own choice, murmur2 in Python, takes a fifth of the time of sending.
+    """
+
+    def partition(self, topic: str, key: object, serialized_key: bytes, *given: Any) -> int:  # noqa: ARG002
+        """Partition of a key; the last of what is given is the cluster."""
+        return zlib.crc32(serialized_key) % len(given[-1].partitions_for_topic(topic))
+
+
+class Bell:
     """Wakes the producer's thread, once for many messages: each time costs both threads their turns."""
 
     def __init__(self) -> None:
@@ -107,7 +120,7 @@ class Publisher:
         self._closing = threading.Event()
         self._producer: Any = None
         self._spoilt = False
-        self._bell = _Bell()
+        self._bell = Bell()
         self._fed = 0
         self._topics: set[str] = set()
 
@@ -173,6 +186,10 @@ class Publisher:
         sent = 0
         try:
             producer = self._open(batch.deadline)
+            if len(batch.messages) > 1:
+                # Asked for together: send() asks for one after the other, and waits a tenth of a second for each.
+                for topic in {message.topic for message in batch.messages} - self._topics:
+                    producer._sender.add_topic(topic)
             for message in batch.messages:
                 headers = [(name, value.encode("utf-8", "surrogateescape")) for name, value in message.headers.items()]
                 key = message.key.encode("utf-8", "surrogateescape")
@@ -199,7 +216,7 @@ class Publisher:
             old, self._producer = self._producer, None
             threading.Thread(target=old.close, kwargs={"timeout": 5.0}, daemon=True).start()
             self._bell.release()
-            self._bell = _Bell()
+            self._bell = Bell()
             self._topics.clear()
         self._spoilt = False
         while self._producer is None:
@@ -209,6 +226,7 @@ class Publisher:
                     enable_idempotence=True,
                     acks="all",
                     compression_type="lz4",
+                    partitioner=KeyPartitioner(),
                     linger_ms=5,
                     batch_size=128 * 1024,
                     delivery_timeout_ms=int(1000 * DELIVERY_S),

@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +11,7 @@ from kafka.future import Future
 from safescale.core.errors import BusUnavailableError, LimitExceededError
 from safescale.runtime.bus import kafka_publisher
 from safescale.runtime.bus.kafka_client import KafkaConnection
-from safescale.runtime.bus.kafka_publisher import Publisher
+from safescale.runtime.bus.kafka_publisher import Bell, KeyPartitioner, Publisher
 from safescale.runtime.bus.limits import MESSAGE_LIMIT
 from safescale.runtime.bus.port import Message
 
@@ -33,6 +34,8 @@ class Producer:
             raise broker.refusals.pop(0)
         self.broker = broker
         self.closed = False
+        self.topics: set[str] = set()
+        self._sender = SimpleNamespace(add_topic=self.topics.add)
         broker.producers.append(self)
 
     def send(self, topic: str, value: bytes, key: bytes, headers) -> Future:
@@ -151,3 +154,33 @@ async def test_a_closed_publisher_takes_nothing(broker: Broker, publisher: Publi
     assert broker.producers[0].closed
     with pytest.raises(BusUnavailableError, match="closed"):
         await publisher.publish(messages(1))
+
+
+async def test_topics_of_a_batch_are_asked_for_together(broker: Broker, publisher: Publisher) -> None:
+    await publisher.publish([Message(topic, "k", b"") for topic in ("a", "b", "a", "c")])
+    assert broker.producers[0].topics == {"a", "b", "c"}
+
+
+def test_a_key_has_one_partition_and_keys_have_all() -> None:
+    cluster = SimpleNamespace(partitions_for_topic=lambda _: {0, 1, 2})
+    choose = KeyPartitioner()
+    found = [choose.partition("t", None, str(i).encode(), None, b"", cluster) for i in range(100)]
+    assert found == [choose.partition("t", None, str(i).encode(), b"other", b"", cluster) for i in range(100)]
+    assert set(found) == {0, 1, 2}
+
+
+def test_a_bell_that_is_held_rings_once_when_it_is_released(monkeypatch) -> None:
+    rings: list[int] = []
+    client = SimpleNamespace(wakeup=lambda: rings.append(1))
+    monkeypatch.setattr(kafka_publisher, "network", lambda **_: client)
+    bell = Bell()
+    assert bell.network() is client
+    client.wakeup()
+    assert len(rings) == 1
+    bell.held = True
+    client.wakeup()
+    client.wakeup()
+    assert len(rings) == 1
+    bell.release()
+    bell.release()
+    assert len(rings) == 2
