@@ -113,8 +113,8 @@ class Published:
         return sum(self._consumer.end_offsets(self._places).values())
 
 
-def create(grid: Grid, models: Sequence[str], count: int) -> str:
-    """Import benchmark and corpus, create the run; its id."""
+def spec_of(grid: Grid, models: Sequence[str], count: int) -> pb.RunSpec:
+    """Import benchmark and corpus; the run to create."""
     with channel(grid.address("orchestration")) as to, channel(grid.address("retrieval")) as other:
         stub = orchestration_pb2_grpc.OrchestrationServiceStub(to)
         imported = stub.ImportBenchmark(
@@ -125,11 +125,17 @@ def create(grid: Grid, models: Sequence[str], count: int) -> str:
             retrieval_pb2.IngestCorpusRequest(document=retrieval_pb2.Document(id="1", title="One", text=EVIDENCE)),
         ]
         corpus = retrieval_pb2_grpc.RetrievalServiceStub(other).IngestCorpus(iter(parts), timeout=120).corpus
-        spec = pb.RunSpec(
+        return pb.RunSpec(
             name="paper", benchmark_id=imported.benchmark.benchmark_id, models=models, corpus_id=corpus.corpus_id,
             conditions=[row.id for row in CONDITIONS], formulation="letter", greedy=True, samples=SAMPLES,
             temperature=0.7,
         )  # fmt: skip
+
+
+def create(grid: Grid, spec: pb.RunSpec) -> str:
+    """Create the run; its id."""
+    with channel(grid.address("orchestration")) as to:
+        stub = orchestration_pb2_grpc.OrchestrationServiceStub(to)
         return stub.CreateRun(pb.CreateRunRequest(spec=spec), timeout=120).run.run_id
 
 
@@ -140,8 +146,9 @@ def plan(grid: Grid, found: Stores, models: Sequence[str], count: int) -> str:
     total = len(models) * len(CONDITIONS) * count
     pid = grid.processes["orchestration"].pid
     idle, spent = memory_mb(pid), cpu_s(pid)
+    spec = spec_of(grid, models, count)
     begin = time.monotonic()
-    run_id = create(grid, models, count)
+    run_id = create(grid, spec)
     for name in AWAY:
         grid.processes[name].send_signal(signal.SIGSTOP)
     created = time.monotonic() - begin
