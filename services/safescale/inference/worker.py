@@ -120,11 +120,11 @@ class GenerationWorker:
 def _in_flight(backend: Backend) -> int:
     """Cells at once.
 
-    A backend that gives out its places call by call has as many cells again: some are read and stored while others
-    are asked, so that no place stands empty.
+    A backend that gives out its places call by call has half as many cells again: some are read and stored while
+    others are asked, so that no place stands empty.
     """
-    capabilities = backend.capabilities
-    return capabilities.concurrency * 2 if capabilities.repeats else capabilities.concurrency
+    concurrency = backend.capabilities.concurrency
+    return concurrency + concurrency // 2 if backend.capabilities.repeats else concurrency
 
 
 def _blank(request: events_pb2.GenerationRequested) -> events_pb2.GenerationCompleted:

@@ -14,7 +14,7 @@ from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionO
 from safescale.runtime.log import get_logger, log_context
 from safescale.runtime.telemetry import Telemetry
 from safescale.scoring.outcomes import set_outcomes
-from safescale.scoring.peers import Truths
+from safescale.scoring.peers import RunTruth, Truths
 from safescale.scoring.reading import AnswerReader, cloze_reading, read_strictly
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
 
@@ -57,19 +57,27 @@ class ScoringWorker:
         generation = events_pb2.GenerationCompleted.FromString(message.value)
         key = generation.cell
         with log_context(run_id=key.run_id, model=key.model, condition=key.condition, question_id=key.question_id):
-            verdict = await self._ports.verdicts.get(cell_of(key), generation.attempt)
+            truth = await self._ports.truths.of_run(key.run_id)
+            # What a judge would be asked for again is looked for first. The parser is quicker than a look.
+            judged = bool(truth.manifest.spec.judge_model)
+            verdict = await self._stored(generation) if judged else None
             if verdict is None:
-                verdict = await self._score(generation)
-                # Reviews first: after a crash in between, the next delivery adds the verdict.
-                await self._ports.reviews.open(reviews_of(verdict))
-                if not await self._ports.verdicts.put(verdict):
-                    verdict = await self._ports.verdicts.get(cell_of(key), generation.attempt) or verdict
-                else:
-                    self._observe(verdict)
+                verdict = await self._recorded(await self._score(generation, truth))
             await self._announce(verdict, message)
 
-    async def _score(self, generation: events_pb2.GenerationCompleted) -> pb.Verdict:
-        truth = await self._ports.truths.of_run(generation.cell.run_id)
+    async def _stored(self, one: events_pb2.GenerationCompleted | pb.Verdict) -> pb.Verdict | None:
+        return await self._ports.verdicts.get(cell_of(one.cell), one.attempt)
+
+    async def _recorded(self, verdict: pb.Verdict) -> pb.Verdict:
+        """Store a verdict with its reviews; what is stored: the first of its attempt."""
+        # Reviews first: after a crash in between, the next delivery adds the verdict.
+        await self._ports.reviews.open(reviews_of(verdict))
+        if await self._ports.verdicts.put(verdict):
+            self._observe(verdict)
+            return verdict
+        return await self._stored(verdict) or verdict
+
+    async def _score(self, generation: events_pb2.GenerationCompleted, truth: RunTruth) -> pb.Verdict:
         question = truth.questions.get(generation.cell.question_id)
         if question is None:
             raise FailedPreconditionError("the run's benchmark does not have the question of this cell")
