@@ -193,7 +193,7 @@ class Grid:
         return f"127.0.0.1:{self.ports[name]}"
 
     def __enter__(self) -> "Grid":
-        for command in (["topics", "apply", "--yes"], ["indices", "apply"]):
+        for command in (["topics", "apply", "--yes"], ["indices", "apply", "--yes"]):
             done = subprocess.run(
                 [*safescale(), *command], env=self._environment, capture_output=True, text=True, check=False
             )

@@ -113,7 +113,7 @@ class Grid:
 
     def _start_services(self) -> None:
         self.run_once("orchestration", ["topics", "apply", "--yes"])
-        self.run_once("orchestration", ["indices", "apply"])
+        self.run_once("orchestration", ["indices", "apply", "--yes"])
         for name in SERVICES:
             ports = {50051: free_port(), 9464: free_port()}
             self._launch(Launch(name, f"{PREFIX}/{name}:{__version__}", ports, service_environment()))

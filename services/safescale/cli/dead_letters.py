@@ -8,7 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from safescale.cli.kafka import confirm, kafka_command
+from safescale.cli.kafka import kafka_command
+from safescale.cli.runner import confirm
 from safescale.core.errors import InvalidInputError
 
 if TYPE_CHECKING:

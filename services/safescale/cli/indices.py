@@ -1,6 +1,5 @@
 """`safescale indices`: the indices of the records in Elasticsearch, as declared and as they are."""
 
-import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from safescale.cli.runner import EXIT_FAILED, run_async
+from safescale.cli.runner import EXIT_FAILED, confirm, run_async
 from safescale.core.errors import InvalidInputError
 from safescale.runtime.documents.elastic_indices import APPLIED, Action, Indices, KindState, Step
 from safescale.runtime.documents.elastic_migrate import Migration
@@ -96,12 +95,7 @@ def _show(steps: Sequence[Step]) -> None:
         typer.echo(f"{mark} {step.action.value} {step.name}: {step.why}")
 
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking. Nobody is asked without a terminal.")]
-
-
-def _ask(question: str, yes: bool) -> None:
-    if not yes and sys.stdin.isatty() and not typer.confirm(question):
-        raise typer.Exit(EXIT_FAILED)
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
 
 @app.command()
@@ -120,7 +114,7 @@ async def _apply(yes: bool) -> bool:
         _show(steps)
         taken = [step for step in steps if step.action in APPLIED]
         if taken:
-            _ask("Apply?", yes)
+            confirm("Apply?", yes)
         for step in taken:
             await admin.indices.apply(step)
         left = await admin.indices.plan() if taken else steps
@@ -150,7 +144,7 @@ async def _migrate(drop_old: bool, yes: bool) -> None:
         steps = [step for step in await admin.indices.plan() if step.action is Action.MIGRATE]
         if steps:
             _show(steps)
-            _ask("Migrate? Writes wait meanwhile.", yes)
+            confirm("Migrate? Writes wait meanwhile.", yes)
         for step in await admin.indices.plan():
             if step.action is Action.PUT_TEMPLATE:
                 await admin.indices.apply(step)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from safescale.cli.runner import EXIT_INTERRUPTED
-from safescale.core.errors import FailedPreconditionError, InvalidInputError
+from safescale.core.errors import FailedPreconditionError
 from safescale.runtime.log import configure_logging
 from safescale.runtime.settings import Settings, load_settings
 
@@ -56,21 +56,3 @@ def declared(settings: Settings) -> "list[Topic]":
     from safescale.runtime.bus.topic_plan import declared_topics
 
     return declared_topics(settings, catalog_ids(settings))
-
-
-def confirm(question: str, yes: bool) -> None:
-    """Ask, unless the answer was given.
-
-    Raises:
-        InvalidInputError: there is no terminal to ask on.
-        typer.Exit: 1 when the answer is no.
-
-    """
-    if yes:
-        return
-    import sys
-
-    if not sys.stdin.isatty():
-        raise InvalidInputError("there is no terminal to ask on; --yes answers yes")
-    if not typer.confirm(question):
-        raise typer.Exit(1)

@@ -64,6 +64,22 @@ def run_async(work: Coroutine[Any, Any, T], hint: str = "Stopped.") -> T:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
+def confirm(question: str, yes: bool) -> None:
+    """Ask, unless the answer was given.
+
+    Raises:
+        InvalidInputError: there is no terminal to ask on.
+        typer.Exit: 1 when the answer is no.
+
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise InvalidInputError("there is no terminal to ask on; --yes answers yes")
+    if not typer.confirm(question):
+        raise typer.Exit(EXIT_FAILED)
+
+
 def guarded(application: Callable[[], Any]) -> None:
     """Run the command line: errors of the tree become a sentence on standard error, never a traceback."""
     try:

@@ -8,8 +8,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from safescale.cli.kafka import confirm, declared, kafka_command
-from safescale.cli.runner import EXIT_FAILED
+from safescale.cli.kafka import declared, kafka_command
+from safescale.cli.runner import EXIT_FAILED, confirm
 
 if TYPE_CHECKING:
     from safescale.runtime.bus.topic_plan import Difference

@@ -1,5 +1,6 @@
 """What the gateway is built from: where the services are, where to listen, limits and deadlines."""
 
+import re
 from dataclasses import dataclass, field
 
 from safescale.core.errors import InvalidInputError
@@ -72,7 +73,7 @@ def gateway_config(settings: Settings, telemetry: Telemetry) -> GatewayConfig:
     """The gateway that the settings of a process describe.
 
     Raises:
-        InvalidInputError: the address of a service is not set.
+        InvalidInputError: the address of a service is not set, or an origin is none.
 
     """
     found = {
@@ -85,4 +86,10 @@ def gateway_config(settings: Settings, telemetry: Telemetry) -> GatewayConfig:
     if missing:
         names = ", ".join(missing)
         raise InvalidInputError(f"{names} not set; the gateway expects host:port of each service, or SAFESCALE_SERVER")
-    return GatewayConfig(Addresses(**found), telemetry, settings.host, settings.port)
+    origins = tuple(origin for origin in map(str.strip, settings.cors_origins.split(",")) if origin)
+    wrong = [origin for origin in origins if not re.fullmatch(r"https?://[^/\s*]+", origin)]
+    if wrong:
+        raise InvalidInputError(
+            f"SAFESCALE_CORS_ORIGINS holds {wrong[0]!r}; expected https://host or https://host:port"
+        )
+    return GatewayConfig(Addresses(**found), telemetry, settings.host, settings.port, origins)

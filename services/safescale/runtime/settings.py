@@ -40,6 +40,9 @@ class Settings(BaseSettings):
     host: str = Field(default=LOOPBACK, description="Address that gRPC, REST and /metrics listen on.")
     port: int = Field(default=50051, ge=0, le=65535, description="Port of gRPC, or of REST for the gateway; 0 any.")
     metrics_port: int = Field(default=9464, ge=0, le=65535, description="Port of /metrics when serving; 0 takes any.")
+    cors_origins: str = Field(
+        default="", description="Origins whose web pages may call the gateway, https://host,...; none unless set."
+    )
     instance: str = Field(
         default_factory=socket.gethostname,
         description="Name of this process among its replicas, stable over its restarts (Kafka's static membership).",

@@ -48,7 +48,10 @@ def test_the_difference_is_shown_then_applied_once(command, elasticsearch_url: s
         assert missing.exit_code == 1
         assert f"+ create index {prefix}-verdict-v1: there is no {prefix}-verdict" in missing.output
         assert "missing" in run("list").output
-        applied = run("apply")
+        unasked = run("apply")
+        assert isinstance(unasked.exception, InvalidInputError)
+        assert "--yes answers yes" in str(unasked.exception)
+        applied = run("apply", "--yes")
         assert applied.exit_code == 0, applied.output
         assert f"+ create index {prefix}-verdict-v1" in applied.output
         for name in ("diff", "apply"):

@@ -76,3 +76,16 @@ def test_addresses_come_from_the_settings() -> None:
     assert (config.host, config.port) == ("0.0.0.0", 8080)
     with pytest.raises(InvalidInputError, match="SAFESCALE_INFERENCE, SAFESCALE_RETRIEVAL, SAFESCALE_ORCHESTRATION"):
         gateway_config(Settings(server="", scoring="scores:2"), Telemetry())
+
+
+def test_origins_come_from_the_settings() -> None:
+    config = gateway_config(
+        Settings(server="grid:1", cors_origins="https://a.example, http://b.example:8443,"), Telemetry()
+    )
+    assert config.cors_origins == ("https://a.example", "http://b.example:8443")
+
+
+@pytest.mark.parametrize("origin", ["*", "a.example", "https://a.example/page", "https://*.example"])
+def test_what_is_no_origin_is_named(origin: str) -> None:
+    with pytest.raises(InvalidInputError, match="SAFESCALE_CORS_ORIGINS holds"):
+        gateway_config(Settings(server="grid:1", cors_origins=f"https://a.example,{origin}"), Telemetry())
