@@ -224,6 +224,27 @@ async def test_a_wrong_corpus_stores_nothing(service: Hosted) -> None:
     assert await service.documents.count("corpus_article") == 0
 
 
+async def test_a_sender_that_goes_away_leaves_no_corpus(service) -> None:
+    for number in range(10):
+        sent = asyncio.Event()
+
+        async def parts(sent: asyncio.Event = sent):
+            yield pb.IngestCorpusRequest(header=pb.IngestHeader(name="cut"))
+            for document in range(50):
+                yield pb.IngestCorpusRequest(document=pb.Document(id=f"d{document}", text="Findings of the chest."))
+            sent.set()
+            await asyncio.Event().wait()
+
+        call = service.stub.IngestCorpus(parts())
+        await sent.wait()
+        await asyncio.sleep(0.005 * number)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+    await asyncio.sleep(0.2)
+    assert not (await service.call("ListCorpora", pb.ListCorporaRequest())).corpora
+
+
 async def test_a_corpus_over_a_limit_is_refused(tmp_path) -> None:
     async with hosted(tmp_path, limits=IngestLimits(documents=2)) as service:
         with pytest.raises(LimitExceededError, match="at most 2 documents"):

@@ -1,5 +1,6 @@
 """Consumes the cells of each available model and publishes what came of them: answers, or the reason why none."""
 
+import asyncio
 import base64
 import time
 from dataclasses import dataclass
@@ -58,9 +59,9 @@ class GenerationWorker:
 
     async def stop(self) -> None:
         """Take no more cells, finish those in flight."""
-        for subscription in self._subscriptions:
-            await subscription.stop()
+        stopping = [subscription.stop() for subscription in self._subscriptions]
         self._subscriptions.clear()
+        await asyncio.gather(*stopping)
 
     async def _handle(self, message: Message) -> None:
         try:
