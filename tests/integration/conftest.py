@@ -58,7 +58,7 @@ class CommandLine:
         path.write_text(text)
         return path
 
-    def spec(self, name: str = "spec.yaml", **changes: object) -> str:
+    def spec(self, name: str = "spec.yaml", /, **changes: object) -> str:
         body: dict[str, object] = {
             "name": "test",
             "benchmark": str(EXAMPLES / "benchmark" / "radiology-mini.jsonl"),
