@@ -32,4 +32,4 @@ fi
 
 # It removes containers of tests that were killed; where its image is not to be had, the tests sweep by themselves.
 pulled testcontainers/ryuk:0.8.1 || export TESTCONTAINERS_RYUK_DISABLED=true
-exec "$python" -m pytest -m grid tests/e2e tests/contract tests/integration "$@"
+exec "$python" -m pytest -m grid --durations=12 tests/e2e tests/contract tests/integration "$@"
