@@ -2,13 +2,13 @@
 
 import json
 import re
-import threading
 import time
 import urllib.parse
 from collections import Counter
 
 import pytest
 from tests.containers import wait_for
+from tests.e2e.background import Background, run_id_in
 from tests.e2e.conftest import Letters, letters_of
 from tests.e2e.grid import MODEL_SERVERS, SERVICES, Grid, http
 from tests.integration.conftest import EXAMPLES, CommandLine
@@ -32,39 +32,9 @@ MOST_REQUESTS_OF_A_CELL = 6
 """Completions of a cell whose question has five options: the prompt, then the prompt with each option."""
 
 
-def run_id_in(text: str) -> str:
-    found = re.search(r"(?:Starting|Continuing) run (\S+) ", text) or re.search(r"Run (\S+) is complete", text)
-    assert found, text
-    return found[1]
-
-
 def demo_questions() -> list[dict[str, dict[str, str]]]:
     lines = (EXAMPLES / "benchmark" / "radiology-mini.jsonl").read_text().splitlines()
     return [json.loads(line) for line in lines[:DEMO_QUESTIONS]]
-
-
-class Background:
-    """`safescale run` in the background, its id as soon as it is known."""
-
-    def __init__(self, cli: CommandLine, *arguments: str) -> None:
-        self._process = cli.start("run", *arguments)
-        self._lines: list[str] = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-        wait_for("the run's id", lambda: self.run_id)
-
-    def _read(self) -> None:
-        for line in self._process.stdout:
-            self._lines.append(line)
-
-    @property
-    def run_id(self) -> str:
-        return run_id_in("".join(self._lines))
-
-    def finish(self, seconds: float = 900) -> tuple[int, str]:
-        code = self._process.wait(seconds)
-        self._reader.join()
-        return code, "".join(self._lines) + self._process.stderr.read()
 
 
 def at_least(grid: Grid, run_id: str, verdicts: int):

@@ -1,0 +1,191 @@
+"""What is proven on a cluster, step by step; each returns what it measured."""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.background import run_id_in
+from tests.e2e_k8s.cluster import CHART, ROOT, Cluster, StepError, until
+from tests.e2e_k8s.measure import ANSWERS, Bench
+from tests.integration.conftest import EXAMPLES
+
+CHAOS_S = 180
+VALUES = Path(__file__).parent / "values.yaml"
+IN_FLIGHT = 6
+"""Cells that an inference pod works on at once: half as many again as calls at the stub."""
+
+
+@dataclass
+class World:
+    """What the steps share."""
+
+    cluster: Cluster
+    folder: Path
+    images: list[str]
+
+    def __post_init__(self) -> None:
+        self._bench: Bench | None = None
+
+    @property
+    def bench(self) -> Bench:
+        """A person's command line; connected when the release is there."""
+        if self._bench is None:
+            self._bench = Bench(self.cluster, self.folder)
+        return self._bench
+
+    def upgrade(self, *settings: str) -> None:
+        """Install or upgrade the release, and wait until all of it is ready."""
+        given = [part for setting in (*self.images, *settings) for part in ("--set", setting)]
+        self.cluster.helm(
+            "upgrade", "--install", self.cluster.release, str(CHART), "--values", str(VALUES), *given,
+            "--wait", "--timeout", "8m",
+        )  # fmt: skip
+
+
+def helm_test(world: World) -> str:
+    """The chart's own test: a miniature cell through every service."""
+    begin = time.monotonic()
+    world.cluster.helm("test", world.cluster.release, "--timeout", "5m", "--logs")
+    return f"green after {time.monotonic() - begin:.0f} s"
+
+
+def demo(world: World) -> str:
+    """The demo through the port-forward: one verdict for each cell."""
+    done = world.bench.cli("run", str(EXAMPLES / "runs" / "demo.yaml"), "--no-report")
+    if done.returncode:
+        raise StepError((done.stdout + done.stderr)[-1500:])
+    run_id = run_id_in(done.stdout)
+    found = {kind: world.cluster.documents(kind, run_id) for kind in ("generation-cell", "verdict")}
+    if set(found.values()) != {128}:
+        raise StepError(f"128 cells, but {found}")
+    return "128 cells, 128 generations, 128 verdicts"
+
+
+def rolling_upgrade(world: World) -> str:
+    """An upgrade in the middle of a run, then a rollback in the middle of the same run."""
+    before = world.bench.asked("stub-slow")
+    run = world.bench.start("upgrade", "stub-slow", 400)
+    world.bench.verdicts(run, 20)
+    world.upgrade("config.logLevel=DEBUG")
+    world.bench.verdicts(run, 60)
+    at_upgrade = world.cluster.documents("verdict", run.run_id)
+    world.cluster.helm("rollback", world.cluster.release, "--wait", "--timeout", "8m")
+    said = world.bench.ended(run, 400)
+    return f"{said}; upgraded and rolled back at {at_upgrade}; {_repeated(world, before, 400)}"
+
+
+def chaos(world: World) -> str:
+    """A pod deleted every 10 s for 3 minutes, in the middle of a run."""
+    before = world.bench.asked("stub-slow")
+    run = world.bench.start("chaos", "stub-slow", 900)
+    world.bench.verdicts(run, 20)
+    script = [str(ROOT / "deploy" / "k8s" / "chaos.sh"), "--namespace", world.cluster.namespace]
+    options = ["--release", world.cluster.release, "--every", "10", "--for", str(CHAOS_S), "--seed", "42"]
+    done = subprocess.run([*script, *options], capture_output=True, text=True, timeout=CHAOS_S + 120, check=False)
+    if done.returncode:
+        raise StepError(done.stdout[-800:] + done.stderr[-400:])
+    at_end = world.cluster.documents("verdict", run.run_id)
+    said = world.bench.ended(run, 900)
+    deletions = done.stdout.strip().splitlines()[-1].removeprefix("chaos: ")
+    return f"{said}; {deletions}, {at_end} verdicts by then; {_repeated(world, before, 900)}"
+
+
+def drain(world: World) -> str:
+    """The node's pods of the release evicted in the middle of a run, as before the node's maintenance."""
+    node = world.cluster.kubectl("get", "nodes", "--output", "name").split()[0].removeprefix("node/")
+    before = world.bench.asked("stub-slow")
+    run = world.bench.start("drain", "stub-slow", 200)
+    world.bench.verdicts(run, 20)
+    selector = f"app.kubernetes.io/instance={world.cluster.release}"
+    with drained(node, selector):
+        pass
+    said = world.bench.ended(run, 200)
+    return f"{said}; {_repeated(world, before, 200)}"
+
+
+@contextmanager
+def drained(node: str, selector: str) -> Iterator[None]:
+    """Evict by selector; a cluster of one node takes pods again as soon as the evictions have begun."""
+    command = ["kubectl", "drain", node, "--pod-selector", selector, "--delete-emptydir-data", "--ignore-daemonsets"]
+    draining = subprocess.Popen(
+        [*command, "--timeout=240s"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        time.sleep(5)
+        subprocess.run(["kubectl", "uncordon", node], check=True, capture_output=True)
+        yield
+        said, _ = draining.communicate(timeout=300)
+        if draining.returncode:
+            raise StepError(f"the drain ended with {draining.returncode}: {said[-800:]}")
+    finally:
+        draining.kill()
+        subprocess.run(["kubectl", "uncordon", node], check=False, capture_output=True)
+
+
+def scale_out(world: World) -> str:
+    """Three pods of inference instead of one, against a model server that takes a second."""
+    rates = []
+    for replicas in (1, 3):
+        world.cluster.kubectl("scale", f"deployment/{world.cluster.release}-inference", f"--replicas={replicas}")
+        until("the pods", lambda want=replicas: len(_ready(world, "inference")) == want, 180)
+        time.sleep(10)
+        run = world.bench.start(f"scale-{replicas}", "stub-slow", 120 * replicas)
+        world.bench.verdicts(run, 10)
+        begin, first = time.monotonic(), world.cluster.documents("verdict", run.run_id)
+        world.bench.ended(run, 120 * replicas)
+        rates.append((120 * replicas - first) / (time.monotonic() - begin))
+    if rates[1] < 1.5 * rates[0]:
+        raise StepError(f"{rates[0]:.1f} cells a second with one pod, {rates[1]:.1f} with three")
+    return f"{rates[0]:.1f} cells a second with one pod, {rates[1]:.1f} with three: {rates[1] / rates[0]:.1f} times"
+
+
+def limits(world: World) -> str:
+    """No container was ended for its memory; what each uses against its limit."""
+    used = []
+    for pod in world.cluster.pods():
+        for status in pod["status"].get("containerStatuses", []):
+            ended = (status.get("lastState") or {}).get("terminated") or {}
+            if ended.get("reason") == "OOMKilled":
+                raise StepError(f"{pod['metadata']['name']} was ended for its memory")
+        component = pod["metadata"]["labels"].get("app.kubernetes.io/component", "")
+        if component in ("inference", "retrieval", "orchestration", "scoring", "gateway"):
+            used.append(f"{component} {_memory_mb(world, pod['metadata']['name'])} MB")
+    return ", ".join(sorted(used))
+
+
+def _memory_mb(world: World, pod: str) -> int:
+    script = "cat /sys/fs/cgroup/memory.peak 2>/dev/null || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes"
+    return int(world.cluster.kubectl("exec", pod, "--", "sh", "-c", script)) // 2**20
+
+
+def _ready(world: World, component: str) -> list[str]:
+    return [
+        pod["metadata"]["name"]
+        for pod in world.cluster.pods(component)
+        if not pod["metadata"].get("deletionTimestamp")
+        and any(each["type"] == "Ready" and each["status"] == "True" for each in pod["status"].get("conditions", []))
+    ]
+
+
+def _repeated(world: World, before: int, cells: int) -> str:
+    """How many texts were asked for twice, or more often, as a sentence."""
+    extra = world.bench.asked("stub-slow") - before - cells * ANSWERS
+    if extra < 0:
+        raise StepError(f"{-extra} texts were never asked for")
+    return f"{extra} of {cells * ANSWERS:,} texts asked again"
+
+
+Step = tuple[str, Callable[[World], str]]
+
+STEPS: tuple[Step, ...] = (
+    ("helm test", helm_test),
+    ("demo through a port-forward", demo),
+    ("rolling upgrade and rollback in the middle of a run", rolling_upgrade),
+    ("a pod deleted every 10 s for 3 minutes", chaos),
+    ("drain", drain),
+    ("scale-out from 1 to 3 pods of inference", scale_out),
+    ("limits hold", limits),
+)
