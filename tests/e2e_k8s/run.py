@@ -68,8 +68,9 @@ def go_through(world: World, steps: list[Step]) -> list[tuple[str, bool, float, 
 
 def versions() -> str:
     """What was proven on what."""
-    nodes = run(["kubectl", "get", "nodes", "--output", "jsonpath={.items[0].status.nodeInfo.kubeletVersion} "
-                 "{.items[0].status.nodeInfo.containerRuntimeVersion} {.items[0].status.nodeInfo.osImage}"])  # fmt: skip
+    info = "{.items[0].status.nodeInfo"
+    wanted = f"jsonpath={info}.kubeletVersion}} {info}.containerRuntimeVersion}} {info}.osImage}}"
+    nodes = run(["kubectl", "get", "nodes", "--output", wanted])
     helm = run(["helm", "version", "--short"]).strip()
     return f"SaFE-Scale {__version__}, Kubernetes {nodes.strip()}, Helm {helm}"
 
