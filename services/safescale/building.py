@@ -44,6 +44,15 @@ def open_bus(settings: Settings, telemetry: Telemetry) -> Bus:
         InvalidInputError: a file that the settings name cannot be read.
 
     """
+    bus = _adapter(settings, telemetry)
+    if not telemetry.tracer.on:
+        return bus
+    from safescale.runtime.bus.traced import TracedBus
+
+    return TracedBus(bus, telemetry.tracer)
+
+
+def _adapter(settings: Settings, telemetry: Telemetry) -> Bus:
     if settings.kafka:
         from safescale.runtime.bus.kafka import KafkaBus
         from safescale.runtime.bus.kafka_client import connection_of

@@ -19,6 +19,7 @@ from safescale.runtime.server import GrpcServer
 from safescale.runtime.service import Service
 from safescale.runtime.settings import LOOPBACK, Settings
 from safescale.runtime.telemetry import Telemetry
+from safescale.runtime.tracing import client_interceptors, open_tracer
 
 PING_INTERVAL_S = 10.0
 """Seconds between two looks at the bus and the store."""
@@ -49,7 +50,8 @@ class Host:
         self._stack = AsyncExitStack()
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._log = get_logger("host")
-        self.telemetry = Telemetry()
+        alone = options.services[0] if len(options.services) == 1 else "all"
+        self.telemetry = Telemetry(tracer=open_tracer(settings.otlp_endpoint, settings.trace_ratio, alone))
         self.address = ""
         self.metrics_address = ""
 
@@ -60,7 +62,7 @@ class Host:
         if not address:
             raise RuntimeError("the host does not listen yet")
         if address not in self._channels:
-            self._channels[address] = connect(address)
+            self._channels[address] = connect(address, client_interceptors(self.telemetry.tracer))
             self._stack.push_async_callback(self._channels[address].close)
         return self._channels[address]
 
@@ -104,6 +106,7 @@ class Host:
 
     async def _start(self) -> None:
         stack = self._stack
+        stack.push_async_callback(self.telemetry.tracer.close)
         data = None if self._settings.elasticsearch else stack.enter_context(DataDir(self._settings.data_dir))
         documents = await open_documents(self._settings, data, self.telemetry)
         stack.push_async_callback(documents.close)
@@ -204,7 +207,8 @@ async def gateway_host(settings: Settings) -> AsyncIterator[Serving]:
     from safescale.gateway.server import serve
 
     stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
-    serving = asyncio.ensure_future(serve(gateway_config(settings, Telemetry()), stop, listening.set_result))
+    telemetry = Telemetry(tracer=open_tracer(settings.otlp_endpoint, settings.trace_ratio, "gateway"))
+    serving = asyncio.ensure_future(serve(gateway_config(settings, telemetry), stop, listening.set_result))
     try:
         await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
         if not listening.done():
@@ -212,7 +216,10 @@ async def gateway_host(settings: Settings) -> AsyncIterator[Serving]:
         yield Serving(f"REST on http://{listening.result()}")
     finally:
         stop.set()
-        await serving
+        try:
+            await serving
+        finally:
+            await telemetry.tracer.close()
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from safescale.gateway.config import GatewayConfig
 from safescale.gateway.problem import HttpError, http_problem, problem_of, response_of
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.log import get_logger
+from safescale.runtime.tracing import TRACEPARENT, place_of
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -79,7 +80,9 @@ class Envelope:
         self._in_flight += 1
         try:
             self._refuse_at_once(scope, headers)
-            await self._app(scope, receive, answer)
+            caller = place_of(headers.get(TRACEPARENT, ""))
+            with self._config.telemetry.tracer.serving(scope["method"], caller):
+                await self._app(scope, receive, answer)
         except Exception as error:
             await self._fail(error, exchange, (scope, receive, answer))
         finally:

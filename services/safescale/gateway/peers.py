@@ -1,6 +1,6 @@
 """The four services as the gateway calls them: a deadline on every call, an error of our tree for every failure."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -38,14 +38,16 @@ class Services:
 
 
 @asynccontextmanager
-async def open_services(addresses: Addresses) -> AsyncIterator[Services]:
+async def open_services(
+    addresses: Addresses, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+) -> AsyncIterator[Services]:
     """Channels to the services, closed at the end. Nothing is connected before the first call."""
     async with AsyncExitStack() as stack:
         opened: dict[str, grpc.aio.Channel] = {}
 
         def channel(address: str) -> grpc.aio.Channel:
             if address not in opened:
-                opened[address] = connect(address)
+                opened[address] = connect(address, interceptors)
                 stack.push_async_callback(opened[address].close)
             return opened[address]
 

@@ -13,6 +13,7 @@ from safescale.gateway.config import GatewayConfig
 from safescale.gateway.context import Gateway
 from safescale.gateway.peers import open_services
 from safescale.runtime.log import get_logger
+from safescale.runtime.tracing import client_interceptors
 
 
 async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:
@@ -25,7 +26,7 @@ async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str
 
     """
     listener = _listen(config.host, config.port)
-    async with open_services(config.addresses) as services:
+    async with open_services(config.addresses, client_interceptors(config.telemetry.tracer)) as services:
         gateway = Gateway(config, services)
         server = uvicorn.Server(_uvicorn_config(gateway))
         server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]

@@ -132,8 +132,9 @@ class Endpoints:
             attempts += 1
             replica = Replica(ticket.server.url)
             try:
-                asked = exchange(replica)
-                value = await (asked if bounded else _within(asked, deadline, self._model))
+                with self._telemetry.span("exchange", {"model": self._model, "attempt": attempts}):
+                    asked = exchange(replica)
+                    value = await (asked if bounded else _within(asked, deadline, self._model))
             except BaseException as error:
                 self._places.end(ticket, error)
                 if not isinstance(error, BackendError) or not self._again(wish, error, ticket):

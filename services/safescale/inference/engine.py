@@ -4,6 +4,7 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -185,8 +186,9 @@ class Engine:
         call = self._call(question)
 
         async def attempt() -> Generations:
-            answer = await backend.generate(call, samplings)
-            _check_generations(question.model, answer.items, samplings)
+            with self._span(question):
+                answer = await backend.generate(call, samplings)
+                _check_generations(question.model, answer.items, samplings)
             return answer
 
         observer = self._observer(question)
@@ -228,8 +230,9 @@ class Engine:
         call = self._call(question)
 
         async def attempt() -> Scores:
-            answer = await backend.score(call, continuations)
-            _check_scores(question.model, answer, len(continuations))
+            with self._span(question):
+                answer = await backend.score(call, continuations)
+                _check_scores(question.model, answer, len(continuations))
             return answer
 
         observer = self._observer(question)
@@ -289,6 +292,10 @@ class Engine:
                 reraise=True,
             )(backend.revision)
         return Asked(question.model, revision, backend.capabilities.fingerprint, question.messages)
+
+    def _span(self, question: Question) -> AbstractContextManager[object]:
+        """The trace's part that is the model's, attempt by attempt."""
+        return self._telemetry.span("model", {"model": question.model, "condition": question.condition})
 
     def _call(self, question: Question) -> Call:
         return Call(question.messages, self._policy.timeout_s, time.monotonic() + self._policy.deadline_s)

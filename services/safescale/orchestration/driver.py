@@ -31,6 +31,7 @@ from safescale.runtime.bus.port import Bus, Message, back_off_s
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
+from safescale.runtime.tracing import at
 
 T = TypeVar("T")
 
@@ -81,7 +82,9 @@ class RunDriver:
 
     def start(self) -> None:
         """Begin to ask; known verdicts and skips must have been taken up before."""
-        self._spawn(self._ask_all())
+        # Each cell is a trace of its own, not a part of the call that started its run.
+        with at(None):
+            self._spawn(self._ask_all())
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)

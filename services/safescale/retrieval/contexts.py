@@ -116,7 +116,8 @@ class ContextBuilder:
         begin = time.perf_counter()
         outcome = "ok"
         try:
-            built = await self._build(request)
+            with self._ports.telemetry.span("retrieval", {"condition": request.condition, "model": request.model}):
+                built = await self._build(request)
             if isinstance(built, Skipped):
                 outcome = "skipped"
             else:

@@ -48,7 +48,7 @@ SERVICE_CONFIG = json.dumps(
 T = TypeVar("T")
 
 
-def connect(address: str) -> grpc.aio.Channel:
+def connect(address: str, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
     """Channel to `host:port` without TLS, for loopback addresses."""
     options = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -61,7 +61,7 @@ def connect(address: str) -> grpc.aio.Channel:
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.max_reconnect_backoff_ms", 5_000),
     ]
-    return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
 
 
 @contextmanager

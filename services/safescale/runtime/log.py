@@ -10,6 +10,7 @@ from structlog.contextvars import bound_contextvars, merge_contextvars
 from structlog.typing import EventDict, FilteringBoundLogger, WrappedLogger
 
 from safescale.core.errors import InvalidInputError
+from safescale.runtime.tracing import sampled_trace_id
 
 # fmt: off
 ALLOWED_FIELDS = frozenset({
@@ -17,7 +18,7 @@ ALLOWED_FIELDS = frozenset({
     "research_id", "corpus_id", "benchmark_id", "context_id", "topic", "group", "attempt", "code", "reason",
     "retryable", "method", "address", "port", "elapsed_s", "count", "documents", "chunks", "cells", "tokens",
     "step", "state", "exception_type", "where", "kind", "in_flight", "signal", "revision",
-    "dependency", "request_id", "route", "status",
+    "dependency", "request_id", "route", "status", "trace_id",
 })
 # fmt: on
 """Fields that may stand in a log line; any other is dropped and its name listed under `dropped`."""
@@ -30,6 +31,13 @@ def keep_allowed_fields(_logger: WrappedLogger, _method: str, event: EventDict) 
     if dropped:
         kept["dropped"] = dropped
     return kept
+
+
+def add_trace_id(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Name the trace that the line belongs to, where one is recorded."""
+    if trace_id := sampled_trace_id():
+        event["trace_id"] = trace_id
+    return event
 
 
 class LineWriter:
@@ -61,6 +69,7 @@ def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None
     structlog.configure(
         processors=[
             merge_contextvars,
+            add_trace_id,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             keep_allowed_fields,

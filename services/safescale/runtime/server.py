@@ -15,6 +15,7 @@ from safescale.runtime.errors import as_safescale_error, to_status
 from safescale.runtime.log import get_logger
 from safescale.runtime.service import Service
 from safescale.runtime.telemetry import Telemetry
+from safescale.runtime.tracing import caller_of
 
 DRAIN_SECONDS = 10.0
 """Seconds that calls in flight have to end when the server stops."""
@@ -51,7 +52,8 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             begin = time.perf_counter()
             try:
-                response = await behaviour(request, context)
+                with self._telemetry.tracer.serving(method, caller_of(context)):
+                    response = await behaviour(request, context)
             except Exception as error:
                 await self._fail(error, context, method, begin)
                 raise
@@ -64,8 +66,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             begin = time.perf_counter()
             try:
-                async for response in behaviour(request, context):
-                    yield response
+                with self._telemetry.tracer.serving(method, caller_of(context)):
+                    async for response in behaviour(request, context):
+                        yield response
             except Exception as error:
                 await self._fail(error, context, method, begin)
                 raise

@@ -97,6 +97,13 @@ class Settings(BaseSettings):
         default=None, ge=16, le=1_000_000, description="Tokens that model reads; what the server says, unless set."
     )
 
+    otlp_endpoint: str = Field(
+        default="",
+        pattern=r"^(https?://[^/\s]+:\d+/?)?$",
+        description="Collector of traces, http(s)://host:4317 (OTLP over gRPC); empty: no traces.",
+    )
+    trace_ratio: float = Field(default=1.0, ge=0, le=1, description="Share of the cells that are traced, 0 to 1.")
+
     @property
     def distributed(self) -> bool:
         """Whether peers are named one by one."""

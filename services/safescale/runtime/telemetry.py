@@ -1,10 +1,14 @@
 """Every Prometheus metric, declared once: name, kind, unit, labels, buckets, meaning."""
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.exposition import choose_encoder
+
+from safescale.runtime.tracing import NoTracer, Place, Tracer, sampled_trace_id
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -116,7 +120,65 @@ METRICS: tuple[Metric, ...] = (
         ("model", "condition"),
         "Cost by the catalog's price per token; 0 without a price",
     ),
-    Metric("safescale_reviews_open", "gauge", "reviews", (), "Answers that wait for a hand check"),
+    Metric(
+        "safescale_reviews_open", "gauge", "reviews", (), "Answers that wait for a hand check, as the store has them"
+    ),
+    Metric(
+        "safescale_review_oldest_seconds",
+        "gauge",
+        "seconds",
+        (),
+        "Age of the oldest answer that waits for a hand check; 0 when none does",
+    ),
+    Metric(
+        "safescale_gate_passed",
+        "gauge",
+        "state",
+        ("policy", "name"),
+        "1 when the newest run of this name that the policy judged met it, else 0",
+    ),
+    Metric(
+        "safescale_gate_timestamp_seconds",
+        "gauge",
+        "seconds",
+        ("policy", "name"),
+        "Time of that judgement, in seconds since 1970",
+    ),
+    Metric(
+        "safescale_gate_high_risk_limit",
+        "gauge",
+        "ratio",
+        ("name", "model", "condition"),
+        "Least high-risk error rate of greedy answers that a policy which judged runs of this name allows at most",
+    ),
+    Metric(
+        "safescale_run_high_risk_ratio",
+        "gauge",
+        "ratio",
+        ("name", "model", "condition"),
+        "High-risk error rate of the greedy answers of the newest completed run of this name",
+    ),
+    Metric(
+        "safescale_run_accuracy_ratio",
+        "gauge",
+        "ratio",
+        ("name", "model", "condition"),
+        "Accuracy of the greedy answers of the newest completed run of this name",
+    ),
+    Metric(
+        "safescale_run_failed_cells",
+        "gauge",
+        "cells",
+        ("name", "model", "condition"),
+        "Cells without an answer in the newest completed run of this name",
+    ),
+    Metric(
+        "safescale_run_ended_timestamp_seconds",
+        "gauge",
+        "seconds",
+        ("name",),
+        "End of the newest completed run of this name, in seconds since 1970",
+    ),
     Metric("safescale_runs_active", "gauge", "runs", (), "Runs that this process drives"),
     Metric(
         "safescale_run_cells",
@@ -201,9 +263,13 @@ METRICS: tuple[Metric, ...] = (
 
 
 class Telemetry:
-    """The declared metrics, live in one registry. Asking for an undeclared metric is an error of the program."""
+    """The declared metrics, live in one registry, and the tracer of the process.
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    Asking for an undeclared metric is an error of the program.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None, tracer: Tracer | None = None) -> None:
+        self.tracer: Tracer = tracer or NoTracer()
         self.registry = registry or CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
@@ -235,8 +301,13 @@ class Telemetry:
         self._gauges[name].remove_by_labels(dict(labels))
 
     def observe(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
-        """Add an observation to a histogram, in its unit."""
-        self._one(self._histograms, name, labels).observe(value)
+        """Add an observation to a histogram, in its unit; within a recorded span it names the trace (an exemplar)."""
+        trace_id = sampled_trace_id()
+        self._one(self._histograms, name, labels).observe(value, {"trace_id": trace_id} if trace_id else None)
+
+    def span(self, name: str, fields: Mapping[str, Any] | None = None) -> AbstractContextManager[Place | None]:
+        """A span of the process's tracer for the length of the context, below the work at hand."""
+        return self.tracer.span(name, fields or {})
 
     def _one(self, kind: Mapping[str, Any], name: str, labels: Mapping[str, str] | None) -> Any:
         """The series of a metric with these labels. Found again by them: the library checks and sorts them anew."""
@@ -247,6 +318,11 @@ class Telemetry:
         if series is None:
             series = self._series[key] = kind[name].labels(**labels)
         return series
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """All series and their content type: OpenMetrics, which has exemplars, where `accept` asks for it."""
+        encode, content_type = choose_encoder(accept)
+        return encode(self.registry), content_type
 
     def serve(self, host: str, port: int) -> int:
         """Serve `/metrics` over HTTP in a daemon thread; the port it listens on (port 0 takes a free one).

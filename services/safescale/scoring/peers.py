@@ -72,10 +72,19 @@ class Truths:
             NotFoundError: orchestration has no such run.
 
         """
+        return (await self.run_of(name)).run_id
+
+    async def run_of(self, name: str) -> orchestration_pb2.Run:
+        """Run named by id, unique prefix or `latest`.
+
+        Raises:
+            NotFoundError: orchestration has no such run.
+
+        """
         stub = orchestration_pb2_grpc.OrchestrationServiceStub(self._orchestration())
         with rpc_errors():
             response = await stub.GetRun(_without_progress(name), timeout=QUICK_S)
-        return response.run.run_id
+        return response.run
 
 
 def _without_progress(run_id: str) -> orchestration_pb2.GetRunRequest:

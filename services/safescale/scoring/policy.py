@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 from safescale.core.metrics import METRIC_NAMES
-from safescale.core.policy import Measurement, RequirementResult, evaluate, parse_policy
+from safescale.core.policy import Measurement, Policy, RequirementResult, evaluate, parse_policy
 from safescale.core.records import Source
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.files import parse_yaml
@@ -12,6 +12,16 @@ from safescale.runtime.files import parse_yaml
 
 def _number(row: pb.MetricRow, field: str) -> float:
     return float(getattr(row, field)) if row.HasField(field) else math.nan  # type: ignore[arg-type]
+
+
+def read_policy(text: str) -> Policy:
+    """Policy of YAML or JSON text.
+
+    Raises:
+        SpecError: the text is no policy; every defect is named.
+
+    """
+    return parse_policy(parse_yaml(Source("policy", text.encode())), "policy", METRIC_NAMES)
 
 
 def evaluate_policy(text: str, rows: Iterable[pb.MetricRow], failed_count: int = 0) -> pb.EvaluatePolicyResponse:
@@ -24,8 +34,7 @@ def evaluate_policy(text: str, rows: Iterable[pb.MetricRow], failed_count: int =
         SpecError: the text is no policy; every defect is named.
 
     """
-    data = parse_yaml(Source("policy", text.encode()))
-    policy = parse_policy(data, "policy", METRIC_NAMES)
+    policy = read_policy(text)
     measurements = [
         Measurement(
             row.model, row.condition, row.regime, row.metric,

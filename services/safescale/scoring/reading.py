@@ -80,7 +80,7 @@ class AnswerReader:
         try:
             async with self._places:
                 begin = time.perf_counter()
-                with rpc_errors():
+                with self._telemetry.span("judge", {"model": judge_model}), rpc_errors():
                     response = await stub.Generate(request, timeout=JUDGE_DEADLINE_S)
             reply = response.outputs[0].text if response.outputs else ""
             return rules.parse_judge_output(reply, text, question.letters)

@@ -6,7 +6,7 @@ A verdict's document carries its letters in plain fields, from which metrics are
 import base64
 import time
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf import json_format
 
@@ -21,7 +21,9 @@ from safescale.runtime.documents.port import Body, Document, DocumentStore, NewD
 
 VERDICT = "verdict"
 REVIEW = "review"
-AUDIT = "audit"
+
+OPENED_AT = "opened_at_s"
+"""Field of an open review's document beside those of its message."""
 
 KEY_FIELDS = ("model", "condition", "question_id", "attempt", "failure")
 LETTER_FIELDS = (*KEY_FIELDS, "formulation", "greedy", "samples", "latency_s", "cost")
@@ -163,7 +165,21 @@ class ReviewStore:
 
     async def open(self, reviews: list[pb.Review]) -> int:
         """Open reviews that are not there yet; number opened."""
-        return await self._documents.put_many_if_absent([_review_document(review) for review in reviews])
+        found = [_review_document(review) for review in reviews]
+        opened = [replace(one, body={**one.body, OPENED_AT: time.time()}) for one in found]
+        return await self._documents.put_many_if_absent(opened)
+
+    async def waiting(self) -> tuple[int, float | None]:
+        """Number of open reviews, and when the oldest was opened (seconds since 1970; None where that is not known)."""
+        count, oldest = 0, None
+        async for document in self._documents.scan(REVIEW, fields=("resolved", OPENED_AT)):
+            if document.body.get("resolved"):
+                continue
+            count += 1
+            opened = document.body.get(OPENED_AT)
+            if opened is not None:
+                oldest = opened if oldest is None else min(oldest, opened)
+        return count, oldest
 
     async def scan(self, run_id: str, after: str = "") -> AsyncIterator[pb.Review]:
         """Reviews of a run (of all runs when empty) after an id, ordered by id."""
@@ -186,7 +202,7 @@ class ReviewStore:
         return document
 
     async def resolve(self, request: pb.ResolveReviewRequest) -> pb.Review:
-        """Settle a review and write who did it to the audit log.
+        """Settle a review. Who called stands in the audit log; `reviewer` is who they say settled it.
 
         Raises:
             NotFoundError: there is no such review.
@@ -202,9 +218,6 @@ class ReviewStore:
         review.note = request.note
         if request.HasField("letter"):
             review.resolved_letter = request.letter
-        entry = {"action": "resolve_review", "by": request.reviewer, "review_id": request.review_id,
-                 "letter": request.letter, "note": request.note, "at_ns": time.time_ns()}  # fmt: skip
-        await self._documents.put_if_absent(NewDocument(AUDIT, f"{time.time_ns():020d}/{request.review_id}", entry))
         if await self._documents.put(_review_document(review), expected_version=document.version) is None:
             raise FailedPreconditionError(f"review {request.review_id!r} was settled by somebody else at this moment")
         return review

@@ -15,7 +15,7 @@ from safescale.core.benchmark import Benchmark, Question
 from safescale.core.errors import InvalidInputError
 from safescale.core.tables import Table
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-from safescale.scoring.outcomes import set_outcomes
+from safescale.scoring.outcomes import outcome_of, set_outcomes
 from safescale.scoring.peers import Truths
 from safescale.scoring.records import ReviewStore, StoredLetters, VerdictStore, cell_of, review_id
 
@@ -31,6 +31,18 @@ class RunMetrics:
     verdict_count: int
     failed_count: int
     cost: float | None
+
+
+@dataclass(slots=True)
+class Shares:
+    """Greedy answers of one model under one condition: asked, correct, high-risk errors; and cells that failed."""
+
+    model: str
+    condition: str
+    asked: int = 0
+    correct: int = 0
+    high_risk: int = 0
+    failed: int = 0
 
 
 class RunResults:
@@ -65,6 +77,31 @@ class RunResults:
         rows = await asyncio.to_thread(metric_rows, cells, truth.benchmark)
         costs = [found.cost for found in letters if found.cost is not None]
         return RunMetrics(rows, len(letters), failed, math.fsum(costs) if costs else None)
+
+    async def settled_count(self, run_id: str) -> int:
+        """Answers of a run that persons read."""
+        return len(await self._settled(run_id))
+
+    async def shares(self, run_id: str) -> list[Shares]:
+        """Counts of a run's greedy answers by model and condition, readings of persons applied."""
+        settled = await self._settled(run_id)
+        letters = await self._verdicts.letters(run_id)
+        questions = (await self._truths.of_run(run_id)).questions
+        found: dict[tuple[str, str], Shares] = {}
+        for number, one in enumerate(letters):
+            if number % 1000 == 0:
+                await asyncio.sleep(0)
+            place = (one.cell.model, one.cell.condition)
+            shares = found.setdefault(place, Shares(*place))
+            shares.failed += one.failed
+            answer = _with_reviews(one, settled).greedy
+            if not answer:
+                continue
+            outcome = outcome_of(questions[one.cell.question_id], None if answer == NULL_MARK else answer)
+            shares.asked += 1
+            shares.correct += outcome.correct
+            shares.high_risk += outcome.high_risk_error
+        return list(found.values())
 
 
 def _letter(review: pb.Review) -> str:

@@ -9,6 +9,8 @@ from safescale.rpc.scoring.v1 import scoring_pb2, scoring_pb2_grpc
 from safescale.runtime.bus.port import Bus
 from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.telemetry import Telemetry
+from safescale.scoring.board import Board, Judgements
+from safescale.scoring.gates import GateStore
 from safescale.scoring.peers import Truths
 from safescale.scoring.reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore
@@ -37,7 +39,10 @@ class ScoringService:
         verdicts = VerdictStore(config.documents)
         reviews = ReviewStore(config.documents)
         results = RunResults(verdicts, reviews, truths)
-        self._servicer = ScoringServicer(reader, verdicts, reviews, truths, results)
+        gates = GateStore(config.documents)
+        self._board = Board((reviews, gates), results, config.orchestration, config.telemetry)
+        judgements = Judgements(gates, self._board)
+        self._servicer = ScoringServicer(reader, (verdicts, reviews), truths, results, judgements)
         self._worker = ScoringWorker(WorkerPorts(config.bus, truths, reader, verdicts, reviews, config.telemetry))
 
     @property
@@ -52,7 +57,9 @@ class ScoringService:
     async def start(self) -> None:
         """Start the worker."""
         await self._worker.start()
+        self._board.start()
 
     async def stop(self) -> None:
         """Finish what is in flight."""
+        await self._board.stop()
         await self._worker.stop()

@@ -11,9 +11,10 @@ from safescale.rpc.convert import formulation_from_proto, question_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.errors import to_failure
+from safescale.scoring.board import Judgements
 from safescale.scoring.known import KnownQuestions, scored_answer
 from safescale.scoring.peers import Truths
-from safescale.scoring.policy import evaluate_policy
+from safescale.scoring.policy import evaluate_policy, read_policy
 from safescale.scoring.reading import AnswerReader
 from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore
 from safescale.scoring.results import RunResults, metrics_of_letters
@@ -43,13 +44,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     """Checks requests and hands them on."""
 
     def __init__(
-        self, reader: AnswerReader, verdicts: VerdictStore, reviews: ReviewStore, truths: Truths, results: RunResults
-    ) -> None:
+        self, reader: AnswerReader, stores: tuple[VerdictStore, ReviewStore], truths: Truths, results: RunResults,
+        judgements: Judgements,
+    ) -> None:  # fmt: skip
         self._reader = reader
-        self._verdicts = verdicts
-        self._reviews = reviews
+        self._verdicts, self._reviews = stores
         self._truths = truths
         self._results = results
+        self._judgements = judgements
         self._questions = KnownQuestions()
 
     async def _score(self, answer: pb.AnswerInput) -> pb.ScoredAnswer:
@@ -127,9 +129,11 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         """Judge a run by a policy."""
         if len(request.policy.encode()) > MAX_POLICY_BYTES:
             raise LimitExceededError(f"the policy is over the limit of {MAX_POLICY_BYTES} bytes")
-        run_id = await self._truths.run_id_of(_needed(request.run_id, "run_id"))
-        metrics = await self._results.metrics(run_id)
-        return evaluate_policy(request.policy, metrics.rows, metrics.failed_count)
+        run = await self._truths.run_of(_needed(request.run_id, "run_id"))
+        metrics = await self._results.metrics(run.run_id)
+        judged = evaluate_policy(request.policy, metrics.rows, metrics.failed_count)
+        await self._judgements.record(run, read_policy(request.policy).name, judged)
+        return judged
 
     async def ListVerdicts(self, request: pb.ListVerdictsRequest, context: Context) -> pb.ListVerdictsResponse:
         """List verdicts page by page."""

@@ -4,9 +4,8 @@ import asyncio
 from typing import Any
 
 import grpc
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from safescale import __version__
 from safescale.gateway.context import GatewayOf
@@ -65,6 +64,7 @@ async def _state(channel: grpc.aio.Channel, name: str) -> str:
     response_class=Response,
     responses={200: content("Text exposition format.", {"text/plain": "# HELP safescale_http_seconds ...\n"})},
 )
-async def get_prometheus_metrics(gateway: GatewayOf) -> Response:
+async def get_prometheus_metrics(request: Request, gateway: GatewayOf) -> Response:
     """Every declared series; the gateway fills `safescale_http_seconds`."""
-    return Response(generate_latest(gateway.config.telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+    body, content_type = gateway.config.telemetry.expose(request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": content_type})

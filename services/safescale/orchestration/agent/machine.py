@@ -53,7 +53,8 @@ class Machine:
         begin = time.perf_counter()
         outcome = "ok"
         try:
-            return await STEPS[state.step](state, agent, self._tools)
+            with self._telemetry.span("agent step", {"step": STEP_NAMES[state.step]}):
+                return await STEPS[state.step](state, agent, self._tools)
         except Exception as error:
             outcome = as_safescale_error(error).reason
             raise

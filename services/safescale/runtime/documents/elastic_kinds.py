@@ -55,6 +55,7 @@ KINDS: tuple[Kind, ...] = (
         ),
     ),
     Kind("review"),
+    Kind("gate"),
     Kind("audit"),
 )  # fmt: skip
 """Every kind that services store. A kind that is not here cannot be stored in Elasticsearch."""
