@@ -125,7 +125,7 @@ services() { # Always asked for: the builder's own cache knows whether sources h
   version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' "$root/services/safescale/__init__.py")
   mapfile -t opts < <(options)
   if [ -n "${AIRGAP_PIP_CONF:-}" ]; then opts+=(--secret "id=pip-conf,src=$AIRGAP_PIP_CONF"); fi
-  for name in inference retrieval orchestration scoring gateway model-server; do
+  for name in inference retrieval orchestration scoring gateway model-server standalone; do
     say "safescale/$name:$version"
     logged "$name" "$docker" build --progress=plain "${opts[@]}" --build-arg "BASE_IMAGE=$prefix/python:3.13-slim" \
       --build-arg "VERSION=$version" --target "$name" --tag "safescale/$name:$version" \
