@@ -1,24 +1,30 @@
 """Hosts services in one process on one port: all four by default, or one of a grid. The one place that builds them."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
 
 from safescale.building import BUILDERS, Parts, ServiceName, open_bus, open_documents
 from safescale.core.errors import AddressInUseError, DependencyUnavailableError, InvalidInputError
+from safescale.runtime.auth.audit import Audit
+from safescale.runtime.auth.guard import guard_of
 from safescale.runtime.bus.port import Bus, back_off_s
 from safescale.runtime.channels import connect
+from safescale.runtime.credentials import Access, access_of
 from safescale.runtime.datadir import DataDir
 from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.log import get_logger
-from safescale.runtime.server import GrpcServer
+from safescale.runtime.server import GrpcServer, Protection
 from safescale.runtime.service import Service
 from safescale.runtime.settings import LOOPBACK, Settings
 from safescale.runtime.telemetry import Telemetry
+from safescale.runtime.tls import server_tls
 from safescale.runtime.tracing import client_interceptors, open_tracer
 
 PING_INTERVAL_S = 10.0
@@ -52,17 +58,22 @@ class Host:
         self._log = get_logger("host")
         alone = options.services[0] if len(options.services) == 1 else "all"
         self.telemetry = Telemetry(tracer=open_tracer(settings.otlp_endpoint, settings.trace_ratio, alone))
+        self._own = ""
+        self._own_access = Access()
+        self._access = Access()
         self.address = ""
         self.metrics_address = ""
 
-    def _channel(self, service: ServiceName) -> grpc.aio.Channel:
+    def channel(self, service: ServiceName) -> grpc.aio.Channel:
         """Channel to a service: the own one where it is hosted here, else to where the settings say that it is."""
         own = service in self._options.services
-        address = self._reachable if own else self._settings.address_of(service)
+        address = self._own if own else self._settings.address_of(service)
         if not address:
             raise RuntimeError("the host does not listen yet")
         if address not in self._channels:
-            self._channels[address] = connect(address, client_interceptors(self.telemetry.tracer))
+            self._channels[address] = connect(
+                address, client_interceptors(self.telemetry.tracer), self._own_access if own else self._access
+            )
             self._stack.push_async_callback(self._channels[address].close)
         return self._channels[address]
 
@@ -85,6 +96,8 @@ class Host:
         """
         try:
             self._check()
+            # Before anything is opened: what is wrong in the settings is told at once.
+            self._access = access_of(self._settings, "+".join(self._options.services))
             await self._start()
         except BaseException:
             await self._stack.aclose()
@@ -111,13 +124,16 @@ class Host:
         documents = await open_documents(self._settings, data, self.telemetry)
         stack.push_async_callback(documents.close)
         bus = open_bus(self._settings, self.telemetry)
-        parts = Parts(self._settings, bus, documents, self.telemetry, self._channel, self._options.resume_on_start)
+        parts = Parts(self._settings, bus, documents, self.telemetry, self.channel, self._options.resume_on_start)
         services = [BUILDERS[name](parts) for name in self._options.services]
-        server = GrpcServer(services, self.telemetry)
-        port = await server.listen(self._options.host, self._options.port)
+        protection = Protection(server_tls(self._settings), guard_of(self._settings), Audit(documents))
+        server = GrpcServer(services, self.telemetry, protection)
+        socket = self._own_socket(protection)
+        port = await server.listen(self._options.host, self._options.port, socket)
         # Stopped after the services: cells that they finish while draining still ask each other over gRPC.
         stack.push_async_callback(server.stop)
         self.address = f"{self._options.host}:{port}"
+        self._own = self._reachable if socket is None else f"unix:{socket}"
         stack.push_async_callback(bus.close)
         if self._options.metrics_port is not None:
             self.metrics_address = self._serve_metrics(self._options.metrics_port)
@@ -133,6 +149,21 @@ class Host:
         watch = asyncio.create_task(self._watch(bus, documents))
         stack.callback(watch.cancel)
         self._log.info("serving", address=self.address)
+
+    def _own_socket(self, protection: Protection) -> Path | None:
+        """Where this process calls itself when its port is protected; None: at the port.
+
+        The port's certificate need not name this machine, and its clients' CA need not know this process.
+        """
+        if protection.tls is None and protection.guard is None:
+            return None
+        folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="safescale-")))
+        if protection.guard is not None:
+            token = folder / "token"
+            token.touch(mode=0o600)
+            token.write_text(protection.guard.own_token)
+            self._own_access = Access(token_file=token)
+        return folder / "grpc"
 
     async def _until_there(self, bus: Bus, documents: DocumentStore) -> None:
         """Wait until the bus and the store answer: in a grid everything starts at once."""
@@ -213,7 +244,8 @@ async def gateway_host(settings: Settings) -> AsyncIterator[Serving]:
         await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
         if not listening.done():
             await serving
-        yield Serving(f"REST on http://{listening.result()}")
+        scheme = "http" if settings.tls_certificate_file is None else "https"
+        yield Serving(f"REST on {scheme}://{listening.result()}")
     finally:
         stop.set()
         try:

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "benchmark": "benchmark:app",
     "models": "models:models",
     "serve": "serve:app",
+    "tokens": "tokens:app",
     "health": "health:health",
     "indices": "indices:app",
     "topics": "topics:app",

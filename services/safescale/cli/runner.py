@@ -14,7 +14,9 @@ from safescale.core.errors import (
     InvalidInputError,
     LimitExceededError,
     NotFoundError,
+    PermissionDeniedError,
     SafescaleError,
+    UnauthenticatedError,
 )
 
 EXIT_FAILED = 1
@@ -23,6 +25,7 @@ EXIT_INTERRUPTED = 130
 
 USERS_MISTAKES = (
     InvalidInputError, NotFoundError, AlreadyExistsError, FailedPreconditionError, LimitExceededError,
+    UnauthenticatedError, PermissionDeniedError,
 )  # fmt: skip
 
 T = TypeVar("T")

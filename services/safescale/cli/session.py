@@ -15,17 +15,19 @@ from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationS
 from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.channels import connect
+from safescale.runtime.credentials import access_of
 from safescale.runtime.datadir import announced_address
 from safescale.runtime.settings import Settings
 
 if TYPE_CHECKING:
+    from safescale.building import ServiceName
     from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceAsyncStub
     from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceAsyncStub
     from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceAsyncStub
     from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
 
 CONNECT_S = 5.0
-SERVICES = ("inference", "retrieval", "orchestration", "scoring")
+SERVICES: tuple["ServiceName", ...] = ("inference", "retrieval", "orchestration", "scoring")
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,8 @@ async def session(settings: Settings) -> AsyncIterator[Client]:
             names = " and ".join(f"SAFESCALE_{name.upper()}" for name in missing)
             raise InvalidInputError(f"{names} not set; expected host:port of each service, or SAFESCALE_SERVER")
         async with AsyncExitStack() as stack:
-            opened = {address: connect(address) for address in dict.fromkeys(addresses.values())}
+            access = access_of(settings)
+            opened = {address: connect(address, access=access) for address in dict.fromkeys(addresses.values())}
             for channel in opened.values():
                 stack.push_async_callback(channel.close)
             await asyncio.gather(*(wait_serving(channel, address) for address, channel in opened.items()))
@@ -78,11 +81,7 @@ async def session(settings: Settings) -> AsyncIterator[Client]:
     from safescale.hosting import Host, HostOptions
 
     async with Host(settings, HostOptions()) as host:
-        channel = connect(host.address)
-        try:
-            yield _client(dict.fromkeys(SERVICES, channel), host.address, embedded=True)
-        finally:
-            await channel.close()
+        yield _client({name: host.channel(name) for name in SERVICES}, host.address, embedded=True)
 
 
 async def wait_serving(channel: grpc.aio.Channel, address: str) -> None:

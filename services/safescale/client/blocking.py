@@ -21,7 +21,11 @@ class ScoringClient:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="safescale-client", daemon=True)
         self._thread.start()
-        self._client = self._run(_made(address, options))
+        try:
+            self._client = self._run(_made(address, options))
+        except BaseException:
+            self._end()
+            raise
 
     def __enter__(self) -> "ScoringClient":
         return self
@@ -44,6 +48,9 @@ class ScoringClient:
         if self._loop.is_closed():
             return
         self._run(self._client.close())
+        self._end()
+
+    def _end(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

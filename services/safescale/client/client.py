@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from safescale.client import wire
-from safescale.client.options import ClientOptions, channel_options
+from safescale.client.options import ClientOptions, open_channel
 from safescale.client.types import Answer, Gate, Letters, Metric, Scored
 from safescale.core.benchmark import Question
 from safescale.core.errors import GarbageAnswerError, ServiceUnavailableError
@@ -24,12 +24,7 @@ class AsyncScoringClient:
 
     def __init__(self, address: str, options: ClientOptions | None = None) -> None:
         self._options = options or ClientOptions()
-        settings = channel_options(self._options)
-        credentials = self._options.credentials
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(address, options=settings)
-        else:
-            self._channel = grpc.aio.secure_channel(address, credentials, options=settings)
+        self._channel = open_channel(address, self._options)
         self._stub = scoring_pb2_grpc.ScoringServiceStub(self._channel)
 
     async def __aenter__(self) -> "AsyncScoringClient":

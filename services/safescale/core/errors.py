@@ -6,6 +6,8 @@ SafescaleError
 │   ├── CorpusError                                   defects of a corpus file
 │   ├── SpecError                                     defects of a run spec or a policy
 │   └── PromptTooLongError                            a prompt over the model's window
+├── UnauthenticatedError         UNAUTHENTICATED      nobody knows who calls
+├── PermissionDeniedError        PERMISSION_DENIED    the caller lacks the role
 ├── NotFoundError                NOT_FOUND
 ├── AlreadyExistsError           ALREADY_EXISTS
 ├── FailedPreconditionError      FAILED_PRECONDITION
@@ -15,6 +17,7 @@ SafescaleError
 ├── AddressInUseError            FAILED_PRECONDITION
 ├── DependencyUnavailableError   UNAVAILABLE          retryable: what we need ourselves cannot be reached now
 │   ├── ServiceUnavailableError                       another service of ours
+│   ├── PeerRefusedError                              another service of ours refuses our own token
 │   ├── StorageUnavailableError                       the store of records or chunks
 │   └── BusUnavailableError                           the message bus
 └── BackendError                 UNAVAILABLE          a model server's failure
@@ -97,6 +100,20 @@ class PromptTooLongError(InvalidInputError):
     reason = "PROMPT_TOO_LONG"
 
 
+class UnauthenticatedError(SafescaleError):
+    """No token was given, or one that nobody here knows. The message never holds the token."""
+
+    code = "UNAUTHENTICATED"
+    reason = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(SafescaleError):
+    """The caller is known and lacks the role; the message names the role that is needed."""
+
+    code = "PERMISSION_DENIED"
+    reason = "PERMISSION_DENIED"
+
+
 class NotFoundError(SafescaleError):
     """The named thing does not exist."""
 
@@ -160,6 +177,12 @@ class ServiceUnavailableError(DependencyUnavailableError):
     """Another service of this system cannot be reached."""
 
     reason = "SERVICE_UNAVAILABLE"
+
+
+class PeerRefusedError(DependencyUnavailableError):
+    """Another service of this system refuses this one's own token: a matter of the installation, not of the work."""
+
+    reason = "PEER_REFUSED"
 
 
 class StorageUnavailableError(DependencyUnavailableError):

@@ -4,8 +4,10 @@ import re
 from dataclasses import dataclass, field
 
 from safescale.core.errors import InvalidInputError
+from safescale.runtime.credentials import Access
 from safescale.runtime.settings import LOOPBACK, Settings
 from safescale.runtime.telemetry import Telemetry
+from safescale.runtime.tls import Pair, client_tls, pair_of
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -57,7 +59,8 @@ class Deadlines:
 class GatewayConfig:
     """The settings of a gateway. It holds no state: two of the same settings answer alike.
 
-    `cors_origins` are the origins whose pages may call it; none by default.
+    `cors_origins` are the origins whose pages may call it; none by default. `pair` is the certificate of HTTPS; plain
+    HTTP without. `access` never holds a token: the gateway passes on those of its callers.
     """
 
     addresses: Addresses
@@ -67,13 +70,15 @@ class GatewayConfig:
     cors_origins: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
+    pair: Pair | None = None
+    access: Access = field(default_factory=Access)
 
 
 def gateway_config(settings: Settings, telemetry: Telemetry) -> GatewayConfig:
     """The gateway that the settings of a process describe.
 
     Raises:
-        InvalidInputError: the address of a service is not set, or an origin is none.
+        InvalidInputError: the address of a service is not set, an origin is none, or files of TLS do not go together.
 
     """
     found = {
@@ -92,4 +97,12 @@ def gateway_config(settings: Settings, telemetry: Telemetry) -> GatewayConfig:
         raise InvalidInputError(
             f"SAFESCALE_CORS_ORIGINS holds {wrong[0]!r}; expected https://host or https://host:port"
         )
-    return GatewayConfig(Addresses(**found), telemetry, settings.host, settings.port, origins)
+    return GatewayConfig(
+        Addresses(**found),
+        telemetry,
+        settings.host,
+        settings.port,
+        origins,
+        pair=pair_of(settings.tls_certificate_file, settings.tls_key_file),
+        access=Access(client_tls(settings)),
+    )

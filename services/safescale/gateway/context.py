@@ -1,13 +1,25 @@
 """What a route works with: the services, the limits, and whether the process is about to end."""
 
 import asyncio
+import copy
+import re
 from typing import Annotated
 
 from fastapi import Depends, Request
 
+from safescale.core.errors import UnauthenticatedError
 from safescale.gateway.config import GatewayConfig
+from safescale.gateway.envelope import request_id_of
 from safescale.gateway.peers import Services
 from safescale.gateway.slots import Slots
+from safescale.runtime.auth.audit import REQUEST_ID
+from safescale.runtime.auth.guard import AUTHORIZATION
+from safescale.runtime.credentials import Metadata
+
+MAX_HEADER = 16_000
+"""Characters of an Authorization header that are passed on."""
+
+_PLAIN = re.compile(rf"[\x20-\x7e]{{1,{MAX_HEADER}}}")
 
 
 class Gateway:
@@ -22,11 +34,31 @@ class Gateway:
         self.reports = Slots(limits.reports, "reports")
         self.event_streams = Slots(limits.event_streams, "event streams")
 
+    def on_behalf(self, metadata: Metadata) -> "Gateway":
+        """The same gateway, whose calls carry some metadata; slots and draining are shared."""
+        found = copy.copy(self)
+        found.services = self.services.on_behalf(metadata)
+        return found
+
 
 def gateway_of(request: Request) -> Gateway:
-    """The gateway of a request's application."""
+    """The gateway of a request's application, asking the services with the token of who sent the request.
+
+    The services decide about the token: the gateway only passes it on.
+
+    Raises:
+        UnauthenticatedError: the header cannot be passed on.
+
+    """
     found: Gateway = request.app.state.gateway
-    return found
+    metadata = [(REQUEST_ID, request_id_of(request.scope))]
+    given = request.headers.get(AUTHORIZATION)
+    if given:
+        if not _PLAIN.fullmatch(given):
+            expected = f"expected ASCII of up to {MAX_HEADER:,} characters"
+            raise UnauthenticatedError(f"the Authorization header cannot be read; {expected}")
+        metadata.append((AUTHORIZATION, given))
+    return found.on_behalf(metadata)
 
 
 GatewayOf = Annotated[Gateway, Depends(gateway_of)]

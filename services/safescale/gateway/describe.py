@@ -10,6 +10,8 @@ from safescale.gateway.schemas import Problem
 
 _WORDS = {
     400: "A parameter or the body is wrong; `defects` lists what.",
+    401: "No bearer token, or one that is not known; only where the services ask for one.",
+    403: "The token's role is not enough; `detail` names the role that is needed.",
     404: "There is no such thing.",
     408: "Nothing of the body came for a while.",
     409: "The state does not allow it; `detail` says which state it is.",
@@ -25,7 +27,7 @@ _WORDS = {
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that an operation can answer, those that every one can included."""
     found: dict[int | str, dict[str, Any]] = {
-        status: _problem(_WORDS[status]) for status in sorted({*statuses, 400, 503, 504})
+        status: _problem(_WORDS[status]) for status in sorted({*statuses, 400, 401, 403, 503, 504})
     }
     found["default"] = _problem("Any other error.")
     return found

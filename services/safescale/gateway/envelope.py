@@ -10,7 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from safescale.core.errors import SafescaleError
+from safescale.core.errors import SafescaleError, UnauthenticatedError
 from safescale.gateway.config import GatewayConfig
 from safescale.gateway.problem import HttpError, http_problem, problem_of, response_of
 from safescale.runtime.errors import as_safescale_error
@@ -31,11 +31,22 @@ HEADERS = {
 """Put on each response that does not set them itself. Results can stand for patients, so no cache keeps them."""
 
 
+SCOPE_ID = "safescale.request_id"
+"""Where a request's scope holds its id."""
+
+
+def request_id_of(scope: Scope) -> str:
+    """Id of a request; empty outside of the envelope."""
+    return str(scope.get(SCOPE_ID, ""))
+
+
 def error_response(error: Exception) -> Response:
-    """The problem of any error."""
+    """The problem of any error; one about the token tells how to give one."""
     if isinstance(error, HttpError):
         return response_of(http_problem(error), error.headers)
-    return response_of(problem_of(as_safescale_error(error)))
+    known = as_safescale_error(error)
+    headers = {"WWW-Authenticate": 'Bearer realm="safescale"'} if isinstance(known, UnauthenticatedError) else {}
+    return response_of(problem_of(known), headers)
 
 
 @dataclass
@@ -65,6 +76,7 @@ class Envelope:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         exchange = _Exchange(given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex)
+        scope[SCOPE_ID] = exchange.request_id
 
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 
@@ -14,6 +14,7 @@ from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationS
 from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.channels import connect
+from safescale.runtime.credentials import Access, Metadata, WithMetadata
 from safescale.runtime.errors import from_rpc_error
 
 if TYPE_CHECKING:
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
     from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceAsyncStub
     from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceAsyncStub
     from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
+
+INFERENCE = "safescale.inference.v1.InferenceService"
+RETRIEVAL = "safescale.retrieval.v1.RetrievalService"
+ORCHESTRATION = "safescale.orchestration.v1.OrchestrationService"
+SCORING = "safescale.scoring.v1.ScoringService"
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -36,10 +42,24 @@ class Services:
     scoring: "ScoringServiceAsyncStub"
     channels: dict[str, grpc.aio.Channel]
 
+    def on_behalf(self, metadata: Metadata) -> "Services":
+        """The same services, asked with some metadata on each call."""
+
+        def bound(service: str) -> Any:
+            return WithMetadata(self.channels[service], metadata)
+
+        return Services(
+            inference=InferenceServiceStub(bound(INFERENCE)),
+            retrieval=RetrievalServiceStub(bound(RETRIEVAL)),
+            orchestration=OrchestrationServiceStub(bound(ORCHESTRATION)),
+            scoring=ScoringServiceStub(bound(SCORING)),
+            channels=self.channels,
+        )
+
 
 @asynccontextmanager
 async def open_services(
-    addresses: Addresses, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()
+    addresses: Addresses, interceptors: Sequence[grpc.aio.ClientInterceptor] = (), access: Access | None = None
 ) -> AsyncIterator[Services]:
     """Channels to the services, closed at the end. Nothing is connected before the first call."""
     async with AsyncExitStack() as stack:
@@ -47,7 +67,7 @@ async def open_services(
 
         def channel(address: str) -> grpc.aio.Channel:
             if address not in opened:
-                opened[address] = connect(address, interceptors)
+                opened[address] = connect(address, interceptors, access)
                 stack.push_async_callback(opened[address].close)
             return opened[address]
 
@@ -57,8 +77,10 @@ async def open_services(
             orchestration=OrchestrationServiceStub(channel(addresses.orchestration)),
             scoring=ScoringServiceStub(channel(addresses.scoring)),
             channels={
-                f"safescale.{name}.v1.{name.capitalize()}Service": channel(getattr(addresses, name))
-                for name in ("inference", "retrieval", "orchestration", "scoring")
+                INFERENCE: channel(addresses.inference),
+                RETRIEVAL: channel(addresses.retrieval),
+                ORCHESTRATION: channel(addresses.orchestration),
+                SCORING: channel(addresses.scoring),
             },
         )
 

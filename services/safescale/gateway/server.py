@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Callable
 
 import uvicorn
@@ -13,7 +14,9 @@ from safescale.gateway.config import GatewayConfig
 from safescale.gateway.context import Gateway
 from safescale.gateway.peers import open_services
 from safescale.runtime.log import get_logger
+from safescale.runtime.tls import https_context
 from safescale.runtime.tracing import client_interceptors
+from safescale.runtime.watched import CHECK_S
 
 
 async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:
@@ -23,15 +26,18 @@ async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str
 
     Raises:
         AddressInUseError: the address cannot be had.
+        InvalidInputError: a file of TLS cannot be used.
 
     """
+    context, renew = (None, None) if config.pair is None else https_context(config.pair)
     listener = _listen(config.host, config.port)
-    async with open_services(config.addresses, client_interceptors(config.telemetry.tracer)) as services:
+    async with open_services(config.addresses, client_interceptors(config.telemetry.tracer), config.access) as services:
         gateway = Gateway(config, services)
-        server = uvicorn.Server(_uvicorn_config(gateway))
+        server = uvicorn.Server(_uvicorn_config(gateway, context))
         server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         told = asyncio.create_task(stop.wait())
+        renewing = asyncio.create_task(_renewing(renew))
         try:
             address = "{}:{}".format(*listener.getsockname()[:2])
             get_logger("gateway").info("serving", address=address)
@@ -40,6 +46,7 @@ async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str
             await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             told.cancel()
+            renewing.cancel()
             # Event streams end first: the server waits for every other answer.
             gateway.draining.set()
             server.should_exit = True
@@ -60,10 +67,17 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _uvicorn_config(gateway: Gateway) -> uvicorn.Config:
+async def _renewing(renew: Callable[[], object] | None) -> None:
+    while renew is not None:
+        await asyncio.sleep(CHECK_S)
+        renew()
+
+
+def _uvicorn_config(gateway: Gateway, context: ssl.SSLContext | None) -> uvicorn.Config:
     return uvicorn.Config(
         create_app(gateway),
         lifespan="off",
+        ssl_context_factory=None if context is None else lambda *_: context,
         ws="none",
         # Its lines name paths and hold tracebacks; ours have an allow-list of fields.
         log_config=None,

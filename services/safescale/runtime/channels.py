@@ -3,10 +3,11 @@
 import json
 from collections.abc import AsyncIterable, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc
 
+from safescale.runtime.credentials import Access, AccessChannel
 from safescale.runtime.errors import from_rpc_error
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024
@@ -34,6 +35,8 @@ RETRY_POLICY = {
 
 SERVICE_CONFIG = json.dumps(
     {
+        # Calls of one channel spread over all addresses of a name, such as the pods behind a headless Service.
+        "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
                 "name": [
@@ -41,27 +44,52 @@ SERVICE_CONFIG = json.dumps(
                 ],
                 "retryPolicy": RETRY_POLICY,
             }
-        ]
+        ],
     }
 )
+
+OPTIONS: Sequence[tuple[str, Any]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_http_proxy", 0),
+    ("grpc.service_config", SERVICE_CONFIG),
+    # A name is asked for again when a connection ends, which servers see to; replicas come and go.
+    ("grpc.dns_min_time_between_resolutions_ms", 5_000),
+    # A peer whose machine vanished is noticed: calls to it fail instead of waiting for their deadline.
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+)
+"""Options of every channel to our services."""
 
 T = TypeVar("T")
 
 
-def connect(address: str, interceptors: Sequence[grpc.aio.ClientInterceptor] = ()) -> grpc.aio.Channel:
-    """Channel to `host:port` without TLS, for loopback addresses."""
-    options = [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.use_local_subchannel_pool", 1),
-        ("grpc.enable_http_proxy", 0),
-        ("grpc.service_config", SERVICE_CONFIG),
-        # A peer whose machine vanished is noticed: calls to it fail instead of waiting for their deadline.
-        ("grpc.keepalive_time_ms", 30_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-        ("grpc.max_reconnect_backoff_ms", 5_000),
-    ]
-    return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
+SCHEMES = ("dns:", "ipv4:", "ipv6:", "unix:", "unix-abstract:")
+
+
+def connect(
+    address: str, interceptors: Sequence[grpc.aio.ClientInterceptor] = (), access: Access | None = None
+) -> grpc.aio.Channel:
+    """Channel to `host:port`, or to a target in gRPC's own notation; calls spread over all addresses of the name.
+
+    Raises:
+        InvalidInputError: a file of `access` cannot be used.
+
+    """
+
+    def make(credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
+        if credentials is None:
+            return grpc.aio.insecure_channel(target_of(address), OPTIONS, interceptors=interceptors)
+        return grpc.aio.secure_channel(target_of(address), credentials, OPTIONS, interceptors=interceptors)
+
+    return make(None) if access is None or access.plain else AccessChannel(access, make)
+
+
+def target_of(address: str) -> str:
+    """Target of an address as gRPC has it: a name is resolved to all of its addresses, again and again."""
+    return address if address.startswith(SCHEMES) else f"dns:///{address}"
 
 
 @contextmanager

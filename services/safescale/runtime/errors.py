@@ -16,6 +16,8 @@ DOMAIN = "safescale"
 
 HTTP_STATUS: Mapping[str, int] = {
     "INVALID_ARGUMENT": 400,
+    "UNAUTHENTICATED": 401,
+    "PERMISSION_DENIED": 403,
     "NOT_FOUND": 404,
     "ALREADY_EXISTS": 409,
     "FAILED_PRECONDITION": 409,
@@ -74,6 +76,10 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
         return tree.ServiceUnavailableError("service stopped in the middle of the call")
     if code is grpc.StatusCode.DEADLINE_EXCEEDED:
         return tree.BackendTimeoutError(f"service did not answer in time: {text}")
+    if code is grpc.StatusCode.UNAUTHENTICATED:
+        return tree.UnauthenticatedError(text)
+    if code is grpc.StatusCode.PERMISSION_DENIED:
+        return tree.PermissionDeniedError(text)
     if code is grpc.StatusCode.NOT_FOUND:
         return tree.NotFoundError(text)
     if code is grpc.StatusCode.INVALID_ARGUMENT:

@@ -1,7 +1,9 @@
 """The gRPC server of a process: health, reflection, error mapping, call times, drain."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,17 +12,36 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from safescale.core.errors import AddressInUseError
+from safescale.runtime.auth.audit import Audit
+from safescale.runtime.auth.guard import Guard
+from safescale.runtime.auth.interceptor import GuardInterceptor
 from safescale.runtime.channels import MAX_MESSAGE_BYTES
 from safescale.runtime.errors import as_safescale_error, to_status
+from safescale.runtime.handlers import Continuation, rewrapped
 from safescale.runtime.log import get_logger
 from safescale.runtime.service import Service
 from safescale.runtime.telemetry import Telemetry
+from safescale.runtime.tls import ServerTls, server_credentials
 from safescale.runtime.tracing import caller_of
 
 DRAIN_SECONDS = 10.0
 """Seconds that calls in flight have to end when the server stops."""
 
-Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
+CONNECTION_AGE_S = 60
+"""Seconds after which a client is asked to connect anew, so that it finds replicas that came since. Calls that are
+under way on the old connection, such as streams of hours, end there: no bound is set on them."""
+
+MAX_METADATA_BYTES = 32 * 1024
+"""Largest metadata of a call, in bytes: tokens of issuers hold lists of groups."""
+
+
+@dataclass(frozen=True)
+class Protection:
+    """What stands before the services of a server: TLS, the guard, the audit log."""
+
+    tls: ServerTls | None = None
+    guard: Guard | None = None
+    audit: Audit | None = None
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
@@ -38,15 +59,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         if method.startswith(("/grpc.health.", "/grpc.reflection.")):
             return handler
-        if handler.unary_unary or handler.stream_unary:
-            make = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.stream_unary_rpc_method_handler
-            wrapped: Any = self._one(handler.unary_unary or handler.stream_unary, method)
-        else:
-            make = (
-                grpc.unary_stream_rpc_method_handler if handler.unary_stream else grpc.stream_stream_rpc_method_handler
-            )
-            wrapped = self._many(handler.unary_stream or handler.stream_stream, method)
-        return make(wrapped, handler.request_deserializer, handler.response_serializer)
+        return rewrapped(handler, lambda one: self._one(one, method), lambda many: self._many(many, method))
 
     def _one(self, behaviour: Any, method: str) -> Any:
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
@@ -103,24 +116,35 @@ def _where(error: BaseException) -> str:
 class GrpcServer:
     """One listening server for one or more services."""
 
-    def __init__(self, services: Sequence[Service], telemetry: Telemetry) -> None:
+    def __init__(self, services: Sequence[Service], telemetry: Telemetry, protection: Protection | None = None) -> None:
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
             ("grpc.so_reuseport", 0),
             # What our own clients do is no abuse.
             ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+            ("grpc.max_connection_age_ms", CONNECTION_AGE_S * 1000),
+            ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+            ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
         ]
-        self._server = grpc.aio.server(interceptors=[CallInterceptor(telemetry)], options=options)
+        self._protection = protection or Protection()
+        interceptors = [
+            CallInterceptor(telemetry),
+            GuardInterceptor(self._protection.guard, self._protection.audit),
+        ]
+        self._server = grpc.aio.server(interceptors=interceptors, options=options)
         self._services = tuple(services)
         self._health = health.aio.HealthServicer()
         self.port = 0
 
-    async def listen(self, host: str, port: int) -> int:
+    async def listen(self, host: str, port: int, socket_path: Path | None = None) -> int:
         """Listen; the services answer NOT_SERVING until `serving`. Returns the port (port 0 takes a free one).
+
+        `socket_path` is a Unix socket besides, for this process itself: without TLS, in a folder of its user alone.
 
         Raises:
             AddressInUseError: the address cannot be had.
+            InvalidInputError: a file of TLS cannot be used.
 
         """
         for service in self._services:
@@ -130,8 +154,15 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = [service.name for service in self._services]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
+        tls = self._protection.tls
+        credentials = None if tls is None else server_credentials(tls)
         try:
-            self.port = self._server.add_insecure_port(f"{host}:{port}")
+            if credentials is None:
+                self.port = self._server.add_insecure_port(f"{host}:{port}")
+            else:
+                self.port = self._server.add_secure_port(f"{host}:{port}", credentials)
+            if socket_path is not None:
+                self._server.add_insecure_port(f"unix:{socket_path}")
         except RuntimeError as error:
             raise AddressInUseError(
                 f"cannot listen on {host}:{port}: the address is in use or not of this machine"

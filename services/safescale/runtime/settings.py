@@ -54,6 +54,31 @@ class Settings(BaseSettings):
     orchestration: str = Field(default="", description="host:port of orchestration; empty: where `server` says.")
     scoring: str = Field(default="", description="host:port of scoring; empty: where `server` says.")
 
+    tls_certificate_file: Path | None = Field(
+        default=None, description="Certificate of gRPC and REST, and the client certificate towards our services (PEM)."
+    )
+    tls_key_file: Path | None = Field(default=None, description="Its key (PEM, without a password).")
+    tls_ca_file: Path | None = Field(
+        default=None, description="CA certificates of our services (PEM); set: calls to them use TLS."
+    )
+    tls_client_ca_file: Path | None = Field(
+        default=None, description="CA certificates of clients (PEM); set: gRPC demands a client certificate."
+    )
+    tokens_file: Path | None = Field(
+        default=None, description="Tokens that are let in: name, SHA-256 and role of each (YAML)."
+    )
+    oidc_issuer: str = Field(default="", description="URL of the issuer whose tokens (JWT) are let in.")
+    oidc_audience: str = Field(default="", description="Audience that those tokens must be made for.")
+    oidc_jwks_file: Path | None = Field(
+        default=None, description="Keys of the issuer (JWKS); unset: found through its discovery document."
+    )
+    oidc_roles_claim: str = Field(
+        default="roles", min_length=1, description="Claim that lists the roles; dots lead into objects."
+    )
+    token_file: Path | None = Field(
+        default=None, description="File with the bearer token that this process presents to our services."
+    )
+
     kafka: str = Field(default="", description="Kafka's bootstrap servers, host:port,...; empty: the bus in memory.")
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         default="PLAINTEXT", description="Kafka's security protocol."

@@ -1,0 +1,133 @@
+"""The audit log: who changed what, and when. Entries are only ever added, and hold ids, never texts."""
+
+import re
+import secrets
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from safescale.core.errors import SafescaleError
+from safescale.runtime.auth.roles import Identity
+from safescale.runtime.documents.port import DocumentStore, NewDocument
+from safescale.runtime.errors import as_safescale_error
+from safescale.runtime.log import get_logger
+
+AUDIT = "audit"
+REQUEST_ID = "x-request-id"
+
+MAX_ID = 400
+"""Characters of an id that are kept: ids come from the caller before anybody has looked at them."""
+
+_ORCHESTRATION = "/safescale.orchestration.v1.OrchestrationService/"
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+Fields = Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """What is kept of a method that changes something: fields of its request, and of its answer."""
+
+    asked: Callable[[Any], Fields] = field(default=lambda _: {})
+    done: Callable[[Any], Fields] = field(default=lambda _: {})
+    counts: Callable[[Any], bool] = field(default=lambda _: True)
+
+
+WRITES: Mapping[str, Write] = {
+    _ORCHESTRATION + "ImportBenchmark": Write(done=lambda r: {"benchmark_id": r.benchmark.benchmark_id}),
+    _ORCHESTRATION + "CreateRun": Write(
+        done=lambda r: {"run_id": r.run.run_id, "resumed": "true" if r.resumed else "false"},
+        counts=lambda r: not r.validate_only,
+    ),
+    _ORCHESTRATION + "CancelRun": Write(asked=lambda r: {"run_id": r.run_id}, done=lambda r: {"run_id": r.run.run_id}),
+    _ORCHESTRATION + "RetryFailed": Write(
+        asked=lambda r: {"run_id": r.run_id}, done=lambda r: {"run_id": r.run.run_id, "cells": str(r.retried_count)}
+    ),
+    _ORCHESTRATION + "Research": Write(
+        asked=lambda r: {"corpus_id": r.corpus_id}, done=lambda r: {"research_id": r.research.research_id}
+    ),
+    "/safescale.retrieval.v1.RetrievalService/IngestCorpus": Write(done=lambda r: {"corpus_id": r.corpus.corpus_id}),
+    "/safescale.scoring.v1.ScoringService/ResolveReview": Write(
+        asked=lambda r: {"review_id": r.review_id, "letter": r.letter}, done=lambda r: {"review_id": r.review.review_id}
+    ),
+}
+"""Writes of people. What services write while they work (contexts, generations, verdicts) is told by its run."""
+
+
+@dataclass
+class Entry:
+    """A write under way; `response` is set once there is one."""
+
+    response: Any = None
+
+
+class Audit:
+    """Writes two entries for each write: before it (`asked`), so that none goes unrecorded, and after it."""
+
+    def __init__(self, documents: DocumentStore) -> None:
+        self._documents = documents
+
+    @asynccontextmanager
+    async def record(
+        self, method: str, request: Any, identity: Identity, metadata: Mapping[str, Any]
+    ) -> AsyncIterator[Entry]:
+        """Record what happens within, where the method is a write.
+
+        Raises:
+            SafescaleError: the first entry cannot be stored; nothing is done then.
+
+        """
+        write, entry = WRITES.get(method), Entry()
+        # A stream of requests is not looked at: it can be read but once.
+        whole = not hasattr(request, "__aiter__")
+        if write is None or (whole and not write.counts(request)):
+            yield entry
+            return
+        line = _Line(identity, method.rsplit("/", 1)[-1], request_id(metadata))
+        await self._add(line, "asked", write.asked(request) if whole else {})
+        try:
+            yield entry
+        except BaseException as error:
+            reason = as_safescale_error(error).reason if isinstance(error, Exception) else "CUT_OFF"
+            await self._after(line, reason, {})
+            raise
+        await self._after(line, "done", write.done(entry.response))
+
+    async def _after(self, line: "_Line", outcome: str, fields: Fields) -> None:
+        try:
+            await self._add(line, outcome, fields)
+        except SafescaleError as error:
+            # The work is done and stays so; that it was asked for is on record.
+            get_logger("audit").error("entry not stored", request_id=line.request_id, reason=error.reason)
+
+    async def _add(self, line: "_Line", outcome: str, fields: Fields) -> None:
+        now = time.time_ns()
+        kept = {name: value[:MAX_ID] for name, value in fields.items() if value}
+        body = {
+            "at_ns": now,
+            "who": line.identity.name,
+            "kind": line.identity.kind,
+            "action": line.action,
+            "outcome": outcome,
+            "object": kept,
+            "request_id": line.request_id,
+        }
+        # The random end keeps two entries of one moment apart.
+        key = f"{now:020d}/{line.request_id}/{secrets.token_hex(4)}"
+        await self._documents.put_if_absent(NewDocument(AUDIT, key, body))
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    identity: Identity
+    action: str
+    request_id: str
+
+
+def request_id(metadata: Mapping[str, Any]) -> str:
+    """Id that the caller gave the request, else a new one."""
+    given = metadata.get(REQUEST_ID, "")
+    return given if isinstance(given, str) and _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
