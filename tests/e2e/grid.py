@@ -30,6 +30,7 @@ PROMETHEUS_IMAGE = os.environ.get("SAFESCALE_PROMETHEUS_IMAGE", "prom/prometheus
 SERVICES = ("inference", "retrieval", "orchestration", "scoring")
 LABEL = "safescale.e2e"
 HERE = Path(__file__).parent
+RULES = HERE.parents[1] / "charts" / "safescale" / "rules"
 READY_S = 180.0
 MODEL = "smollm2-135m-instruct"
 MODEL_SERVERS = ("model-server", "model-server-2")
@@ -127,6 +128,7 @@ class Grid:
     def _start_prometheus(self) -> None:
         self._launch(Launch("prometheus", PROMETHEUS_IMAGE, {9090: free_port()}, {}, [
             "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus",
+            "--enable-feature=exemplar-storage",
         ]))  # fmt: skip
         self.parts["prometheus"].ready = partial(http, f"http://{self.address('prometheus')}/-/ready")
         self.wait("prometheus")
@@ -154,6 +156,7 @@ class Grid:
             container.with_command(launch.command)
         container.with_volume_mapping(str(HERE / "models.yaml"), "/etc/safescale/models.yaml", "ro")
         container.with_volume_mapping(str(HERE / "prometheus.yml"), "/etc/prometheus/prometheus.yml", "ro")
+        container.with_volume_mapping(str(RULES), "/etc/prometheus/rules", "ro")
         container.with_volume_mapping(str(self.folder), "/requests", "rw")
         started = self._stack.enter_context(container)
         self.parts[launch.name] = Part(launch.name, started, next(iter(launch.ports.values())), lambda: None)
