@@ -26,8 +26,8 @@ class ClientOptions:
     first one. `batch_size` (1 to 1,000) answers travel in a message, `window` batches at most are on their way at once.
     `ca_file` turns TLS on: the server's certificate is checked by the CA certificates in it (PEM). `certificate_file`
     and `key_file` are shown to servers that demand a client certificate. `token_file` holds the bearer token. These
-    files are read again when they change. `credentials` are gRPC's own, for what these do not cover. Without any of them the
-    channel is plain, for loopback and for meshes that encrypt.
+    files are read again when they change. `credentials` are gRPC's own, for what these do not cover. Without any of
+    them the channel is plain, for loopback and for meshes that encrypt.
     """
 
     timeout_s: float = 30.0
