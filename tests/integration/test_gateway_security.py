@@ -135,7 +135,7 @@ async def test_commands_and_clients_prove_who_they_are(place: Place) -> None:
 
 
 def test_options_of_clients_that_do_not_go_together_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="key_file is not set; SAFESCALE_TLS_CERTIFICATE_FILE is not set; .*TLS_CLIENT_CA_FILE is", since certificate_file is set"):
+    with pytest.raises(InvalidInputError, match=r"key_file is not set; .* since certificate_file is set"):
         ClientOptions(ca_file=tmp_path, certificate_file=tmp_path)
     with pytest.raises(InvalidInputError, match="ca_file is not set"):
         ClientOptions(certificate_file=tmp_path, key_file=tmp_path)

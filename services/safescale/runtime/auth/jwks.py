@@ -6,6 +6,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import urlsplit
@@ -167,7 +168,7 @@ class IssuerKeys:
     async def _renew(self) -> None:
         try:
             keys = await asyncio.to_thread(self._published)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             self._failed = True
             self._not_before = self._clock() + RETRY_S
             get_logger("auth").warning("keys of the issuer not had", reason=str(error)[:300])
@@ -196,7 +197,7 @@ def fetch_json(url: str) -> Any:
     """JSON of a URL, at most 1 MiB; a redirect is an error.
 
     Raises:
-        OSError: it cannot be reached.
+        OSError, HTTPException: it cannot be reached, or answers something that is not HTTP.
         ValueError: it is no JSON, or too large.
 
     """

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -9,7 +12,7 @@ from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 
 from safescale.core.errors import DependencyUnavailableError, InvalidInputError
 from safescale.runtime.auth import jwks
-from safescale.runtime.auth.jwks import FileKeys, IssuerKeys, chosen, keys_of
+from safescale.runtime.auth.jwks import FileKeys, IssuerKeys, chosen, fetch_json, keys_of
 
 ISSUER = "https://id.example"
 SMALL = rsa.generate_private_key(public_exponent=65537, key_size=1024)
@@ -147,3 +150,45 @@ async def test_a_file_of_keys_is_read_again(tmp_path) -> None:
     assert await source.find("two", "ES256")
     with pytest.raises(InvalidInputError, match=r"SAFESCALE_OIDC_JWKS_FILE .*jwks\.json cannot be used: no JWKS"):
         FileKeys(file)
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    """An issuer over HTTP that also sends elsewhere, sends too much, and sends what is no JSON."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answers = {
+                "/.well-known/openid-configuration": {"issuer": url, "jwks_uri": f"{url}/keys"},
+                "/keys": {"keys": [jwk(RSA, "one")]},
+                "/large": ["x" * jwks.MAX_BYTES],
+            }
+            self.send_response(302 if self.path == "/moved" else 200)
+            self.send_header("Location", f"{url}/keys")
+            self.end_headers()
+            self.wfile.write(json.dumps(answers[self.path]).encode() if self.path in answers else b"<html>")
+
+        def log_message(self, *_: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield url
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+async def test_keys_come_over_http(web: str) -> None:
+    assert await IssuerKeys(web).find("one", "RS256")
+
+
+def test_redirects_too_much_and_no_json_are_errors(web: str) -> None:
+    with pytest.raises(OSError, match="302"):
+        fetch_json(f"{web}/moved")
+    with pytest.raises(ValueError, match="over 1048576 bytes"):
+        fetch_json(f"{web}/large")
+    with pytest.raises(ValueError, match="Expecting value"):
+        fetch_json(f"{web}/page")
