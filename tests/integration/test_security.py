@@ -11,6 +11,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from structlog.testing import capture_logs
 from tests.certificates import Authority, Files, serial
 
 from safescale.core.errors import (
@@ -219,6 +220,16 @@ async def test_tokens_decide_what_is_let_in(guard: Guard, tokens: dict[str, Path
             with pytest.raises(UnauthenticatedError), rpc_errors():
                 async for _ in Stub(channel).WatchRun(pb.WatchRunRequest(run_id="run-1")):
                     pass
+
+
+async def test_what_is_refused_is_logged_without_the_token(guard: Guard, tmp_path: Path) -> None:
+    (tmp_path / "wrong").write_text("a-token-that-nobody-knows")
+    async with running(Protection(guard=guard)) as address:
+        with capture_logs() as lines, pytest.raises(UnauthenticatedError) as refused:
+            await cancel(address, Access(token_file=tmp_path / "wrong"))
+    (line,) = [line for line in lines if line["event"] == "call refused"]
+    assert (line["code"], line["method"].endswith("CancelRun")) == ("UNAUTHENTICATED", True)
+    assert "a-token-that-nobody-knows" not in f"{lines} {refused.value.message} {refused.value.details}"
 
 
 async def test_health_and_reflection_need_no_token(guard: Guard) -> None:

@@ -5,10 +5,12 @@ from typing import Any
 
 import grpc
 
+from safescale.core.errors import SafescaleError
 from safescale.runtime.auth.audit import Audit
 from safescale.runtime.auth.guard import Guard
 from safescale.runtime.auth.roles import ANONYMOUS, OPEN, Identity
 from safescale.runtime.handlers import Continuation, rewrapped
+from safescale.runtime.log import get_logger
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -31,7 +33,12 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
     async def _admit(self, method: str, context: Context) -> Identity:
         if self._guard is None:
             return ANONYMOUS
-        return await self._guard.admit(method, context.invocation_metadata() or ())
+        try:
+            return await self._guard.admit(method, context.invocation_metadata() or ())
+        except SafescaleError as error:
+            # What is said of a refused token is ours; the token itself is never in it.
+            get_logger("auth").warning("call refused", method=method, code=error.code, reason=error.message[:400])
+            raise
 
     def _one(self, behaviour: Any, method: str) -> Any:
         async def call(request: Any, context: Context) -> Any:
