@@ -97,7 +97,12 @@ def _name_in(certificate: bytes) -> str:
     """A name that the server's own certificate is made for: it hardly ever names the loopback address."""
     from cryptography import x509
 
-    found = x509.load_pem_x509_certificate(certificate)
+    try:
+        found = x509.load_pem_x509_certificate(certificate)
+    except ValueError as error:
+        raise _UnusableFileError(
+            f"SAFESCALE_TLS_CERTIFICATE_FILE {_file('CERTIFICATE')} cannot be used; expected a certificate in PEM"
+        ) from error
     try:
         names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:

@@ -41,3 +41,13 @@ def test_what_does_not_answer_is_not_ready() -> None:
     assert "no safescale server answers" in ask("127.0.0.1:1")
     assert "is not ready" in ask("http://127.0.0.1:1/readyz")
     assert "is not ready" in ask("http://")
+
+
+def test_a_certificate_that_is_none_is_named(monkeypatch, tmp_path) -> None:
+    file = tmp_path / "server.pem"
+    file.write_text("no certificate")
+    monkeypatch.setenv("SAFESCALE_TLS_CERTIFICATE_FILE", str(file))
+    assert ask("127.0.0.1:1") == (
+        f"SAFESCALE_TLS_CERTIFICATE_FILE {file} cannot be used; expected a certificate in PEM"
+    )
+    assert "is not ready" in ask("https://127.0.0.1:1/readyz")
