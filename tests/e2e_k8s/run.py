@@ -91,7 +91,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder, Cluster(args.namespace, keep=args.keep) as cluster:
             begin = time.monotonic()
             bring_up(cluster)
-            world = World(cluster, folder=Path(folder), images=[f"image.registry={PREFIX}"])
+            world = World(cluster, folder=Path(folder), images=[f"image.repository={PREFIX}"])
             world.upgrade()
             installed = (
                 f"kafka, elasticsearch, model servers and the release ready after {time.monotonic() - begin:.0f} s"

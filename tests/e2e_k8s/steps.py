@@ -69,7 +69,7 @@ def rolling_upgrade(world: World) -> str:
     before = world.bench.asked("stub-slow")
     run = world.bench.start("upgrade", "stub-slow", 400)
     world.bench.verdicts(run, 20)
-    world.upgrade("config.logLevel=DEBUG")
+    world.upgrade("settings.logLevel=DEBUG")
     world.bench.verdicts(run, 60)
     at_upgrade = world.cluster.documents("verdict", run.run_id)
     world.cluster.helm("rollback", world.cluster.release, "--wait", "--timeout", "8m")
@@ -129,7 +129,7 @@ def scale_out(world: World) -> str:
     """Three pods of inference instead of one, against a model server that takes a second."""
     rates = []
     for replicas in (1, 3):
-        world.cluster.kubectl("scale", f"deployment/{world.cluster.release}-inference", f"--replicas={replicas}")
+        world.cluster.kubectl("scale", f"statefulset/{world.cluster.release}-inference", f"--replicas={replicas}")
         until("the pods", lambda want=replicas: len(_ready(world, "inference")) == want, 180)
         time.sleep(10)
         run = world.bench.start(f"scale-{replicas}", "stub-slow", 120 * replicas)
