@@ -7,6 +7,7 @@ never delays work.
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
@@ -139,8 +140,17 @@ class OtlpTracer:
 
     async def close(self) -> None:
         """Send what is not sent yet, for a short time."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def shut_down() -> None:
+            self._provider.shutdown()
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(ended.set)
+
+        # Not a thread of the loop's pool: the end of the process would wait for it however long it takes.
+        threading.Thread(target=shut_down, name="traces", daemon=True).start()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(asyncio.to_thread(self._provider.shutdown), CLOSE_S)
+            await asyncio.wait_for(ended.wait(), CLOSE_S)
 
 
 def _context_of(place: Place | None) -> Context:
