@@ -79,6 +79,10 @@ class SqliteDocuments:
     async def put_many_if_absent(self, documents: Sequence[NewDocument]) -> int:
         """Write those that do not exist, in one transaction; number written."""
         rows = [(d.kind, d.key, d.group, orjson.dumps(dict(d.body))) for d in documents]
+        # A caller that is cancelled, such as a call that was cut, leaves no transaction open behind it.
+        return await asyncio.shield(asyncio.ensure_future(self._insert(rows)))
+
+    async def _insert(self, rows: Sequence[tuple[str, str, str, bytes]]) -> int:
         statement = "INSERT INTO documents VALUES (?, ?, ?, 1, ?) ON CONFLICT DO NOTHING"
         written = 0
         async with self._write:
@@ -170,8 +174,9 @@ class SqliteDocuments:
             await self._db.execute_fetchall("SELECT 1")
 
     async def close(self) -> None:
-        """Close the file."""
-        await self._db.close()
+        """Close the file, after the write that is under way."""
+        async with self._write:
+            await self._db.close()
 
 
 def _document(kind: str, row: sqlite3.Row | tuple[object, ...]) -> Document:
