@@ -86,5 +86,7 @@ def elasticsearch_container() -> Iterator[str]:
     """URL of a node for the length of the context."""
     from testcontainers.community.elasticsearch import ElasticSearchContainer
 
-    with ElasticSearchContainer(ELASTICSEARCH_IMAGE) as container:
+    node = ElasticSearchContainer(ELASTICSEARCH_IMAGE)
+    node.with_env("cluster.routing.allocation.disk.threshold_enabled", "false")
+    with node as container:
         yield f"http://{container.get_container_host_ip()}:{container.get_exposed_port(9200)}"

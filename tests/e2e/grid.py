@@ -102,6 +102,8 @@ class Grid:
         self._launch(Launch("kafka", KAFKA_IMAGE, {kafka: kafka}, kafka_environment(kafka)))
         self._launch(Launch("elasticsearch", ELASTICSEARCH_IMAGE, {9200: elastic}, {
             "discovery.type": "single-node", "xpack.security.enabled": "false", "ES_JAVA_OPTS": "-Xms512m -Xmx512m",
+            # A disk that others fill is no matter here; Elasticsearch would give no index a place.
+            "cluster.routing.allocation.disk.threshold_enabled": "false",
         }))  # fmt: skip
         self.parts["kafka"].ready = partial(kafka_answers, f"127.0.0.1:{kafka}")
         self.parts["elasticsearch"].ready = partial(http, f"http://127.0.0.1:{elastic}/_cluster/health")

@@ -45,6 +45,7 @@ def node() -> Iterator[tuple[Any, str]]:
     for name, value in {
         "discovery.type": "single-node", "http.host": "0.0.0.0", "transport.host": "127.0.0.1",
         "xpack.security.enabled": "true", "xpack.security.http.ssl.enabled": "false", "ELASTIC_PASSWORD": PASSWORD,
+        "cluster.routing.allocation.disk.threshold_enabled": "false",
     }.items():  # fmt: skip
         container.with_env(name, value)
     with Network() as network, container.with_network(network):

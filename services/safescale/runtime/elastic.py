@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import random
+import re
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -36,6 +37,9 @@ BLOCKED = "cluster_block_exception"
 
 APPLY_HINT = "`safescale indices apply` creates what is missing"
 
+REPEATED = re.compile(r",? request: \[|\.? Preview of field's value")
+LONGEST_REASON = 500
+
 T = TypeVar("T")
 
 
@@ -46,6 +50,11 @@ class TryAgainError(Exception):
 def can_pass(status: int, error: Mapping[str, Any]) -> bool:
     """Whether a refusal, of a call or of one item of it, can be over soon."""
     return status in RETRIED_STATUS or error.get("type") == BLOCKED
+
+
+def reason_of(error: Mapping[str, Any]) -> str:
+    """Words of an error without what was sent: Elasticsearch repeats a request or a value within some of them."""
+    return REPEATED.split(str(error.get("reason") or ""), maxsplit=1)[0][:LONGEST_REASON]
 
 
 def hint_of(error: Mapping[str, Any], status: int = 0) -> str:
@@ -237,7 +246,7 @@ def _error_object(error: ApiError) -> Mapping[str, Any]:
 
 def _words(error: ApiError | TransportError) -> str:
     if isinstance(error, ApiError):
-        reason = _error_object(error).get("reason") or error.message
+        reason = reason_of(_error_object(error)) or error.message
         return f"status {error.status_code}, {reason}"
     if isinstance(error, ConnectionTimeout):
         return "no answer in time"

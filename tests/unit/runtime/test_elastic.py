@@ -8,7 +8,7 @@ from aiohttp import web
 from tests.unit.runtime.documents.stub_elastic import PRODUCT, StubElastic, refuse, serving
 
 from safescale.core.errors import InvalidInputError, StorageError, StorageUnavailableError
-from safescale.runtime.elastic import ElasticConnection, TryAgainError, pause_s
+from safescale.runtime.elastic import ElasticConnection, TryAgainError, pause_s, reason_of
 from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import Telemetry
 
@@ -201,3 +201,15 @@ def test_ca_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 def test_pauses_grow_to_a_bound() -> None:
     assert all(0.05 <= pause_s(1) <= 0.1 for _ in range(20))
     assert all(1.0 <= pause_s(tries) <= 2.0 for tries in (6, 20, 5000))
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        ', request: [BulkShardRequest [[i][0]] containing [index {[i][k], source[{"t":"A patient"}]}]]',
+        ". Preview of field's value: 'A patient'",
+    ],
+)
+def test_words_of_a_refusal_do_not_repeat_what_was_sent(tail: str) -> None:
+    assert reason_of({"reason": "[i][0] primary shard is not active" + tail}) == "[i][0] primary shard is not active"
+    assert reason_of({}) == ""

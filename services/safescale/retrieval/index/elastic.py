@@ -17,7 +17,7 @@ from safescale.retrieval.index.elastic_schema import Names, id_of, index_body, i
 from safescale.retrieval.index.fusion import fuse
 from safescale.retrieval.index.port import DENSE_DECIMALS, MAX_RANKED, Batch, Chunk, CorpusKey, Ranked, depth_for
 from safescale.retrieval.index.words import query_words, words
-from safescale.runtime.elastic import ElasticConnection, TryAgainError, can_pass
+from safescale.runtime.elastic import ElasticConnection, TryAgainError, can_pass, reason_of
 
 BULK_CHUNKS = 250
 BULK_BYTES = 8 * 1024 * 1024
@@ -74,7 +74,7 @@ class ElasticIndex:
             error = answer.body.get("error")
             # Left by an add that was cut off, or being filled by another replica: the chunks are the same.
             if error and error.get("type") != "resource_already_exists_exception":
-                raise StorageError(f"Elasticsearch refused to create {index}: {error.get('reason', '')}")
+                raise StorageError(f"Elasticsearch refused to create {index}: {reason_of(error)}")
 
         await self._connection.perform("create_index", call)
 
@@ -92,9 +92,9 @@ class ElasticIndex:
                 if result["status"] in (200, 201, 409):
                     del waiting[chunk_id]
                 elif can_pass(result["status"], error):
-                    reason = error.get("reason", "")
+                    reason = reason_of(error)
                 else:
-                    said = f"status {result['status']}, {error.get('reason', '')}"
+                    said = f"status {result['status']}, {reason_of(error)}"
                     raise StorageError(f"Elasticsearch refused chunk {chunk_id!r} of {index}: {said}")
             if waiting:
                 raise TryAgainError(f"{len(waiting):,} chunks were refused: {reason}")

@@ -11,7 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from safescale.core.errors import StorageError, StorageUnavailableError
 from safescale.runtime.documents.elastic_kinds import Kind
 from safescale.runtime.documents.lane import Bounds, Lane
-from safescale.runtime.elastic import ElasticConnection, TryAgainError, can_pass, hint_of, pause_s
+from safescale.runtime.elastic import ElasticConnection, TryAgainError, can_pass, hint_of, pause_s, reason_of
 
 WRITE_BOUNDS = Bounds(count=1000, weight=4 * 1024 * 1024)
 """Documents and bytes of one bulk request."""
@@ -146,7 +146,7 @@ def _refusal(writes: Sequence[Write], results: Sequence[Written], failed: Sequen
     write, result = writes[failed[0]], results[failed[0]]
     hint = hint_of(result.error, result.status)
     others = f", and {len(failed) - 1} more," if len(failed) > 1 else ""
-    reason = result.error.get("reason", "")
+    reason = reason_of(result.error)
     return f"Elasticsearch refused {write.kind.name} {write.key!r}{others} with status {result.status}, {reason}{hint}"
 
 

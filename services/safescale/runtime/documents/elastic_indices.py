@@ -9,7 +9,7 @@ from elasticsearch import AsyncElasticsearch
 
 from safescale.core.errors import StorageError
 from safescale.runtime.documents.elastic_kinds import KINDS, MAPPING, Kind, Naming
-from safescale.runtime.elastic import ElasticConnection
+from safescale.runtime.elastic import ElasticConnection, reason_of
 
 PRIORITY = 500
 """Of our templates, over those that a cluster has for everything."""
@@ -98,7 +98,7 @@ async def create_index(client: AsyncElasticsearch, name: str, body: Mapping[str,
     answer = await client.options(ignore_status=[400]).indices.create(index=name, body=dict(body))
     error = answer.body.get("error", {})
     if error and error.get("type") != "resource_already_exists_exception":
-        raise StorageError(f"Elasticsearch refused to create {name}: {error.get('reason', '')}")
+        raise StorageError(f"Elasticsearch refused to create {name}: {reason_of(error)}")
 
 
 class Indices:

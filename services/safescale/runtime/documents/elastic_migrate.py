@@ -17,7 +17,7 @@ from safescale.runtime.documents.elastic_calls import send_bulk
 from safescale.runtime.documents.elastic_indices import Indices, KindState, create_index, template
 from safescale.runtime.documents.elastic_kinds import Kind, with_light
 from safescale.runtime.documents.elastic_scan import Cursor, Search
-from safescale.runtime.elastic import ElasticConnection, TryAgainError, can_pass
+from safescale.runtime.elastic import ElasticConnection, TryAgainError, can_pass, reason_of
 
 COPIED_BYTES = 8 * 1024 * 1024
 """Bytes of one bulk request of a copy."""
@@ -149,7 +149,7 @@ class Migration:
             failed = [i for i, result in enumerate(results) if result["status"] not in (200, 201, 409)]
             for i in failed:
                 if not can_pass(results[i]["status"], results[i]["error"]):
-                    reason = results[i]["error"].get("reason", "")
+                    reason = reason_of(results[i]["error"])
                     raise StorageError(f"Elasticsearch refused a document of {new}: {reason}")
             left = [left[i] for i in failed]
             if left:
