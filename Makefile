@@ -10,7 +10,7 @@ SPEC := examples/runs/$(if $(GEMMA),demo-gemma,demo).yaml
 .DEFAULT_GOAL := help
 COMPOSE := docker compose --file deploy/compose.yaml $(if $(AIRGAP),--env-file deploy/airgap/images.env)
 
-.PHONY: help setup demo test e2e up down images lint proto bench clean lock
+.PHONY: help setup demo test chart e2e e2e-k8s up down images lint proto bench clean lock
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -36,11 +36,18 @@ demo: $(if $(GEMMA),.venv/.gemma,.venv/.ready) ## Measure a small model on the e
 test: .venv/.ready ## Run all tests, offline, with the coverage of core
 	$(BIN)/python -m pytest -n 3 --dist worksteal tests/integration tests/contract tests/unit tests/reference --cov=safescale.core --cov-report=term:skip-covered --cov-fail-under=95
 
+chart: .venv/.ready ## Check the Helm chart: lint, schemas of Kubernetes, what templates render, alert rules (builds its tools with go)
+	charts/tools.sh
+	PATH="$(CURDIR)/.venv/tools:$$PATH" $(BIN)/python -m pytest -n 2 --dist worksteal tests/chart tests/unit/deploy
+
 e2e: .venv/.ready ## Test the grid in containers: real Kafka, Elasticsearch and images, every part killed once
 	tests/e2e/run.sh
 
 images: ## Build the images of the services (AIRGAP=1: all images, from packages)
 	$(if $(AIRGAP),deploy/airgap/build.sh all,$(COMPOSE) build)
+
+e2e-k8s: .venv/.ready ## Prove the chart on the cluster of KUBECONFIG: install, test, upgrade, deleted pods, drain, scale-out
+	$(BIN)/python -m tests.e2e_k8s.run $(ARGS)
 
 up: ## Start the grid on this machine (AIRGAP=1: with images made from packages)
 	$(if $(AIRGAP),deploy/airgap/engine.sh start && deploy/airgap/build.sh all)
