@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from google.protobuf.message import DecodeError
 
 from safescale.core.cells import Cell, record_key
-from safescale.core.errors import DependencyUnavailableError, InvalidInputError
+from safescale.core.errors import DependencyUnavailableError, InvalidInputError, StorageError
 from safescale.inference import cells
 from safescale.inference.backends.port import Backend
 from safescale.inference.contexts import ContextReader
@@ -93,6 +93,7 @@ class GenerationWorker:
 
         Raises:
             DependencyUnavailableError: retrieval or the store cannot be reached, which says nothing about the cell.
+            StorageError: what it came to cannot be kept, such as on a full disk; neither does that.
 
         """
         completed = _blank(request)
@@ -103,7 +104,7 @@ class GenerationWorker:
             waited = _since(request)
             waited += await cells.ask(self._ports.engine, asked, completed)
             outcome = "cached" if completed.cached else "ok"
-        except DependencyUnavailableError:
+        except (DependencyUnavailableError, StorageError):
             raise
         except Exception as error:
             known = as_safescale_error(error)

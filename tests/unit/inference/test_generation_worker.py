@@ -237,6 +237,22 @@ async def test_a_cache_that_is_away_after_the_answer_is_waited_for(rig, monkeypa
     assert rig.dead == []
 
 
+async def test_answers_that_cannot_be_kept_are_no_outcome(rig, monkeypatch) -> None:
+    put = rig.bench.documents.put_many_if_absent
+
+    async def full(documents):
+        if documents[0].kind == "generation":
+            raise StorageError("disk full")
+        return await put(documents)
+
+    monkeypatch.setattr(rig.bench.documents, "put_many_if_absent", full)
+    await rig.send(request().SerializeToString())
+    async with asyncio.timeout(15):
+        while not rig.dead:
+            await asyncio.sleep(0.01)
+    assert (rig.published, await rig.bench.documents.count("generation_cell")) == ([], 0)
+
+
 async def test_a_redelivered_message_publishes_the_same_without_asking(rig) -> None:
     rig.bench.backend.failures = [GarbageAnswerError("odd")]
     failed, _ = await rig.ask(request(fresh=True), request(question="q2", fresh=True))

@@ -43,7 +43,8 @@ def made(key=RSA, algorithm: str = "RS256", headers: dict | None = None, **chang
     """A token that is let in, but for what is changed; a claim of None is left out."""
     now = int(time.time())
     claims = {
-        "iss": ISSUER, "aud": AUDIENCE, "sub": "user-7", "iat": now, "exp": now + 300, "roles": ["runner"], **changes,
+        "iss": ISSUER, "aud": AUDIENCE, "sub": "user-7", "iat": now, "exp": now + 86_400,
+        "roles": ["runner"], **changes,
     }  # fmt: skip
     kept = {name: value for name, value in claims.items() if value is not None}
     return jwt.encode(kept, key, algorithm, {"kid": "rsa", **(headers or {})})
