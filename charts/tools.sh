@@ -37,7 +37,16 @@ kubeconform() {
   build kubeconform . github.com/yannh/kubeconform/cmd/kubeconform "$v" "-X main.version=$v"
 }
 
-promtool() {
+promtool() { # Debian's package, whose signature apt checks, where there is apt: building it takes minutes.
+  if [ ! -e "$bin/promtool" ] && command -v apt-get > /dev/null && command -v dpkg-deb > /dev/null; then
+    work=$(mktemp -d)
+    if (cd "$work" && apt-get download prometheus > /dev/null 2>&1 && dpkg-deb --extract prometheus_*.deb .); then
+      echo "promtool of Debian's package prometheus"
+      install -m 0755 "$work/usr/bin/promtool" "$bin/promtool"
+      version github.com/prometheus/prometheus promtool > "$bin/.promtool.version"
+    fi
+    rm -rf "$work"
+  fi
   build promtool promtool github.com/prometheus/prometheus/cmd/promtool "$(version github.com/prometheus/prometheus promtool)"
 }
 
