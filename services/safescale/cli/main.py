@@ -23,6 +23,8 @@ COMMANDS: Mapping[str, str] = {
     "benchmark": "benchmark:app",
     "models": "models:models",
     "serve": "serve:app",
+    "backup": "backup:backup",
+    "restore": "backup:restore",
     "tokens": "tokens:app",
     "health": "health:health",
     "indices": "indices:app",

@@ -1,0 +1,105 @@
+"""`safescale backup` and `safescale restore`: every record in one file, and back."""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from safescale.cli.runner import run_async
+from safescale.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
+from safescale.runtime.datadir import DataDir
+from safescale.runtime.documents.backup import KIND_ORDER, back_up
+from safescale.runtime.documents.backup import restore as restore_records
+from safescale.runtime.documents.port import DocumentStore
+from safescale.runtime.settings import Settings, load_settings
+
+STDOUT = "-"
+
+
+def backup(
+    file: Annotated[str, typer.Argument(help="File to write, NAME.jsonl.gz; - writes to standard output.")],
+) -> None:
+    """Write every record to one file: of Elasticsearch where it is set, else of the data folder. Services may go on."""
+    if file == STDOUT and sys.stdout.isatty():
+        raise InvalidInputError("standard output is a terminal; expected a file or a pipe")
+    if file != STDOUT and os.path.lexists(file):
+        raise AlreadyExistsError(f"{file} exists; expected the name of a new file")
+    run_async(_backup(load_settings(), file), hint="Stopped; there is no backup.")
+
+
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file of `safescale backup`.")],
+) -> None:
+    """Write the records of a backup that are not there. The file is checked before; what is there stays as it is."""
+    run_async(_restore(load_settings(), file), hint="Stopped. The same command goes on from here.")
+
+
+async def _backup(settings: Settings, name: str) -> None:
+    async with _open(settings, alone=False) as store:
+        if name == STDOUT:
+            counts = await back_up(store, sys.stdout.buffer, _progress)
+        else:
+            counts = await _to_file(store, Path(name))
+    typer.echo(_table({"records": counts}), err=True)
+
+
+async def _to_file(store: DocumentStore, target: Path) -> Mapping[str, int]:
+    """Write under another name, then give it its own: a backup of this name is whole."""
+    temporary = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as out:
+            counts = await back_up(store, out, _progress)
+            os.fsync(out.fileno())
+        # A link, and no rename, so that a file that came meanwhile is not overwritten.
+        os.link(temporary, target)
+    except FileExistsError as error:
+        raise AlreadyExistsError(f"{target} exists; expected the name of a new file") from error
+    except OSError as error:
+        raise StorageError(f"{target} cannot be written: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return counts
+
+
+async def _restore(settings: Settings, path: Path) -> None:
+    async with _open(settings, alone=True) as store:
+        restored = await restore_records(store, path, _progress)
+    there = {kind: number - restored.written.get(kind, 0) for kind, number in restored.found.items()}
+    typer.echo(_table({"records": restored.found, "written": restored.written, "there already": there}))
+
+
+@asynccontextmanager
+async def _open(settings: Settings, alone: bool) -> AsyncIterator[DocumentStore]:
+    """The store of the settings; `alone` holds the data folder, so that no other process writes to it."""
+    # Here and not above: help needs no store.
+    from safescale.building import open_documents
+    from safescale.runtime.telemetry import Telemetry
+
+    async with AsyncExitStack() as stack:
+        data = None if settings.elasticsearch else DataDir(settings.data_dir)
+        if data is not None and alone:
+            stack.enter_context(data)
+        elif data is not None and not data.records.exists():
+            raise NotFoundError(f"{data.records} does not exist; expected the data folder in SAFESCALE_DATA_DIR")
+        store = await open_documents(settings, data, Telemetry())
+        stack.push_async_callback(store.close)
+        await store.ping()
+        yield store
+
+
+def _progress(kind: str, number: int) -> None:
+    if sys.stderr.isatty():
+        typer.echo(f"\r{kind}: {number:,}\x1b[K", err=True, nl=False)
+
+
+def _table(columns: Mapping[str, Mapping[str, int]]) -> str:
+    """Numbers of each kind, a column for each mapping, with their sums."""
+    kinds = [kind for kind in KIND_ORDER if any(kind in numbers for numbers in columns.values())]
+    lines = [f"{'kind':16}" + "".join(f"{heading:>15}" for heading in columns)]
+    lines += [f"{kind:16}" + "".join(f"{n.get(kind, 0):>15,}" for n in columns.values()) for kind in kinds]
+    lines.append(f"{'all':16}" + "".join(f"{sum(n.values()):>15,}" for n in columns.values()))
+    return "\n".join(lines)
