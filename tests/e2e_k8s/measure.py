@@ -33,9 +33,10 @@ class Bench:
 
     def healthy(self) -> None:
         """Raise unless every service serves."""
-        done = self.cli("health")
-        if done.returncode:
-            raise StepError(done.stdout + done.stderr)
+        for name in SERVICES:
+            done = self.cli("health", self.cluster.forward(f"{self.cluster.release}-{name}", 50051).address)
+            if done.returncode:
+                raise StepError(f"{name}: {done.stdout}{done.stderr}")
 
     def start(self, name: str, model: str, questions: int) -> Background:
         """Start a run of so many questions at a stub, each asked greedily and sampled."""
