@@ -169,10 +169,16 @@ class Cluster:
         return list(json.loads(self.kubectl("get", "pods", "--selector", selector, "--output", "json"))["items"])
 
     def get_json(self, service: str, port: int, path: str) -> Any:
-        """What a service in the cluster answers to a GET."""
-        url = f"http://{self.forward(service, port).address}{path}"
-        with urllib.request.urlopen(url, timeout=10) as answer:
-            return json.loads(answer.read())
+        """What a service in the cluster answers to a GET; a port-forward may just be opening."""
+        found: list[Any] = []
+
+        def ask() -> None:
+            url = f"http://{self.forward(service, port).address}{path}"
+            with urllib.request.urlopen(url, timeout=10) as answer:
+                found.append(json.loads(answer.read()))
+
+        until(f"{service}{path.partition('?')[0]}", ask, seconds=60)
+        return found[-1]
 
     def documents(self, kind: str, run_id: str) -> int:
         """Records of a kind that belong to a run, as Elasticsearch counts them."""
