@@ -5,6 +5,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from typing import Any
 
 KAFKA_IMAGE = os.environ.get("SAFESCALE_KAFKA_IMAGE", "apache/kafka:4.4.0")
 ELASTICSEARCH_IMAGE = os.environ.get(
@@ -31,6 +32,20 @@ def wait_for(what: str, ready: Callable[[], object], seconds: float = READY_S) -
             if time.monotonic() > end:
                 raise AssertionError(f"{what} is not ready after {seconds:.0f} s: {error!r}") from error
             time.sleep(0.25)
+
+
+def freeze(container: Any) -> None:
+    """Pause a container. On cgroup v1 the kernel refuses at times while processes start: it is asked again."""
+    from docker.errors import APIError
+
+    for left in range(20, -1, -1):
+        try:
+            container.pause()
+            return
+        except APIError:
+            if not left:
+                raise
+            time.sleep(0.5)
 
 
 def kafka_environment(port: int) -> dict[str, str]:

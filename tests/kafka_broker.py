@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.containers import KAFKA_IMAGE
+from tests.containers import KAFKA_IMAGE, freeze
 
 from safescale.core.errors import BusUnavailableError
 from safescale.runtime.bus.kafka_client import KafkaConnection, open_admin
@@ -62,7 +62,7 @@ class Broker:
 
     def pause(self) -> None:
         """Freeze the broker: connections stay open and nothing answers."""
-        self.container.get_wrapped_container().pause()
+        freeze(self.container.get_wrapped_container())
 
     def unpause(self) -> None:
         """Let a frozen broker go on."""

@@ -18,6 +18,7 @@ from tests.containers import (
     ELASTICSEARCH_IMAGE,
     KAFKA_IMAGE,
     free_port,
+    freeze,
     kafka_answers,
     kafka_environment,
     wait_for,
@@ -195,7 +196,7 @@ class Grid:
 
     def pause(self, name: str) -> None:
         """Freeze a part."""
-        self.parts[name].container.get_wrapped_container().pause()
+        freeze(self.parts[name].container.get_wrapped_container())
 
     def unpause(self, name: str) -> None:
         """Let a frozen part go on."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
-from tests.containers import ELASTICSEARCH_IMAGE
+from tests.containers import ELASTICSEARCH_IMAGE, freeze
 from tests.elastic_store import apply_all, random_prefix
 
 from safescale.core.errors import StorageError, StorageUnavailableError
@@ -155,7 +155,7 @@ async def disturb(container: Any, how: str) -> None:
         await asyncio.sleep(3)
         await asyncio.to_thread(container.start)
     else:
-        await asyncio.to_thread(container.pause)
+        await asyncio.to_thread(freeze, container)
         await asyncio.sleep(5)
         await asyncio.to_thread(container.unpause)
 
