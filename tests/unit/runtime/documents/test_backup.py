@@ -194,7 +194,11 @@ async def test_lines_that_are_no_records_are_named(
     await refused(open_store, changed(tmp_path / "bad.gz", [lines[0], line, *lines[1:]]), words)
 
 
-@pytest.mark.parametrize("data", [b"", b"no gzip", gzip.compress(b'{"format": "other", "version": 1}\n')])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"no gzip", gzip.compress(b'{"format": "other", "version": 1}\n', mtime=0)],
+    ids=["empty", "no gzip", "other format"],
+)
 async def test_what_is_no_backup_is_refused(open_store, tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "other.gz"
     path.write_bytes(data)
