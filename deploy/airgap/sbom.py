@@ -14,6 +14,7 @@ import sys
 import tarfile
 import uuid
 import zipfile
+import zlib
 from collections.abc import Iterator
 from email import message_from_bytes
 from typing import IO, Any
@@ -177,7 +178,7 @@ def _maven(content: bytes) -> tuple[str, str, str] | None:
         with zipfile.ZipFile(io.BytesIO(content)) as jar:
             found = [name for name in jar.namelist() if re.fullmatch(r"META-INF/maven/.+/pom\.properties", name)]
             text = jar.read(found[0]).decode(errors="replace") if len(found) == 1 else ""
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zipfile.zlib.error):  # type: ignore[attr-defined]
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, zlib.error):
         return None
     values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
     artifact = tuple(values.get(name, "").strip() for name in ("groupId", "artifactId", "version"))

@@ -1,7 +1,11 @@
 """The files of deployment, read as their tools read them."""
 
+import importlib.util
 import re
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -44,3 +48,24 @@ def dockerfile() -> str:
     """The lines of the services' Dockerfile, joined where they go on, without comments."""
     lines = (ROOT / "services/Dockerfile").read_text().splitlines()
     return "\n".join(line for line in lines if not line.startswith("#")).replace("\\\n", " ")
+
+
+@pytest.fixture(scope="module")
+def load_script() -> Iterator[Callable[[Path], ModuleType]]:
+    """Loads a script that no package holds; it is known by its name until the module's tests end."""
+    loaded: list[str] = []
+
+    def load(path: Path) -> ModuleType:
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        # Dataclasses look their module up.
+        sys.modules[path.stem] = module
+        loaded.append(path.stem)
+        spec.loader.exec_module(module)
+        return module
+
+    yield load
+    for name in loaded:
+        del sys.modules[name]

@@ -1,8 +1,6 @@
 """A dashboard drawn from a Prometheus whose answers are scripted."""
 
-import importlib.util
 import json
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,16 +18,8 @@ Answer = Callable[[str], tuple[int, object]]
 
 
 @pytest.fixture(scope="module")
-def render(root: Path) -> Iterator[ModuleType]:
-    spec = importlib.util.spec_from_file_location("render", root / "deploy/grafana/render.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses look their module up.
-    sys.modules["render"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["render"]
+def render(root: Path, load_script: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_script(root / "deploy/grafana/render.py")
 
 
 class Prometheus:

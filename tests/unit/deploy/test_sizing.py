@@ -1,8 +1,7 @@
 """The tables of the sizing page are those of its formula, and the series that it names exist."""
 
-import importlib.util
 import re
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -15,14 +14,8 @@ ROW = re.compile(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \
 
 
 @pytest.fixture(scope="module")
-def sizing() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("sizing", Path(__file__).with_name("sizing.py"))
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["sizing"] = module
-    spec.loader.exec_module(module)
-    return module
+def sizing(load_script: Callable[[Path], ModuleType]) -> ModuleType:
+    return load_script(Path(__file__).with_name("sizing.py"))
 
 
 @pytest.fixture(scope="module")
