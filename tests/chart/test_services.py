@@ -237,8 +237,8 @@ def test_evaluations_end_in_a_gate(render: Render) -> None:
     nightly = jobs["safescale-eval-nightly"]["spec"]
     spec = nightly["jobTemplate"]["spec"]
     script = spec["template"]["spec"]["containers"][0]["command"][2]
-    assert "safescale run '/inputs/run.yaml' --new" in script
-    assert "safescale gate latest --policy '/inputs/policy.yaml'" in script
+    assert "safescale run '/inputs/run.yaml' --new --no-report --id-file /tmp/run-id" in script
+    assert "safescale gate \"$(cat /tmp/run-id)\" --policy '/inputs/policy.yaml'" in script
     assert nightly["concurrencyPolicy"] == "Forbid"
     assert spec["backoffLimit"] == 0
     weekly = jobs["safescale-eval-weekly"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]

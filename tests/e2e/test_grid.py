@@ -1,6 +1,7 @@
 """The grid as hospitals run it, and what is left of it when its parts are killed."""
 
 import json
+import math
 import re
 import time
 import urllib.parse
@@ -12,6 +13,7 @@ from tests.e2e.background import Background, run_id_in
 from tests.e2e.conftest import Letters, letters_of
 from tests.e2e.grid import MODEL_SERVERS, SERVICES, Grid, http
 from tests.integration.conftest import EXAMPLES, CommandLine
+from tests.prometheus_queries import dashboards, panels, rendered
 
 from safescale.core.conditions import CONDITIONS
 
@@ -30,6 +32,20 @@ IN_FLIGHT = 3
 
 MOST_REQUESTS_OF_A_CELL = 6
 """Completions of a cell whose question has five options: the prompt, then the prompt with each option."""
+
+MAY_BE_0 = {
+    *(("agent", panel["title"]) for panel in panels(dashboards()["agent"])),
+    ("bus", "Dead letters"),
+    ("bus", "Elasticsearch: failures"),
+    ("bus", "gRPC: failures"),
+    ("bus", "REST: failures"),
+    ("latency", "Building a context"),
+    ("latency", "Judge"),
+    ("throughput", "Cells per hour"),
+    ("throughput", "Failures"),
+    ("throughput", "Repeated attempts"),
+}
+"""Panels of which a query may truly be 0 while a run without an agent, a judge and a corpus goes well."""
 
 
 def demo_questions() -> list[dict[str, dict[str, str]]]:
@@ -132,6 +148,50 @@ def test_prometheus_sees_every_service_and_each_condition(grid: Grid, demo_run: 
     for series in ("retrieval_seconds_count", "bus_lag", "storage_seconds_count", "backend_attempt_seconds_count",
                    "dependency_up", "rpc_seconds_count"):  # fmt: skip
         assert value(f"count(safescale_{series})") > 0
+
+
+def test_no_panel_of_a_dashboard_is_empty_on_a_run(grid: Grid, remote: CommandLine, demo_run: str) -> None:
+    # The panels about policies need a judgement, and rates a run that is under way, with samples, too.
+    assert remote("gate", demo_run, "--policy", str(POLICIES / "safe-deployment.yaml")).returncode == 1
+    regimes = {"greedy": True, "self_consistency": {"samples": 2, "temperature": 0.7}}
+    spec = remote.spec(
+        "panels.yaml", name="panels", fresh=True, formulation="letter", regimes=regimes, questions={"limit": 6}
+    )
+    missing = panel_queries()
+    run = Background(remote, spec, "--no-report")
+
+    def each_was_answered() -> None:
+        # The gateway's time is measured when it is asked.
+        http(f"http://{grid.address('gateway')}/api/v1/runs/{demo_run}", timeout=60)
+        for place, query in list(missing.items()):
+            if has_a_number(grid, query):
+                del missing[place]
+        assert not missing, missing
+
+    try:
+        wait_for("a number in every panel", each_was_answered, seconds=300)
+    finally:
+        code, said = run.finish()
+    assert code == 0, said
+
+
+def panel_queries() -> dict[tuple[str, str, str], str]:
+    """Queries by dashboard, panel and target; without their 0 where a run makes what they are about."""
+    found = {}
+    for name, dashboard in dashboards().items():
+        for panel in panels(dashboard):
+            for target in panel["targets"]:
+                place = (name, panel["title"], target["refId"])
+                query = rendered(target["expr"], dashboard)
+                found[place] = query if place[:2] in MAY_BE_0 else re.sub(r" or on\(\) vector\(-?\d\)$", "", query)
+    assert {place[:2] for place in found} >= MAY_BE_0
+    return found
+
+
+def has_a_number(grid: Grid, query: str) -> bool:
+    """Whether Prometheus answers with a number; an answer with another status than 200, as to a wrong query, raises."""
+    answer = http(f"http://{grid.address('prometheus')}/api/v1/query?query={urllib.parse.quote(query)}")
+    return any(math.isfinite(float(one["value"][1])) for one in json.loads(answer)["data"]["result"])
 
 
 def test_the_gateway_tells_the_same(grid: Grid, demo_run: str) -> None:

@@ -182,14 +182,18 @@ class Cluster:
 
     def documents(self, kind: str, run_id: str) -> int:
         """Records of a kind that belong to a run, as Elasticsearch counts them."""
-        query = urllib.parse.quote(json.dumps({"query": {"term": {"group": run_id}}}))
-        path = f"/safescale-{kind}/_count?source={query}&source_content_type=application/json"
+        return self.count(kind, query={"term": {"group": run_id}})
+
+    def count(self, kind: str, prefix: str = "safescale", query: Mapping[str, Any] | None = None) -> int:
+        """Records of a kind, as Elasticsearch counts them."""
+        source = urllib.parse.quote(json.dumps({"query": query or {"match_all": {}}}))
+        path = f"/{prefix}-{kind}/_count?source={source}&source_content_type=application/json"
         found: list[int] = []
 
-        def count() -> None:
-            url = f"http://{self.forward('elasticsearch', 9200).address}/safescale-{kind}/_refresh"
+        def ask() -> None:
+            url = f"http://{self.forward('elasticsearch', 9200).address}/{prefix}-{kind}/_refresh"
             urllib.request.urlopen(url, data=b"", timeout=10).close()
             found.append(int(self.get_json("elasticsearch", 9200, path)["count"]))
 
-        until(f"a count of {kind}", count, seconds=60)
+        until(f"a count of {kind}", ask, seconds=60)
         return found[-1]

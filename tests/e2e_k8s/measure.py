@@ -24,11 +24,11 @@ class Bench:
     folder: Path
 
     def __post_init__(self) -> None:
-        addresses = {
+        self.addresses = {
             f"SAFESCALE_{name.upper()}": self.cluster.forward(f"{self.cluster.release}-{name}", 50051).address
             for name in SERVICES
         }
-        self.cli = CommandLine(self.folder, addresses, timeout_s=1200)
+        self.cli = CommandLine(self.folder, self.addresses, timeout_s=1200)
         until("the services through the port-forward", self.healthy, seconds=120)
 
     def healthy(self) -> None:

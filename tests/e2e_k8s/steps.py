@@ -4,52 +4,17 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 from tests.e2e.background import run_id_in
-from tests.e2e_k8s.cluster import CHART, ROOT, Cluster, StepError, until
-from tests.e2e_k8s.measure import ANSWERS, Bench
+from tests.e2e_k8s.cluster import ROOT, StepError, until
+from tests.e2e_k8s.measure import ANSWERS
+from tests.e2e_k8s.upkeep import backup_and_restore, secured, trial
+from tests.e2e_k8s.world import World, helm_test
 from tests.integration.conftest import EXAMPLES
 
 CHAOS_S = 180
-VALUES = Path(__file__).parent / "values.yaml"
 IN_FLIGHT = 6
 """Cells that an inference pod works on at once: half as many again as calls at the stub."""
-
-
-@dataclass
-class World:
-    """What the steps share."""
-
-    cluster: Cluster
-    folder: Path
-    images: list[str]
-
-    def __post_init__(self) -> None:
-        self._bench: Bench | None = None
-
-    @property
-    def bench(self) -> Bench:
-        """A person's command line; connected when the release is there."""
-        if self._bench is None:
-            self._bench = Bench(self.cluster, self.folder)
-        return self._bench
-
-    def upgrade(self, *settings: str) -> None:
-        """Install or upgrade the release, and wait until all of it is ready."""
-        given = [part for setting in (*self.images, *settings) for part in ("--set", setting)]
-        self.cluster.helm(
-            "upgrade", "--install", self.cluster.release, str(CHART), "--values", str(VALUES), *given,
-            "--wait", "--timeout", "8m",
-        )  # fmt: skip
-
-
-def helm_test(world: World) -> str:
-    """The chart's own test: a miniature cell through every service."""
-    begin = time.monotonic()
-    world.cluster.helm("test", world.cluster.release, "--timeout", "5m", "--logs")
-    return f"green after {time.monotonic() - begin:.0f} s"
 
 
 def demo(world: World) -> str:
@@ -188,4 +153,7 @@ STEPS: tuple[Step, ...] = (
     ("drain", drain),
     ("scale-out from 1 to 3 pods of inference", scale_out),
     ("limits hold", limits),
+    ("backup, and restore under another prefix", backup_and_restore),
+    ("mutual TLS and tokens", secured),
+    ("a trial in one pod, backed up and restored", trial),
 )

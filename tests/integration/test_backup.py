@@ -33,8 +33,9 @@ def test_a_restored_run_has_all_its_records_and_is_used_as_before(cli, tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert len((tmp_path / "export" / "verdicts.jsonl").read_text().splitlines()) == 2
     # Generations came along: a new run of the same spec asks the model nothing.
-    again = cli("run", spec, "--no-report", "--new")
+    again = cli("run", spec, "--no-report", "--new", "--id-file", "id")
     assert again.returncode == 0, again.stderr
+    assert f"Starting run {(tmp_path / 'id').read_text().strip()} " in again.stdout
     after = records(tmp_path / "restored")
     assert {key for key in after if key[0] == "generation"} == {key for key in before if key[0] == "generation"}
 

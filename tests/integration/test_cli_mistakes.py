@@ -39,6 +39,12 @@ def test_a_missing_spec(cli) -> None:
     assert (done.returncode, done.stderr.strip()) == (2, "Error: nowhere.yaml: no such file")
 
 
+def test_an_id_file_without_a_folder(cli) -> None:
+    done = cli("run", cli.spec(), "--id-file", "nowhere/id")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nowhere/id: there is no folder nowhere" in done.stderr
+
+
 def test_everything_that_does_not_exist_is_named_at_once(cli) -> None:
     done = cli(
         "run",

@@ -15,7 +15,7 @@ from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.cli.setup import import_benchmark, ingest_corpus, resolve_path
 from safescale.cli.tables import failure_lines, safety_table, skip_lines
-from safescale.core.errors import SafescaleError
+from safescale.core.errors import InvalidInputError, SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.channels import rpc_errors
@@ -35,6 +35,7 @@ class RunOptions:
     new: bool
     dry_run: bool
     out: Path | None
+    id_file: Path | None
 
 
 def run(
@@ -45,19 +46,24 @@ def run(
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the report; the run's id is added.")] = Path("out"),
     no_report: Annotated[bool, typer.Option("--no-report", help="Print the table alone.")] = False,
+    id_file: Annotated[
+        Path | None, typer.Option(help="File for the run's id, written as soon as it is known; for scripts.")
+    ] = None,
 ) -> None:
     """Measure: ask every cell, score it, print the safety table, write the report.
 
     The same command continues an unfinished run. Exit code 0 when every cell has an answer, 1 when some failed, 2 for
     a mistake in the spec or its files, 130 after Ctrl-C.
     """
-    settings = load_settings()
-    raise typer.Exit(run_async(_run(settings, RunOptions(spec, new, dry_run, None if no_report else out)), hint=""))
+    options = RunOptions(spec, new, dry_run, None if no_report else out, id_file)
+    raise typer.Exit(run_async(_run(load_settings(), options), hint=""))
 
 
 async def _run(settings: Settings, options: RunOptions) -> int:
     console = Console()
     run_file = parse_run_file(read_source(options.spec_path))
+    if options.id_file and not options.id_file.parent.is_dir():
+        raise InvalidInputError(f"--id-file {options.id_file}: there is no folder {options.id_file.parent}")
     async with session(settings) as client:
         spec = await _prepare(console, client, run_file, options.spec_path)
         if options.dry_run:
@@ -68,6 +74,8 @@ async def _run(settings: Settings, options: RunOptions) -> int:
                 pb.CreateRunRequest(spec=spec, force_new=options.new), timeout=CREATE_DEADLINE_S
             )
         run_id = created.run.run_id
+        if options.id_file:
+            options.id_file.write_text(f"{run_id}\n")
         console.print(_begin_line(created), highlight=False)
         try:
             last = await follow(console, created.run, watched(client, run_id))

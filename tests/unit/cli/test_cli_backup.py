@@ -1,4 +1,4 @@
-"""`safescale backup` and `safescale restore` over data folders, and into Elasticsearch (grid)."""
+"""`safescale backup` and `safescale restore` over data folders."""
 
 import asyncio
 import gzip
@@ -8,14 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from tests.elastic_store import apply_all, connection, random_prefix, remove_all
 from typer.testing import CliRunner, Result
 
 from safescale.cli.main import app
 from safescale.core.errors import AlreadyExistsError, FailedPreconditionError, InvalidInputError, NotFoundError
 from safescale.runtime.datadir import DataDir
-from safescale.runtime.documents.elastic_indices import Indices
-from safescale.runtime.documents.elastic_kinds import KINDS
 from safescale.runtime.documents.port import NewDocument
 from safescale.runtime.documents.sqlite import SqliteDocuments
 
@@ -126,37 +123,3 @@ def test_a_file_cut_off_restores_nothing(command, folder: Path, tmp_path: Path) 
     empty = tmp_path / "empty.jsonl.gz"
     command("backup", empty, data=other)
     assert gzip.decompress(empty.read_bytes()).count(b"\n") == 2
-
-
-@pytest.mark.grid
-def test_from_sqlite_into_elasticsearch_and_back(command, folder: Path, tmp_path: Path, elasticsearch_url: str) -> None:
-    prefix, path, back = random_prefix(), tmp_path / "b.jsonl.gz", tmp_path / "back.jsonl.gz"
-
-    async def made() -> None:
-        admin = connection(elasticsearch_url)
-        try:
-            await apply_all(Indices(admin, prefix, 0, KINDS))
-        finally:
-            await admin.close()
-
-    async def removed() -> None:
-        admin = connection(elasticsearch_url)
-        try:
-            await remove_all(admin, prefix)
-        finally:
-            await admin.close()
-
-    command("backup", path, data=folder)
-    try:
-        missing = command("restore", path, data=folder, url=elasticsearch_url, prefix=prefix)
-        assert "safescale indices apply" in str(missing.exception)
-        asyncio.run(made())
-        first = command("restore", path, data=folder, url=elasticsearch_url, prefix=prefix)
-        assert row(first.stdout, "all") == ["all", "8", "8", "0"]
-        again = command("restore", path, data=folder, url=elasticsearch_url, prefix=prefix)
-        assert row(again.stdout, "all") == ["all", "8", "0", "8"]
-        command("backup", back, data=folder, url=elasticsearch_url, prefix=prefix)
-        # Order by key is the same in both, and so are the bytes of each body.
-        assert gzip.decompress(back.read_bytes()) == gzip.decompress(path.read_bytes())
-    finally:
-        asyncio.run(removed())

@@ -1,9 +1,6 @@
-"""`safescale indices` as far as it goes without a server, and with one (grid)."""
-
-import asyncio
+"""`safescale indices` as far as it goes without a server."""
 
 import pytest
-from tests.elastic_store import connection, random_prefix, remove_all
 from typer.testing import CliRunner
 
 from safescale.cli.indices import app
@@ -34,36 +31,3 @@ def test_an_elasticsearch_that_does_not_answer_is_said(command, monkeypatch: pyt
     monkeypatch.setattr("safescale.runtime.elastic.ElasticConnection.perform.__defaults__", (0.1,))
     result = command("diff", url="http://127.0.0.1:1")
     assert isinstance(result.exception, StorageUnavailableError)
-
-
-@pytest.mark.grid
-def test_the_difference_is_shown_then_applied_once(command, elasticsearch_url: str) -> None:
-    prefix = random_prefix()
-
-    def run(*arguments: str):
-        return command(*arguments, url=elasticsearch_url, prefix=prefix)
-
-    try:
-        missing = run("diff")
-        assert missing.exit_code == 1
-        assert f"+ create index {prefix}-verdict-v1: there is no {prefix}-verdict" in missing.output
-        assert "missing" in run("list").output
-        unasked = run("apply")
-        assert isinstance(unasked.exception, InvalidInputError)
-        assert "--yes answers yes" in str(unasked.exception)
-        applied = run("apply", "--yes")
-        assert applied.exit_code == 0, applied.output
-        assert f"+ create index {prefix}-verdict-v1" in applied.output
-        for name in ("diff", "apply"):
-            again = run(name)
-            assert (again.exit_code, again.output) == (0, "The indices are as declared.\n")
-        assert f"{prefix}-verdict-v1" in run("list").output
-        assert run("migrate", "--drop-old").output == "Every kind is of its declared version.\n"
-    finally:
-
-        async def remove() -> None:
-            admin = connection(elasticsearch_url)
-            await remove_all(admin, prefix)
-            await admin.close()
-
-        asyncio.run(remove())
