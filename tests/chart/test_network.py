@@ -81,3 +81,27 @@ def test_ports_outside_are_those_of_the_settings(render: Callable[..., Rendered]
     assert all("to" in each or each["ports"][0]["port"] == 53 for each in gateway)
     default = named(render("grid-autoscaled"), "NetworkPolicy", "safescale-scoring")["spec"]["egress"][-1]
     assert {port["port"] for port in default["ports"]} == {9093, 443, 4317}
+
+
+def _opened_to_others(manifests: Rendered) -> dict[str, set[str]]:
+    """Ports by component that every pod of the cluster reaches."""
+    found: dict[str, set[str]] = {}
+    for policy in kinds(manifests, "NetworkPolicy").values():
+        for rule in policy["spec"]["ingress"]:
+            if {"namespaceSelector": {}} in rule["from"]:
+                found.setdefault(_own(policy), set()).update(port["port"] for port in rule["ports"])
+    return found
+
+
+def test_metrics_open_a_port_that_serves_more_only_where_they_are_read(render: Callable[..., Rendered]) -> None:
+    metrics = {name: {"metrics"} for name in ("inference", "retrieval", "orchestration", "scoring")}
+    settings = ("networkPolicy.gatewayFrom=[]",)
+    assert _opened_to_others(render("grid-models", *settings, "monitoring.monitors.enabled=false")) == metrics
+    read = _opened_to_others(render("grid-models", *settings, "monitoring.monitors.enabled=true"))
+    servers = {name for name in read if name.startswith("model-")}
+    assert read == {**metrics, "gateway": {"http"}, **{name: {"http"} for name in servers}}
+    engines = kinds(render("grid-models"), "StatefulSet")
+    own = {
+        name for name, each in engines.items() if "model-server" in str(each["spec"]["template"]["spec"]["containers"])
+    }
+    assert len(servers) == len([name for name in engines if "-model-" in name]) - len(own) > 0

@@ -207,3 +207,19 @@ def test_the_schema_knows_every_value() -> None:
                 closed(inner, f"{place}.{key}")
 
     closed(schema, "values")
+
+
+def test_alerts_name_pages_that_can_be_opened(render: Callable[..., Rendered]) -> None:
+    url = "https://pages.example/runbooks"
+    settings = ("monitoring.rules.enabled=true", f"monitoring.rules.runbooksUrl={url}/")
+    alerts = [
+        rule
+        for each in kinds(render("grid", *settings), "PrometheusRule").values()
+        for group in each["spec"]["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    assert alerts
+    for rule in alerts:
+        assert rule["annotations"]["runbook_url"] == f"{url}/{rule['alert']}.md"
+        assert "runbook" not in rule["annotations"]

@@ -264,3 +264,20 @@ def test_routes_lead_to_the_services(render: Render) -> None:
     assert found == {f"safescale.{n}.v1.{n.title()}Service": f"safescale-{n}" for n in SERVICES}
     ingress = named(render("grid-autoscaled"), "Ingress")["spec"]
     assert ingress["tls"][0]["hosts"] == [ingress["rules"][0]["host"]]
+
+
+def test_the_setup_job_may_have_greater_rights_of_its_own(render: Render) -> None:
+    for settings, files in (
+        ((), ("password", "api-key")),
+        (('setup.passwordKey="admin"', 'setup.apiKeyKey="indices"', 'setup.username="setup"'), ("admin", "indices")),
+    ):
+        manifests = render("grid-secured", *settings)
+        container = named(manifests, "Job")["spec"]["template"]["spec"]["containers"][0]
+        env = {each["name"]: each.get("value") for each in container["env"]}
+        assert env["SAFESCALE_KAFKA_PASSWORD_FILE"] == f"/run/safescale/kafka/{files[0]}"
+        assert env["SAFESCALE_ELASTICSEARCH_API_KEY_FILE"] == f"/run/safescale/elasticsearch/{files[1]}"
+        services = named(manifests, "ConfigMap", "safescale-records")["data"]["SAFESCALE_KAFKA_USERNAME"]
+        job = named(manifests, "ConfigMap", "safescale-setup")["data"]["SAFESCALE_KAFKA_USERNAME"]
+        assert job == ("setup" if settings else services) != ""
+        inference = named(manifests, "StatefulSet", "safescale-inference")["spec"]["template"]["spec"]["containers"][0]
+        assert {"name": "SAFESCALE_KAFKA_PASSWORD_FILE", "value": "/run/safescale/kafka/password"} in inference["env"]

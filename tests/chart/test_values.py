@@ -74,6 +74,15 @@ TOGETHER = [
     (("services.inference.keda.enabled=true", "models=[]"), "needs models"),
     (("ingress.enabled=true", 'ingress.host="a.example"'), "nothing authenticates callers"),
     (('auth.existingSecret="tokens"',), "auth.service.existingSecret"),
+    (
+        (
+            "gatewayApi.enabled=true",
+            "gatewayApi.grpc=true",
+            "allowUnauthenticated=true",
+            'gatewayApi.parentRefs=[{"name": "outer"}]',
+        ),
+        "networkPolicy.grpcFrom is empty",
+    ),
     ((f"models={json.dumps(TWICE)}",), "there twice"),
     ((_model(endpoint={"urls": ["http://a:1"]}),), "has a server and endpoint.urls"),
     ((_model(backend="tgi"),), "expected openai"),
