@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from tests.e2e.background import run_id_in
 from tests.e2e_k8s.cluster import ROOT, StepError, until
 from tests.e2e_k8s.measure import ANSWERS
-from tests.e2e_k8s.upkeep import backup_and_restore, secured, trial
+from tests.e2e_k8s.upkeep import backup_and_restore, commands_in_pods, secured, trial
 from tests.e2e_k8s.world import World, helm_test
 from tests.integration.conftest import EXAMPLES
 
@@ -93,8 +93,9 @@ def drained(node: str, selector: str) -> Iterator[None]:
 def scale_out(world: World) -> str:
     """Three pods of inference instead of one, against a model server that takes a second."""
     rates = []
+    target = f"statefulset/{world.cluster.release}-inference"
     for replicas in (1, 3):
-        world.cluster.kubectl("scale", f"statefulset/{world.cluster.release}-inference", f"--replicas={replicas}")
+        world.cluster.kubectl("scale", target, f"--replicas={replicas}")
         until("the pods", lambda want=replicas: len(_ready(world, "inference")) == want, 180)
         time.sleep(10)
         run = world.bench.start(f"scale-{replicas}", "stub-slow", 120 * replicas)
@@ -102,6 +103,7 @@ def scale_out(world: World) -> str:
         begin, first = time.monotonic(), world.cluster.documents("verdict", run.run_id)
         world.bench.ended(run, 120 * replicas)
         rates.append((120 * replicas - first) / (time.monotonic() - begin))
+    world.cluster.kubectl("scale", target, "--replicas=1")
     if rates[1] < 1.5 * rates[0]:
         raise StepError(f"{rates[0]:.1f} cells a second with one pod, {rates[1]:.1f} with three")
     return f"{rates[0]:.1f} cells a second with one pod, {rates[1]:.1f} with three: {rates[1] / rates[0]:.1f} times"
@@ -121,7 +123,7 @@ def limits(world: World) -> str:
     return ", ".join(sorted(used))
 
 
-def _memory_mb(world: World, pod: str) -> int:
+def _memory_mib(world: World, pod: str) -> int:
     script = "cat /sys/fs/cgroup/memory.peak 2>/dev/null || cat /sys/fs/cgroup/memory/memory.max_usage_in_bytes"
     return int(world.cluster.kubectl("exec", pod, "--", "sh", "-c", script)) // 2**20
 
@@ -153,6 +155,7 @@ STEPS: tuple[Step, ...] = (
     ("drain", drain),
     ("scale-out from 1 to 3 pods of inference", scale_out),
     ("limits hold", limits),
+    ("the command line in a pod", commands_in_pods),
     ("backup, and restore under another prefix", backup_and_restore),
     ("mutual TLS and tokens", secured),
     ("a trial in one pod, backed up and restored", trial),

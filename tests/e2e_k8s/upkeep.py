@@ -1,7 +1,9 @@
 """What an operator does with a release: back it up, restore it, secure it; and the trial in one pod."""
 
 import re
+import shlex
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,26 @@ from tests.integration.conftest import CommandLine
 from safescale.runtime.auth.tokens import entry, new_token
 
 OPERATION = ROOT / "docs" / "deploy" / "operations-kubernetes.md"
-SCALED = ("inference", "retrieval", "scoring")
+SCALED = {"statefulset/inference": 1, "statefulset/retrieval": 1, "statefulset/scoring": 2, "deployment/gateway": 1}
+"""Replicas of values.yaml."""
 CLAIM_TRIES_S = 120
+
+
+def commands_in_pods(world: World) -> str:
+    """Commands by exec, each as docs/deploy/operations-kubernetes.md has it, and a report through the gateway."""
+    page = OPERATION.read_text().partition("## The command line on a cluster")[2].partition("\n## ")[0]
+    lines = re.findall(r"^K (exec (?!.*standalone)(?!.*<).*?)\s*(?:#.*)?$", page, re.MULTILINE)
+    if len(lines) < 3:
+        raise StepError(f"only {lines} on the page")
+    for line in lines:
+        if not world.cluster.kubectl(*shlex.split(line)).strip():
+            raise StepError(f"{line} said nothing")
+    url = f"http://{world.cluster.forward('safescale-gateway', 8080).address}/api/v1/runs/latest/report"
+    with urllib.request.urlopen(url, timeout=120) as answer:
+        report = answer.read()
+    if b"<html" not in report[:400].lower():
+        raise StepError(f"no page: {report[:200]!r}")
+    return f"{len(lines)} commands by exec, a report of {len(report) // 1024} KiB through the gateway"
 
 
 def backup_and_restore(world: World) -> str:
@@ -26,8 +46,7 @@ def backup_and_restore(world: World) -> str:
     orchestration = f"deploy/{release}-orchestration"
     _backup(world, [orchestration], file)
     world.upgrade("elasticsearch.prefix=restored")
-    cluster.kubectl("scale", f"deployment/{release}-gateway", "--replicas=0")
-    cluster.kubectl("scale", *(f"statefulset/{release}-{name}" for name in SCALED), "--replicas=0")
+    _scale(world, dict.fromkeys(SCALED, 0))
     said = _restore(world, orchestration, file, "/var/lib/safescale/backup.jsonl.gz")
     cluster.kubectl("rollout", "restart", f"deployment/{release}-orchestration")
     cluster.kubectl("rollout", "status", f"deployment/{release}-orchestration", "--timeout=240s")
@@ -38,6 +57,7 @@ def backup_and_restore(world: World) -> str:
     before, after = ([cluster.count(kind, prefix) for kind in kinds] for prefix in ("safescale", "restored"))
     if before != after:
         raise StepError(f"{kinds}: {before} before, {after} restored")
+    _scale(world, SCALED)
     world.upgrade("elasticsearch.prefix=restored")
     tested = helm_test(world)
     world.upgrade()
@@ -103,6 +123,12 @@ def trial(world: World) -> str:
     if not found or found != written:
         raise StepError(f"{written} of {found} records were written: {said}")
     return f"installed twice, helm test green, {found} records backed up and restored"
+
+
+def _scale(world: World, replicas: dict[str, int]) -> None:
+    for target, wanted in replicas.items():
+        kind, _, name = target.partition("/")
+        world.cluster.kubectl("scale", f"{kind}/{world.cluster.release}-{name}", f"--replicas={wanted}")
 
 
 def _backup(world: World, target: list[str], file: Path) -> None:
