@@ -119,7 +119,7 @@ def limits(world: World) -> str:
                 raise StepError(f"{pod['metadata']['name']} was ended for its memory")
         component = pod["metadata"]["labels"].get("app.kubernetes.io/component", "")
         if component in ("inference", "retrieval", "orchestration", "scoring", "gateway"):
-            used.append(f"{component} {_memory_mb(world, pod['metadata']['name'])} MB")
+            used.append(f"{component} {_memory_mib(world, pod['metadata']['name'])} MiB")
     return ", ".join(sorted(used))
 
 
