@@ -149,10 +149,13 @@ def test_prometheus_sees_every_service_and_each_condition(grid: Grid, demo_run: 
         assert value(f"count(safescale_{series})") > 0
 
 
-def test_no_panel_of_a_dashboard_is_empty_on_a_run(grid: Grid, remote: CommandLine, demo_run: str) -> None:
-    # The panels about policies need a judgement, and rates a run that is under way, with samples, too. Contexts are
-    # built for a condition that no run before had, since what is stored is not built again.
-    assert remote("gate", demo_run, "--policy", str(POLICIES / "safe-deployment.yaml")).returncode == 1
+def test_no_panel_of_a_dashboard_is_empty_on_a_run(grid: Grid, remote: CommandLine) -> None:
+    # The panels about policies need a judgement of a completed run; rates need a run that is under way, with samples.
+    # Contexts are built for a condition that no run before had, since what is stored is not built again.
+    judged = remote("run", remote.spec("judged.yaml", name="judged", questions={"limit": 2}), "--no-report")
+    assert judged.returncode == 0, judged.stdout + judged.stderr
+    judged_run = run_id_in(judged.stdout)
+    assert remote("gate", judged_run, "--policy", str(POLICIES / "safe-deployment.yaml")).returncode == 1
     regimes = {"greedy": True, "self_consistency": {"samples": 2, "temperature": 0.7}}
     corpus = str(EXAMPLES / "corpus" / "radiology-mini.jsonl")
     changes = {"conditions": ["zero_shot", "top_5"], "corpus": corpus, "regimes": regimes, "questions": {"limit": 4}}
@@ -162,7 +165,7 @@ def test_no_panel_of_a_dashboard_is_empty_on_a_run(grid: Grid, remote: CommandLi
 
     def each_was_answered() -> None:
         # The gateway's time is measured when it is asked.
-        http(f"http://{grid.address('gateway')}/api/v1/runs/{demo_run}", timeout=60)
+        http(f"http://{grid.address('gateway')}/api/v1/runs/{judged_run}", timeout=60)
         for place, query in list(missing.items()):
             if has_a_number(grid, query):
                 del missing[place]
@@ -250,7 +253,6 @@ def test_failed_cells_are_asked_again(grid: Grid, remote: CommandLine) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
 
     wait_for("each cell of impatient", each_is_answered, seconds=120)
-    assert grid.documents("verdict", run.run_id) == 4
 
 
 def test_every_condition_through_the_grid(grid: Grid, remote: CommandLine, embedded: CommandLine) -> None:
