@@ -211,7 +211,7 @@ def test_the_schema_knows_every_value() -> None:
 
 def test_alerts_name_pages_that_can_be_opened(render: Callable[..., Rendered]) -> None:
     url = "https://pages.example/runbooks"
-    settings = ("monitoring.rules.enabled=true", f"monitoring.rules.runbooksUrl={url}/")
+    settings = ("monitoring.rules.enabled=true", f'monitoring.rules.runbooksUrl="{url}/"')
     alerts = [
         rule
         for each in kinds(render("grid", *settings), "PrometheusRule").values()
