@@ -32,16 +32,22 @@ def _alternative(name: str) -> x509.GeneralName:
         return x509.DNSName(name)
 
 
+_SIGNS = x509.KeyUsage(
+    digital_signature=False, content_commitment=False, key_encipherment=False, data_encipherment=False,
+    key_agreement=False, key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False,
+)  # fmt: skip
+
+
 class Authority:
-    """Signs certificates and writes them into a folder."""
+    """Signs certificates that strict checks (RFC 5280) take, and writes them into a folder."""
 
     def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
         self._name = _named(name)
         self._key = ec.generate_private_key(ec.SECP256R1())
-        made = self._builder(self._name, self._key.public_key()).add_extension(
-            x509.BasicConstraints(ca=True, path_length=None), critical=True
-        )
+        constraints = x509.BasicConstraints(ca=True, path_length=None)
+        made = self._builder(self._name, self._key.public_key()).add_extension(constraints, critical=True)
+        made = made.add_extension(_SIGNS, critical=True)
         self.file = folder / f"{name}.pem"
         self.file.write_bytes(made.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
@@ -55,6 +61,8 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - DAY)
             .not_valid_after(now + DAY)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+            .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 
     def issue(self, name: str, alternatives: tuple[str, ...] = ("localhost", "127.0.0.1")) -> Files:

@@ -168,17 +168,21 @@ class Cluster:
             selector += f",app.kubernetes.io/component={component}"
         return list(json.loads(self.kubectl("get", "pods", "--selector", selector, "--output", "json"))["items"])
 
-    def get_json(self, service: str, port: int, path: str) -> Any:
+    def get(self, service: str, port: int, path: str, timeout: float = 10) -> bytes:
         """What a service in the cluster answers to a GET; a port-forward may just be opening."""
-        found: list[Any] = []
+        found: list[bytes] = []
 
         def ask() -> None:
             url = f"http://{self.forward(service, port).address}{path}"
-            with urllib.request.urlopen(url, timeout=10) as answer:
-                found.append(json.loads(answer.read()))
+            with urllib.request.urlopen(url, timeout=timeout) as answer:
+                found.append(answer.read())
 
         until(f"{service}{path.partition('?')[0]}", ask, seconds=60)
         return found[-1]
+
+    def get_json(self, service: str, port: int, path: str) -> Any:
+        """The JSON that a service in the cluster answers to a GET."""
+        return json.loads(self.get(service, port, path))
 
     def documents(self, kind: str, run_id: str) -> int:
         """Records of a kind that belong to a run, as Elasticsearch counts them."""

@@ -3,7 +3,6 @@
 import re
 import shlex
 import subprocess
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +30,7 @@ def commands_in_pods(world: World) -> str:
     for line in lines:
         if not world.cluster.kubectl(*shlex.split(line)).strip():
             raise StepError(f"{line} said nothing")
-    url = f"http://{world.cluster.forward('safescale-gateway', 8080).address}/api/v1/runs/latest/report"
-    with urllib.request.urlopen(url, timeout=120) as answer:
-        report = answer.read()
+    report = world.cluster.get(f"{world.cluster.release}-gateway", 8080, "/api/v1/runs/latest/report", timeout=120)
     if b"<html" not in report[:400].lower():
         raise StepError(f"no page: {report[:200]!r}")
     return f"{len(lines)} commands by exec, a report of {len(report) // 1024} KiB through the gateway"
