@@ -135,7 +135,7 @@ def drawn(panel: Mapping[str, Any], rows: Sequence[Row], span: Span) -> Any:
     axis = alt.Axis(format="%") if unit == "percentunit" else alt.Axis()
     return chart.mark_line(point=alt.OverlayMarkDef(size=12), clip=True).encode(
         time, alt.Y("value:Q", title={"s": "s", "percentunit": None}.get(unit), axis=axis),
-        alt.Color("series:N", title=None),
+        alt.Color("series:N", title=None, legend=alt.Legend(labelLimit=260)).scale(scheme="tableau20"),
     )  # fmt: skip
 
 
