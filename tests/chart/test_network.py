@@ -97,11 +97,8 @@ def test_metrics_open_a_port_that_serves_more_only_where_they_are_read(render: C
     metrics = {name: {"metrics"} for name in ("inference", "retrieval", "orchestration", "scoring")}
     settings = ("networkPolicy.gatewayFrom=[]",)
     assert _opened_to_others(render("grid-models", *settings, "monitoring.monitors.enabled=false")) == metrics
-    read = _opened_to_others(render("grid-models", *settings, "monitoring.monitors.enabled=true"))
-    servers = {name for name in read if name.startswith("model-")}
-    assert read == {**metrics, "gateway": {"http"}, **{name: {"http"} for name in servers}}
-    engines = kinds(render("grid-models"), "StatefulSet")
-    own = {
-        name for name, each in engines.items() if "model-server" in str(each["spec"]["template"]["spec"]["containers"])
-    }
-    assert len(servers) == len([name for name in engines if "-model-" in name]) - len(own) > 0
+    manifests = render("grid-models", *settings, "monitoring.monitors.enabled=true")
+    monitors = kinds(manifests, "PodMonitor").values()
+    servers = {each["spec"]["selector"]["matchLabels"][COMPONENT] for each in monitors}
+    assert servers
+    assert _opened_to_others(manifests) == {**metrics, "gateway": {"http"}, **{name: {"http"} for name in servers}}

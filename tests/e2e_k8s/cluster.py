@@ -155,6 +155,11 @@ class Cluster:
         listed = {"apiVersion": "v1", "kind": "List", "items": objects}
         self.kubectl("apply", "--filename", "-", given=json.dumps(listed))
 
+    def scale(self, target: str, replicas: int) -> None:
+        """Scale `kind/component` of the release by hand."""
+        kind, _, component = target.partition("/")
+        self.kubectl("scale", f"{kind}/{self.release}-{component}", f"--replicas={replicas}")
+
     def forward(self, service: str, port: int) -> Forward:
         """A service's port on this machine, kept open until the end."""
         if service not in self.forwards:

@@ -93,9 +93,8 @@ def drained(node: str, selector: str) -> Iterator[None]:
 def scale_out(world: World) -> str:
     """Three pods of inference instead of one, against a model server that takes a second."""
     rates = []
-    target = f"statefulset/{world.cluster.release}-inference"
     for replicas in (1, 3):
-        world.cluster.kubectl("scale", target, f"--replicas={replicas}")
+        world.cluster.scale("statefulset/inference", replicas)
         until("the pods", lambda want=replicas: len(_ready(world, "inference")) == want, 180)
         time.sleep(10)
         run = world.bench.start(f"scale-{replicas}", "stub-slow", 120 * replicas)
@@ -103,7 +102,7 @@ def scale_out(world: World) -> str:
         begin, first = time.monotonic(), world.cluster.documents("verdict", run.run_id)
         world.bench.ended(run, 120 * replicas)
         rates.append((120 * replicas - first) / (time.monotonic() - begin))
-    world.cluster.kubectl("scale", target, "--replicas=1")
+    world.cluster.scale("statefulset/inference", 1)
     if rates[1] < 1.5 * rates[0]:
         raise StepError(f"{rates[0]:.1f} cells a second with one pod, {rates[1]:.1f} with three")
     return f"{rates[0]:.1f} cells a second with one pod, {rates[1]:.1f} with three: {rates[1] / rates[0]:.1f} times"

@@ -43,7 +43,8 @@ def backup_and_restore(world: World) -> str:
     orchestration = f"deploy/{release}-orchestration"
     _backup(world, [orchestration], file)
     world.upgrade("elasticsearch.prefix=restored")
-    _scale(world, dict.fromkeys(SCALED, 0))
+    for target in SCALED:
+        cluster.scale(target, 0)
     said = _restore(world, orchestration, file, "/var/lib/safescale/backup.jsonl.gz")
     cluster.kubectl("rollout", "restart", f"deployment/{release}-orchestration")
     cluster.kubectl("rollout", "status", f"deployment/{release}-orchestration", "--timeout=240s")
@@ -54,7 +55,8 @@ def backup_and_restore(world: World) -> str:
     before, after = ([cluster.count(kind, prefix) for kind in kinds] for prefix in ("safescale", "restored"))
     if before != after:
         raise StepError(f"{kinds}: {before} before, {after} restored")
-    _scale(world, SCALED)
+    for target, replicas in SCALED.items():
+        cluster.scale(target, replicas)
     world.upgrade("elasticsearch.prefix=restored")
     tested = helm_test(world)
     world.upgrade()
@@ -115,12 +117,6 @@ def trial(world: World) -> str:
     if not found or found != written:
         raise StepError(f"{written} of {found} records were written: {said}")
     return f"installed twice, helm test green, {found} records backed up and restored"
-
-
-def _scale(world: World, replicas: dict[str, int]) -> None:
-    for target, wanted in replicas.items():
-        kind, _, name = target.partition("/")
-        world.cluster.kubectl("scale", f"{kind}/{world.cluster.release}-{name}", f"--replicas={wanted}")
 
 
 def _backup(world: World, target: list[str], file: Path) -> None:
