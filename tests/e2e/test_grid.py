@@ -169,7 +169,7 @@ def test_no_panel_of_a_dashboard_is_empty_on_a_run(grid: Grid, remote: CommandLi
         for place, query in list(missing.items()):
             if has_a_number(grid, query):
                 del missing[place]
-        assert not missing, missing
+        assert not missing, "no number: " + "; ".join(" / ".join(place) for place in missing)
 
     try:
         wait_for("a number in every panel", each_was_answered, seconds=300)

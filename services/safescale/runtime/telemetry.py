@@ -293,6 +293,10 @@ class Telemetry:
         """Set a gauge, in its unit."""
         self._one(self._gauges, name, labels).set(value)
 
+    def at_zero(self, name: str, labels: Mapping[str, str]) -> None:
+        """Show a series of a counter or histogram before there is something to add: no rate sees its first value."""
+        self._one({**self._counters, **self._histograms}, name, labels)
+
     def forget(self, name: str, labels: Mapping[str, str]) -> None:
         """Drop a gauge's series, such as that of a run that ended."""
         # Before the series goes: nobody may set one that is shown no more.

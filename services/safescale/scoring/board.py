@@ -21,10 +21,13 @@ from safescale.scoring.records import ReviewStore
 from safescale.scoring.results import RunResults, Shares
 
 INTERVAL_S = 30.0
-"""Seconds between two looks."""
+"""Seconds between two looks, where they are quick."""
 
 SHARE_OF_TIME = 0.05
 """Part of the time that looking may take: large stores are looked at less often."""
+
+MAX_INTERVAL_S = 120.0
+"""Seconds between two looks at most, however long one took."""
 
 MAX_NAMES = 50
 """Run names whose newest finished run is shown."""
@@ -82,21 +85,24 @@ class Board:
     async def _look_on(self) -> None:
         while True:
             begin = time.monotonic()
-            await self.look()
-            await asyncio.sleep(max(INTERVAL_S, (time.monotonic() - begin) / SHARE_OF_TIME))
+            complete = await self.look()
+            await asyncio.sleep(pause_s(time.monotonic() - begin, complete))
 
-    async def look(self) -> None:
-        """Look once. What cannot be read now keeps its last values."""
-        for part in (self.look_at_reviews, self.look_at_gates, self.look_at_runs):
-            await self._try(part)
+    async def look(self) -> bool:
+        """Look once; whether all could be read. What cannot be read now keeps its last values."""
+        parts = (self.look_at_reviews, self.look_at_gates, self.look_at_runs)
+        return all([await self._try(part) for part in parts])
 
-    async def _try(self, part: Callable[[], Awaitable[None]]) -> None:
+    async def _try(self, part: Callable[[], Awaitable[None]]) -> bool:
         try:
             await part()
         except SafescaleError as error:
             self._log.warning("series of the stores not renewed", reason=error.reason)
         except Exception as error:
             self._log.error("series of the stores not renewed", exception_type=type(error).__name__)
+        else:
+            return True
+        return False
 
     async def look_at_reviews(self) -> None:
         """Number of the open reviews and age of the oldest.
@@ -172,6 +178,11 @@ class Board:
             for labels, value in series.items():
                 self._telemetry.gauge(metric, value, dict(labels))
             self._shown[metric] = series
+
+
+def pause_s(took_s: float, complete: bool) -> float:
+    """Seconds until the next look. One that failed waited for what was away: its time says nothing about the store."""
+    return min(max(INTERVAL_S, took_s / SHARE_OF_TIME), MAX_INTERVAL_S) if complete else INTERVAL_S
 
 
 def _gate_series(gates: Iterable[Gate]) -> Series:

@@ -1,5 +1,6 @@
 import pytest
 
+from safescale.core.conditions import CONDITIONS
 from safescale.core.corpus import Document
 from safescale.core.errors import GarbageAnswerError, InvalidInputError, NotFoundError
 from safescale.retrieval.chunking import ChunkParams
@@ -58,6 +59,11 @@ class Bench:
 @pytest.fixture
 async def bench(documents, make_embedder, inference) -> Bench:
     return await Bench(documents, make_embedder(), inference).fill()
+
+
+async def test_each_condition_is_shown_before_its_first_context(bench: Bench) -> None:
+    shown = {row.id for row in CONDITIONS if bench.timed(row.id, "ok") == 0}
+    assert shown == {row.id for row in CONDITIONS if row.id.startswith(("top_", "padded_", "context_"))}
 
 
 async def test_top_k_joins_the_best_chunks_in_rank_order(bench: Bench) -> None:

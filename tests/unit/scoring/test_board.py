@@ -18,7 +18,7 @@ from safescale.runtime.channels import connect
 from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.runtime.telemetry import Telemetry
 from safescale.scoring import board, records
-from safescale.scoring.board import MAX_NAMES, MAX_RUNS, Board, Judgements
+from safescale.scoring.board import INTERVAL_S, MAX_INTERVAL_S, MAX_NAMES, MAX_RUNS, Board, Judgements, pause_s
 from safescale.scoring.gates import GateStore
 from safescale.scoring.peers import Truths
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
@@ -294,14 +294,14 @@ async def test_a_store_that_is_away_leaves_the_last_values_and_is_told(world: Wo
     for kind in ("review", "gate", "verdict"):
         world.documents.failure[kind] = StorageUnavailableError("secret words of the store")
     with structlog.testing.capture_logs() as told:
-        await world.board.look()
+        assert not await world.board.look()
     assert shown(world.telemetry) == before
     # Runs read reviews, too.
     assert [(line["log_level"], line["reason"]) for line in told] == [("warning", "STORAGE_UNAVAILABLE")] * 3
     assert "secret" not in str(told)
     world.documents.failure.clear()
     await world.reviews.open([pb.Review(review_id="r2")])
-    await world.board.look()
+    assert await world.board.look()
     assert world.value("reviews_open") == 2
 
 
@@ -334,6 +334,14 @@ async def test_a_judgement_that_cannot_be_recorded_is_told_and_stands(world: Wor
         await world.judge(run_of("night"), passed=False)
     assert [(line["log_level"], line["reason"]) for line in told] == [("error", "STORAGE_UNAVAILABLE")]
     assert world.value("gate_passed", policy="safe", name="night") == 1
+
+
+def test_large_stores_are_looked_at_less_often_and_an_outage_delays_nothing() -> None:
+    assert pause_s(0.2, complete=True) == INTERVAL_S
+    assert pause_s(4.0, complete=True) == pytest.approx(80)
+    # A store that answered at the last moment of its retries.
+    assert pause_s(60.0, complete=True) == MAX_INTERVAL_S
+    assert pause_s(60.0, complete=False) == INTERVAL_S
 
 
 async def test_a_board_looks_by_itself_until_it_is_stopped(world: World) -> None:
