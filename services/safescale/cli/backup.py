@@ -2,16 +2,15 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from safescale.cli.records import open_records
 from safescale.cli.runner import run_async
-from safescale.core.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
-from safescale.runtime.datadir import DataDir
+from safescale.core.errors import AlreadyExistsError, InvalidInputError, StorageError
 from safescale.runtime.documents.backup import KIND_ORDER, back_up
 from safescale.runtime.documents.backup import restore as restore_records
 from safescale.runtime.documents.port import DocumentStore
@@ -39,7 +38,7 @@ def restore(
 
 
 async def _backup(settings: Settings, name: str) -> None:
-    async with _open(settings, alone=False) as store:
+    async with open_records(settings, alone=False) as store:
         if name == STDOUT:
             counts = await back_up(store, sys.stdout.buffer, _progress)
         else:
@@ -66,29 +65,10 @@ async def _to_file(store: DocumentStore, target: Path) -> Mapping[str, int]:
 
 
 async def _restore(settings: Settings, path: Path) -> None:
-    async with _open(settings, alone=True) as store:
+    async with open_records(settings, alone=True) as store:
         restored = await restore_records(store, path, _progress)
     there = {kind: number - restored.written.get(kind, 0) for kind, number in restored.found.items()}
     typer.echo(_table({"records": restored.found, "written": restored.written, "there already": there}))
-
-
-@asynccontextmanager
-async def _open(settings: Settings, alone: bool) -> AsyncIterator[DocumentStore]:
-    """The store of the settings; `alone` holds the data folder, so that no other process writes to it."""
-    # Here and not above: help needs no store.
-    from safescale.building import open_documents
-    from safescale.runtime.telemetry import Telemetry
-
-    async with AsyncExitStack() as stack:
-        data = None if settings.elasticsearch else DataDir(settings.data_dir)
-        if data is not None and alone:
-            stack.enter_context(data)
-        elif data is not None and not data.records.exists():
-            raise NotFoundError(f"{data.records} does not exist; expected the data folder in SAFESCALE_DATA_DIR")
-        store = await open_documents(settings, data, Telemetry())
-        stack.push_async_callback(store.close)
-        await store.ping()
-        yield store
 
 
 def _progress(kind: str, number: int) -> None:

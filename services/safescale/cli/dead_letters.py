@@ -10,6 +10,7 @@ from rich.table import Table
 
 from safescale.cli.kafka import kafka_command
 from safescale.cli.runner import confirm
+from safescale.cli.text import printable
 from safescale.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -74,11 +75,6 @@ def show(
         typer.echo(f"  {printable(name)}: {printable(value)}")
     if payload:
         typer.echo(payload_text(found.message))
-
-
-def printable(text: str) -> str:
-    """Text for a terminal: what is no text, or could steer the terminal, is escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def payload_text(message: "Message") -> str:

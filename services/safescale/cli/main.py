@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, str] = {
     "backup": "backup:backup",
     "restore": "backup:restore",
     "tokens": "tokens:app",
+    "audit": "audit:audit",
     "health": "health:health",
     "indices": "indices:app",
     "topics": "topics:app",

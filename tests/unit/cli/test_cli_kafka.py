@@ -1,7 +1,7 @@
 import pytest
 from typer.testing import CliRunner
 
-from safescale.cli.dead_letters import payload_text, printable
+from safescale.cli.dead_letters import payload_text
 from safescale.cli.main import app
 from safescale.core.errors import FailedPreconditionError, InvalidInputError
 from safescale.rpc.events.v1 import events_pb2
@@ -34,10 +34,6 @@ def test_a_replay_is_told_what_to_replay(arguments: list[str]) -> None:
 
 def test_again_is_for_one_dead_letter() -> None:
     assert "--again goes with one identifier" in str(raised("dead-letters", "replay", "--all", "--again"))
-
-
-def test_what_could_steer_a_terminal_is_escaped() -> None:
-    assert printable("a\x1b[31mä\n\udcff") == "a\\x1b[31mä\\n\\udcff"
 
 
 def test_a_payload_is_shown_as_json_by_its_type() -> None:

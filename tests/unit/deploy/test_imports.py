@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("main", "runner", "serve", "topics", "indices", "kafka")
+COMMANDS = ("main", "runner", "serve", "topics", "indices", "kafka", "backup", "audit")
 """Modules of the command line that every container, or that of the setup, loads."""
 
 
