@@ -2,6 +2,8 @@
 
 from collections import OrderedDict
 
+from google.protobuf.message import DecodeError
+
 from safescale.core.benchmark import Question
 from safescale.core.errors import InvalidInputError
 from safescale.rpc.common.v1 import common_pb2
@@ -50,19 +52,22 @@ class KnownQuestions:
         self._questions: OrderedDict[bytes, KnownQuestion] = OrderedDict()
         self._bytes = 0
 
-    def of(self, message: common_pb2.Question) -> KnownQuestion:
-        """The question of a message.
+    def of(self, encoded: bytes) -> KnownQuestion:
+        """The question of an encoded message.
 
         Raises:
             InvalidInputError: it is no valid question, or empty.
 
         """
-        key = message.SerializeToString()
-        return self._questions.get(key) or self._new(key, message)
+        return self._questions.get(encoded) or self._new(encoded)
 
-    def _new(self, key: bytes, message: common_pb2.Question) -> KnownQuestion:
+    def _new(self, key: bytes) -> KnownQuestion:
         if not key:
             raise InvalidInputError("question is missing; expected the question with its truth")
+        try:
+            message = common_pb2.Question.FromString(key)
+        except DecodeError as error:
+            raise InvalidInputError("question cannot be read; expected an encoded Question") from error
         known = self._questions[key] = KnownQuestion(question_from_proto(message))
         self._bytes += len(key)
         while self._bytes > self._capacity and len(self._questions) > 1:

@@ -16,6 +16,7 @@ from safescale.scoring.reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore
 from safescale.scoring.results import RunResults
 from safescale.scoring.servicer import ScoringServicer
+from safescale.scoring.unread import unread_handler
 from safescale.scoring.worker import ScoringWorker, WorkerPorts
 
 
@@ -53,6 +54,8 @@ class ScoringService:
     def register(self, server: grpc.aio.Server) -> None:
         """Add the gRPC handlers to a server."""
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(self._servicer, server)
+        # After those of the service: of two handlers for a method the later is kept.
+        server.add_registered_method_handlers(self.name, {"ScoreAnswers": unread_handler(self._servicer.ScoreAnswers)})
 
     async def start(self) -> None:
         """Start the worker."""

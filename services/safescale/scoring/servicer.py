@@ -18,6 +18,7 @@ from safescale.scoring.policy import evaluate_policy, read_policy
 from safescale.scoring.reading import AnswerReader
 from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore
 from safescale.scoring.results import RunResults, metrics_of_letters
+from safescale.scoring.unread import UnreadAnswer, UnreadBatch
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -54,12 +55,12 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self._judgements = judgements
         self._questions = KnownQuestions()
 
-    async def _score(self, answer: pb.AnswerInput) -> pb.ScoredAnswer:
-        question = self._questions.of(answer.question).question
+    async def _score(self, answer: pb.AnswerInput | UnreadAnswer, encoded: bytes) -> pb.ScoredAnswer:
+        question = self._questions.of(encoded).question
         read = await self._reader.read(answer.text, question, answer.judge_model)
         return scored_answer(answer.answer_id, read.reading, question)
 
-    async def _score_batch(self, batch: pb.ScoreAnswersRequest) -> pb.ScoreAnswersResponse:
+    async def _score_batch(self, batch: UnreadBatch) -> pb.ScoreAnswersResponse:
         """Score a batch: what needs no judge at once, the others together."""
         response = pb.ScoreAnswersResponse(batch_id=batch.batch_id)
         scored = response.scored
@@ -82,20 +83,25 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 scored[index].CopyFrom(one)
         return response
 
-    async def _score_or_fail(self, answer: pb.AnswerInput) -> pb.ScoredAnswer:
+    async def _score_or_fail(self, answer: UnreadAnswer) -> pb.ScoredAnswer:
         try:
-            return await self._score(answer)
+            return await self._score(answer, answer.question)
         except SafescaleError as error:
             return pb.ScoredAnswer(answer_id=answer.answer_id, failure=to_failure(error))
 
     async def ScoreAnswer(self, request: pb.ScoreAnswerRequest, context: Context) -> pb.ScoreAnswerResponse:
         """Read and score one answer."""
-        return pb.ScoreAnswerResponse(scored=await self._score(request.answer))
+        return pb.ScoreAnswerResponse(
+            scored=await self._score(request.answer, request.answer.question.SerializeToString())
+        )
 
-    async def ScoreAnswers(
-        self, request_iterator: AsyncIterator[pb.ScoreAnswersRequest], context: Context
+    async def ScoreAnswers(  # type: ignore[override]
+        self, request_iterator: AsyncIterator[UnreadBatch], context: Context
     ) -> AsyncIterator[pb.ScoreAnswersResponse]:
-        """Score batches in their order; the next is read when the last is sent, so a slow caller is not flooded."""
+        """Score batches in their order; the next is read when the last is sent, so a slow caller is not flooded.
+
+        Questions are unread: the method has a handler of its own.
+        """
         async for batch in request_iterator:
             if len(batch.answers) > MAX_BATCH:
                 raise LimitExceededError(

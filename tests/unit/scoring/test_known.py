@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from safescale.core.benchmark import OptionLabels, Question
 from safescale.core.errors import InvalidInputError
-from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_to_proto
 from safescale.scoring.known import KnownQuestion, KnownQuestions, scored_answer
 from safescale.scoring.reading import read_strictly
@@ -27,20 +26,22 @@ def test_a_kept_answer_is_what_reading_it_anew_gives(texts: list[str]) -> None:
 def test_an_equal_question_is_the_same_and_a_changed_one_another() -> None:
     questions = KnownQuestions()
     message = question_to_proto(QUESTION)
-    same = common_pb2.Question.FromString(message.SerializeToString(deterministic=True))
-    known = questions.of(message)
-    assert questions.of(message) is known
-    assert questions.of(same).question == known.question
-    same.correct_answer = "B"
-    assert questions.of(same).scored("B").outcome.correct
+    encoded = message.SerializeToString()
+    known = questions.of(encoded)
+    assert questions.of(bytes(bytearray(encoded))) is known
+    # The same message in another form: of two values of a field the later counts.
+    assert questions.of(b"\x12\x01C" + encoded).question == known.question
+    message.correct_answer = "B"
+    assert questions.of(message.SerializeToString()).scored("B").outcome.correct
     assert known.scored("B").outcome.high_risk_error
 
 
 def test_what_is_kept_is_bounded() -> None:
-    one = question_to_proto(QUESTION)
-    other = question_to_proto(QUESTION)
-    other.stem.question_text = "Another?"
-    questions = KnownQuestions(capacity_bytes=len(one.SerializeToString()))
+    message = question_to_proto(QUESTION)
+    one = message.SerializeToString()
+    message.stem.question_text = "Another?"
+    other = message.SerializeToString()
+    questions = KnownQuestions(capacity_bytes=len(one))
     known = questions.of(one)
     assert questions.of(one) is known
     questions.of(other)
@@ -53,4 +54,10 @@ def test_a_question_that_is_none_is_refused_each_time() -> None:
     questions = KnownQuestions()
     for _ in range(2):
         with pytest.raises(InvalidInputError, match="correct_answer 'Z'"):
-            questions.of(message)
+            questions.of(message.SerializeToString())
+
+
+@pytest.mark.parametrize("encoded", [b"\x0a\xff", b"\x12\x01\xff"])
+def test_bytes_that_are_no_question_are_refused(encoded: bytes) -> None:
+    with pytest.raises(InvalidInputError, match="cannot be read"):
+        KnownQuestions().of(encoded)
