@@ -57,7 +57,8 @@ def backup_and_restore(world: World) -> str:
         raise StepError(f"{kinds}: {before} before, {after} restored")
     for target, replicas in SCALED.items():
         cluster.scale(target, replicas)
-    world.upgrade("elasticsearch.prefix=restored")
+    for target in SCALED:
+        cluster.kubectl("rollout", "status", target.replace("/", f"/{release}-"), "--timeout=240s")
     tested = helm_test(world)
     world.upgrade()
     size = f"{file.stat().st_size / 2**20:.1f} MiB"

@@ -260,11 +260,12 @@ class Engine:
         begin = time.perf_counter()
         whole: Generation | None = None
         try:
-            async for event in backend.stream(self._call(question), sampling):
-                if isinstance(event, Generation):
-                    whole = event
-                else:
-                    yield event
+            with self._span(question):
+                async for event in backend.stream(self._call(question), sampling):
+                    if isinstance(event, Generation):
+                        whole = event
+                    else:
+                        yield event
             if whole is None:
                 raise GarbageAnswerError(f"{question.model} ended its stream without a result")
             _check_generations(question.model, [whole], [sampling])

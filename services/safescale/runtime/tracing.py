@@ -5,7 +5,7 @@ Nothing here needs OpenTelemetry: with tracing off, spans cost a look and record
 
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
@@ -77,7 +77,9 @@ def at(place: Place | None) -> Iterator[None]:
     try:
         yield
     finally:
-        _here.reset(token)
+        # A generator that nobody reads to its end is closed in another context, where the place never was.
+        with suppress(ValueError):
+            _here.reset(token)
 
 
 def allowed(fields: Mapping[str, Any]) -> dict[str, str | int | float | bool]:

@@ -1,5 +1,6 @@
 import asyncio
 import time
+from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,7 @@ from safescale.core.prompts import Messages
 from safescale.inference.backends.port import Generation, Generations, Output, Sampling
 from safescale.inference.cache import GenerationCache
 from safescale.inference.engine import Question, Texts
+from safescale.runtime.tracing import NoTracer
 
 GREEDY = Sampling(0.0, 10)
 DRAWN = Sampling(0.7, 10, 3, 4)
@@ -220,6 +222,25 @@ async def test_all_about_one_prompt_ends_at_its_deadline(bench_of, repeats) -> N
         assert begin < call.deadline <= time.monotonic() + 0.1
         assert call.timeout_s == 5.0
     assert await bench.documents.count("generation") == 0
+
+
+class _Spans(NoTracer):
+    """A tracer that keeps names and fields."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, dict[str, object]]] = []
+
+    def span(self, name, fields, kind="internal", parent=None):
+        self.begun.append((name, dict(fields)))
+        return nullcontext()
+
+
+async def test_each_way_of_asking_is_a_span(bench) -> None:
+    tracer = bench.telemetry.tracer = _Spans()
+    await bench.engine.texts(QUESTION, [DRAWN])
+    await bench.engine.scores(QUESTION, ["a", "b"])
+    _ = [event async for event in bench.engine.stream(QUESTION, GREEDY)]
+    assert tracer.begun == [("model", {"model": "m", "condition": "zero_shot"})] * 3
 
 
 async def test_the_first_token_of_a_stream_is_observed(bench) -> None:

@@ -1,3 +1,4 @@
+import asyncio
 import json
 import subprocess
 import sys
@@ -59,6 +60,17 @@ def test_work_belongs_to_a_place_for_a_while() -> None:
         assert sampled_trace_id() == TRACE
         with at(Place(TRACE, SPAN, sampled=False)):
             assert sampled_trace_id() == ""
+    assert here() is None
+
+
+async def test_a_generator_within_a_place_may_be_closed_elsewhere() -> None:
+    async def pieces():
+        with at(PLACE):
+            yield here()
+
+    reader = pieces()
+    assert await asyncio.create_task(anext(reader)) == PLACE
+    await asyncio.create_task(reader.aclose())
     assert here() is None
 
 
