@@ -142,6 +142,13 @@ def test_every_operation_has_an_id_a_tag_a_summary_and_examples() -> None:
             assert closed or parameter.get("example") or described.get("examples"), parameter["name"]
 
 
+def test_operations_take_a_bearer_token_or_none_and_health_none() -> None:
+    assert ANY.raw_schema["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    for path, operations in ANY.raw_schema["paths"].items():
+        expected = [{"bearer": []}, {}] if path.startswith("/api/v1/") else []
+        assert [operation["security"] for operation in operations.values()] == [expected] * len(operations), path
+
+
 def test_nothing_is_answered_as_the_framework_would() -> None:
     for path in ANY.raw_schema["paths"].values():
         for operation in path.values():

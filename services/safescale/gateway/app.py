@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from safescale import __version__
 from safescale.gateway.context import Gateway
+from safescale.gateway.describe import with_bearer
 from safescale.gateway.envelope import Envelope, error_response
 from safescale.gateway.problem import of_framework, validation_error
 from safescale.gateway.query import PREFIX, described, known_query
@@ -72,6 +73,9 @@ def create_app(gateway: Gateway) -> FastAPI:
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "X-Request-Id"],
             expose_headers=["Location", "Retry-After", "WWW-Authenticate", "X-Request-Id"],
         )
+    # The framework's way to change its description: it keeps what this returns.
+    plain = app.openapi
+    app.openapi = lambda: app.openapi_schema or with_bearer(plain(), PREFIX)  # type: ignore[method-assign]
     return app
 
 

@@ -24,6 +24,22 @@ _WORDS = {
 }
 
 
+BEARER = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of the tokens file or of the issuer. Needed only where the services ask for one.",
+}
+
+
+def with_bearer(description: dict[str, Any], prefix: str) -> dict[str, Any]:
+    """The description, saying that operations below a path take a bearer token, or none where nothing asks for it."""
+    description["components"]["securitySchemes"] = {"bearer": BEARER}
+    for path, operations in description["paths"].items():
+        for operation in operations.values():
+            operation["security"] = [{"bearer": []}, {}] if path.startswith(f"{prefix}/") else []
+    return description
+
+
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The errors that an operation can answer, those that every one can included."""
     found: dict[int | str, dict[str, Any]] = {
