@@ -56,11 +56,13 @@ def _adapter(settings: Settings, telemetry: Telemetry) -> Bus:
     if settings.kafka:
         from safescale.runtime.bus.kafka import KafkaBus
         from safescale.runtime.bus.kafka_client import connection_of
+        from safescale.runtime.bus.kafka_consumer import Tuning
 
-        return KafkaBus(connection_of(settings), telemetry, settings.instance)
+        tuning = Tuning(drain_s=settings.drain_timeout_s)
+        return KafkaBus(connection_of(settings), telemetry, settings.instance, tuning)
     from safescale.runtime.bus.memory import MemoryBus
 
-    return MemoryBus(telemetry)
+    return MemoryBus(telemetry, drain_s=settings.drain_timeout_s)
 
 
 async def open_documents(settings: Settings, data: DataDir | None, telemetry: Telemetry) -> DocumentStore:

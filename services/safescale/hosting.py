@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from safescale.building import BUILDERS, Parts, ServiceName, open_bus, open_documents
-from safescale.core.errors import AddressInUseError, DependencyUnavailableError, InvalidInputError
+from safescale.core.errors import AddressInUseError, DependencyUnavailableError, InvalidInputError, SafescaleError
 from safescale.runtime.auth.audit import Audit
 from safescale.runtime.auth.guard import guard_of
 from safescale.runtime.bus.port import Bus, back_off_s
@@ -74,8 +74,11 @@ class Host:
             self._channels[address] = connect(
                 address, client_interceptors(self.telemetry.tracer), self._own_access if own else self._access
             )
-            self._stack.push_async_callback(self._channels[address].close)
         return self._channels[address]
+
+    async def _close_channels(self) -> None:
+        for channel in self._channels.values():
+            await channel.close()
 
     @property
     def _reachable(self) -> str:
@@ -124,6 +127,8 @@ class Host:
         documents = await open_documents(self._settings, data, self.telemetry)
         stack.push_async_callback(documents.close)
         bus = open_bus(self._settings, self.telemetry)
+        # Closed after the services and the calls that are served, whenever they were opened: both still ask peers.
+        stack.push_async_callback(self._close_channels)
         parts = Parts(self._settings, bus, documents, self.telemetry, self.channel, self._options.resume_on_start)
         services = [BUILDERS[name](parts) for name in self._options.services]
         protection = Protection(server_tls(self._settings), guard_of(self._settings), Audit(documents))
@@ -193,6 +198,9 @@ class Host:
                 up = False
                 reason = getattr(error, "message", "no answer in time")
                 self._log.warning("dependency does not answer", dependency=name, reason=reason)
+            except SafescaleError:
+                self.telemetry.gauge("safescale_dependency_up", 0.0, {"dependency": name})
+                raise
             self.telemetry.gauge("safescale_dependency_up", float(up), {"dependency": name})
             there = there and up
         return there
@@ -202,6 +210,9 @@ class Host:
             await asyncio.sleep(PING_INTERVAL_S)
             try:
                 await self._look(bus, documents)
+            except SafescaleError as error:
+                # Nothing that time mends, such as an index of another version.
+                self._log.error("dependency cannot be used", reason=error.message)
             except Exception as error:
                 self._log.error("dependency cannot be looked at", exception_type=type(error).__name__)
 

@@ -116,6 +116,10 @@ def test_there_is_time_for_the_longest_cell(render: Render) -> None:
         least = 900 if name == "inference" else 30
         assert least < pod["terminationGracePeriodSeconds"] < least + 120
         assert pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"] == ["sleep", "5"]
+        drain = variables(pod["containers"][0]).get("SAFESCALE_DRAIN_TIMEOUT_S", "10")
+        # After it a process closes its connections.
+        assert drain == ("900" if name == "inference" else "10")
+        assert float(drain) + 5 < pod["terminationGracePeriodSeconds"]
 
 
 def test_secrets_are_files_and_never_values(render: Render) -> None:

@@ -212,6 +212,37 @@ async def test_a_stop_while_a_dependency_is_away_keeps_the_message(bus: Bus, top
     assert seen == ["k"]
 
 
+async def test_a_failure_during_a_stop_gives_no_message_up(bus: Bus, topic: str) -> None:
+    started = asyncio.Event()
+    dead: list[Message] = []
+    seen: list[str] = []
+
+    async def broken_by_the_stop(_message: Message) -> None:
+        started.set()
+        await stopping.wait()
+        raise RuntimeError("the connection is closed")
+
+    async def collect(message: Message) -> None:
+        if message.headers["original-topic"] == topic:
+            dead.append(message)
+
+    async def handle(message: Message) -> None:
+        seen.append(message.key)
+
+    stopping = asyncio.Event()
+    await bus.subscribe(DEAD_LETTER, f"watch-{uuid.uuid4().hex[:8]}", collect, SubscriptionOptions())
+    first = await bus.subscribe(topic, "g", broken_by_the_stop, SubscriptionOptions(max_attempts=1))
+    await bus.publish(Message(topic, "k", b""))
+    await asyncio.wait_for(started.wait(), 60)
+    stop = asyncio.create_task(first.stop())
+    await asyncio.sleep(0.05)
+    stopping.set()
+    await stop
+    await bus.subscribe(topic, "g", handle, SubscriptionOptions())
+    await wait_until(lambda: seen)
+    assert (seen, dead) == (["k"], [])
+
+
 async def test_a_handler_that_is_cancelled_from_within_counts_as_failed(bus: Bus, topic: str) -> None:
     tries = 0
     done = asyncio.Event()

@@ -33,6 +33,9 @@
     {{- end }}
   env:
     - {name: SAFESCALE_DATA_DIR, value: /var/lib/safescale}
+    {{- if has .component (list "inference" "standalone") }}
+    - {name: SAFESCALE_DRAIN_TIMEOUT_S, value: {{ $root.Values.settings.cellTimeoutSeconds | toString | quote }}}
+    {{- end }}
     {{- if eq .component "orchestration" }}
     - {name: SAFESCALE_INSTANCE, value: {{ include "safescale.host" . }}}
     {{- else if not (or $gateway (eq .component "standalone")) }}
@@ -96,7 +99,7 @@ metadata:
 spec:
   {{- include "safescale.podCommon" . | nindent 2 }}
   serviceAccountName: {{ include "safescale.fullname" $root }}
-  # Inference may have a whole cell in flight; the others give calls ten seconds. Who is done sooner ends sooner.
+  # Inference may have a whole cell in flight; the others give their work ten seconds. Who is done sooner ends sooner.
   terminationGracePeriodSeconds: {{ add .service.preStopSeconds 60 (ternary $root.Values.settings.cellTimeoutSeconds 0 (has .component (list "inference" "standalone"))) }}
   {{- include "safescale.placement" . | nindent 2 }}
   containers:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from safescale.core.errors import NotFoundError
+from safescale.core.errors import InvalidInputError, NotFoundError
 from safescale.runtime.datadir import DataDir
 from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.settings import Settings
@@ -14,6 +14,7 @@ async def open_records(settings: Settings, alone: bool) -> AsyncIterator[Documen
     """The store of the settings; `alone` holds the data folder, so that no other process writes to it.
 
     Raises:
+        InvalidInputError: the settings name servers, but not the store in which their records are.
         NotFoundError: there is no data folder.
         FailedPreconditionError: `alone`, and another process uses the folder.
         StorageUnavailableError: the store does not answer.
@@ -23,6 +24,11 @@ async def open_records(settings: Settings, alone: bool) -> AsyncIterator[Documen
     from safescale.building import open_documents
     from safescale.runtime.telemetry import Telemetry
 
+    if not settings.elasticsearch and (settings.server or settings.distributed):
+        raise InvalidInputError(
+            "the settings name servers, and this command reads the store itself; expected SAFESCALE_ELASTICSEARCH as in a "
+            "service's container, or neither SAFESCALE_SERVER nor a service's address where the data folder is meant"
+        )
     async with AsyncExitStack() as stack:
         data = None if settings.elasticsearch else DataDir(settings.data_dir)
         if data is not None and alone:

@@ -50,7 +50,8 @@ class ModelServerOptions:
     """Where to listen and how much to serve.
 
     `context` is the tokens of each slot (default: as much as the catalog gives the model); `slots` are calls at once.
-    With more than one slot or thread the last digits of log-probabilities are no longer those of the model in process.
+    With more than one slot or thread log-probabilities differ, from the second digit on, from those of the model in
+    process.
     `api_key_file` holds the bearer token that callers need. `request_log` gets a line for each request.
     """
 

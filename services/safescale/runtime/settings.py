@@ -36,6 +36,11 @@ class Settings(BaseSettings):
     cell_timeout_s: float = Field(
         default=3600.0, gt=0, description="Deadline of one cell in seconds: all its calls, their retries and waits."
     )
+    drain_timeout_s: float = Field(
+        default=10.0,
+        ge=0,
+        description="Seconds that cells in flight have to end when a server is told to stop; others are done again.",
+    )
     log_level: str = Field(default="WARNING", description="Least level of log lines: DEBUG, INFO, WARNING or ERROR.")
     host: str = Field(default=LOOPBACK, description="Address that gRPC, REST and /metrics listen on.")
     port: int = Field(default=50051, ge=0, le=65535, description="Port of gRPC, or of REST for the gateway; 0 any.")

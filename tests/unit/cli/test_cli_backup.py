@@ -123,3 +123,14 @@ def test_a_file_cut_off_restores_nothing(command, folder: Path, tmp_path: Path) 
     empty = tmp_path / "empty.jsonl.gz"
     command("backup", empty, data=other)
     assert gzip.decompress(empty.read_bytes()).count(b"\n") == 2
+
+
+@pytest.mark.parametrize("name", ["SERVER", "ORCHESTRATION"])
+@pytest.mark.parametrize("arguments", [("backup", "-"), ("restore", "b.jsonl.gz"), ("audit",)])
+def test_servers_without_their_store_are_no_data_folder(command, folder: Path, monkeypatch, name, arguments) -> None:
+    before = command("backup", "-", data=folder)
+    assert before.exit_code == 0
+    monkeypatch.setenv(f"SAFESCALE_{name}", "127.0.0.1:50053")
+    error = command(*arguments, data=folder).exception
+    assert isinstance(error, InvalidInputError)
+    assert "expected SAFESCALE_ELASTICSEARCH" in str(error)

@@ -46,7 +46,7 @@ async def deliver(desk: Desk, message: Message, origin: Mapping[str, str]) -> No
     """Hand a message to the handler until it is handled or given up; a dead letter is published before the return.
 
     Raises:
-        AbandonedError: the subscription stopped while a dependency was away.
+        AbandonedError: the subscription stopped before the message was handled.
 
     """
     size = size_of(message)
@@ -70,14 +70,14 @@ async def _attempts(desk: Desk, message: Message) -> SafescaleError | None:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
                 raise
-            if isinstance(error, asyncio.CancelledError) and desk.stopping.is_set():
-                # What the handler waited for was abandoned by the stop.
-                raise AbandonedError from error
             known = as_safescale_error(error)
             if isinstance(known, DependencyUnavailableError):
                 waits += 1
                 await _wait(desk, waits)
                 continue
+            if desk.stopping.is_set():
+                # What it needs may be going away with this process: it comes again, and is not given up.
+                raise AbandonedError from error
             get_logger("bus").warning(
                 "message not handled", topic=message.topic, group=desk.group, attempt=attempt, reason=known.reason,
                 exception_type=type(error).__name__,

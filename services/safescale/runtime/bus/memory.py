@@ -40,9 +40,10 @@ class _Group:
 class MemoryBus:
     """Bus within one process and one event loop. Topics are bounded: a publisher waits while a group lags too far."""
 
-    def __init__(self, telemetry: Telemetry, capacity: int = DEFAULT_CAPACITY) -> None:
+    def __init__(self, telemetry: Telemetry, capacity: int = DEFAULT_CAPACITY, drain_s: float = DRAIN_SECONDS) -> None:
         self._telemetry = telemetry
         self._capacity = capacity
+        self._drain_s = drain_s
         self._groups: dict[str, dict[str, _Group]] = {}
         self._subscriptions: list[_MemorySubscription] = []
 
@@ -144,7 +145,7 @@ class _MemorySubscription:
         self._stopping.set()
         async with self._group.changed:
             self._group.changed.notify_all()
-        _done, late = await asyncio.wait(self._workers, timeout=DRAIN_SECONDS)
+        _done, late = await asyncio.wait(self._workers, timeout=self._bus._drain_s)
         for worker in late:
             worker.cancel()
         await asyncio.gather(*late, return_exceptions=True)
