@@ -8,7 +8,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 SPEC := examples/runs/$(if $(GEMMA),demo-gemma,demo).yaml
 
 .DEFAULT_GOAL := help
-COMPOSE := docker compose --file deploy/compose.yaml $(if $(AIRGAP),--env-file deploy/airgap/images.env)
+COMPOSE := docker compose --file deploy/compose.yaml $(if $(AIRGAP),$(if $(wildcard deploy/.env),--env-file deploy/.env) --env-file deploy/airgap/images.env)
 
 .PHONY: help setup demo test chart e2e e2e-k8s up down images lint proto bench clean lock
 

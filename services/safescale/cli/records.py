@@ -26,8 +26,8 @@ async def open_records(settings: Settings, alone: bool) -> AsyncIterator[Documen
 
     if not settings.elasticsearch and (settings.server or settings.distributed):
         raise InvalidInputError(
-            "the settings name servers, and this command reads the store itself; expected SAFESCALE_ELASTICSEARCH as in a "
-            "service's container, or neither SAFESCALE_SERVER nor a service's address where the data folder is meant"
+            "the settings name servers, and this command reads the store itself; expected SAFESCALE_ELASTICSEARCH, as "
+            "in a service's container, or no SAFESCALE_SERVER and no service's address for the data folder"
         )
     async with AsyncExitStack() as stack:
         data = None if settings.elasticsearch else DataDir(settings.data_dir)

@@ -125,6 +125,22 @@ def test_engine_names_what_it_expects(airgap: Path, tmp_path: Path) -> None:
     assert "expected start, stop or status" in done.stderr
 
 
+@pytest.mark.parametrize(("answers", "code"), [(True, 0), (False, 2)])
+def test_a_user_without_root_can_use_an_engine_and_start_none(
+    airgap: Path, tmp_path: Path, answers: bool, code: int
+) -> None:
+    for name, line in (("id", "echo 1000"), ("docker", "echo 29.0" if answers else "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{line}\n")
+        (tmp_path / name).chmod(0o755)
+    state = tmp_path / "state"
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    done = _run([airgap / "engine.sh", "start"], AIRGAP_STATE=str(state), PATH=path)
+    assert done.returncode == code
+    assert ("Docker engine 29.0 answers" in done.stdout) == answers
+    assert ("starting one needs root" in done.stderr) == (not answers)
+    assert not state.exists()
+
+
 def test_engine_stops_no_process_that_is_not_its_own(airgap: Path, tmp_path: Path) -> None:
     (tmp_path / "dockerd.pid").write_text(f"{os.getpid()}\n")
     done = _run([airgap / "engine.sh", "stop"], AIRGAP_STATE=str(tmp_path))
