@@ -14,7 +14,7 @@ async def open_records(settings: Settings, alone: bool) -> AsyncIterator[Documen
     """The store of the settings; `alone` holds the data folder, so that no other process writes to it.
 
     Raises:
-        InvalidInputError: the settings name servers, but not the store in which their records are.
+        InvalidInputError: the settings name the services of a grid, but not the store of its records.
         NotFoundError: there is no data folder.
         FailedPreconditionError: `alone`, and another process uses the folder.
         StorageUnavailableError: the store does not answer.
@@ -24,10 +24,10 @@ async def open_records(settings: Settings, alone: bool) -> AsyncIterator[Documen
     from safescale.building import open_documents
     from safescale.runtime.telemetry import Telemetry
 
-    if not settings.elasticsearch and (settings.server or settings.distributed):
+    if settings.distributed and not settings.elasticsearch:
         raise InvalidInputError(
-            "the settings name servers, and this command reads the store itself; expected SAFESCALE_ELASTICSEARCH, as "
-            "in a service's container, or no SAFESCALE_SERVER and no service's address for the data folder"
+            "the settings name the services of a grid, whose records are in Elasticsearch, and this command reads the "
+            "store itself; expected SAFESCALE_ELASTICSEARCH, or no service's address where the data folder is meant"
         )
     async with AsyncExitStack() as stack:
         data = None if settings.elasticsearch else DataDir(settings.data_dir)

@@ -125,12 +125,15 @@ def test_a_file_cut_off_restores_nothing(command, folder: Path, tmp_path: Path) 
     assert gzip.decompress(empty.read_bytes()).count(b"\n") == 2
 
 
-@pytest.mark.parametrize("name", ["SERVER", "ORCHESTRATION"])
 @pytest.mark.parametrize("arguments", [("backup", "-"), ("restore", "b.jsonl.gz"), ("audit",)])
-def test_servers_without_their_store_are_no_data_folder(command, folder: Path, monkeypatch, name, arguments) -> None:
-    before = command("backup", "-", data=folder)
-    assert before.exit_code == 0
-    monkeypatch.setenv(f"SAFESCALE_{name}", "127.0.0.1:50053")
+def test_a_grid_without_its_store_is_no_data_folder(command, folder: Path, monkeypatch, arguments) -> None:
+    monkeypatch.setenv("SAFESCALE_ORCHESTRATION", "127.0.0.1:50053")
     error = command(*arguments, data=folder).exception
     assert isinstance(error, InvalidInputError)
     assert "expected SAFESCALE_ELASTICSEARCH" in str(error)
+
+
+def test_the_server_of_the_data_folder_may_be_named(command, folder: Path, monkeypatch) -> None:
+    # As in the pod of a trial.
+    monkeypatch.setenv("SAFESCALE_SERVER", "127.0.0.1:50051")
+    assert command("backup", "-", data=folder).exit_code == 0
