@@ -7,10 +7,12 @@ import sys
 import textwrap
 import uuid
 from collections import Counter
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 
 import pytest
+from kafka import KafkaConsumer
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from tests.kafka_topics import QUICK, kafka_bus, some_topics
 
 from safescale.core.errors import BusUnavailableError
@@ -48,6 +50,24 @@ def committed(address: str, topic: str, group: str = "g") -> int:
         return sum(offset.offset for place, offset in found.items() if place.topic == topic)
     finally:
         admin.close()
+
+
+@contextmanager
+def raw_member(address: str, topic: str, group: str = "g"):
+    """A member of the group that works and commits nothing, and polls when the test does."""
+    consumer = KafkaConsumer(
+        topic,
+        bootstrap_servers=address,
+        group_id=consumer_group(group, topic),
+        enable_auto_commit=False,
+        partition_assignment_strategy=[CooperativeStickyAssignor],
+        session_timeout_ms=QUICK.session_ms,
+        heartbeat_interval_ms=1_000,
+    )
+    try:
+        yield consumer
+    finally:
+        consumer.close()
 
 
 KILLED = """
@@ -333,6 +353,37 @@ async def test_work_that_ends_within_the_grace_is_not_repeated(kafka_address: st
             await asyncio.sleep(2)
         assert sorted(started) == ["p0", "p1", "p2", "p3"]
         assert await asyncio.to_thread(committed, kafka_address, topic) == 4
+
+
+async def test_a_member_that_stops_during_a_rebalance_commits_what_it_finished(kafka_address: str) -> None:
+    hold = asyncio.Event()
+    started: list[str] = []
+
+    async def handle(message: Message) -> None:
+        started.append(message.key)
+        await hold.wait()
+
+    with some_topics(kafka_address, 1, partitions=4) as (topic,), ExitStack() as opened:
+        async with buses(kafka_address, "a") as (bus,):
+            mine = await bus.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=4))
+            slow = opened.enter_context(raw_member(kafka_address, topic))
+            await wait_until(lambda: not slow.poll(timeout_ms=50) and len(mine.places) == 2)
+            producer = raw_producer(kafka_address)
+            for partition in range(4):
+                producer.send(topic, key=f"p{partition}".encode(), value=b"", partition=partition)
+            producer.close()
+            await wait_until(lambda: len(started) == 2)
+            # A third member begins a rebalance; it lasts until the slow one polls.
+            third = opened.enter_context(raw_member(kafka_address, topic))
+            third.poll(timeout_ms=50)
+            await asyncio.sleep(2 * QUICK.session_ms / 4_000)
+            hold.set()
+            stopped = asyncio.create_task(mine.stop())
+            await asyncio.sleep(1)
+            while not stopped.done():
+                await asyncio.gather(*(asyncio.to_thread(member.poll, timeout_ms=50) for member in (slow, third)))
+        assert len(started) == 2
+        assert await asyncio.to_thread(committed, kafka_address, topic) == 2
 
 
 async def test_a_restart_under_the_same_name_moves_no_partition(kafka_address: str) -> None:

@@ -34,6 +34,9 @@ FETCH_BYTES = 8 * 1024 * 1024
 PARTITION_BYTES = 2 * DEAD_LETTER_LIMIT
 """Bytes that the client fetches ahead from one partition; more than the largest message."""
 
+LAST_COMMIT_S = 5.0
+"""Seconds that the last commit of a consumer may wait for a rebalance to end."""
+
 FAILING_S = 30.0
 """Seconds of nothing but errors after which the consumer is built anew."""
 
@@ -206,7 +209,7 @@ class _Polling:
             except kafka_errors.KafkaError as error:
                 self._bear(error)
                 end.wait(0.5)
-        self._commit()
+        self._last_commit()
 
     def _bear(self, error: Exception) -> None:
         now = time.monotonic()
@@ -248,16 +251,25 @@ class _Polling:
         message = message_of(record)
         return self._ledger.take(message, place, record.offset, len(record.value or b"") + len(record.key or b""))
 
-    def _commit(self) -> None:
+    def _last_commit(self) -> None:
+        # No commit is taken while a rebalance goes on, and it ends only when all members poll.
+        end = time.monotonic() + LAST_COMMIT_S
+        while not self._commit() and time.monotonic() < end:
+            self._consumer.pause(*self._consumer.assignment())
+            self._consumer.poll(timeout_ms=100, max_records=1)
+
+    def _commit(self) -> bool:
+        """Whether all that is finished is committed now."""
         offsets = self._ledger.to_commit()
         if not offsets:
-            return
+            return True
         try:
             self._consumer.commit(_as_committed(offsets), timeout_ms=5_000)
         except (kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError, kafka_errors.RetriableError):
             # A rebalance or an outage: what is finished is committed next time, or done again by another member.
-            return
+            return False
         self._ledger.committed(offsets)
+        return True
 
     def _look_for_partitions(self) -> None:
         """Rejoin when the topic has grown.
