@@ -64,6 +64,8 @@ def raw_member(address: str, topic: str, group: str = "g"):
         session_timeout_ms=QUICK.session_ms,
         heartbeat_interval_ms=1_000,
     )
+    # A leader that does not know the topic yet assigns nothing.
+    consumer.partitions_for_topic(topic)
     try:
         yield consumer
     finally:
@@ -366,6 +368,7 @@ async def test_a_member_that_stops_during_a_rebalance_commits_what_it_finished(k
     with some_topics(kafka_address, 1, partitions=4) as (topic,), ExitStack() as opened:
         async with buses(kafka_address, "a") as (bus,):
             mine = await bus.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=4))
+            await wait_until(lambda: len(mine.places) == 4)
             slow = opened.enter_context(raw_member(kafka_address, topic))
             await wait_until(lambda: not slow.poll(timeout_ms=50) and len(mine.places) == 2)
             producer = raw_producer(kafka_address)
