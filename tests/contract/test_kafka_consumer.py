@@ -72,6 +72,13 @@ def raw_member(address: str, topic: str, group: str = "g"):
         consumer.close()
 
 
+async def polling_until(condition, *members) -> None:
+    """Wait for a condition while raw members poll."""
+    async with asyncio.timeout(60):
+        while not condition():
+            await asyncio.gather(*(asyncio.to_thread(member.poll, timeout_ms=50) for member in members))
+
+
 KILLED = """
 import asyncio, sys
 from safescale.runtime.bus.port import SubscriptionOptions
@@ -357,6 +364,29 @@ async def test_work_that_ends_within_the_grace_is_not_repeated(kafka_address: st
         assert await asyncio.to_thread(committed, kafka_address, topic) == 4
 
 
+async def test_a_member_whose_buffer_is_full_shares_with_those_that_join(kafka_address: str) -> None:
+    started: Counter[str] = Counter()
+
+    def held(name: str):
+        async def handle(_message: Message) -> None:
+            started[name] += 1
+            await asyncio.sleep(3600)
+
+        return handle
+
+    options = SubscriptionOptions(max_in_flight=2)
+    with some_topics(kafka_address, 1, partitions=4) as (topic,):
+        tuning = replace(QUICK, drain_s=0.1)
+        async with buses(kafka_address, "a", "b", "c", tuning=tuning) as (one, two, three):
+            await one.publish_many([Message(topic, str(i), b"") for i in range(8 * buffered_messages(2))])
+            first = await one.subscribe(topic, "g", held("a"), options)
+            await wait_until(lambda: first.buffered >= buffered_messages(2))
+            second = await two.subscribe(topic, "g", held("b"), options)
+            third = await three.subscribe(topic, "g", held("c"), options)
+            await wait_until(lambda: started["b"] == started["c"] == 2)
+            assert sorted(len(member.places) for member in (first, second, third)) == [1, 1, 2]
+
+
 async def test_a_member_that_stops_during_a_rebalance_commits_what_it_finished(kafka_address: str) -> None:
     hold = asyncio.Event()
     started: list[str] = []
@@ -370,21 +400,20 @@ async def test_a_member_that_stops_during_a_rebalance_commits_what_it_finished(k
             mine = await bus.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=4))
             await wait_until(lambda: len(mine.places) == 4)
             slow = opened.enter_context(raw_member(kafka_address, topic))
-            await wait_until(lambda: not slow.poll(timeout_ms=50) and len(mine.places) == 2)
+            await polling_until(lambda: len(mine.places) == 2, slow)
             producer = raw_producer(kafka_address)
             for partition in range(4):
                 producer.send(topic, key=f"p{partition}".encode(), value=b"", partition=partition)
             producer.close()
-            await wait_until(lambda: len(started) == 2)
+            await polling_until(lambda: len(started) == 2, slow)
             # A third member begins a rebalance; it lasts until the slow one polls.
             third = opened.enter_context(raw_member(kafka_address, topic))
-            third.poll(timeout_ms=50)
+            await asyncio.to_thread(third.poll, timeout_ms=50)
             await asyncio.sleep(2 * QUICK.session_ms / 4_000)
             hold.set()
             stopped = asyncio.create_task(mine.stop())
-            await asyncio.sleep(1)
-            while not stopped.done():
-                await asyncio.gather(*(asyncio.to_thread(member.poll, timeout_ms=50) for member in (slow, third)))
+            await asyncio.sleep(0.5)
+            await polling_until(stopped.done, slow, third)
         assert len(started) == 2
         assert await asyncio.to_thread(committed, kafka_address, topic) == 2
 

@@ -17,7 +17,7 @@ from kafka.consumer.subscription_state import AsyncConsumerRebalanceListener  # 
 from kafka.coordinator.assignors.cooperative_sticky import (  # type: ignore[import-untyped]
     CooperativeStickyAssignor,
 )
-from kafka.structs import OffsetAndMetadata  # type: ignore[import-untyped]
+from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-untyped]
 
 from safescale.runtime.bus.kafka_client import KafkaConnection, consumer_group
 from safescale.runtime.bus.ledger import Holding, Ledger, Place, Work
@@ -223,19 +223,12 @@ class _Polling:
             raise error
 
     def _round(self, room: int) -> None:
-        consumer, poll_s = self._consumer, self._member.tuning.poll_s
-        assigned = consumer.assignment()
-        if room:
-            if stopped := consumer.paused():
-                consumer.resume(*stopped)
-            found = consumer.poll(timeout_ms=int(1000 * poll_s), max_records=min(room, POLL_RECORDS))
-        else:
-            # Polled all the same: it is what keeps the membership.
-            consumer.pause(*assigned)
-            found = consumer.poll(timeout_ms=0, max_records=1)
+        found = self._poll(room)
         works = [self._take(place, record) for place, records in found.items() for record in records]
         if works:
             self._link.call(self._link.accept, works)
+        if self._rebalancing():
+            return
         now = time.monotonic()
         if now >= self._commit_at:
             self._commit_at = now + self._member.tuning.commit_s
@@ -245,7 +238,25 @@ class _Polling:
             self._measure_lag()
             self._look_for_partitions()
         if not room:
-            self._ledger.has_room.wait(min(0.1, poll_s))
+            self._ledger.has_room.wait(min(0.1, self._member.tuning.poll_s))
+
+    def _poll(self, room: int) -> dict[Any, list[Any]]:
+        """Messages at most as many as there is room for; one where a partition came that could not be paused before.
+
+        During a rebalance it waits, whether there is room or not, and nothing else may be done between two polls: a
+        join that ends while no poll waits for it is thrown away by the client and begun anew, for the whole group.
+        """
+        consumer = self._consumer
+        if room and (stopped := consumer.paused()):
+            consumer.resume(*stopped)
+        elif not room:
+            # Polled all the same: it is what keeps the membership.
+            consumer.pause(*consumer.assignment())
+        wait_s = self._member.tuning.poll_s if room or self._rebalancing() else 0.0
+        return dict(consumer.poll(timeout_ms=int(1000 * wait_s), max_records=min(room or 1, POLL_RECORDS)))
+
+    def _rebalancing(self) -> bool:
+        return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
     def _take(self, place: Any, record: Any) -> Work:
         message = message_of(record)
@@ -254,9 +265,10 @@ class _Polling:
     def _last_commit(self) -> None:
         # No commit is taken while a rebalance goes on, and it ends only when all members poll.
         end = time.monotonic() + LAST_COMMIT_S
-        while not self._commit() and time.monotonic() < end:
-            self._consumer.pause(*self._consumer.assignment())
-            self._consumer.poll(timeout_ms=100, max_records=1)
+        while self._rebalancing() or not self._commit():
+            if time.monotonic() >= end:
+                return
+            self._poll(0)
 
     def _commit(self) -> bool:
         """Whether all that is finished is committed now."""
