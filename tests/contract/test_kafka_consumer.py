@@ -76,7 +76,7 @@ async def polling_until(condition, *members) -> None:
     """Wait for a condition while raw members poll."""
     async with asyncio.timeout(60):
         while not condition():
-            await asyncio.gather(*(asyncio.to_thread(member.poll, timeout_ms=50) for member in members))
+            await asyncio.gather(*(asyncio.to_thread(member.poll, timeout_ms=500) for member in members))
 
 
 KILLED = """
@@ -333,7 +333,9 @@ async def test_work_on_a_partition_that_is_given_away_is_finished_or_abandoned(k
             # Those that moved were stopped at their old owner before the new one began; the others go on.
             assert sorted(cancelled) == sorted(started["b"])
             hold.set()
-            await wait_until(lambda: len(finished) == 4)
+            async with asyncio.timeout(60):
+                while await asyncio.to_thread(committed, kafka_address, topic) < 4:
+                    await asyncio.sleep(0.05)
         assert sorted(finished) == ["p0", "p1", "p2", "p3"]
         assert await asyncio.to_thread(committed, kafka_address, topic) == 4
 

@@ -34,8 +34,8 @@ FETCH_BYTES = 8 * 1024 * 1024
 PARTITION_BYTES = 2 * DEAD_LETTER_LIMIT
 """Bytes that the client fetches ahead from one partition; more than the largest message."""
 
-LAST_COMMIT_S = 5.0
-"""Seconds that the last commit of a consumer may wait for a rebalance to end."""
+JOIN_S = 5.0
+"""Seconds that a poll waits for a rebalance to end; the last commit, too."""
 
 FAILING_S = 30.0
 """Seconds of nothing but errors after which the consumer is built anew."""
@@ -241,18 +241,18 @@ class _Polling:
             self._ledger.has_room.wait(min(0.1, self._member.tuning.poll_s))
 
     def _poll(self, room: int) -> dict[Any, list[Any]]:
-        """Messages at most as many as there is room for; one where a partition came that could not be paused before.
-
-        During a rebalance it waits, whether there is room or not, and nothing else may be done between two polls: a
-        join that ends while no poll waits for it is thrown away by the client and begun anew, for the whole group.
-        """
-        consumer = self._consumer
+        """Messages at most as many as there is room for; one where a partition came that could not be paused before."""
+        consumer, coordinator = self._consumer, self._consumer._coordinator
+        if coordinator.need_rejoin():
+            # The client throws away a join that ends while no poll waits for it, and begins anew for the whole group:
+            # short polls, such as those of a full buffer, would never see a rebalance end.
+            coordinator.ensure_active_group(timeout_ms=int(1000 * JOIN_S))
         if room and (stopped := consumer.paused()):
             consumer.resume(*stopped)
         elif not room:
             # Polled all the same: it is what keeps the membership.
             consumer.pause(*consumer.assignment())
-        wait_s = self._member.tuning.poll_s if room or self._rebalancing() else 0.0
+        wait_s = self._member.tuning.poll_s if room else 0.0
         return dict(consumer.poll(timeout_ms=int(1000 * wait_s), max_records=min(room or 1, POLL_RECORDS)))
 
     def _rebalancing(self) -> bool:
@@ -264,7 +264,7 @@ class _Polling:
 
     def _last_commit(self) -> None:
         # No commit is taken while a rebalance goes on, and it ends only when all members poll.
-        end = time.monotonic() + LAST_COMMIT_S
+        end = time.monotonic() + JOIN_S
         while self._rebalancing() or not self._commit():
             if time.monotonic() >= end:
                 return
