@@ -1,11 +1,14 @@
 """Buses and topics of tests that need Kafka. Names are random, since others may use the same broker."""
 
+import asyncio
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+
+from kafka import KafkaProducer
 
 from safescale.runtime.bus.kafka import KafkaBus
-from safescale.runtime.bus.kafka_client import KafkaConnection, open_admin
+from safescale.runtime.bus.kafka_client import KafkaConnection, consumer_group, open_admin
 from safescale.runtime.bus.kafka_consumer import Tuning
 from safescale.runtime.bus.topic_admin import topic_admin
 from safescale.runtime.bus.topic_plan import declared_topics, differences
@@ -51,3 +54,35 @@ def make_dead_letter_topics(address: str) -> None:
     with topic_admin(KafkaConnection((address,))) as admin:
         found = [d for d in differences(few, admin.existing(few)) if d.kind == "create"]
         admin.apply(found, replicas=1)
+
+
+async def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    """Return when a condition holds."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+@asynccontextmanager
+async def buses(address: str, *names: str, tuning: Tuning = QUICK) -> AsyncIterator[list[KafkaBus]]:
+    """Buses of instances with these names, closed at once in the end."""
+    opened = [kafka_bus(address, name, tuning) for name in names]
+    try:
+        yield opened
+    finally:
+        await asyncio.gather(*(bus.close() for bus in opened))
+
+
+def committed(address: str, topic: str, group: str = "g") -> int:
+    """Sum of the group's committed offsets."""
+    admin = open_admin(KafkaConnection((address,)))
+    try:
+        found = admin.list_group_offsets([consumer_group(group, topic)])[consumer_group(group, topic)]
+        return sum(offset.offset for place, offset in found.items() if place.topic == topic)
+    finally:
+        admin.close()
+
+
+def raw_producer(address: str) -> KafkaProducer:
+    """A producer that refuses nothing for its size."""
+    return KafkaProducer(bootstrap_servers=address, max_request_size=8 * 1024 * 1024)

@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 from tests.kafka_broker import Broker, broker, wait_for
-from tests.kafka_topics import kafka_bus, some_topics
+from tests.kafka_topics import kafka_bus, some_topics, wait_until
 
 from safescale.core.errors import BusUnavailableError
 from safescale.runtime.bus import kafka as kafka_module
@@ -20,12 +20,6 @@ pytestmark = [pytest.mark.grid, pytest.mark.timeout(300)]
 def own():
     with broker() as started:
         yield started
-
-
-async def wait_until(condition, seconds: float = 90) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)
 
 
 async def publish_while(bus: KafkaBus, topic: str, stop: asyncio.Event) -> int:
