@@ -159,8 +159,9 @@ async def test_a_member_whose_buffer_is_full_shares_with_those_that_join(kafka_a
             await wait_until(lambda: first.buffered >= buffered_messages(2))
             second = await two.subscribe(topic, "g", held("b"), options)
             third = await three.subscribe(topic, "g", held("c"), options)
-            await wait_until(lambda: started["b"] == started["c"] == 2)
-            assert sorted(len(member.places) for member in (first, second, third)) == [1, 1, 2]
+            # More than that where a partition moved once more.
+            await wait_until(lambda: min(started["b"], started["c"]) >= 2)
+            await wait_until(lambda: sorted(len(m.places) for m in (first, second, third)) == [1, 1, 2])
 
 
 async def test_a_member_that_stops_during_a_rebalance_commits_what_it_finished(kafka_address: str) -> None:
