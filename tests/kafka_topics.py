@@ -56,7 +56,7 @@ def make_dead_letter_topics(address: str) -> None:
         admin.apply(found, replicas=1)
 
 
-async def wait_until(condition: Callable[[], bool], seconds: float = 90) -> None:
+async def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
     """Return when a condition holds."""
     async with asyncio.timeout(seconds):
         while not condition():
@@ -83,6 +83,21 @@ def committed(address: str, topic: str, group: str = "g") -> int:
         admin.close()
 
 
+async def wait_for_commits(address: str, topic: str, count: int) -> None:
+    """Return when the group's committed offsets sum up to a count."""
+    async with asyncio.timeout(60):
+        while await asyncio.to_thread(committed, address, topic) < count:
+            await asyncio.sleep(0.05)
+
+
 def raw_producer(address: str) -> KafkaProducer:
     """A producer that refuses nothing for its size."""
     return KafkaProducer(bootstrap_servers=address, max_request_size=8 * 1024 * 1024)
+
+
+def send_one_each(address: str, topic: str, partitions: int) -> None:
+    """Send one message to each of the first partitions; the key of the message in partition 2 is `p2`."""
+    producer = raw_producer(address)
+    for partition in range(partitions):
+        producer.send(topic, key=f"p{partition}".encode(), value=b"", partition=partition)
+    producer.close()

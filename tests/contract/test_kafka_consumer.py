@@ -9,7 +9,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from tests.kafka_topics import QUICK, buses, committed, raw_producer, some_topics, wait_until
+from tests.kafka_topics import QUICK, buses, committed, raw_producer, some_topics, wait_for_commits, wait_until
 
 from safescale.core.errors import BusUnavailableError
 from safescale.rpc.events.v1 import events_pb2
@@ -54,9 +54,8 @@ async def test_a_killed_consumer_loses_nothing_and_repeats_at_most_what_was_not_
             async with asyncio.timeout(60):
                 while len(first) < 8:
                     first.append((await process.stdout.readline()).decode().strip())
-                # The commit of the first five is periodic; wait for it, so that the kill comes after it.
-                while await asyncio.to_thread(committed, kafka_address, topic) < 5:
-                    await asyncio.sleep(0.05)
+            # The commit of the first five is periodic; wait for it, so that the kill comes after it.
+            await wait_for_commits(kafka_address, topic, 5)
             process.send_signal(signal.SIGKILL)
             await process.wait()
             second: list[str] = []

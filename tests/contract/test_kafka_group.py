@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from kafka import KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from tests.kafka_topics import QUICK, buses, committed, raw_producer, some_topics, wait_until
+from tests.kafka_topics import QUICK, buses, committed, send_one_each, some_topics, wait_for_commits, wait_until
 
 from safescale.runtime.bus.kafka_client import KafkaConnection, consumer_group, open_admin
 from safescale.runtime.bus.ledger import buffered_messages
@@ -94,10 +94,7 @@ async def test_work_on_a_partition_that_is_given_away_is_finished_or_abandoned(k
         return handle
 
     with some_topics(kafka_address, 1, partitions=4) as (topic,):
-        producer = raw_producer(kafka_address)
-        for partition in range(4):
-            producer.send(topic, key=f"p{partition}".encode(), value=b"", partition=partition)
-        producer.close()
+        send_one_each(kafka_address, topic, 4)
         async with buses(kafka_address, "a", "b") as (one, two):
             options = SubscriptionOptions(max_in_flight=4)
             await one.subscribe(topic, "g", named("a"), options)
@@ -107,9 +104,7 @@ async def test_work_on_a_partition_that_is_given_away_is_finished_or_abandoned(k
             # Those that moved were stopped at their old owner before the new one began; the others go on.
             assert sorted(cancelled) == sorted(started["b"])
             hold.set()
-            async with asyncio.timeout(60):
-                while await asyncio.to_thread(committed, kafka_address, topic) < 4:
-                    await asyncio.sleep(0.05)
+            await wait_for_commits(kafka_address, topic, 4)
         assert sorted(finished) == ["p0", "p1", "p2", "p3"]
         assert await asyncio.to_thread(committed, kafka_address, topic) == 4
 
@@ -123,10 +118,7 @@ async def test_work_that_ends_within_the_grace_is_not_repeated(kafka_address: st
         await go_on.wait()
 
     with some_topics(kafka_address, 1, partitions=4) as (topic,):
-        producer = raw_producer(kafka_address)
-        for partition in range(4):
-            producer.send(topic, key=f"p{partition}".encode(), value=b"", partition=partition)
-        producer.close()
+        send_one_each(kafka_address, topic, 4)
         tuning = replace(QUICK, grace_s=30.0)
         async with buses(kafka_address, "a", "b", tuning=tuning) as (one, two):
             first = await one.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=4))
@@ -178,14 +170,12 @@ async def test_a_member_that_stops_during_a_rebalance_commits_what_it_finished(k
             await wait_until(lambda: len(mine.places) == 4)
             slow = opened.enter_context(raw_member(kafka_address, topic))
             await polling_until(lambda: len(mine.places) == 2, slow)
-            producer = raw_producer(kafka_address)
-            for partition in range(4):
-                producer.send(topic, key=f"p{partition}".encode(), value=b"", partition=partition)
-            producer.close()
+            send_one_each(kafka_address, topic, 4)
             await polling_until(lambda: len(started) == 2, slow)
             # A third member begins a rebalance; it lasts until the slow one polls.
             third = opened.enter_context(raw_member(kafka_address, topic))
             await asyncio.to_thread(third.poll, timeout_ms=50)
+            # Two heartbeats, of which one tells the member of the rebalance.
             await asyncio.sleep(2 * QUICK.session_ms / 4_000)
             hold.set()
             stopped = asyncio.create_task(mine.stop())
@@ -213,10 +203,7 @@ async def test_a_restart_under_the_same_name_moves_no_partition(kafka_address: s
             await one.subscribe(topic, "g", named("a"), options)
             second = await two.subscribe(topic, "g", named("b"), options)
             await wait_until(lambda: len(second.places) == 2)
-            producer = raw_producer(kafka_address)
-            for partition in range(4):
-                producer.send(topic, key=f"p{partition}".encode(), value=b"", partition=partition)
-            producer.close()
+            send_one_each(kafka_address, topic, 4)
             await wait_until(lambda: len(started) == 4)
             of_two = {key for name, key in started if name == "b"}
             await second.stop()
@@ -241,9 +228,7 @@ async def test_a_second_process_with_the_same_name_works_beside_the_first(kafka_
             for i in range(200):
                 await one.publish(Message(topic, str(i), str(i).encode()))
             await wait_until(lambda: len(seen) == 200)
-            async with asyncio.timeout(60):
-                while await asyncio.to_thread(committed, kafka_address, topic) < 200:
-                    await asyncio.sleep(0.2)
+            await wait_for_commits(kafka_address, topic, 200)
 
 
 async def test_new_partitions_are_read_also_after_a_restart(kafka_address: str) -> None:
@@ -265,8 +250,5 @@ async def test_new_partitions_are_read_also_after_a_restart(kafka_address: str) 
             admin.create_partitions({topic: 3})
             admin.wait_for_topics([topic])
             admin.close()
-            producer = raw_producer(kafka_address)
-            for partition in range(3):
-                producer.send(topic, key=f"p{partition}".encode(), value=b"", partition=partition)
-            producer.close()
+            send_one_each(kafka_address, topic, 3)
             await wait_until(lambda: {"p0", "p1", "p2"} <= seen)

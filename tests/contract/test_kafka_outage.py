@@ -46,17 +46,17 @@ async def test_producers_and_consumers_survive_a_broker_that_is_away(own: Broker
         await bus.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=4))
         stop = asyncio.Event()
         publishing = asyncio.create_task(publish_while(bus, topic, stop))
-        await wait_until(lambda: len(tries) > 30)
+        await wait_until(lambda: len(tries) > 30, seconds=90)
         await asyncio.to_thread(own.kill if way == "killed" else own.pause)
         await asyncio.sleep(12)
         before = len(tries)
         with pytest.raises(BusUnavailableError):
             await bus.ping()
         await asyncio.to_thread(own.start if way == "killed" else own.unpause)
-        await wait_until(lambda: len(tries) > before + 30)
+        await wait_until(lambda: len(tries) > before + 30, seconds=90)
         stop.set()
         count = await asyncio.wait_for(publishing, 130)
-        await wait_until(lambda: len(tries) == count)
+        await wait_until(lambda: len(tries) == count, seconds=90)
         await bus.ping()
         await bus.close()
     assert set(tries) == {str(i).encode() for i in range(count)}
@@ -82,7 +82,7 @@ async def test_a_bus_that_starts_before_its_broker_waits_for_it(own: Broker, mon
         assert not publishing.done()
         await asyncio.to_thread(own.start)
         await asyncio.wait_for(asyncio.gather(subscribing, publishing), 120)
-        await wait_until(lambda: seen == ["k"])
+        await wait_until(lambda: seen == ["k"], seconds=90)
         await bus.close()
 
 

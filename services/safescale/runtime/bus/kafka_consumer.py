@@ -263,11 +263,9 @@ class _Polling:
         return self._ledger.take(message, place, record.offset, len(record.value or b"") + len(record.key or b""))
 
     def _last_commit(self) -> None:
-        # No commit is taken while a rebalance goes on, and it ends only when all members poll.
+        # A rebalance, during which none is taken, ends only when all members poll.
         end = time.monotonic() + JOIN_S
-        while self._rebalancing() or not self._commit():
-            if time.monotonic() >= end:
-                return
+        while not self._commit() and time.monotonic() < end:
             self._poll(0)
 
     def _commit(self) -> bool:
@@ -275,6 +273,8 @@ class _Polling:
         offsets = self._ledger.to_commit()
         if not offsets:
             return True
+        if self._rebalancing():
+            return False
         try:
             self._consumer.commit(_as_committed(offsets), timeout_ms=5_000)
         except (kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError, kafka_errors.RetriableError):
