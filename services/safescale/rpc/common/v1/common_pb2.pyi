@@ -320,28 +320,41 @@ class Usage(_message.Message):
     PROMPT_TOKENS_FIELD_NUMBER: _builtins.int
     GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    PROMPT_TOKENS_SENT_FIELD_NUMBER: _builtins.int
+    COST_PROMPT_ONCE_FIELD_NUMBER: _builtins.int
     prompt_tokens: _builtins.int
     """Tokens of the prompt, counted once however many samples follow."""
     generated_tokens: _builtins.int
     """Tokens generated, summed over all answers and reasoning."""
     cost: _builtins.float
     """Cost of what was asked anew, in the currency of the catalog's prices: 0 when all came from the cache, absent for a
-    model without a price.
+    model without a price. The prompt counts as often as it was sent.
     """
+    prompt_tokens_sent: _builtins.int
+    """Tokens of the prompt as often as it was sent: 21 times where the server gives one answer a call and 21 were asked."""
+    cost_prompt_once: _builtins.float
+    """Cost as above with the prompt counted once, as a server with a prefix cache may bill it; absent without a price."""
     def __init__(
         self,
         *,
         prompt_tokens: _builtins.int = ...,
         generated_tokens: _builtins.int = ...,
         cost: _builtins.float | None = ...,
+        prompt_tokens_sent: _builtins.int = ...,
+        cost_prompt_once: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_cost_prompt_once", b"_cost_prompt_once", "cost", b"cost", "cost_prompt_once", b"cost_prompt_once"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost", "generated_tokens", b"generated_tokens", "prompt_tokens", b"prompt_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_cost_prompt_once", b"_cost_prompt_once", "cost", b"cost", "cost_prompt_once", b"cost_prompt_once", "generated_tokens", b"generated_tokens", "prompt_tokens", b"prompt_tokens", "prompt_tokens_sent", b"prompt_tokens_sent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    _WhichOneofReturnType__cost_prompt_once: _TypeAlias = _typing.Literal["cost_prompt_once"]  # noqa: Y015
+    _WhichOneofArgType__cost_prompt_once: _TypeAlias = _typing.Literal["_cost_prompt_once", b"_cost_prompt_once"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_prompt_once) -> _WhichOneofReturnType__cost_prompt_once | None: ...
 
 Global___Usage: _TypeAlias = Usage  # noqa: Y015
 

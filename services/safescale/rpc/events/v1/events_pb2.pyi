@@ -189,6 +189,8 @@ class GenerationRequested(_message.Message):
     FRESH_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     REQUESTED_AT_FIELD_NUMBER: _builtins.int
+    MODEL_REVISION_FIELD_NUMBER: _builtins.int
+    MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     formulation: _common_pb2.Formulation.ValueType
     """Formulation, resolved (never unspecified)."""
     greedy: _builtins.bool
@@ -205,6 +207,12 @@ class GenerationRequested(_message.Message):
     """True to bypass the generation cache on reading."""
     attempt: _builtins.int
     """Attempt of the run, from 1."""
+    model_revision: _builtins.str
+    """Revision of the model that the run was made with: an answer of another is a failure, MODEL_CHANGED. Empty in
+    messages of versions that did not know it; then nothing is compared.
+    """
+    model_fingerprint: _builtins.str
+    """What beside the weights decides its answers (see inference.Model.fingerprint), compared likewise."""
     @_builtins.property
     def cell(self) -> _common_pb2.CellKey:
         """The cell. Always set."""
@@ -236,10 +244,12 @@ class GenerationRequested(_message.Message):
         fresh: _builtins.bool = ...,
         attempt: _builtins.int = ...,
         requested_at: _timestamp_pb2.Timestamp | None = ...,
+        model_revision: _builtins.str = ...,
+        model_fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cell", b"cell", "context", b"context", "question", b"question", "requested_at", b"requested_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cell", b"cell", "context", b"context", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "max_new_tokens", b"max_new_tokens", "question", b"question", "requested_at", b"requested_at", "sample_count", b"sample_count", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cell", b"cell", "context", b"context", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "max_new_tokens", b"max_new_tokens", "model_fingerprint", b"model_fingerprint", "model_revision", b"model_revision", "question", b"question", "requested_at", b"requested_at", "sample_count", b"sample_count", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -325,6 +335,7 @@ class GenerationCompleted(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     GREEDY_ASKED_FIELD_NUMBER: _builtins.int
     SAMPLES_ASKED_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     formulation: _common_pb2.Formulation.ValueType
     """Formulation used."""
     cached: _builtins.bool
@@ -365,6 +376,10 @@ class GenerationCompleted(_message.Message):
     def failure(self) -> _common_pb2.Failure:
         """Why there are no answers; unset when there are."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was odd about the answers though they count, such as PROMPT_MAYBE_CUT, in UPPER_SNAKE_CASE; each once."""
+
     def __init__(
         self,
         *,
@@ -381,10 +396,11 @@ class GenerationCompleted(_message.Message):
         attempt: _builtins.int = ...,
         greedy_asked: _builtins.bool = ...,
         samples_asked: _builtins.int = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cell", b"cell", "failure", b"failure", "greedy", b"greedy", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "cell", b"cell", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "model_revision", b"model_revision", "option_scores", b"option_scores", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "cell", b"cell", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "model_revision", b"model_revision", "option_scores", b"option_scores", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -397,6 +413,11 @@ class VerdictRecorded(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     VERDICT_FIELD_NUMBER: _builtins.int
+    TEXTS_LEFT_OUT_FIELD_NUMBER: _builtins.int
+    texts_left_out: _builtins.bool
+    """True when the texts of its readings were left out, since the message would be over the limit of the bus;
+    ListVerdicts has them.
+    """
     @_builtins.property
     def verdict(self) -> _scoring_pb2.Verdict:
         """The verdict. Always set."""
@@ -405,10 +426,11 @@ class VerdictRecorded(_message.Message):
         self,
         *,
         verdict: _scoring_pb2.Verdict | None = ...,
+        texts_left_out: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["texts_left_out", b"texts_left_out", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

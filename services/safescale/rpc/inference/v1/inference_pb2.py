@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from safescale.rpc.common.v1 import common_pb2 as safescale_dot_common_dot_v1_dot_common__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&safescale/inference/v1/inference.proto\x12\x16safescale.inference.v1\x1a safescale/common/v1/common.proto\"(\n\x08Messages\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"b\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\x16\n\x0emax_new_tokens\x18\x02 \x01(\r\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x0c\n\x04stop\x18\x05 \x03(\t\"\xae\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x32\n\x08messages\x18\x02 \x01(\x0b\x32 .safescale.inference.v1.Messages\x12\x32\n\x08sampling\x18\x03 \x01(\x0b\x32 .safescale.inference.v1.Sampling\x12\x15\n\rcontinuations\x18\x04 \x03(\t\x12\r\n\x05\x66resh\x18\x05 \x01(\x08\"Z\n\x06Output\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x18\n\x10generated_tokens\x18\x04 \x01(\r\"9\n\x11\x43ontinuationScore\x12\x14\n\x0cmean_logprob\x18\x01 \x01(\x01\x12\x0e\n\x06tokens\x18\x02 \x01(\r\"\xa2\x02\n\x10GenerateResponse\x12/\n\x07outputs\x18\x01 \x03(\x0b\x32\x1e.safescale.inference.v1.Output\x12\x39\n\x06scores\x18\x02 \x03(\x0b\x32).safescale.inference.v1.ContinuationScore\x12)\n\x05usage\x18\x03 \x01(\x0b\x32\x1a.safescale.common.v1.Usage\x12\x11\n\telapsed_s\x18\x04 \x01(\x01\x12\"\n\x15time_to_first_token_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x63\x61\x63hed\x18\x06 \x01(\x08\x12\x16\n\x0emodel_revision\x18\x07 \x01(\tB\x18\n\x16_time_to_first_token_s\"Q\n\x15GenerateStreamRequest\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.safescale.inference.v1.GenerateRequest\"s\n\x16GenerateStreamResponse\x12\x14\n\ntext_delta\x18\x01 \x01(\tH\x00\x12:\n\x06result\x18\x02 \x01(\x0b\x32(.safescale.inference.v1.GenerateResponseH\x00\x42\x07\n\x05\x65vent\"Y\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x18\n\x0btruncate_to\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_truncate_to\"A\n\x10TokenizeResponse\x12\x14\n\x0ctoken_counts\x18\x01 \x03(\r\x12\x17\n\x0ftruncated_texts\x18\x02 \x03(\t\"\xc2\x02\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x14\n\x0cparameters_b\x18\x03 \x01(\x01\x12\x15\n\rwindow_tokens\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x10\n\x08instruct\x18\x07 \x01(\x08\x12\x11\n\treasoning\x18\x08 \x01(\x08\x12:\n\x10\x61uto_formulation\x18\t \x01(\x0e\x32 .safescale.common.v1.Formulation\x12\x0f\n\x07license\x18\n \x01(\t\x12\x11\n\tavailable\x18\x0b \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x0c \x01(\t\x12\x17\n\x0fsupports_scores\x18\r \x01(\x08\x12\x13\n\x0b\x63oncurrency\x18\x0e \x01(\r\"\x13\n\x11ListModelsRequest\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.safescale.inference.v1.Model\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"@\n\x10GetModelResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.safescale.inference.v1.Model2\x87\x04\n\x10InferenceService\x12]\n\x08Generate\x12\'.safescale.inference.v1.GenerateRequest\x1a(.safescale.inference.v1.GenerateResponse\x12q\n\x0eGenerateStream\x12-.safescale.inference.v1.GenerateStreamRequest\x1a..safescale.inference.v1.GenerateStreamResponse0\x01\x12]\n\x08Tokenize\x12\'.safescale.inference.v1.TokenizeRequest\x1a(.safescale.inference.v1.TokenizeResponse\x12\x63\n\nListModels\x12).safescale.inference.v1.ListModelsRequest\x1a*.safescale.inference.v1.ListModelsResponse\x12]\n\x08GetModel\x12\'.safescale.inference.v1.GetModelRequest\x1a(.safescale.inference.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&safescale/inference/v1/inference.proto\x12\x16safescale.inference.v1\x1a safescale/common/v1/common.proto\"(\n\x08Messages\x12\x0e\n\x06system\x18\x01 \x01(\t\x12\x0c\n\x04user\x18\x02 \x01(\t\"b\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\x16\n\x0emax_new_tokens\x18\x02 \x01(\r\x12\x0c\n\x04seed\x18\x03 \x01(\x04\x12\r\n\x05\x63ount\x18\x04 \x01(\r\x12\x0c\n\x04stop\x18\x05 \x03(\t\"\xe1\x01\n\x0fGenerateRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x32\n\x08messages\x18\x02 \x01(\x0b\x32 .safescale.inference.v1.Messages\x12\x32\n\x08sampling\x18\x03 \x01(\x0b\x32 .safescale.inference.v1.Sampling\x12\x15\n\rcontinuations\x18\x04 \x03(\t\x12\r\n\x05\x66resh\x18\x05 \x01(\x08\x12\x16\n\x0emodel_revision\x18\x06 \x01(\t\x12\x19\n\x11model_fingerprint\x18\x07 \x01(\t\"Z\n\x06Output\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x11\n\treasoning\x18\x02 \x01(\t\x12\x15\n\rfinish_reason\x18\x03 \x01(\t\x12\x18\n\x10generated_tokens\x18\x04 \x01(\r\"9\n\x11\x43ontinuationScore\x12\x14\n\x0cmean_logprob\x18\x01 \x01(\x01\x12\x0e\n\x06tokens\x18\x02 \x01(\r\"\xb4\x02\n\x10GenerateResponse\x12/\n\x07outputs\x18\x01 \x03(\x0b\x32\x1e.safescale.inference.v1.Output\x12\x39\n\x06scores\x18\x02 \x03(\x0b\x32).safescale.inference.v1.ContinuationScore\x12)\n\x05usage\x18\x03 \x01(\x0b\x32\x1a.safescale.common.v1.Usage\x12\x11\n\telapsed_s\x18\x04 \x01(\x01\x12\"\n\x15time_to_first_token_s\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x0e\n\x06\x63\x61\x63hed\x18\x06 \x01(\x08\x12\x16\n\x0emodel_revision\x18\x07 \x01(\t\x12\x10\n\x08warnings\x18\x08 \x03(\tB\x18\n\x16_time_to_first_token_s\"Q\n\x15GenerateStreamRequest\x12\x38\n\x07request\x18\x01 \x01(\x0b\x32\'.safescale.inference.v1.GenerateRequest\"s\n\x16GenerateStreamResponse\x12\x14\n\ntext_delta\x18\x01 \x01(\tH\x00\x12:\n\x06result\x18\x02 \x01(\x0b\x32(.safescale.inference.v1.GenerateResponseH\x00\x42\x07\n\x05\x65vent\"Y\n\x0fTokenizeRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\r\n\x05texts\x18\x02 \x03(\t\x12\x18\n\x0btruncate_to\x18\x03 \x01(\rH\x00\x88\x01\x01\x42\x0e\n\x0c_truncate_to\"A\n\x10TokenizeResponse\x12\x14\n\x0ctoken_counts\x18\x01 \x03(\r\x12\x17\n\x0ftruncated_texts\x18\x02 \x03(\t\"\xb4\x03\n\x05Model\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x66\x61mily\x18\x02 \x01(\t\x12\x14\n\x0cparameters_b\x18\x03 \x01(\x01\x12\x15\n\rwindow_tokens\x18\x04 \x01(\r\x12\x10\n\x08revision\x18\x05 \x01(\t\x12\x0f\n\x07\x62\x61\x63kend\x18\x06 \x01(\t\x12\x10\n\x08instruct\x18\x07 \x01(\x08\x12\x11\n\treasoning\x18\x08 \x01(\x08\x12:\n\x10\x61uto_formulation\x18\t \x01(\x0e\x32 .safescale.common.v1.Formulation\x12\x0f\n\x07license\x18\n \x01(\t\x12\x11\n\tavailable\x18\x0b \x01(\x08\x12\x1a\n\x12unavailable_reason\x18\x0c \x01(\t\x12\x17\n\x0fsupports_scores\x18\r \x01(\x08\x12\x13\n\x0b\x63oncurrency\x18\x0e \x01(\r\x12\x13\n\x0b\x66ingerprint\x18\x0f \x01(\t\x12\x14\n\x0cserved_model\x18\x10 \x01(\t\x12\x17\n\x0freasoning_style\x18\x11 \x01(\t\x12,\n\x05price\x18\x12 \x01(\x0b\x32\x1d.safescale.inference.v1.Price\"*\n\x05Price\x12\x0e\n\x06prompt\x18\x01 \x01(\x01\x12\x11\n\tgenerated\x18\x02 \x01(\x01\"\x13\n\x11ListModelsRequest\"C\n\x12ListModelsResponse\x12-\n\x06models\x18\x01 \x03(\x0b\x32\x1d.safescale.inference.v1.Model\" \n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"@\n\x10GetModelResponse\x12,\n\x05model\x18\x01 \x01(\x0b\x32\x1d.safescale.inference.v1.Model2\x87\x04\n\x10InferenceService\x12]\n\x08Generate\x12\'.safescale.inference.v1.GenerateRequest\x1a(.safescale.inference.v1.GenerateResponse\x12q\n\x0eGenerateStream\x12-.safescale.inference.v1.GenerateStreamRequest\x1a..safescale.inference.v1.GenerateStreamResponse0\x01\x12]\n\x08Tokenize\x12\'.safescale.inference.v1.TokenizeRequest\x1a(.safescale.inference.v1.TokenizeResponse\x12\x63\n\nListModels\x12).safescale.inference.v1.ListModelsRequest\x1a*.safescale.inference.v1.ListModelsResponse\x12]\n\x08GetModel\x12\'.safescale.inference.v1.GetModelRequest\x1a(.safescale.inference.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,31 +37,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SAMPLING']._serialized_start=142
   _globals['_SAMPLING']._serialized_end=240
   _globals['_GENERATEREQUEST']._serialized_start=243
-  _globals['_GENERATEREQUEST']._serialized_end=417
-  _globals['_OUTPUT']._serialized_start=419
-  _globals['_OUTPUT']._serialized_end=509
-  _globals['_CONTINUATIONSCORE']._serialized_start=511
-  _globals['_CONTINUATIONSCORE']._serialized_end=568
-  _globals['_GENERATERESPONSE']._serialized_start=571
-  _globals['_GENERATERESPONSE']._serialized_end=861
-  _globals['_GENERATESTREAMREQUEST']._serialized_start=863
-  _globals['_GENERATESTREAMREQUEST']._serialized_end=944
-  _globals['_GENERATESTREAMRESPONSE']._serialized_start=946
-  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1061
-  _globals['_TOKENIZEREQUEST']._serialized_start=1063
-  _globals['_TOKENIZEREQUEST']._serialized_end=1152
-  _globals['_TOKENIZERESPONSE']._serialized_start=1154
-  _globals['_TOKENIZERESPONSE']._serialized_end=1219
-  _globals['_MODEL']._serialized_start=1222
-  _globals['_MODEL']._serialized_end=1544
-  _globals['_LISTMODELSREQUEST']._serialized_start=1546
-  _globals['_LISTMODELSREQUEST']._serialized_end=1565
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1567
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1634
-  _globals['_GETMODELREQUEST']._serialized_start=1636
-  _globals['_GETMODELREQUEST']._serialized_end=1668
-  _globals['_GETMODELRESPONSE']._serialized_start=1670
-  _globals['_GETMODELRESPONSE']._serialized_end=1734
-  _globals['_INFERENCESERVICE']._serialized_start=1737
-  _globals['_INFERENCESERVICE']._serialized_end=2256
+  _globals['_GENERATEREQUEST']._serialized_end=468
+  _globals['_OUTPUT']._serialized_start=470
+  _globals['_OUTPUT']._serialized_end=560
+  _globals['_CONTINUATIONSCORE']._serialized_start=562
+  _globals['_CONTINUATIONSCORE']._serialized_end=619
+  _globals['_GENERATERESPONSE']._serialized_start=622
+  _globals['_GENERATERESPONSE']._serialized_end=930
+  _globals['_GENERATESTREAMREQUEST']._serialized_start=932
+  _globals['_GENERATESTREAMREQUEST']._serialized_end=1013
+  _globals['_GENERATESTREAMRESPONSE']._serialized_start=1015
+  _globals['_GENERATESTREAMRESPONSE']._serialized_end=1130
+  _globals['_TOKENIZEREQUEST']._serialized_start=1132
+  _globals['_TOKENIZEREQUEST']._serialized_end=1221
+  _globals['_TOKENIZERESPONSE']._serialized_start=1223
+  _globals['_TOKENIZERESPONSE']._serialized_end=1288
+  _globals['_MODEL']._serialized_start=1291
+  _globals['_MODEL']._serialized_end=1727
+  _globals['_PRICE']._serialized_start=1729
+  _globals['_PRICE']._serialized_end=1771
+  _globals['_LISTMODELSREQUEST']._serialized_start=1773
+  _globals['_LISTMODELSREQUEST']._serialized_end=1792
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1794
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1861
+  _globals['_GETMODELREQUEST']._serialized_start=1863
+  _globals['_GETMODELREQUEST']._serialized_end=1895
+  _globals['_GETMODELRESPONSE']._serialized_start=1897
+  _globals['_GETMODELRESPONSE']._serialized_end=1961
+  _globals['_INFERENCESERVICE']._serialized_start=1964
+  _globals['_INFERENCESERVICE']._serialized_end=2483
 # @@protoc_insertion_point(module_scope)

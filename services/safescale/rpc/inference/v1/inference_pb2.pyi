@@ -96,10 +96,16 @@ class GenerateRequest(_message.Message):
     SAMPLING_FIELD_NUMBER: _builtins.int
     CONTINUATIONS_FIELD_NUMBER: _builtins.int
     FRESH_FIELD_NUMBER: _builtins.int
+    MODEL_REVISION_FIELD_NUMBER: _builtins.int
+    MODEL_FINGERPRINT_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Catalog id of the model. Never empty."""
     fresh: _builtins.bool
     """True to bypass the generation cache on reading (the result is stored all the same)."""
+    model_revision: _builtins.str
+    """Revision that the caller expects: an answer of another is FAILED_PRECONDITION, MODEL_CHANGED. Empty for any."""
+    model_fingerprint: _builtins.str
+    """Fingerprint that the caller expects (see Model.fingerprint), compared likewise. Empty for any."""
     @_builtins.property
     def messages(self) -> Global___Messages:
         """The prompt. Always set."""
@@ -120,10 +126,12 @@ class GenerateRequest(_message.Message):
         sampling: Global___Sampling | None = ...,
         continuations: _abc.Iterable[_builtins.str] | None = ...,
         fresh: _builtins.bool = ...,
+        model_revision: _builtins.str = ...,
+        model_fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages", "sampling", b"sampling"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuations", b"continuations", "fresh", b"fresh", "messages", b"messages", "model", b"model", "sampling", b"sampling"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["continuations", b"continuations", "fresh", b"fresh", "messages", b"messages", "model", b"model", "model_fingerprint", b"model_fingerprint", "model_revision", b"model_revision", "sampling", b"sampling"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -202,6 +210,7 @@ class GenerateResponse(_message.Message):
     TIME_TO_FIRST_TOKEN_S_FIELD_NUMBER: _builtins.int
     CACHED_FIELD_NUMBER: _builtins.int
     MODEL_REVISION_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     elapsed_s: _builtins.float
     """Seconds of the attempt that succeeded, as measured when it was first made (also for a cached answer)."""
     time_to_first_token_s: _builtins.float
@@ -222,6 +231,10 @@ class GenerateResponse(_message.Message):
     def usage(self) -> _common_pb2.Usage:
         """Tokens of the exchange."""
 
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was odd about the answer though it counts, such as PROMPT_MAYBE_CUT, in UPPER_SNAKE_CASE; each once."""
+
     def __init__(
         self,
         *,
@@ -232,10 +245,11 @@ class GenerateResponse(_message.Message):
         time_to_first_token_s: _builtins.float | None = ...,
         cached: _builtins.bool = ...,
         model_revision: _builtins.str = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_s", b"_time_to_first_token_s", "time_to_first_token_s", b"time_to_first_token_s", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_s", b"_time_to_first_token_s", "cached", b"cached", "elapsed_s", b"elapsed_s", "model_revision", b"model_revision", "outputs", b"outputs", "scores", b"scores", "time_to_first_token_s", b"time_to_first_token_s", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_time_to_first_token_s", b"_time_to_first_token_s", "cached", b"cached", "elapsed_s", b"elapsed_s", "model_revision", b"model_revision", "outputs", b"outputs", "scores", b"scores", "time_to_first_token_s", b"time_to_first_token_s", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__time_to_first_token_s: _TypeAlias = _typing.Literal["time_to_first_token_s"]  # noqa: Y015
     _WhichOneofArgType__time_to_first_token_s: _TypeAlias = _typing.Literal["_time_to_first_token_s", b"_time_to_first_token_s"]  # noqa: Y015
@@ -381,12 +395,16 @@ class Model(_message.Message):
     UNAVAILABLE_REASON_FIELD_NUMBER: _builtins.int
     SUPPORTS_SCORES_FIELD_NUMBER: _builtins.int
     CONCURRENCY_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
+    SERVED_MODEL_FIELD_NUMBER: _builtins.int
+    REASONING_STYLE_FIELD_NUMBER: _builtins.int
+    PRICE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Catalog id, as in run specs and metric labels."""
     family: _builtins.str
     """Model family, the grouping of scaling fits."""
     parameters_b: _builtins.float
-    """Parameters in billions, above 0."""
+    """Parameters in billions; 0 when unknown."""
     window_tokens: _builtins.int
     """Context window in tokens."""
     revision: _builtins.str
@@ -409,6 +427,18 @@ class Model(_message.Message):
     """Whether option scores (cloze) can be had from its backend."""
     concurrency: _builtins.int
     """Cells that its backend works on at once, at least 1."""
+    fingerprint: _builtins.str
+    """What beside the weights decides its answers: server and its version over all replicas, name of the model there,
+    instruct or not, trace delimiters. Empty while it is not known.
+    """
+    served_model: _builtins.str
+    """Its name at its server, such as that of an adapter; empty for an embedded model."""
+    reasoning_style: _builtins.str
+    """Delimiters of its reasoning trace, by their name in the catalog; empty for a model that writes none."""
+    @_builtins.property
+    def price(self) -> Global___Price:
+        """What its tokens cost; unset without a price."""
+
     def __init__(
         self,
         *,
@@ -426,14 +456,44 @@ class Model(_message.Message):
         unavailable_reason: _builtins.str = ...,
         supports_scores: _builtins.bool = ...,
         concurrency: _builtins.int = ...,
+        fingerprint: _builtins.str = ...,
+        served_model: _builtins.str = ...,
+        reasoning_style: _builtins.str = ...,
+        price: Global___Price | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["price", b"price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_formulation", b"auto_formulation", "available", b"available", "backend", b"backend", "concurrency", b"concurrency", "family", b"family", "id", b"id", "instruct", b"instruct", "license", b"license", "parameters_b", b"parameters_b", "reasoning", b"reasoning", "revision", b"revision", "supports_scores", b"supports_scores", "unavailable_reason", b"unavailable_reason", "window_tokens", b"window_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["auto_formulation", b"auto_formulation", "available", b"available", "backend", b"backend", "concurrency", b"concurrency", "family", b"family", "fingerprint", b"fingerprint", "id", b"id", "instruct", b"instruct", "license", b"license", "parameters_b", b"parameters_b", "price", b"price", "reasoning", b"reasoning", "reasoning_style", b"reasoning_style", "revision", b"revision", "served_model", b"served_model", "supports_scores", b"supports_scores", "unavailable_reason", b"unavailable_reason", "window_tokens", b"window_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Model: _TypeAlias = Model  # noqa: Y015
+
+@_typing.final
+class Price(_message.Message):
+    """Price per million tokens, in any one currency."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROMPT_FIELD_NUMBER: _builtins.int
+    GENERATED_FIELD_NUMBER: _builtins.int
+    prompt: _builtins.float
+    """Tokens of prompts."""
+    generated: _builtins.float
+    """Tokens generated."""
+    def __init__(
+        self,
+        *,
+        prompt: _builtins.float = ...,
+        generated: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generated", b"generated", "prompt", b"prompt"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Price: _TypeAlias = Price  # noqa: Y015
 
 @_typing.final
 class ListModelsRequest(_message.Message):

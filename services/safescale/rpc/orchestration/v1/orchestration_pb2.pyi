@@ -335,6 +335,9 @@ class RunSpec(_message.Message):
     QUESTION_LIMIT_FIELD_NUMBER: _builtins.int
     MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
     FRESH_FIELD_NUMBER: _builtins.int
+    REVIEW_FIELD_NUMBER: _builtins.int
+    CLINICIAN_VALIDATED_FIELD_NUMBER: _builtins.int
+    BENCHMARK_NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name for people. Never empty."""
     benchmark_id: _builtins.str
@@ -361,6 +364,14 @@ class RunSpec(_message.Message):
     """New tokens per answer in the letter formulation for a model that does not reason; 0 means 10."""
     fresh: _builtins.bool
     """True to bypass the generation cache on reading."""
+    review: _builtins.str
+    """Which answers a person should look at: empty for those that nobody could read and for two different letters of
+    parser and judge, `paper` for the paper's rule, where a letter of the judge against none of the parser counts too.
+    """
+    clinician_validated: _builtins.bool
+    """Whether clinicians validated the benchmark, as the author of this spec states it; absent to take the import's word."""
+    benchmark_name: _builtins.str
+    """Name of the benchmark as the author of this spec gives it; empty to take the import's."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Catalog ids of the models under test, at least one, no duplicates."""
@@ -397,12 +408,17 @@ class RunSpec(_message.Message):
         question_limit: _builtins.int = ...,
         max_new_tokens: _builtins.int = ...,
         fresh: _builtins.bool = ...,
+        review: _builtins.str = ...,
+        clinician_validated: _builtins.bool | None = ...,
+        benchmark_name: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "clinician_validated", b"clinician_validated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_model", b"agent_model", "benchmark_id", b"benchmark_id", "conditions", b"conditions", "corpus_id", b"corpus_id", "ensembles", b"ensembles", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "judge_model", b"judge_model", "max_new_tokens", b"max_new_tokens", "models", b"models", "name", b"name", "question_ids", b"question_ids", "question_limit", b"question_limit", "samples", b"samples", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "agent_model", b"agent_model", "benchmark_id", b"benchmark_id", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "conditions", b"conditions", "corpus_id", b"corpus_id", "ensembles", b"ensembles", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "judge_model", b"judge_model", "max_new_tokens", b"max_new_tokens", "models", b"models", "name", b"name", "question_ids", b"question_ids", "question_limit", b"question_limit", "review", b"review", "samples", b"samples", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__clinician_validated: _TypeAlias = _typing.Literal["clinician_validated"]  # noqa: Y015
+    _WhichOneofArgType__clinician_validated: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clinician_validated) -> _WhichOneofReturnType__clinician_validated | None: ...
 
 Global___RunSpec: _TypeAlias = RunSpec  # noqa: Y015
 
@@ -421,12 +437,16 @@ class ManifestModel(_message.Message):
     REASONING_FIELD_NUMBER: _builtins.int
     FORMULATION_FIELD_NUMBER: _builtins.int
     MAX_NEW_TOKENS_FIELD_NUMBER: _builtins.int
+    INSTRUCT_FIELD_NUMBER: _builtins.int
+    REASONING_STYLE_FIELD_NUMBER: _builtins.int
+    SERVED_MODEL_FIELD_NUMBER: _builtins.int
+    FINGERPRINT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Catalog id."""
     family: _builtins.str
     """Family."""
     parameters_b: _builtins.float
-    """Parameters in billions."""
+    """Parameters in billions; 0 when unknown."""
     window_tokens: _builtins.int
     """Window in tokens."""
     revision: _builtins.str
@@ -439,6 +459,14 @@ class ManifestModel(_message.Message):
     """Formulation resolved for it."""
     max_new_tokens: _builtins.int
     """New tokens per answer resolved for it."""
+    instruct: _builtins.bool
+    """Whether it follows instructions and has a chat template."""
+    reasoning_style: _builtins.str
+    """Delimiters of its reasoning trace, by their name in the catalog; empty for a model that writes none."""
+    served_model: _builtins.str
+    """Its name at its server, such as that of an adapter; empty for an embedded model."""
+    fingerprint: _builtins.str
+    """What beside the weights decides its answers (see inference.Model.fingerprint)."""
     def __init__(
         self,
         *,
@@ -451,10 +479,14 @@ class ManifestModel(_message.Message):
         reasoning: _builtins.bool = ...,
         formulation: _common_pb2.Formulation.ValueType = ...,
         max_new_tokens: _builtins.int = ...,
+        instruct: _builtins.bool = ...,
+        reasoning_style: _builtins.str = ...,
+        served_model: _builtins.str = ...,
+        fingerprint: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "family", b"family", "formulation", b"formulation", "id", b"id", "max_new_tokens", b"max_new_tokens", "parameters_b", b"parameters_b", "reasoning", b"reasoning", "revision", b"revision", "window_tokens", b"window_tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backend", b"backend", "family", b"family", "fingerprint", b"fingerprint", "formulation", b"formulation", "id", b"id", "instruct", b"instruct", "max_new_tokens", b"max_new_tokens", "parameters_b", b"parameters_b", "reasoning", b"reasoning", "reasoning_style", b"reasoning_style", "revision", b"revision", "served_model", b"served_model", "window_tokens", b"window_tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -478,6 +510,10 @@ class Manifest(_message.Message):
     JUDGE_REVISION_FIELD_NUMBER: _builtins.int
     AGENT_REVISION_FIELD_NUMBER: _builtins.int
     JUDGE_PROMPT_VERSION_FIELD_NUMBER: _builtins.int
+    JUDGE_FIELD_NUMBER: _builtins.int
+    AGENT_FIELD_NUMBER: _builtins.int
+    AGENT_VERSION_FIELD_NUMBER: _builtins.int
+    READING_VERSION_FIELD_NUMBER: _builtins.int
     benchmark_name: _builtins.str
     """Name of the benchmark."""
     clinician_validated: _builtins.bool
@@ -496,6 +532,10 @@ class Manifest(_message.Message):
     """Revision of the agent model; empty without an agent."""
     judge_prompt_version: _builtins.str
     """Version of the judge's prompt; empty without a judge."""
+    agent_version: _builtins.str
+    """Version of the agent's steps and prompts; empty without an agent."""
+    reading_version: _builtins.str
+    """Version of the rules by which answers are read."""
     @_builtins.property
     def spec(self) -> Global___RunSpec:
         """What was asked, defaults filled in."""
@@ -507,6 +547,14 @@ class Manifest(_message.Message):
     @_builtins.property
     def question_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Questions that are asked, in id order."""
+
+    @_builtins.property
+    def judge(self) -> Global___ManifestModel:
+        """The judge as the run found it; unset without a judge."""
+
+    @_builtins.property
+    def agent(self) -> Global___ManifestModel:
+        """The agent's model as the run found it; unset without an agent."""
 
     def __init__(
         self,
@@ -523,10 +571,14 @@ class Manifest(_message.Message):
         judge_revision: _builtins.str = ...,
         agent_revision: _builtins.str = ...,
         judge_prompt_version: _builtins.str = ...,
+        judge: Global___ManifestModel | None = ...,
+        agent: Global___ManifestModel | None = ...,
+        agent_version: _builtins.str = ...,
+        reading_version: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "judge", b"judge", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_revision", b"agent_revision", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "corpus_name", b"corpus_name", "embedder", b"embedder", "judge_prompt_version", b"judge_prompt_version", "judge_revision", b"judge_revision", "models", b"models", "package_version", b"package_version", "prompt_version", b"prompt_version", "question_ids", b"question_ids", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_revision", b"agent_revision", "agent_version", b"agent_version", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "corpus_name", b"corpus_name", "embedder", b"embedder", "judge", b"judge", "judge_prompt_version", b"judge_prompt_version", "judge_revision", b"judge_revision", "models", b"models", "package_version", b"package_version", "prompt_version", b"prompt_version", "question_ids", b"question_ids", "reading_version", b"reading_version", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -642,6 +694,9 @@ class Plan(_message.Message):
     ESTIMATED_S_FIELD_NUMBER: _builtins.int
     DONE_COUNT_FIELD_NUMBER: _builtins.int
     SKIPS_FIELD_NUMBER: _builtins.int
+    JUDGE_CALLS_FIELD_NUMBER: _builtins.int
+    GENERATED_TOKENS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     cell_count: _builtins.int
     """Cells to ask."""
     answer_count: _builtins.int
@@ -652,6 +707,12 @@ class Plan(_message.Message):
     """Estimated seconds; absent when no model's speed is known."""
     done_count: _builtins.int
     """Cells that have a verdict already."""
+    judge_calls: _builtins.int
+    """Most calls of the judge: one for each different text that the parser cannot read; 0 without a judge."""
+    generated_tokens: _builtins.int
+    """Most tokens that are generated over all cells, those of the judge included."""
+    cost: _builtins.float
+    """Most that it can cost by the catalog's prices, the cache not counted; absent where a model that is asked has no price."""
     @_builtins.property
     def skips(self) -> _containers.RepeatedCompositeFieldContainer[Global___Skip]:
         """What is skipped and why."""
@@ -665,13 +726,21 @@ class Plan(_message.Message):
         estimated_s: _builtins.float | None = ...,
         done_count: _builtins.int = ...,
         skips: _abc.Iterable[Global___Skip] | None = ...,
+        judge_calls: _builtins.int = ...,
+        generated_tokens: _builtins.int = ...,
+        cost: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_estimated_s", b"_estimated_s", "estimated_s", b"estimated_s"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_estimated_s", b"_estimated_s", "cost", b"cost", "estimated_s", b"estimated_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_estimated_s", b"_estimated_s", "answer_count", b"answer_count", "cell_count", b"cell_count", "done_count", b"done_count", "estimated_s", b"estimated_s", "prompt_tokens", b"prompt_tokens", "skips", b"skips"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_estimated_s", b"_estimated_s", "answer_count", b"answer_count", "cell_count", b"cell_count", "cost", b"cost", "done_count", b"done_count", "estimated_s", b"estimated_s", "generated_tokens", b"generated_tokens", "judge_calls", b"judge_calls", "prompt_tokens", b"prompt_tokens", "skips", b"skips"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
     _WhichOneofReturnType__estimated_s: _TypeAlias = _typing.Literal["estimated_s"]  # noqa: Y015
     _WhichOneofArgType__estimated_s: _TypeAlias = _typing.Literal["_estimated_s", b"_estimated_s"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__estimated_s) -> _WhichOneofReturnType__estimated_s | None: ...
 
 Global___Plan: _TypeAlias = Plan  # noqa: Y015
@@ -1047,16 +1116,22 @@ class RetryFailedRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Its identifier. Never empty."""
+    attempt: _builtins.int
+    """Attempt at which the caller saw the run; 0 for any. FAILED_PRECONDITION when it is at another by now, so that the
+    same request sent twice retries once.
+    """
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

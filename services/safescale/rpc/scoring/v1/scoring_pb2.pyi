@@ -29,12 +29,15 @@ class AnswerInput(_message.Message):
     TEXT_FIELD_NUMBER: _builtins.int
     QUESTION_FIELD_NUMBER: _builtins.int
     JUDGE_MODEL_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     """Caller's own identifier, given back; may be empty."""
     text: _builtins.str
     """Raw text that the model wrote."""
     judge_model: _builtins.str
     """Catalog id of a judge model; empty for the strict parser alone."""
+    finish_reason: _builtins.str
+    """Why the text ended, as its server said; `length` means that it was cut, and no letter of it counts. May be empty."""
     @_builtins.property
     def question(self) -> _common_pb2.Question:
         """The question with its truth and labels. Always set."""
@@ -46,10 +49,11 @@ class AnswerInput(_message.Message):
         text: _builtins.str = ...,
         question: _common_pb2.Question | None = ...,
         judge_model: _builtins.str = ...,
+        finish_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "judge_model", b"judge_model", "question", b"question", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "finish_reason", b"finish_reason", "judge_model", b"judge_model", "question", b"question", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -64,22 +68,26 @@ class JudgeReading(_message.Message):
     CLEAR_SELECTION_FIELD_NUMBER: _builtins.int
     REASONING_FIELD_NUMBER: _builtins.int
     CONFIRMED_ANSWER_FIELD_NUMBER: _builtins.int
+    FAILURE_FIELD_NUMBER: _builtins.int
     clear_selection: _builtins.str
     """Whether it saw a clear selection: yes or no."""
     reasoning: _builtins.str
     """Its reasoning."""
     confirmed_answer: _builtins.str
     """Letter after the guards of the protocol; absent when there is none."""
+    failure: _builtins.str
+    """Why the reply could not be used or the judge not be asked, or which guard overruled it; empty otherwise."""
     def __init__(
         self,
         *,
         clear_selection: _builtins.str = ...,
         reasoning: _builtins.str = ...,
         confirmed_answer: _builtins.str | None = ...,
+        failure: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_confirmed_answer", b"_confirmed_answer", "confirmed_answer", b"confirmed_answer"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confirmed_answer", b"_confirmed_answer", "clear_selection", b"clear_selection", "confirmed_answer", b"confirmed_answer", "reasoning", b"reasoning"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confirmed_answer", b"_confirmed_answer", "clear_selection", b"clear_selection", "confirmed_answer", b"confirmed_answer", "failure", b"failure", "reasoning", b"reasoning"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confirmed_answer: _TypeAlias = _typing.Literal["confirmed_answer"]  # noqa: Y015
     _WhichOneofArgType__confirmed_answer: _TypeAlias = _typing.Literal["_confirmed_answer", b"_confirmed_answer"]  # noqa: Y015
@@ -99,16 +107,24 @@ class Reading(_message.Message):
     REVIEW_REASON_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
+    READ_BY_FIELD_NUMBER: _builtins.int
+    FINISH_REASON_FIELD_NUMBER: _builtins.int
     letter: _builtins.str
     """Letter that counts; absent for an abstention."""
     parsed_letter: _builtins.str
     """Letter of the strict parser; absent when it read none."""
     review_reason: _builtins.str
-    """Why a person should look: PARSER_JUDGE_DISAGREE, NO_ANSWER or JUDGE_FAILED; empty for no reason."""
+    """Why a person should look: PARSER_JUDGE_DISAGREE, NO_ANSWER, JUDGE_FAILED or CUT_BY_LENGTH; empty for no reason."""
     text: _builtins.str
     """The raw text; empty in the cloze formulation."""
     seed: _builtins.int
     """Seed it was drawn with; absent for greedy."""
+    read_by: _builtins.str
+    """Who read it: parser, judge, person, or scores in the cloze formulation; empty when nobody could, which is not the
+    same as an abstention that was read.
+    """
+    finish_reason: _builtins.str
+    """Why the text ended, as its server said; empty in the cloze formulation."""
     @_builtins.property
     def judge(self) -> Global___JudgeReading:
         """What the judge said; unset without a judge."""
@@ -122,10 +138,12 @@ class Reading(_message.Message):
         review_reason: _builtins.str = ...,
         text: _builtins.str = ...,
         seed: _builtins.int | None = ...,
+        read_by: _builtins.str = ...,
+        finish_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_letter", b"_letter", "_parsed_letter", b"_parsed_letter", "_seed", b"_seed", "judge", b"judge", "letter", b"letter", "parsed_letter", b"parsed_letter", "seed", b"seed"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_letter", b"_letter", "_parsed_letter", b"_parsed_letter", "_seed", b"_seed", "judge", b"judge", "letter", b"letter", "parsed_letter", b"parsed_letter", "review_reason", b"review_reason", "seed", b"seed", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_letter", b"_letter", "_parsed_letter", b"_parsed_letter", "_seed", b"_seed", "finish_reason", b"finish_reason", "judge", b"judge", "letter", b"letter", "parsed_letter", b"parsed_letter", "read_by", b"read_by", "review_reason", b"review_reason", "seed", b"seed", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__letter: _TypeAlias = _typing.Literal["letter"]  # noqa: Y015
     _WhichOneofArgType__letter: _TypeAlias = _typing.Literal["_letter", b"_letter"]  # noqa: Y015
@@ -367,6 +385,7 @@ class Verdict(_message.Message):
     GREEDY_ASKED_FIELD_NUMBER: _builtins.int
     SAMPLES_ASKED_FIELD_NUMBER: _builtins.int
     JUDGE_S_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     formulation: _common_pb2.Formulation.ValueType
     """Formulation used."""
     majority_letter: _builtins.str
@@ -417,7 +436,13 @@ class Verdict(_message.Message):
 
     @_builtins.property
     def failure(self) -> _common_pb2.Failure:
-        """Why there are no answers; unset when there are. A failed cell counts as attempted, its letters as null."""
+        """Why there are no answers; unset when there are. A failed cell counts as attempted, its letters as null. With the
+        reason JUDGE_FAILED there are answers, some of which the judge could not be asked about or replied to uselessly.
+        """
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What was odd about the answers though they count (see GenerationCompleted.warnings)."""
 
     def __init__(
         self,
@@ -439,10 +464,11 @@ class Verdict(_message.Message):
         greedy_asked: _builtins.bool = ...,
         samples_asked: _builtins.int = ...,
         judge_s: _builtins.float = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter", "cell", b"cell", "failure", b"failure", "greedy", b"greedy", "greedy_outcome", b"greedy_outcome", "majority_letter", b"majority_letter", "majority_outcome", b"majority_outcome", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter", "attempt", b"attempt", "cached", b"cached", "cell", b"cell", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "greedy_outcome", b"greedy_outcome", "judge_s", b"judge_s", "majority_letter", b"majority_letter", "majority_outcome", b"majority_outcome", "model_revision", b"model_revision", "option_scores", b"option_scores", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter", "attempt", b"attempt", "cached", b"cached", "cell", b"cell", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "greedy_outcome", b"greedy_outcome", "judge_s", b"judge_s", "majority_letter", b"majority_letter", "majority_outcome", b"majority_outcome", "model_revision", b"model_revision", "option_scores", b"option_scores", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__majority_letter: _TypeAlias = _typing.Literal["majority_letter"]  # noqa: Y015
     _WhichOneofArgType__majority_letter: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter"]  # noqa: Y015
@@ -663,24 +689,113 @@ class GetRunMetricsRequest(_message.Message):
 Global___GetRunMetricsRequest: _TypeAlias = GetRunMetricsRequest  # noqa: Y015
 
 @_typing.final
+class ReadingCounts(_message.Message):
+    """Who read the answers of a run, greedy ones and samples together. An answer counts once."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PARSER_FIELD_NUMBER: _builtins.int
+    JUDGE_FIELD_NUMBER: _builtins.int
+    PERSON_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
+    UNREAD_FIELD_NUMBER: _builtins.int
+    JUDGE_FAILED_FIELD_NUMBER: _builtins.int
+    parser: _builtins.int
+    """Read by the strict parser."""
+    judge: _builtins.int
+    """Read by the judge, abstentions that it stated included."""
+    person: _builtins.int
+    """Read by a person."""
+    scores: _builtins.int
+    """Drawn from option scores (cloze)."""
+    unread: _builtins.int
+    """Nobody could read them, those of a judge that failed included."""
+    judge_failed: _builtins.int
+    """Of the unread: the judge failed."""
+    def __init__(
+        self,
+        *,
+        parser: _builtins.int = ...,
+        judge: _builtins.int = ...,
+        person: _builtins.int = ...,
+        scores: _builtins.int = ...,
+        unread: _builtins.int = ...,
+        judge_failed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["judge", b"judge", "judge_failed", b"judge_failed", "parser", b"parser", "person", b"person", "scores", b"scores", "unread", b"unread"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadingCounts: _TypeAlias = ReadingCounts  # noqa: Y015
+
+@_typing.final
 class GetRunMetricsResponse(_message.Message):
     """Metrics of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class WarningsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ROWS_FIELD_NUMBER: _builtins.int
     VERDICT_COUNT_FIELD_NUMBER: _builtins.int
     FAILED_COUNT_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    PLANNED_COUNT_FIELD_NUMBER: _builtins.int
+    SKIPPED_COUNT_FIELD_NUMBER: _builtins.int
+    READINGS_FIELD_NUMBER: _builtins.int
+    CACHED_COUNT_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    MISSING_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     verdict_count: _builtins.int
     """Verdicts that were counted."""
     failed_count: _builtins.int
     """Verdicts that are failures."""
     cost: _builtins.float
     """Cost of the verdicts that were counted, in the currency of the catalog's prices; absent where no model has a price."""
+    planned_count: _builtins.int
+    """Cells that the run has, skipped ones included."""
+    skipped_count: _builtins.int
+    """Cells that were skipped."""
+    cached_count: _builtins.int
+    """Verdicts whose answers all came from the generation cache."""
+    complete: _builtins.bool
+    """Whether the run has ended and verdicts and skips are all its cells."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRow]:
         """One row per model, condition, regime and metric."""
+
+    @_builtins.property
+    def readings(self) -> Global___ReadingCounts:
+        """Who read the answers."""
+
+    @_builtins.property
+    def missing(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is missing, a sentence each, such as a model of the run without a verdict; empty when complete."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Verdicts by what was odd about their answers (see Verdict.warnings)."""
 
     def __init__(
         self,
@@ -689,10 +804,17 @@ class GetRunMetricsResponse(_message.Message):
         verdict_count: _builtins.int = ...,
         failed_count: _builtins.int = ...,
         cost: _builtins.float | None = ...,
+        planned_count: _builtins.int = ...,
+        skipped_count: _builtins.int = ...,
+        readings: Global___ReadingCounts | None = ...,
+        cached_count: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+        missing: _abc.Iterable[_builtins.str] | None = ...,
+        warnings: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost", "readings", b"readings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost", "failed_count", b"failed_count", "rows", b"rows", "verdict_count", b"verdict_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cached_count", b"cached_count", "complete", b"complete", "cost", b"cost", "failed_count", b"failed_count", "missing", b"missing", "planned_count", b"planned_count", "readings", b"readings", "rows", b"rows", "skipped_count", b"skipped_count", "verdict_count", b"verdict_count", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
@@ -966,7 +1088,7 @@ class Review(_message.Message):
     sample_index: _builtins.int
     """Index of the sample from 0; absent for the greedy answer."""
     reason: _builtins.str
-    """Why: PARSER_JUDGE_DISAGREE, NO_ANSWER or JUDGE_FAILED."""
+    """Why: PARSER_JUDGE_DISAGREE, NO_ANSWER, JUDGE_FAILED or CUT_BY_LENGTH."""
     text: _builtins.str
     """The raw text of the model."""
     parsed_letter: _builtins.str
