@@ -11,7 +11,9 @@ SafescaleError
 ├── NotFoundError                NOT_FOUND
 ├── AlreadyExistsError           ALREADY_EXISTS
 ├── FailedPreconditionError      FAILED_PRECONDITION
+│   └── ModelChangedError                             another model, or server, answers than was expected
 ├── LimitExceededError           RESOURCE_EXHAUSTED
+│   └── OutcomeTooLargeError                          a result over the limit of the message bus
 ├── CancelledRunError            CANCELLED
 ├── StorageError                 INTERNAL             disk full, file unreadable, database damaged
 ├── AddressInUseError            FAILED_PRECONDITION
@@ -135,11 +137,23 @@ class FailedPreconditionError(SafescaleError):
     reason = "FAILED_PRECONDITION"
 
 
+class ModelChangedError(FailedPreconditionError):
+    """The weights or the server behind a catalog id are not those expected; the message names both."""
+
+    reason = "MODEL_CHANGED"
+
+
 class LimitExceededError(SafescaleError):
     """A stated limit (size, count, tokens) is exceeded; the message names the limit."""
 
     code = "RESOURCE_EXHAUSTED"
     reason = "LIMIT_EXCEEDED"
+
+
+class OutcomeTooLargeError(LimitExceededError):
+    """What a cell came to does not fit into a message of the bus; asked in another way it may."""
+
+    reason = "OUTCOME_TOO_LARGE"
 
 
 class CancelledRunError(SafescaleError):

@@ -12,6 +12,13 @@ What an adapter owes, whatever the server offers for it:
 - Durations are of the attempts that succeeded: waiting for a place, loading, attempts that failed and the waits between
   attempts are `waited_s` and no part of them. Where the k answers of a sampling are k calls at once, the generation's
   `elapsed_s` is that of the longest call.
+- Noticing that a server came to serve something else is the adapter's own duty. Before `generate`, `score` or `stream`
+  give their result, the servers that answered were looked at once more, after their last answer: by what the answers
+  themselves tell (model, system_fingerprint, headers) or by an exchange of the adapter's own, which callers at one time
+  may share and no duration counts. From then on `revision` and `capabilities.fingerprint` tell what was found, to every
+  caller. The engine reads both before and after a call, asks again where they differ, and keeps nothing of such a call.
+  An adapter that already knows that a call's answers come from two models, or that replicas differ, raises
+  ModelChangedError; it too is asked again, by the engine and a bounded number of times.
 """
 
 import math
@@ -62,12 +69,17 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """The outputs of one sampling in seed order, with its tokens and seconds (all outputs together)."""
+    """The outputs of one sampling in seed order, with its tokens and seconds (all outputs together).
+
+    `prompt_tokens` counts the prompt once; `prompt_calls` is how often it was sent for these outputs: k where each
+    needed a call of its own, 0 where the server had it from another sampling of the same call.
+    """
 
     outputs: tuple[Output, ...]
     prompt_tokens: int
     elapsed_s: float
     time_to_first_token_s: float | None
+    prompt_calls: int = 1
 
     @property
     def generated_tokens(self) -> int:
@@ -77,10 +89,15 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Generations:
-    """One generation per sampling, in their order, and the seconds waited for a place."""
+    """One generation per sampling, in their order, and the seconds waited for a place.
+
+    `warnings` are what was odd about the answers though they count, such as PROMPT_MAYBE_CUT: UPPER_SNAKE_CASE, from a
+    fixed set, each once.
+    """
 
     items: tuple[Generation, ...]
     waited_s: float
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +110,18 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One score per continuation, in their order, with tokens and seconds of the exchange."""
+    """One score per continuation, in their order, with tokens and seconds of the exchange.
+
+    `prompt_calls` and `warnings` as in `Generation` and `Generations`.
+    """
 
     items: tuple[Score, ...]
     prompt_tokens: int
     elapsed_s: float
     time_to_first_token_s: float | None
     waited_s: float
+    prompt_calls: int = 1
+    warnings: tuple[str, ...] = ()
 
     @property
     def scored_tokens(self) -> int:
@@ -121,8 +143,10 @@ class Capabilities:
 
     `scores`: whether continuations can be scored (prompt log-probabilities, or tokens forced by a grammar).
     `concurrency`: cells it works on at once. `repeats`: whether the adapter repeats transport failures itself, so that
-    its caller must not. `fingerprint`: what decides its answers beside the weights, such as the
-    version of the server; part of the cache key.
+    its caller must not. `fingerprint`: what decides its answers beside the weights and the catalog's row, such as the
+    version of the server, over all replicas; part of the cache key and of a run's manifest. It is the same after a
+    restart, and leaves out what only decides how answers are fetched (whether `n` works, how many calls run at once).
+    Known at the latest when `revision` has returned.
     """
 
     scores: bool
@@ -142,7 +166,15 @@ class Backend(Protocol):
         """Why the model cannot be asked, a sentence; empty when nothing is known against it. Quick, loads nothing."""
 
     async def revision(self) -> str:
-        """Revision of the weights: the catalog's, or what the files or the server say."""
+        """Revision of the weights: the catalog's, or what the files or the servers say, as last seen.
+
+        Without an exchange where nothing gives reason to ask anew; so it may be read before and after each call.
+
+        Raises:
+            ModelChangedError: replicas serve different models.
+            BackendError: no server can be asked.
+
+        """
 
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
         """Ask one prompt for texts, once per sampling; a server that can evaluates the prompt once for all."""
