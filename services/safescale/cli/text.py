@@ -1,6 +1,55 @@
 """Text from elsewhere, for a terminal."""
 
+from collections.abc import Iterable
+from typing import Any
+
+import typer
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.segment import Segment
+from rich.text import Text
+
+from safescale.core.text import visible, visible_line
+
 
 def printable(text: str) -> str:
-    """Text for a terminal: what is no text, or could steer the terminal, is escaped."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    """Text for one line of a terminal: what no reader can see, or could steer the terminal, is escaped."""
+    return visible_line(text)
+
+
+def say(text: object, *, err: bool = False) -> None:
+    """Print a line or several, as `visible` shows them."""
+    typer.echo(visible(str(text)), err=err)
+
+
+def console() -> Console:
+    """A console of standard output that shows every text as `visible` does, that of tables and live views too."""
+    made = _Console()
+    made.push_render_hook(_VisibleTexts())
+    return made
+
+
+class _Console(Console):
+    def render_str(self, text: str, **options: Any) -> Text:
+        # Before rich looks at it, which drops some of these characters without a trace.
+        return super().render_str(visible(text), **options)
+
+
+class _VisibleTexts(RenderHook):
+    """Wraps what is printed; rich itself lets escape sequences through."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        return [_Visible(each) for each in renderables]
+
+
+class _Visible:
+    def __init__(self, inner: ConsoleRenderable) -> None:
+        self._inner = inner
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        # Control segments are rich's own; the texts are what came from elsewhere.
+        for segment in _segments(console.render(self._inner, options)):
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
+
+def _segments(found: Iterable[Any]) -> Iterable[Segment]:
+    return (each for each in found if isinstance(each, Segment))

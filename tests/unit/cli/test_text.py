@@ -1,5 +1,44 @@
-from safescale.cli.text import printable
+import io
+from typing import Any
+
+import pytest
+from rich.table import Table
+from rich.text import Text
+
+from safescale.cli.text import console, printable, say
 
 
 def test_text_cannot_steer_a_terminal() -> None:
     assert printable("a\x1b[31mä\n\udcff") == "a\\x1b[31mä\\n\\udcff"
+
+
+def shown(*renderables: Any) -> str:
+    made = console()
+    made.file = io.StringIO()
+    for each in renderables:
+        made.print(each, soft_wrap=isinstance(each, str), highlight=False, markup=False)
+    return made.file.getvalue()
+
+
+def test_a_console_shows_what_would_steer_it() -> None:
+    table = Table(title="run \x1b]0;owned\x07")
+    table.add_column("model")
+    table.add_row("x\x1b[2Jy\r")
+    table.add_row(Text("\u202eevil\x00"))
+    text = shown("id \x1b[31m\x9b1A\x0b\ud800", table)
+    assert not {"\x1b", "\x07", "\x9b", "\x00", "\u202e", "\ud800"} & set(text)
+    assert "id \\x1b[31m\\x9b1A\\x0b\\ud800" in text
+    assert "x\\x1b[2Jy\\r" in text
+    assert "\\u202eevil\\x00" in text
+
+
+def test_a_console_keeps_its_own_styles() -> None:
+    made = console()
+    with made.capture() as captured:
+        made.print(Text("red\x1b", style="red"))
+    assert "red\\x1b" in captured.get()
+
+
+def test_a_line_that_is_said_cannot_steer_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    say("a\x1b[31m\nb")
+    assert capsys.readouterr().out == "a\\x1b[31m\nb\n"
