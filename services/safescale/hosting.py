@@ -19,6 +19,7 @@ from safescale.runtime.channels import connect
 from safescale.runtime.credentials import Access, access_of
 from safescale.runtime.datadir import DataDir
 from safescale.runtime.documents.port import DocumentStore
+from safescale.runtime.extras import lacking
 from safescale.runtime.log import get_logger
 from safescale.runtime.server import GrpcServer, Protection
 from safescale.runtime.service import Service
@@ -130,7 +131,7 @@ class Host:
         # Closed after the services and the calls that are served, whenever they were opened: both still ask peers.
         stack.push_async_callback(self._close_channels)
         parts = Parts(self._settings, bus, documents, self.telemetry, self.channel, self._options.resume_on_start)
-        services = [BUILDERS[name](parts) for name in self._options.services]
+        services = [_built(name, parts, self._options.services) for name in self._options.services]
         protection = Protection(server_tls(self._settings), guard_of(self._settings), Audit(documents))
         server = GrpcServer(services, self.telemetry, protection)
         socket = self._own_socket(protection)
@@ -227,6 +228,21 @@ class Host:
     async def __aexit__(self, *_: object) -> None:
         """Drain and stop everything, in reverse order."""
         await asyncio.shield(self._stack.aclose())
+
+
+def _built(name: ServiceName, parts: Parts, hosted: Sequence[ServiceName]) -> Service:
+    """A service, nothing of it started.
+
+    Raises:
+        FailedPreconditionError: a package that it needs is not installed.
+
+    """
+    try:
+        return BUILDERS[name](parts)
+    except ImportError as error:
+        if (known := lacking(error, hosted)) is None:
+            raise
+        raise known from error
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,7 @@ from safescale.core.benchmark_formats import check_benchmark
 from safescale.core.bootstrap import RESAMPLES, SEED
 from safescale.core.errors import BenchmarkError
 from safescale.core.scaling import ModelInfo
-from safescale.runtime.answers_io import read_answers
 from safescale.runtime.files import read_source
-from safescale.runtime.tables_io import read_models, write_tables
 
 
 def analyze(
@@ -36,6 +34,9 @@ def analyze(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the bootstrap.")] = SEED,
 ) -> None:
     """Compute every metric, test, interval and fit from answer files, and write tidy tables."""
+    # Here and not above: help needs no tables.
+    from safescale.runtime.tables_io import write_tables
+
     answers, label_arrays, catalog = read_inputs(answers_dir, labels, models)
     analysis = compute(answers, label_arrays, catalog, AnalysisOptions(resamples=resamples, seed=seed))
     typer.echo(_read(answers))
@@ -53,6 +54,9 @@ def read_inputs(
 
     Raises the errors of `safescale.core.errors` that name the file and what was expected.
     """
+    from safescale.runtime.answers_io import read_answers
+    from safescale.runtime.tables_io import read_models
+
     catalog = read_models(models) if models is not None else None
     benchmark = _benchmark(labels)
     answers = read_answers(answers_dir, benchmark)

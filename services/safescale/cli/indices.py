@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
@@ -12,11 +12,12 @@ from rich.table import Table
 
 from safescale.cli.runner import EXIT_FAILED, confirm, run_async
 from safescale.core.errors import InvalidInputError
-from safescale.runtime.documents.elastic_indices import APPLIED, Action, Indices, KindState, Step
-from safescale.runtime.documents.elastic_migrate import Migration
-from safescale.runtime.elastic import ElasticConnection
 from safescale.runtime.settings import load_settings
-from safescale.runtime.telemetry import Telemetry
+
+# What needs Elasticsearch's client is imported where it is used: help is there without it.
+if TYPE_CHECKING:
+    from safescale.runtime.documents.elastic_indices import Indices, KindState, Step
+    from safescale.runtime.elastic import ElasticConnection
 
 app = typer.Typer(help="Create, compare and migrate the indices in Elasticsearch.", no_args_is_help=True)
 
@@ -27,8 +28,8 @@ STOPPED = "Stopped. The same command goes on from here."
 class _Admin:
     """What the commands work with."""
 
-    connection: ElasticConnection
-    indices: Indices
+    connection: "ElasticConnection"
+    indices: "Indices"
     replicas: int
 
 
@@ -37,6 +38,10 @@ async def _admin() -> AsyncIterator[_Admin]:
     settings = load_settings()
     if not settings.elasticsearch:
         raise InvalidInputError("SAFESCALE_ELASTICSEARCH is empty; expected Elasticsearch's URLs, http(s)://host:port")
+    from safescale.runtime.documents.elastic_indices import Indices
+    from safescale.runtime.elastic import ElasticConnection
+    from safescale.runtime.telemetry import Telemetry
+
     connection = ElasticConnection(settings, Telemetry())
     try:
         replicas = settings.elasticsearch_replicas
@@ -63,7 +68,7 @@ async def _list() -> None:
     Console().print(table)
 
 
-def _rows(state: KindState) -> list[tuple[str, str]]:
+def _rows(state: "KindState") -> list[tuple[str, str]]:
     rows = []
     for index in state.indices:
         words = ["in use" if index.aliased else "not in use"]
@@ -80,14 +85,16 @@ def diff() -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
-async def _diff() -> Sequence[Step]:
+async def _diff() -> "Sequence[Step]":
     async with _admin() as admin:
         steps = await admin.indices.plan()
     _show(steps)
     return steps
 
 
-def _show(steps: Sequence[Step]) -> None:
+def _show(steps: "Sequence[Step]") -> None:
+    from safescale.runtime.documents.elastic_indices import Action
+
     if not steps:
         typer.echo("The indices are as declared.")
     for step in steps:
@@ -109,6 +116,8 @@ def apply(yes: Yes = False) -> None:
 
 
 async def _apply(yes: bool) -> bool:
+    from safescale.runtime.documents.elastic_indices import APPLIED, Action
+
     async with _admin() as admin:
         steps = await admin.indices.plan()
         _show(steps)
@@ -140,6 +149,9 @@ def migrate(
 
 
 async def _migrate(drop_old: bool, yes: bool) -> None:
+    from safescale.runtime.documents.elastic_indices import Action
+    from safescale.runtime.documents.elastic_migrate import Migration
+
     async with _admin() as admin:
         steps = [step for step in await admin.indices.plan() if step.action is Action.MIGRATE]
         if steps:

@@ -90,6 +90,14 @@ def guarded(application: Callable[[], Any]) -> None:
     except SafescaleError as error:
         typer.echo(sentence(error), err=True)
         sys.exit(exit_code(error))
+    except ImportError as error:
+        # Here and not above: what is needed when something is missing alone.
+        from safescale.runtime.extras import lacking
+
+        if (known := lacking(error)) is None:
+            raise
+        typer.echo(sentence(known), err=True)
+        sys.exit(exit_code(known))
     except BrokenPipeError:
         # The reader of our output (head, less) went away; point stdout elsewhere so that the final flush is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,110 @@
+import ast
+import sys
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+from tests.environments import closure, linked, normal, run_alone
+
+from safescale.runtime.extras import EXTRA_OF, lacking
+
+ROOT = Path(__file__).parents[3]
+SOURCES = ROOT / "services"
+
+HELP = """
+import importlib.abc, sys
+from typer.testing import CliRunner
+
+blocked = set(sys.argv[1].split(","))
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in blocked:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+from safescale.cli.main import COMMANDS, app
+for command in ("", *COMMANDS):
+    result = CliRunner().invoke(app, [*command.split(), "--help"])
+    if result.exit_code or "Usage" not in result.output:
+        print(command, repr(result.exception), result.output)
+"""
+
+
+def _run(*arguments: str, paths: list[Path] | None = None, **environment: str):
+    return run_alone([SOURCES, *(paths or map(Path, sys.path[1:]))], *arguments, environment=environment)
+
+
+@pytest.mark.parametrize("extra", sorted(set(EXTRA_OF.values())))
+def test_every_command_starts_without_the_packages_of_an_extra(extra: str) -> None:
+    blocked = ",".join(module for module, of in EXTRA_OF.items() if of == extra)
+    ended = _run("-c", HELP, blocked)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 0)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `pip install` of the package without extras brings."""
+    names = closure(["safescale"]) - {"safescale"}
+    return linked(tmp_path_factory.mktemp("base"), names)
+
+
+def test_every_command_starts_where_nothing_but_the_basis_is_installed(base: Path) -> None:
+    ended = _run("-c", HELP, "", paths=[base])
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "extra"),
+    [
+        (["analyze", ".", "--labels", "x", "--out", "y"], "report"),
+        (["report", "latest"], "report"),
+        (["serve", "gateway"], "gateway"),
+        (["serve", "model-server"], "inference"),
+        (["serve", "all"], "embedded,inference,retrieval"),
+        (["models"], "embedded,inference,retrieval"),
+        (["runs", "list"], "embedded,inference,retrieval"),
+    ],
+)
+def test_a_command_says_which_extra_it_lacks(base: Path, tmp_path: Path, arguments: list[str], extra: str) -> None:
+    ended = _run("-m", "safescale.cli.main", *arguments, paths=[base], SAFESCALE_DATA_DIR=str(tmp_path))
+    assert ended.returncode == 2
+    assert f"pip install 'safescale[{extra}]'" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "arguments"), [("ELASTICSEARCH", ["indices", "list"]), ("KAFKA", ["topics", "list"])]
+)
+def test_commands_of_a_grid_name_its_extra(base: Path, variable: str, arguments: list[str]) -> None:
+    ended = _run(
+        "-m", "safescale.cli.main", *arguments, paths=[base], **{f"SAFESCALE_{variable}": "http://localhost:1"}
+    )
+    assert ended.returncode == 2
+    assert "safescale[grid]" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_each_package_that_is_imported_anywhere_is_of_the_basis_or_of_a_known_extra() -> None:
+    imported: set[str] = set()
+    for path in (SOURCES / "safescale").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                imported.add(node.module.partition(".")[0])
+    owners, basis = packages_distributions(), closure(["safescale"])
+    known = set(sys.stdlib_module_names) | {"safescale"} | set(EXTRA_OF)
+    strangers = {name for name in imported - known if not {normal(each) for each in owners.get(name, ())} & basis}
+    assert strangers == set()
+
+
+def test_the_extras_that_are_named_exist() -> None:
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    assert set(EXTRA_OF.values()) <= set(declared)
+
+
+def test_an_import_that_no_extra_brings_stays_what_it_is() -> None:
+    assert lacking(ModuleNotFoundError("No module named 'nonsense'", name="nonsense")) is None
+    assert lacking(ImportError("cannot import name")) is None
