@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 from threadpoolctl import threadpool_limits
 
+from safescale.cli.text import say
 from safescale.core.analysis import Analysis, AnalysisOptions, analyse_with_notes
 from safescale.core.answers import AnswerSet, LabelSet, label_set
 from safescale.core.benchmark import Benchmark
@@ -39,7 +40,7 @@ def analyze(
 
     answers, label_arrays, catalog = read_inputs(answers_dir, labels, models)
     analysis = compute(answers, label_arrays, catalog, AnalysisOptions(resamples=resamples, seed=seed))
-    typer.echo(_read(answers))
+    say(_read(answers))
     for path in write_tables(analysis.tables.values(), out):
         if path.suffix == ".csv":
             typer.echo(f"  {path} ({len(analysis.tables[path.stem]):,} rows), {path.stem}.parquet")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from safescale.cli.text import say
 from safescale.core.benchmark import Benchmark
 from safescale.core.benchmark_formats import Needs, check_benchmark
 from safescale.core.benchmark_schema import benchmark_json_schema
@@ -56,7 +57,7 @@ def validate(
         count = len(check.defects)
         typer.echo(f"{count} defect{'' if count == 1 else 's'} found; the benchmark cannot be used.")
         raise typer.Exit(2)
-    typer.echo(_summary(check.benchmark))
+    say(_summary(check.benchmark))
 
 
 def _summary(benchmark: Benchmark) -> str:

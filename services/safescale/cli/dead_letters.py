@@ -5,12 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from safescale.cli.kafka import kafka_command
 from safescale.cli.runner import confirm
-from safescale.cli.text import printable
+from safescale.cli.text import printable, terminal
 from safescale.core.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ def list_dead_letters(
     if not table.row_count:
         typer.echo("There are no such dead letters.")
         return
-    Console().print(table, markup=False)
+    terminal().print(table, markup=False)
 
 
 @app.command()

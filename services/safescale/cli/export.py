@@ -10,6 +10,7 @@ import typer
 from safescale.cli.results import fetch_benchmark, fetch_run, fetch_verdicts
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
+from safescale.cli.text import say
 from safescale.core.benchmark import Benchmark
 from safescale.core.errors import FailedPreconditionError, StorageError
 from safescale.report.export import answer_rows, judged_export, verdict_record, verdict_row
@@ -43,7 +44,7 @@ async def _export(settings: Settings, name: str, form: Format, out: Path) -> Non
     if not verdicts:
         raise FailedPreconditionError(f"run {stored.run_id} has no verdicts yet")
     for path in _write_files(form, out, verdicts, benchmark):
-        typer.echo(path)
+        say(path)
 
 
 def _write_files(form: Format, out: Path, verdicts: Sequence[pb.Verdict], benchmark: Benchmark) -> list[Path]:

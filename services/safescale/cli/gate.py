@@ -6,15 +6,16 @@ from xml.etree import ElementTree
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
+from safescale.cli.text import terminal
 from safescale.core.errors import StorageError
 from safescale.core.metrics import METRIC_NAMES
 from safescale.core.policy import parse_policy
+from safescale.core.text import visible
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.files import parse_yaml, read_source
@@ -39,7 +40,7 @@ async def _gate(settings: Settings, run: str, policy: Path, junit: Path | None) 
             response = await client.scoring.EvaluatePolicy(
                 pb.EvaluatePolicyRequest(run_id=run, policy=text), timeout=EVALUATE_DEADLINE_S
             )
-    Console().print(requirement_table(response, policy.name))
+    terminal().print(requirement_table(response, policy.name))
     if junit is not None:
         write_text(junit, junit_xml(response, policy.stem))
     failed = sum(not result.passed for result in response.results)
@@ -113,5 +114,9 @@ def junit_xml(response: pb.EvaluatePolicyResponse, name: str) -> str:
         if not result.passed:
             failure = ElementTree.SubElement(case, "failure", message=result.reason, type="requirement")
             failure.text = f"estimate {_value(result, 'value')}, {result.bound} {_value(result, 'decisive')}"
+    for element in suite.iter():
+        # XML has no form for control characters: a reader would refuse the file.
+        element.attrib.update({key: visible(text) for key, text in element.attrib.items()})
+        element.text = visible(element.text) if element.text else element.text
     ElementTree.indent(suite)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(suite, encoding="unicode") + "\n"

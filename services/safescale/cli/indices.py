@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from safescale.cli.runner import EXIT_FAILED, confirm, run_async
+from safescale.cli.text import terminal
 from safescale.core.errors import InvalidInputError
 from safescale.runtime.settings import load_settings
 
@@ -65,7 +65,7 @@ async def _list() -> None:
     for state in states:
         for name, word in _rows(state):
             table.add_row(state.kind.name, name, f"v{state.kind.version}", word)
-    Console().print(table)
+    terminal().print(table)
 
 
 def _rows(state: "KindState") -> list[tuple[str, str]]:

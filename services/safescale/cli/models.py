@@ -1,11 +1,11 @@
 """`safescale models`: the model catalog."""
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
+from safescale.cli.text import terminal
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.inference.v1 import inference_pb2
 from safescale.runtime.channels import rpc_errors
@@ -34,7 +34,7 @@ async def _models(settings: Settings) -> None:
             model.backend,
             model.license,
         )
-    console = Console()
+    console = terminal()
     console.print(table)
     for model in response.models:
         if not model.available:

@@ -1,6 +1,6 @@
 """`safescale report`: the report of a run as one HTML file, or its tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,8 +11,9 @@ from google.protobuf import json_format
 
 from safescale.cli.gate import EVALUATE_DEADLINE_S, checked_policy, write_text
 from safescale.cli.results import fetch_benchmark, fetch_run, fetch_verdicts
-from safescale.cli.runner import run_async
+from safescale.cli.runner import EXIT_FAILED, run_async
 from safescale.cli.session import Client, session
+from safescale.cli.text import say
 from safescale.core.errors import FailedPreconditionError, StorageError
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.channels import rpc_errors
@@ -35,10 +36,12 @@ def report(
     policy: Annotated[Path | None, typer.Option(help="Policy (YAML) whose judgement the page shows.")] = None,
 ) -> None:
     """Write the report of a run: opens offline, prints, loads nothing from elsewhere."""
-    run_async(_report(load_settings(), run, (form, out, policy)))
+    if run_async(_report(load_settings(), run, (form, out, policy))):
+        raise typer.Exit(EXIT_FAILED)
 
 
-async def _report(settings: Settings, name: str, options: tuple[Format, Path | None, Path | None]) -> None:
+async def _report(settings: Settings, name: str, options: tuple[Format, Path | None, Path | None]) -> Sequence[str]:
+    """Write what is asked for; what is missing in the page, a sentence each."""
     from safescale.report.gather import run_tables
 
     form, out, policy = options
@@ -47,18 +50,26 @@ async def _report(settings: Settings, name: str, options: tuple[Format, Path | N
         folder = Path("out") / run_id
         if form == "html":
             path = out or folder / "report.html"
-            await write_report(client, run_id, path, policy)
-            typer.echo(path)
-            return
+            undrawn = await write_report(client, run_id, path, policy)
+            say(path)
+            say_undrawn(undrawn)
+            return undrawn
         record = await fetch_record(client, run_id)
     tables = run_tables(record)
     if form == "json":
         path = out or folder / "report.json"
         write_text(path, _json(record, tables))
-        typer.echo(path)
-        return
+        say(path)
+        return ()
     for path in write_csv(out or folder, tables):
-        typer.echo(path)
+        say(path)
+    return ()
+
+
+def say_undrawn(undrawn: Sequence[str]) -> None:
+    """Say which pictures a report lacks, on standard error."""
+    for sentence in undrawn:
+        say(f"Not drawn: {sentence}. The report has its numbers as a table.", err=True)
 
 
 async def fetch_record(client: Client, run_id: str) -> "RunRecord":
@@ -77,8 +88,8 @@ async def fetch_record(client: Client, run_id: str) -> "RunRecord":
     return RunRecord(run, verdicts, await fetch_benchmark(client, run.manifest.spec.benchmark_id))
 
 
-async def write_report(client: Client, run_id: str, path: Path, policy: Path | None = None) -> None:
-    """Write the HTML report of a run.
+async def write_report(client: Client, run_id: str, path: Path, policy: Path | None = None) -> Sequence[str]:
+    """Write the HTML report of a run; return a sentence for each picture that could not be drawn.
 
     Raises:
         StorageError: the file cannot be written.
@@ -86,7 +97,7 @@ async def write_report(client: Client, run_id: str, path: Path, policy: Path | N
     """
     # Charts are slow to import: only the command that draws waits for them.
     from safescale.report.gather import report_input, run_tables
-    from safescale.report.html import render
+    from safescale.report.html import page_of
 
     record = await fetch_record(client, run_id)
     judged: scoring_pb2.EvaluatePolicyResponse | None = None
@@ -95,8 +106,9 @@ async def write_report(client: Client, run_id: str, path: Path, policy: Path | N
         request = scoring_pb2.EvaluatePolicyRequest(run_id=run_id, policy=text)
         with rpc_errors():
             judged = await client.scoring.EvaluatePolicy(request, timeout=EVALUATE_DEADLINE_S)
-    page = render(report_input(record, run_tables(record), judged, datetime.now(UTC)))
-    write_text(path, page)
+    page = page_of(report_input(record, run_tables(record), judged, datetime.now(UTC)))
+    write_text(path, page.html)
+    return page.undrawn
 
 
 def _json(record: "RunRecord", tables: "Mapping[str, pd.DataFrame]") -> str:

@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from safescale.cli.research_view import print_research, progress_line
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.cli.setup import ingest_corpus
+from safescale.cli.text import terminal
 from safescale.core.benchmark import Question
 from safescale.core.benchmark_formats import Needs, load_benchmark
 from safescale.core.errors import InvalidInputError, NotFoundError
@@ -52,7 +54,7 @@ async def _show(settings: Settings, identifier: str, run: str, question_id: str)
     if found is None:
         what = f"research {identifier!r}" if identifier else f"research of question {question_id!r} by that run so far"
         raise NotFoundError(f"no {what}")
-    print_research(Console(), found)
+    print_research(terminal(), found)
 
 
 async def _get(client: Client, identifier: str) -> pb.Research | None:
@@ -129,13 +131,13 @@ def _question(options: ResearchOptions) -> Question:
 
 
 async def _run(settings: Settings, options: ResearchOptions) -> None:
-    console = Console()
+    console = terminal()
     question = _question(options)
     async with session(settings) as client:
         with rpc_errors():
             request = inference_pb2.GetModelRequest(model=options.model)
             model = (await client.inference.GetModel(request, timeout=QUICK_S)).model
-        with console.status(f"Ingesting corpus {options.corpus.name} …"):
+        with console.status(Text(f"Ingesting corpus {options.corpus.name} …")):
             corpus = (await ingest_corpus(client, options.corpus.stem, [options.corpus])).corpus
         subject = ResearchSubject(
             question.question_id, question.text, question.options, corpus.corpus_id, options.model, model.revision

@@ -3,11 +3,11 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from safescale.cli.results import PAGE_SIZE, pages
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
+from safescale.cli.text import terminal
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.settings import Settings, load_settings
@@ -34,7 +34,7 @@ async def _list(settings: Settings, run: str, settled: bool) -> None:
     if not found:
         typer.echo("Nothing waits for a hand check.")
         return
-    console = Console()
+    console = terminal()
     for review in found:
         console.print(_shown(review), soft_wrap=True, highlight=False, markup=False)
 

@@ -7,14 +7,16 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from safescale.cli.live import duration, follow, watched
-from safescale.cli.report import write_report
+from safescale.cli.report import say_undrawn, write_report
 from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.cli.setup import import_benchmark, ingest_corpus, resolve_path
 from safescale.cli.tables import failure_lines, safety_table, skip_lines
+from safescale.cli.text import terminal
 from safescale.core.errors import InvalidInputError, SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
@@ -60,7 +62,7 @@ def run(
 
 
 async def _run(settings: Settings, options: RunOptions) -> int:
-    console = Console()
+    console = terminal()
     run_file = parse_run_file(read_source(options.spec_path))
     if options.id_file and not options.id_file.parent.is_dir():
         raise InvalidInputError(f"--id-file {options.id_file}: there is no folder {options.id_file.parent}")
@@ -92,7 +94,7 @@ async def _prepare(console: Console, client: Client, run_file: RunFile, spec_pat
     corpus_id = ""
     if run_file.corpus:
         path = resolve_path(spec_path, run_file.corpus)
-        with console.status(f"Ingesting corpus {path.name} …"):
+        with console.status(Text(f"Ingesting corpus {path.name} …")):
             ingested = await ingest_corpus(client, path.stem, [path])
         corpus = ingested.corpus
         corpus_id = corpus.corpus_id
@@ -161,12 +163,13 @@ async def _finish(console: Console, client: Client, run_id: str, options: RunOpt
 async def _write_report(console: Console, client: Client, run_id: str, out: Path) -> bool:
     path = out / run_id / "report.html"
     try:
-        await write_report(client, run_id, path)
+        undrawn = await write_report(client, run_id, path)
     except SafescaleError as error:
         console.print(f"The report could not be written: {error.message}", style="red", soft_wrap=True)
         return False
     console.print(f"Report: {path}", highlight=False, soft_wrap=True)
-    return True
+    say_undrawn(undrawn)
+    return not undrawn
 
 
 async def _failed(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:

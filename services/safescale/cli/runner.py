@@ -18,6 +18,7 @@ from safescale.core.errors import (
     SafescaleError,
     UnauthenticatedError,
 )
+from safescale.core.text import visible
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -39,7 +40,7 @@ def exit_code(error: SafescaleError) -> int:
 def sentence(error: SafescaleError) -> str:
     """What is shown of an error: its message, and each defect that the message does not list already."""
     lines = [line for line in map(str, getattr(error, "defects", ())) if line not in error.message]
-    return "\n".join([f"Error: {error.message}", *(f"  {line}" for line in lines)])
+    return visible("\n".join([f"Error: {error.message}", *(f"  {line}" for line in lines)]))
 
 
 def run_async(work: Coroutine[Any, Any, T], hint: str = "Stopped.") -> T:
@@ -98,6 +99,13 @@ def guarded(application: Callable[[], Any]) -> None:
             raise
         typer.echo(sentence(known), err=True)
         sys.exit(exit_code(known))
+    except UnicodeEncodeError as error:
+        # An argument or a file's name of bytes that are no UTF-8: no message to a service can hold it.
+        text = visible(str(error.object)[:80])
+        typer.echo(
+            f"Error: '{text}' holds bytes that are no UTF-8; expected UTF-8 in arguments and file names", err=True
+        )
+        sys.exit(EXIT_USAGE)
     except BrokenPipeError:
         # The reader of our output (head, less) went away; point stdout elsewhere so that the final flush is quiet.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from safescale.cli.live import follow, status_line, watched
@@ -12,6 +11,7 @@ from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.cli.tables import safety_table, skip_lines
+from safescale.cli.text import terminal
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.settings import Settings, load_settings
@@ -59,7 +59,7 @@ async def _list(settings: Settings) -> None:
             item.run_id, state_name(item.state), created, str(len(spec.models)), str(len(spec.conditions)),
             str(len(item.manifest.question_ids)),
         )  # fmt: skip
-    Console().print(table)
+    terminal().print(table)
 
 
 @app.command()
@@ -69,7 +69,7 @@ def show(run: RunName) -> None:
 
 
 async def _show(settings: Settings, name: str) -> None:
-    console = Console()
+    console = terminal()
     async with session(settings) as client:
         with rpc_errors():
             response = await client.orchestration.GetRun(pb.GetRunRequest(run_id=name))
@@ -103,7 +103,7 @@ def retry(run: RunName) -> None:
 
 
 async def _retry(settings: Settings, name: str) -> int:
-    console = Console()
+    console = terminal()
     async with session(settings) as client:
         with rpc_errors():
             response = await client.orchestration.RetryFailed(pb.RetryFailedRequest(run_id=name))

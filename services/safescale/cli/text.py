@@ -21,9 +21,12 @@ def say(text: object, *, err: bool = False) -> None:
     typer.echo(visible(str(text)), err=err)
 
 
-def console() -> Console:
-    """A console of standard output that shows every text as `visible` does, that of tables and live views too."""
-    made = _Console()
+def terminal() -> Console:
+    """A console of standard output that shows every text as `visible` does, that of tables and live views too.
+
+    A text is what it is: brackets are no markup, and words between colons no emoji.
+    """
+    made = _Console(markup=False, emoji=False)
     made.push_render_hook(_VisibleTexts())
     return made
 

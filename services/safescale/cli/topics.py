@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from safescale.cli.kafka import declared, kafka_command
 from safescale.cli.runner import EXIT_FAILED, confirm
+from safescale.cli.text import terminal
 
 if TYPE_CHECKING:
     from safescale.runtime.bus.topic_plan import Difference
@@ -45,7 +45,7 @@ def list_topics() -> None:
             _bytes(topic.settings.get(MESSAGE_BYTES, "")),
             f"{item.messages:,}",
         )
-    Console().print(table)
+    terminal().print(table)
 
 
 def _kept(milliseconds: str) -> str:

@@ -33,6 +33,8 @@ SafescaleError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from safescale.core.text import visible, visible_line
+
 
 @dataclass(frozen=True, slots=True)
 class Defect:
@@ -49,20 +51,24 @@ class Defect:
         """One line for a terminal: `file:line: item field = value; expected ...`."""
         place = self.file if self.line is None else f"{self.file}:{self.line}"
         what = " ".join(part for part in (self.item, self.field) if part)
-        return f"{place}: {what + ' = ' if what else ''}{self.value}; expected {self.expected}"
+        return visible_line(f"{place}: {what + ' = ' if what else ''}{self.value}; expected {self.expected}")
 
 
 class SafescaleError(Exception):
-    """Base of every error that a user or a caller may see."""
+    """Base of every error that a user or a caller may see.
+
+    Its message goes to terminals, logs, problem details and records, and often quotes what somebody sent: it holds
+    nothing that no reader can see.
+    """
 
     code: str = "INTERNAL"
     reason: str = "INTERNAL"
     retryable: bool = False
 
     def __init__(self, message: str, *, details: Mapping[str, str] | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.details: dict[str, str] = dict(details or {})
+        self.message = visible(message)
+        super().__init__(self.message)
+        self.details: dict[str, str] = {name: visible(text) for name, text in (details or {}).items()}
 
 
 class InvalidInputError(SafescaleError):

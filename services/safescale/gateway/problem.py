@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from safescale.core.errors import Defect, InvalidInputError, SafescaleError
 from safescale.core.records import shown
+from safescale.core.text import visible
 from safescale.runtime.errors import to_problem
 
 MEDIA_TYPE = "application/problem+json"
@@ -42,9 +43,19 @@ class HttpError(Exception):
 def response_of(problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
     """A problem as a response; one that may pass says when to try again."""
     found = dict(headers or {})
+    problem = _seen(problem)
     if problem["retryable"]:
         found.setdefault("Retry-After", str(RETRY_AFTER_S))
     return Response(orjson.dumps(problem), problem["status"], found, MEDIA_TYPE)
+
+
+def _seen(value: Any) -> Any:
+    """The value with every text in it as a reader can see it; JSON has no form for halves of surrogate pairs either."""
+    if isinstance(value, str):
+        return visible(value)
+    if isinstance(value, dict):
+        return {key: _seen(each) for key, each in value.items()}
+    return [_seen(each) for each in value] if isinstance(value, list) else value
 
 
 def problem_of(error: SafescaleError) -> dict[str, Any]:

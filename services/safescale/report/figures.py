@@ -1,13 +1,13 @@
 """What a figure of the report is, and the parts that several figures share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
-from safescale.report.theme import draw
+from safescale.report.theme import spec_of
 from safescale.report.view import View, condition_name
 
 FEW_MODELS = 12
@@ -19,7 +19,7 @@ Drawable = alt.Chart | alt.LayerChart | alt.ConcatChart
 
 @dataclass(frozen=True)
 class Figure:
-    """A drawn figure: `svg` is an SVG element; `finding` states the main result in numbers and stands for the picture.
+    """A figure: `spec` is its chart; `finding` states the main result in numbers and stands for the picture.
 
     `data` is what was drawn, as a table with readable headings.
     """
@@ -28,7 +28,7 @@ class Figure:
     title: str
     finding: str
     caption: str
-    svg: str
+    spec: Mapping[str, Any]
     data: pd.DataFrame
 
 
@@ -55,7 +55,7 @@ def drawn(words: Words, chart: Drawable, data: pd.DataFrame, view: View) -> Figu
     """A figure of a chart; its caption ends with the formulation."""
     key = f"{words.key}-{view.formulation}"
     caption = f"{words.caption} Formulation: {view.formulation}."
-    return Figure(key, words.title, words.finding, caption, draw(chart, key), data)
+    return Figure(key, words.title, words.finding, caption, spec_of(chart), data)
 
 
 def names_of(view: View) -> list[str]:

@@ -1,6 +1,6 @@
 """The report of a run as one HTML file: no script, no font, no picture and no style is loaded from anywhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,6 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from safescale.core.bootstrap import RESAMPLES, SEED
+from safescale.core.text import visible
 from safescale.report import sections, sections_run
 from safescale.report.figures import Absent, Figure
 from safescale.report.figures_confidence import calibration, confidence
@@ -18,11 +19,12 @@ from safescale.report.figures_questions import concentration, heat_map
 from safescale.report.figures_safety import metric_bars, region
 from safescale.report.figures_scale import latency, scaling
 from safescale.report.inputs import FailedCell, ReportInput
+from safescale.report.pictures import Drawing, Picture, draw_all
 from safescale.report.sections import Block
 from safescale.report.text import FORMULATION_SENTENCES, state_name, summary_lines
 from safescale.report.view import View, condition_name, formulation_of, views
 
-__all__ = ["FailedCell", "ReportInput", "render", "summary_lines"]
+__all__ = ["FailedCell", "Page", "ReportInput", "page_of", "render", "summary_lines"]
 
 FIGURES: tuple[Callable[[View], Figure | Absent], ...] = (
     region, metric_bars, forest, calibration, confidence, concentration, heat_map, scaling, latency,
@@ -30,24 +32,57 @@ FIGURES: tuple[Callable[[View], Figure | Absent], ...] = (
 
 
 @dataclass(frozen=True)
+class Shown:
+    """A figure as the page has it: its picture, or why there is none, and its data as a table."""
+
+    figure: Figure | Absent
+    key: str
+    picture: Markup
+    reason: str
+    data: Block | None
+
+
+@dataclass(frozen=True)
 class _Results:
     """One formulation's figures and tables."""
 
     formulation: str
-    figures: list[tuple[Figure | Absent, Block | None]]
+    figures: list[Shown]
     blocks: list[Block | Absent]
 
 
+@dataclass(frozen=True)
+class Page:
+    """A report as an HTML document; `undrawn` has a sentence for each figure whose picture is missing in it."""
+
+    html: str
+    undrawn: tuple[str, ...]
+
+
 def render(report: ReportInput) -> str:
-    """The report as an HTML document that opens offline; equal input gives equal text."""
+    """Return the report as an HTML document that opens offline; equal input gives equal text."""
+    return page_of(report).html
+
+
+def page_of(report: ReportInput, drawing: Drawing | None = None) -> Page:
+    """Return the report as a page. A picture that cannot be drawn is said in its place; everything else is there."""
+    found = [(view, [make(view) for make in FIGURES]) for view in views(report)]
+    specs = {each.key: each.spec for _, figures in found for each in figures if isinstance(each, Figure)}
+    pictures = draw_all(specs, drawing)
+    results = [_results(view, figures, pictures) for view, figures in found]
+    undrawn = [f"{each.figure.title}: {each.reason}" for one in results for each in one.figures if each.reason]
+    return Page(_html(report, results), tuple(undrawn))
+
+
+def _html(report: ReportInput, results: list[_Results]) -> str:
     environment = Environment(
         loader=PackageLoader("safescale.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_seen,
     )
-    results = [_results(view) for view in views(report)]
     manifest = json_format.MessageToDict(report.run.manifest, preserving_proto_field_name=True)
     return environment.get_template("report.html.j2").render(
         run=report.run,
@@ -72,27 +107,28 @@ def render(report: ReportInput) -> str:
     )
 
 
+def _seen(value: object) -> object:
+    """What the template writes of a value; markup is ours, any other text may be anybody's."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def moment(when: datetime) -> str:
     """A time to the minute, in UTC; one without zone is taken as UTC."""
     known = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     return known.strftime("%Y-%m-%d %H:%M UTC")
 
 
-def _results(view: View) -> _Results:
-    figures = [draw(view) for draw in FIGURES]
-    shown: list[tuple[Figure | Absent, Block | None]] = []
+def _results(view: View, figures: list[Figure | Absent], pictures: Mapping[str, Picture]) -> _Results:
+    shown = []
     for figure in figures:
-        if isinstance(figure, Figure):
-            shown.append((_safe(figure), sections.block_of(figure.data)))
-        else:
-            shown.append((Absent(f"{figure.key}-{view.formulation}", figure.title, figure.reason), None))
+        if isinstance(figure, Absent):
+            shown.append(Shown(figure, f"{figure.key}-{view.formulation}", Markup(""), "", None))
+            continue
+        picture = pictures[figure.key]
+        # The SVG is ours: the drawing library escapes every text it sets.
+        markup = Markup(picture.svg)  # noqa: S704
+        shown.append(Shown(figure, figure.key, markup, picture.reason, sections.block_of(figure.data)))
     return _Results(view.formulation, shown, sections.view_blocks(view))
-
-
-def _safe(figure: Figure) -> Figure:
-    # The SVG is ours: the drawing library escapes every text it sets.
-    picture = Markup(figure.svg)  # noqa: S704
-    return Figure(figure.key, figure.title, figure.finding, figure.caption, picture, figure.data)
 
 
 def _facts(report: ReportInput) -> list[tuple[str, str]]:

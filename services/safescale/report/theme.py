@@ -1,4 +1,4 @@
-"""How the figures look: colours, shapes, type, and the drawing of a chart to inline SVG.
+"""How the figures look: colours, shapes, type, and what is left of an SVG that stands in a page.
 
 Colours are those of Okabe and Ito, which stay apart for colour-blind readers; no figure depends on them alone.
 """
@@ -8,9 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
-import vl_convert
 
-VEGALITE_VERSION = "6.4"
 FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
 
 BLACK = "#000000"
@@ -132,9 +130,8 @@ def tidy_svg(svg: str, prefix: str) -> str:
     return _TAG.sub(clean, svg)
 
 
-def draw(chart: alt.Chart | alt.LayerChart | alt.ConcatChart, key: str) -> str:
-    """The chart as an SVG element whose ids start with `key`. Fetches nothing: a chart that names an address fails."""
-    spec = chart.to_dict(validate=False)
+def spec_of(chart: alt.Chart | alt.LayerChart | alt.ConcatChart) -> dict[str, Any]:
+    """Return the chart as Vega-Lite has it, in the look of the report."""
+    spec: dict[str, Any] = chart.to_dict(validate=False)
     spec["config"] = _CONFIG
-    svg: str = vl_convert.vegalite_to_svg(spec, vl_version=VEGALITE_VERSION, allowed_base_urls=[])
-    return tidy_svg(svg[svg.index("<svg") :].replace("<svg ", '<svg focusable="false" ', 1), key)
+    return spec

@@ -5,7 +5,7 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from safescale.cli.text import console, printable, say
+from safescale.cli.text import printable, say, terminal
 
 
 def test_text_cannot_steer_a_terminal() -> None:
@@ -13,7 +13,7 @@ def test_text_cannot_steer_a_terminal() -> None:
 
 
 def shown(*renderables: Any) -> str:
-    made = console()
+    made = terminal()
     made.file = io.StringIO()
     for each in renderables:
         made.print(each, soft_wrap=isinstance(each, str), highlight=False, markup=False)
@@ -33,7 +33,7 @@ def test_a_console_shows_what_would_steer_it() -> None:
 
 
 def test_a_console_keeps_its_own_styles() -> None:
-    made = console()
+    made = terminal()
     with made.capture() as captured:
         made.print(Text("red\x1b", style="red"))
     assert "red\\x1b" in captured.get()

@@ -139,6 +139,14 @@ def test_the_gate_shows_what_decides() -> None:
     assert "FAIL" in text
 
 
+def test_junit_is_xml_whatever_a_model_is_called() -> None:
+    policy = make_policy()
+    policy.results[1].model, policy.results[1].reason = "m\x1b\x00", "no \ufffe\x0b"
+    suite = ElementTree.fromstring(junit_xml(policy, "p\x08").split("\n", 1)[1])
+    assert suite[1].attrib["classname"] == "m\\x1b\\x00.c.greedy"
+    assert suite.attrib["name"] == "safescale gate p\\x08"
+
+
 def test_junit_is_well_formed_and_counts() -> None:
     suite = ElementTree.fromstring(junit_xml(make_policy(), "p").split("\n", 1)[1])
     assert (suite.attrib["tests"], suite.attrib["failures"]) == ("2", "1")

@@ -188,3 +188,13 @@ async def test_an_answer_that_breaks_on_the_way_is_cut_and_not_ended(world) -> N
     assert (sent[0]["type"], sent[0]["status"]) == ("http.response.start", 200)
     assert len(sent) > 1
     assert all(message.get("more_body") for message in sent[1:])
+
+
+async def test_a_problem_shows_what_no_reader_can_see(world) -> None:
+    world.fakes.on("GetRun", NotFoundError("no run \x1b[2J\u202e:\n  b\x0b"))
+    found = await world.client.get("/api/v1/runs/demo-1")
+    assert (found.json()["detail"], found.json()["defects"]) == ("no run \\x1b[2J\\u202e:", ["b\\x0b"])
+    for query in ("page_size=%1B%00", "x%E2%80%AE=1", "page_size=%ED%A0%80", "%FF=%C2%9B"):
+        found = await world.client.get(f"/api/v1/runs/demo-1/verdicts?{query}")
+        assert found.status_code == 400
+        assert not {"\x1b", "\x00", "\u202e", "\x9b"} & set(found.json()["detail"] + "".join(found.json()["defects"]))

@@ -16,6 +16,7 @@ from safescale.report.figures_questions import concentration, heat_map, outcomes
 from safescale.report.figures_safety import metric_bars, place_labels, region
 from safescale.report.figures_scale import latency, scaling
 from safescale.report.inputs import ReportInput
+from safescale.report.pictures import draw_all
 from safescale.report.theme import CONDITION_MARKS, OUTCOMES, tidy_svg
 from safescale.report.view import View, views
 
@@ -65,9 +66,10 @@ def test_the_region_lists_each_point_and_says_which_are_inside(nine: View, large
 
 
 def test_names_of_conditions_are_in_the_pictures(one: View) -> None:
-    for draw in (region, metric_bars, forest, calibration, confidence, concentration, heat_map, latency):
-        drawn = figure(draw(one))
-        assert ">clean evidence" in drawn.svg, draw.__name__
+    makers = (region, metric_bars, forest, calibration, confidence, concentration, heat_map, latency)
+    specs = {make.__name__: figure(make(one)).spec for make in makers}
+    for name, picture in draw_all(specs).items():
+        assert ">clean evidence" in picture.svg, name
 
 
 def test_bars_show_every_metric_with_its_interval(one: View, small: ReportInput) -> None:

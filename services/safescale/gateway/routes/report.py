@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Request, Response
 
@@ -12,6 +13,10 @@ from safescale.gateway.query import PREFIX, RunName
 from safescale.gateway.results import benchmark_of, run_named, verdicts_of
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2
+from safescale.runtime.log import get_logger
+
+if TYPE_CHECKING:
+    from safescale.report.html import Page
 
 router = APIRouter(prefix=PREFIX, tags=["results"])
 
@@ -59,16 +64,18 @@ async def _page(
     verdicts = [_without_texts(verdict) async for verdict in verdicts_of(gateway, run.run_id)]
     benchmark = await benchmark_of(gateway, run)
 
-    def draw() -> str:
+    def draw() -> "Page":
         # Charts and data frames take seconds to import and much memory: only who draws a report pays for them.
         from safescale.report.gather import RunRecord, report_input, run_tables
-        from safescale.report.html import render
+        from safescale.report.html import page_of
 
         record = RunRecord(run, verdicts, benchmark)
-        return render(report_input(record, run_tables(record), policy, datetime.now(UTC)))
+        return page_of(report_input(record, run_tables(record), policy, datetime.now(UTC)))
 
     page = await asyncio.to_thread(draw)
-    return Response(page, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
+    if page.undrawn:
+        get_logger("gateway").warning("pictures not drawn", run_id=run.run_id, count=len(page.undrawn))
+    return Response(page.html, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
 
 
 def _without_texts(verdict: scoring_pb2.Verdict) -> scoring_pb2.Verdict:
