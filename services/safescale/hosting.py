@@ -12,6 +12,7 @@ import grpc
 
 from safescale.building import BUILDERS, Parts, ServiceName, open_bus, open_documents
 from safescale.core.errors import AddressInUseError, DependencyUnavailableError, InvalidInputError, SafescaleError
+from safescale.runtime.atomic import PRIVATE, write_text
 from safescale.runtime.auth.audit import Audit
 from safescale.runtime.auth.guard import guard_of
 from safescale.runtime.bus.port import Bus, back_off_s
@@ -166,8 +167,7 @@ class Host:
         folder = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="safescale-")))
         if protection.guard is not None:
             token = folder / "token"
-            token.touch(mode=0o600)
-            token.write_text(protection.guard.own_token)
+            write_text(token, protection.guard.own_token, PRIVATE)
             self._own_access = Access(token_file=token)
         return folder / "grpc"
 

@@ -10,7 +10,8 @@ import typer
 
 from safescale.cli.records import open_records
 from safescale.cli.runner import run_async
-from safescale.core.errors import AlreadyExistsError, InvalidInputError, StorageError
+from safescale.core.errors import AlreadyExistsError, InvalidInputError
+from safescale.runtime.atomic import PRIVATE, creating
 from safescale.runtime.documents.backup import KIND_ORDER, back_up
 from safescale.runtime.documents.backup import restore as restore_records
 from safescale.runtime.documents.port import DocumentStore
@@ -48,20 +49,8 @@ async def _backup(settings: Settings, name: str) -> None:
 
 async def _to_file(store: DocumentStore, target: Path) -> Mapping[str, int]:
     """Write under another name, then give it its own: a backup of this name is whole."""
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with os.fdopen(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb") as out:
-            counts = await back_up(store, out, _progress)
-            os.fsync(out.fileno())
-        # A link, and no rename, so that a file that came meanwhile is not overwritten.
-        os.link(temporary, target)
-    except FileExistsError as error:
-        raise AlreadyExistsError(f"{target} exists; expected the name of a new file") from error
-    except OSError as error:
-        raise StorageError(f"{target} cannot be written: {error.strerror or error}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-    return counts
+    with creating(target, PRIVATE) as out:
+        return await back_up(store, out, _progress)
 
 
 async def _restore(settings: Settings, path: Path) -> None:

@@ -1,8 +1,8 @@
 """`safescale export`: the verdicts of a run as files."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 import typer
@@ -12,9 +12,10 @@ from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.cli.text import say
 from safescale.core.benchmark import Benchmark
-from safescale.core.errors import FailedPreconditionError, StorageError
+from safescale.core.errors import FailedPreconditionError
 from safescale.report.export import answer_rows, judged_export, verdict_record, verdict_row
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.atomic import Staged
 from safescale.runtime.settings import Settings, load_settings
 
 Format = Literal["csv", "parquet", "jsonl", "judged"]
@@ -48,20 +49,22 @@ async def _export(settings: Settings, name: str, form: Format, out: Path) -> Non
 
 
 def _write_files(form: Format, out: Path, verdicts: Sequence[pb.Verdict], benchmark: Benchmark) -> list[Path]:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        return _write(form, out, verdicts, benchmark)
-    except OSError as error:
-        raise StorageError(f"{out} cannot be written: {error.strerror}") from error
+    """Write all files of an export, or none of them."""
+    with Staged() as staged:
+        if form == "judged":
+            return _write_judged(staged, out, verdicts, benchmark)
+        if form == "jsonl":
+            return [_write_lines(staged, out / "verdicts.jsonl", map(verdict_record, verdicts))]
+        return _write_tables(staged, form, out, verdicts)
 
 
-def _write(form: Format, out: Path, verdicts: Sequence[pb.Verdict], benchmark: Benchmark) -> list[Path]:
-    if form == "judged":
-        return _write_judged(out, verdicts, benchmark)
-    if form == "jsonl":
-        path = out / "verdicts.jsonl"
-        path.write_bytes(b"".join(orjson.dumps(verdict_record(verdict)) + b"\n" for verdict in verdicts))
-        return [path]
+def _write_lines(staged: Staged, path: Path, records: Iterable[Mapping[str, Any]]) -> Path:
+    with staged.open(path) as file:
+        file.writelines(orjson.dumps(record) + b"\n" for record in records)
+    return path
+
+
+def _write_tables(staged: Staged, form: Format, out: Path, verdicts: Sequence[pb.Verdict]) -> list[Path]:
     # Here and not above: commands that need no data frames should not wait for pandas.
     import pandas as pd
 
@@ -72,25 +75,22 @@ def _write(form: Format, out: Path, verdicts: Sequence[pb.Verdict], benchmark: B
     written = []
     for name, frame in frames.items():
         path = out / f"{name}.{form}"
-        if form == "csv":
-            frame.to_csv(path, index=False)
-        else:
-            frame.to_parquet(path, index=False)
+        with staged.open(path) as file:
+            file.write(frame.to_csv(index=False).encode() if form == "csv" else frame.to_parquet(index=False))
         written.append(path)
     return written
 
 
-def _write_judged(out: Path, verdicts: Sequence[pb.Verdict], benchmark: Benchmark) -> list[Path]:
+def _write_judged(staged: Staged, out: Path, verdicts: Sequence[pb.Verdict], benchmark: Benchmark) -> list[Path]:
     judged = judged_export(verdicts, benchmark)
-    folder = out / "judged"
-    folder.mkdir(exist_ok=True)
-    written = []
-    for model, records in judged.answers.items():
-        path = folder / f"{model.replace('/', '__')}.jsonl"
-        path.write_bytes(b"".join(orjson.dumps(record) + b"\n" for record in records))
-        written.append(path)
-    labels = out / "benchmark_labels.json"
-    labels.write_bytes(orjson.dumps(judged.labels, option=orjson.OPT_INDENT_2))
-    ids = out / "question_ids.csv"
-    ids.write_text("question_id,published_id\n" + "".join(f"{a},{b}\n" for a, b in judged.published_ids.items()))
+    written = [
+        _write_lines(staged, out / "judged" / f"{model.replace('/', '__')}.jsonl", records)
+        for model, records in judged.answers.items()
+    ]
+    labels, ids = out / "benchmark_labels.json", out / "question_ids.csv"
+    with staged.open(labels) as file:
+        file.write(orjson.dumps(judged.labels, option=orjson.OPT_INDENT_2))
+    lines = ("question_id,published_id", *(f"{a},{b}" for a, b in judged.published_ids.items()))
+    with staged.open(ids) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
     return [*written, labels, ids]

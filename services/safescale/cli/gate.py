@@ -12,11 +12,11 @@ from rich.text import Text
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.cli.text import terminal
-from safescale.core.errors import StorageError
 from safescale.core.metrics import METRIC_NAMES
 from safescale.core.policy import parse_policy
 from safescale.core.text import visible
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.atomic import write_text
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.files import parse_yaml, read_source
 from safescale.runtime.settings import Settings, load_settings
@@ -61,20 +61,6 @@ def checked_policy(path: Path) -> str:
     source = read_source(path)
     parse_policy(parse_yaml(source), source.name, METRIC_NAMES)
     return source.data.decode("utf-8-sig")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file and the folders above it.
-
-    Raises:
-        StorageError: it cannot be written.
-
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def _value(result: pb.RequirementResult, field: str) -> str:

@@ -9,13 +9,14 @@ import orjson
 import typer
 from google.protobuf import json_format
 
-from safescale.cli.gate import EVALUATE_DEADLINE_S, checked_policy, write_text
+from safescale.cli.gate import EVALUATE_DEADLINE_S, checked_policy
 from safescale.cli.results import fetch_benchmark, fetch_run, fetch_verdicts
 from safescale.cli.runner import EXIT_FAILED, run_async
 from safescale.cli.session import Client, session
 from safescale.cli.text import say
-from safescale.core.errors import FailedPreconditionError, StorageError
+from safescale.core.errors import FailedPreconditionError
 from safescale.rpc.scoring.v1 import scoring_pb2
+from safescale.runtime.atomic import Staged, write_text
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.settings import Settings, load_settings
 
@@ -130,12 +131,10 @@ def write_csv(folder: Path, tables: "Mapping[str, pd.DataFrame]") -> list[Path]:
 
     """
     written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with Staged() as staged:
         for name, frame in tables.items():
             path = folder / f"{name}.csv"
-            frame.to_csv(path, index=False)
+            with staged.open(path) as out:
+                out.write(frame.to_csv(index=False).encode())
             written.append(path)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be written: {error.strerror}") from error
     return written

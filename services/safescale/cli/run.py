@@ -20,6 +20,7 @@ from safescale.cli.text import terminal
 from safescale.core.errors import InvalidInputError, SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
+from safescale.runtime.atomic import write_text
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.errors import error_of_failure
 from safescale.runtime.files import read_source
@@ -77,7 +78,7 @@ async def _run(settings: Settings, options: RunOptions) -> int:
             )
         run_id = created.run.run_id
         if options.id_file:
-            options.id_file.write_text(f"{run_id}\n")
+            write_text(options.id_file, f"{run_id}\n")
         console.print(_begin_line(created), highlight=False)
         try:
             last = await follow(console, created.run, watched(client, run_id))

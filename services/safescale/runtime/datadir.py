@@ -1,12 +1,12 @@
 """The data folder: one process writes to it, others find that process's address in it."""
 
 import fcntl
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import IO
 
 from safescale.core.errors import FailedPreconditionError, StorageError
+from safescale.runtime.atomic import PRIVATE, write_text
 
 LOCK = "lock"
 ADDRESS = "address"
@@ -18,7 +18,7 @@ class DataDir:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock: IO[str] | None = None
+        self._lock: IO[bytes] | None = None
 
     @property
     def records(self) -> Path:
@@ -35,7 +35,7 @@ class DataDir:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = (self.path / LOCK).open("a+")
+            self._lock = (self.path / LOCK).open("ab")
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise FailedPreconditionError(
@@ -48,10 +48,7 @@ class DataDir:
 
     def announce(self, address: str) -> None:
         """Write the address at which this process answers, for other processes of the same user."""
-        target = self.path / ADDRESS
-        temporary = target.with_suffix(f".{os.getpid()}")
-        temporary.write_text(address)
-        temporary.replace(target)
+        write_text(self.path / ADDRESS, address, PRIVATE)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -65,12 +62,12 @@ class DataDir:
 def announced_address(path: Path) -> str | None:
     """Address of the process that holds the folder; None when nobody does."""
     try:
-        with (path / LOCK).open("r+") as lock:
+        with (path / LOCK).open("rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return None
     except BlockingIOError:
         try:
-            return (path / ADDRESS).read_text().strip() or None
+            return (path / ADDRESS).read_text(encoding="utf-8").strip() or None
         except OSError:
             return None
     except OSError:

@@ -170,7 +170,7 @@ def read_secret(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        secret = path.read_text().strip()
+        secret = path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InvalidInputError(f"the secret file {path} cannot be read; expected a readable text file") from error
     if not secret:

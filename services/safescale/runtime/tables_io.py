@@ -12,28 +12,29 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from safescale.core.errors import Defect, InvalidInputError, StorageError
+from safescale.core.errors import Defect, InvalidInputError
 from safescale.core.records import shown
 from safescale.core.scaling import ModelInfo
 from safescale.core.tables import Column, Table
+from safescale.runtime.atomic import Staged
 from safescale.runtime.files import parse_yaml, read_source
 
 
 def write_tables(tables: Iterable[Table], folder: Path) -> list[Path]:
     """Write each table to `<name>.csv` and `<name>.parquet`; a number that is not defined is an empty field, or null.
 
-    Raises StorageError where the folder or a file cannot be written.
+    All or none of them. Raises StorageError where the folder or a file cannot be written.
     """
     written = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
+    with Staged() as staged:
         for table in tables:
             data = _arrow(table)
-            written += [folder / f"{table.name}.csv", folder / f"{table.name}.parquet"]
-            pyarrow.csv.write_csv(data, written[-2])
-            pyarrow.parquet.write_table(data, written[-1])
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be written: {error.strerror or error}") from error
+            for form, write in (("csv", pyarrow.csv.write_csv), ("parquet", pyarrow.parquet.write_table)):
+                written.append(folder / f"{table.name}.{form}")
+                whole = pa.BufferOutputStream()
+                write(data, whole)
+                with staged.open(written[-1]) as out:
+                    out.write(whole.getvalue())
     return written
 
 

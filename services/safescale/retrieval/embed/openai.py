@@ -212,7 +212,7 @@ def _tokenizer(settings: Settings) -> tuple[WordPieceTokenizer, str]:
         tokenizer = read_packaged_tokenizer()
         return tokenizer, tokenizer.name
     try:
-        definition = path.read_text()
+        definition = path.read_text(encoding="utf-8")
         digest = hashlib.sha256(definition.encode()).hexdigest()
         return WordPieceTokenizer(f"{settings.embeddings_model}@{digest[:12]}", definition), digest
     except Exception as error:  # the library raises plain Exception for a file that it cannot use
