@@ -80,6 +80,10 @@ MODEL: Example = {
     "unavailable_reason": "",
     "supports_scores": True,
     "concurrency": 2,
+    "fingerprint": 'backend="embedded" server="llama 1, context 8192" served_model="" instruct=true reasoning=""',
+    "served_model": "",
+    "reasoning_style": "",
+    "price": None,
 }
 
 PROGRESS: Example = {
@@ -178,7 +182,13 @@ VERDICT: Example = {
     "majority_letter": None,
     "majority_outcome": None,
     "option_scores": {"A": -3.2, "B": -2.9},
-    "usage": {"prompt_tokens": 61, "generated_tokens": 12, "cost": None},
+    "usage": {
+        "prompt_tokens": 61,
+        "prompt_tokens_sent": 61,
+        "generated_tokens": 12,
+        "cost": None,
+        "cost_prompt_once": None,
+    },
     "timings": {"queue_wait_s": 0.2, "greedy_s": 1.1, "time_to_first_token_s": None, "samples_s": None},
     "failure": None,
     "cached": False,

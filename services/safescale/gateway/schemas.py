@@ -128,6 +128,13 @@ class CorpusCheck(BaseModel):
     document_count: int = Field(description="Documents without a defect.")
 
 
+class Price(BaseModel):
+    """Price per million tokens, in any one currency."""
+
+    prompt: float
+    generated: float
+
+
 class Model(BaseModel):
     """A row of the model catalog."""
 
@@ -147,6 +154,10 @@ class Model(BaseModel):
     unavailable_reason: str
     supports_scores: bool = Field(description="Whether cloze can be had.")
     concurrency: int = Field(description="Cells that its backend works on at once.")
+    fingerprint: str = Field(description="What beside the weights decides its answers; empty while it is not known.")
+    served_model: str = Field(description="Its name at its server, such as that of an adapter; empty in process.")
+    reasoning_style: str = Field(description="Name of its trace delimiters; empty for a model that writes no trace.")
+    price: Price | None
 
 
 class ModelList(BaseModel):

@@ -51,11 +51,17 @@ class Outcome(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens of a cell."""
+    """Tokens of a cell, and what those that were asked anew cost, in the currency of the catalog."""
 
-    prompt_tokens: int
+    prompt_tokens: int = Field(description="Of the prompt, counted once.")
+    prompt_tokens_sent: int = Field(
+        description="Of the prompt as often as it was sent; 0 in records of version 0.1.0, which do not tell it."
+    )
     generated_tokens: int
-    cost: float | None = Field(description="In the currency of the catalog; none for a model without a price.")
+    cost: float | None = Field(
+        description="With the prompt as often as it was sent, as most servers bill it; none without a price."
+    )
+    cost_prompt_once: float | None = Field(description="With the prompt once, as a server that keeps prompts may bill.")
 
 
 class Timings(BaseModel):

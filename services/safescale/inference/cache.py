@@ -1,7 +1,7 @@
 """The generation cache: what a model answered, under a key of all that can change an answer and nothing else.
 
-In the key: model and revision of its weights, the server's fingerprint, the rendered messages, prompt version, sampling
-with its seed, or the continuations. Not in it: timeouts, retries, run, condition.
+In the key: model and revision of its weights, the fingerprint of all else that decides (`identity`), the rendered
+messages, prompt version, sampling with its seed, or the continuations. Not in it: timeouts, retries, run, condition.
 """
 
 import asyncio
@@ -18,6 +18,9 @@ from safescale.inference.backends.port import Generation, Output, Sampling, Scor
 from safescale.runtime.documents.port import Body, DocumentStore, NewDocument
 
 KIND = "generation"
+
+KEY_VERSION = 2
+"""Raised where keys come to hold more: what is stored under an older key may be of another adapter or template."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +45,8 @@ def sampling_keys(asked: Asked, samplings: Sequence[Sampling]) -> list[str]:
         InvalidInputError: the prompt is no valid Unicode text.
 
     """
-    # A key is the hash of one canonical JSON object with sorted fields. "sampling" is the last of them.
-    begin = hashlib.sha256(_canonical(_fixed(asked))[:-1])
+    # A key is the hash of one canonical JSON array: what is the same for all samplings, and the sampling.
+    begin = hashlib.sha256(b"[" + _canonical(_fixed(asked)) + b",")
     keys = []
     for sampling in samplings:
         parameters: dict[str, Any] = {
@@ -54,7 +57,7 @@ def sampling_keys(asked: Asked, samplings: Sequence[Sampling]) -> list[str]:
         if not sampling.greedy:
             parameters.update(seed=sampling.seed, count=sampling.count)
         whole = begin.copy()
-        whole.update(b',"sampling":' + _canonical(parameters) + b"}")
+        whole.update(_canonical(parameters) + b"]")
         keys.append(whole.hexdigest())
     return keys
 
@@ -77,6 +80,7 @@ def _fixed(asked: Asked) -> dict[str, Any]:
         "model": asked.model,
         "prompt_version": PROMPT_VERSION,
         "revision": asked.revision,
+        "version": KEY_VERSION,
     }
 
 
@@ -133,12 +137,21 @@ def _generation_body(generation: Generation) -> Body:
         "prompt_tokens": generation.prompt_tokens,
         "elapsed_s": generation.elapsed_s,
         "time_to_first_token_s": generation.time_to_first_token_s,
+        "prompt_calls": generation.prompt_calls,
+        "warnings": list(generation.warnings),
     }
 
 
 def _generation(body: Mapping[str, Any]) -> Generation:
     outputs = tuple(Output(**output) for output in body["outputs"])
-    return Generation(outputs, body["prompt_tokens"], body["elapsed_s"], body["time_to_first_token_s"])
+    return Generation(
+        outputs,
+        body["prompt_tokens"],
+        body["elapsed_s"],
+        body["time_to_first_token_s"],
+        body["prompt_calls"],
+        tuple(body["warnings"]),
+    )
 
 
 def _scores_body(scores: Scores) -> Body:
@@ -148,10 +161,20 @@ def _scores_body(scores: Scores) -> Body:
         "elapsed_s": scores.elapsed_s,
         "time_to_first_token_s": scores.time_to_first_token_s,
         "waited_s": scores.waited_s,
+        "prompt_calls": scores.prompt_calls,
+        "warnings": list(scores.warnings),
     }
 
 
 def _scores(body: Mapping[str, Any]) -> Scores:
     items = tuple(Score(**score) for score in body["items"])
     # A cached answer waited for nothing, whatever the first one did.
-    return Scores(items, body["prompt_tokens"], body["elapsed_s"], body["time_to_first_token_s"], 0.0)
+    return Scores(
+        items,
+        body["prompt_tokens"],
+        body["elapsed_s"],
+        body["time_to_first_token_s"],
+        0.0,
+        body["prompt_calls"],
+        tuple(body["warnings"]),
+    )

@@ -9,7 +9,9 @@ from safescale.core.reasoning import TraceStyle, split_reasoning
 from safescale.core.regimes import sample_seed
 from safescale.inference.backends.port import Output, Sampling
 from safescale.inference.catalog import ModelRow
-from safescale.inference.engine import Engine, Question, Scored, Texts
+from safescale.inference.engine import Engine
+from safescale.inference.identity import Identity
+from safescale.inference.questions import Question, Scored, Texts
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.events.v1 import events_pb2
@@ -57,7 +59,8 @@ async def ask(engine: Engine, asked: Asked, completed: events_pb2.GenerationComp
     """
     request = asked.request
     row = engine.row(request.cell.model)
-    question = Question(row.id, asked.messages, request.fresh, request.cell.condition)
+    expected = Identity(request.model_revision, request.model_fingerprint)
+    question = Question(row.id, asked.messages, request.fresh, request.cell.condition, expected)
     if asked.formulation == "cloze":
         continuations = cloze_continuations(request.question.options)
         scored = await engine.scores(question, list(continuations.values()))
@@ -92,10 +95,8 @@ def _fill_letter(
             for index, output in enumerate(generation.outputs):
                 _fill_answer(completed.samples.add(seed=sample_seed(sampling.seed, index)), output, style)
             completed.timings.samples_s = generation.elapsed_s
-    completed.usage.prompt_tokens = texts.generations[0].prompt_tokens
-    completed.usage.generated_tokens = sum(generation.generated_tokens for generation in texts.generations)
-    if texts.cost is not None:
-        completed.usage.cost = texts.cost
+    completed.usage.CopyFrom(usage_of_texts(texts))
+    completed.warnings.extend(texts.warnings)
     completed.cached = all(texts.cached)
     completed.model_revision = texts.revision
 
@@ -125,10 +126,29 @@ def _fill_cloze(
         seed = sample_seed(request.seed, index)
         drawn = int(cloze.sample(scores, request.temperature, seed, 1)[0])
         completed.samples.append(events_pb2.Answer(letter=letters[drawn], seed=seed))
-    completed.usage.CopyFrom(
-        common_pb2.Usage(prompt_tokens=scored.scores.prompt_tokens, generated_tokens=scored.scores.scored_tokens)
-    )
-    if scored.cost is not None:
-        completed.usage.cost = scored.cost
+    completed.usage.CopyFrom(usage_of_scores(scored))
+    completed.warnings.extend(sorted(set(scored.scores.warnings)))
     completed.cached = scored.cached
     completed.model_revision = scored.revision
+
+
+def usage_of_texts(texts: Texts) -> common_pb2.Usage:
+    """Tokens and cost of texts."""
+    return common_pb2.Usage(
+        prompt_tokens=texts.prompt_tokens,
+        prompt_tokens_sent=texts.prompt_tokens_sent,
+        generated_tokens=texts.generated_tokens,
+        cost=texts.cost,
+        cost_prompt_once=texts.cost_prompt_once,
+    )
+
+
+def usage_of_scores(scored: Scored) -> common_pb2.Usage:
+    """Tokens and cost of scores."""
+    return common_pb2.Usage(
+        prompt_tokens=scored.scores.prompt_tokens,
+        prompt_tokens_sent=scored.prompt_tokens_sent,
+        generated_tokens=scored.scores.scored_tokens,
+        cost=scored.cost,
+        cost_prompt_once=scored.cost_prompt_once,
+    )

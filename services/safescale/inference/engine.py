@@ -1,89 +1,42 @@
 """Asks models: availability, cache, shared calls, deadlines, retries of transport failures, telemetry."""
 
 import asyncio
-import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from tenacity import (
     AsyncRetrying,
-    RetryCallState,
     retry_if_exception,
-    stop_after_attempt,
     stop_after_delay,
     wait_random_exponential,
 )
 
 from safescale.core.errors import (
     BackendError,
-    BackendTimeoutError,
     BackendUnavailableError,
     FailedPreconditionError,
     GarbageAnswerError,
+    ModelChangedError,
 )
-from safescale.core.prompts import Messages
+from safescale.inference.attempts import Attempts, CallPolicy
 from safescale.inference.backends.port import Backend, Call, Generation, Generations, Sampling, Scores
 from safescale.inference.cache import Asked, GenerationCache, sampling_key, sampling_keys, scores_key
 from safescale.inference.catalog import Catalog, ModelRow
+from safescale.inference.checks import check_generations, check_scores
 from safescale.inference.flight import SingleFlight
-from safescale.inference.observed import MODEL_LATENCY, Observer, latency_metric
+from safescale.inference.identity import Identity, check_expected, check_unchanged, identity_of
+from safescale.inference.observed import MODEL_LATENCY, Cost, Observer, latency_metric
+from safescale.inference.questions import Question, Scored, Texts
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.telemetry import Telemetry
 
-CALLS = "rpc"
-"""Stands for the condition in metrics of calls that belong to no cell (a judge, an agent, a caller)."""
+TRIES = 3
+"""Times that a prompt is asked, whole, while its model changes under it."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class CallPolicy:
-    """Seconds for one exchange and for all about one prompt, waits and retries included.
-
-    `attempts` after transport failures and `max_wait_s` between two are for backends that do not repeat by themselves.
-    """
-
-    timeout_s: float = 600.0
-    attempts: int = 3
-    max_wait_s: float = 8.0
-    deadline_s: float = 3600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A prompt for a model; `fresh` passes by the cache on reading; `condition` is for metrics alone."""
-
-    model: str
-    messages: Messages
-    fresh: bool = False
-    condition: str = CALLS
-
-
-@dataclass(frozen=True, slots=True)
-class Texts:
-    """One generation per sampling, with what came from the cache, the seconds waited, the revision and the cost.
-
-    `cost` is of what was asked now, by the catalog's price; None where it has none.
-    """
-
-    generations: tuple[Generation, ...]
-    cached: tuple[bool, ...]
-    waited_s: float
-    revision: str
-    cost: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Scored:
-    """Scores, whether they came from the cache, the revision, and the cost as in `Texts`."""
-
-    scores: Scores
-    cached: bool
-    revision: str
-    cost: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +45,21 @@ class _New:
 
     generations: dict[str, Generation]
     waited_s: float
-    cost: float | None
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """A prompt on its way: the backend, what was found to answer there, and the question."""
+
+    backend: Backend
+    identity: Identity
+    question: Question
+
+    @property
+    def key(self) -> Asked:
+        """The fixed part of its keys in the cache."""
+        return Asked(self.question.model, self.identity.revision, self.identity.fingerprint, self.question.messages)
 
 
 class Engine:
@@ -111,6 +78,7 @@ class Engine:
         self._cache = cache
         self._telemetry = telemetry
         self._policy = policy
+        self._attempts = Attempts(policy)
         self._flights = SingleFlight()
 
     @property
@@ -149,24 +117,48 @@ class Engine:
             raise BackendUnavailableError(f"model {model} is not available: {reason}")
         return backend
 
+    async def identity(self, model: str) -> Identity:
+        """What answers under an id of the catalog now.
+
+        Raises:
+            SafescaleError: it cannot be asked, or its replicas differ.
+
+        """
+        backend = self.ready(model)
+        return identity_of(self.row(model), await backend.revision(), backend.capabilities)
+
     async def texts(self, question: Question, samplings: Sequence[Sampling]) -> Texts:
         """Texts for each sampling of one prompt: from the cache where they are, the others in one exchange.
 
         Raises:
+            ModelChangedError: another model answers than is expected, or it changed at each try.
             SafescaleError: the model cannot be asked or failed beyond its attempts.
 
         """
+        return await self._of_one(question, lambda asking: self._texts(asking, samplings))
+
+    async def _of_one(self, question: Question, work: Callable[[_Asking], Awaitable[T]]) -> T:
+        """What comes of a prompt whose answers are all of one revision: asked again, whole, where they may not be."""
         backend = self.ready(question.model)
-        asked = await self._asked(backend, question)
-        keys = sampling_keys(asked, samplings)
+        for _ in range(TRIES - 1):
+            asking = await self._asking(backend, question)
+            try:
+                return await work(asking)
+            except ModelChangedError as error:
+                self._observer(question).repeated(error.reason)
+        return await work(await self._asking(backend, question))
+
+    async def _texts(self, asking: _Asking, samplings: Sequence[Sampling]) -> Texts:
+        question = asking.question
+        keys = sampling_keys(asking.key, samplings)
         known = {} if question.fresh else await self._cache.generations(keys)
         missing = {key: sampling for key, sampling in zip(keys, samplings, strict=True) if key not in known}
-        cost = self._nothing(question)
+        cost = self._observer(question).nothing
         waited = 0.0
         if missing:
 
             async def work() -> _New:
-                return await self._generate(backend, question, missing)
+                return await self._generate(asking, missing)
 
             flight = " ".join([*missing, "fresh" if question.fresh else ""])
             new, joined = await self._flights.run(flight, work)
@@ -177,25 +169,29 @@ class Engine:
             tuple([known[key] for key in keys]),
             tuple([key not in missing for key in keys]),
             waited,
-            asked.revision,
-            cost,
+            asking.identity.revision,
+            cost.sent,
+            cost.prompt_once,
         )
 
-    async def _generate(self, backend: Backend, question: Question, missing: Mapping[str, Sampling]) -> _New:
+    async def _generate(self, asking: _Asking, missing: Mapping[str, Sampling]) -> _New:
+        question = asking.question
         samplings = list(missing.values())
         call = self._call(question)
 
         async def attempt() -> Generations:
             with self._span(question):
-                answer = await backend.generate(call, samplings)
-                _check_generations(question.model, answer.items, samplings)
+                answer = await asking.backend.generate(call, samplings)
+            check_generations(question.model, answer.items, samplings)
+            await self._check_same(asking)
             return answer
 
         observer = self._observer(question)
         metric = latency_metric(any(sampling.greedy for sampling in samplings))
-        answer = await self._attempts(backend, (observer, metric), call.deadline, attempt)
-        cost = observer.answered(samplings, answer.items)
-        new = dict(zip(missing, answer.items, strict=True))
+        answer = await self._attempts.run(asking.backend, (observer, metric), call.deadline, attempt)
+        items = [replace(item, warnings=(*item.warnings, *answer.warnings)) for item in answer.items]
+        cost = observer.answered(samplings, items)
+        new = dict(zip(missing, items, strict=True))
         await self._cache.put_generations(new, replace=question.fresh)
         return _New(new, answer.waited_s, cost)
 
@@ -204,39 +200,44 @@ class Engine:
 
         Raises:
             FailedPreconditionError: the backend gives no scores.
+            ModelChangedError: another model answers than is expected, or it changed at each try.
             SafescaleError: the model cannot be asked or failed beyond its attempts.
 
         """
-        backend = self.ready(question.model)
-        if not backend.capabilities.scores:
+        if not self.ready(question.model).capabilities.scores:
             raise FailedPreconditionError(
                 f"the backend of {question.model} gives no option scores; use the letter formulation"
             )
-        asked = await self._asked(backend, question)
-        key = scores_key(asked, continuations)
+        return await self._of_one(question, lambda asking: self._scores(asking, continuations))
+
+    async def _scores(self, asking: _Asking, continuations: Sequence[str]) -> Scored:
+        question, revision = asking.question, asking.identity.revision
+        key = scores_key(asking.key, continuations)
+        nothing = self._observer(question).nothing
         known = None if question.fresh else await self._cache.scores(key)
         if known is not None:
-            return Scored(known, True, asked.revision, self._nothing(question))
+            return Scored(known, True, revision, nothing.sent, nothing.prompt_once)
 
-        async def work() -> tuple[Scores, float | None]:
-            return await self._score(backend, question, continuations, key)
+        async def work() -> tuple[Scores, Cost]:
+            return await self._score(asking, continuations, key)
 
         (scores, cost), joined = await self._flights.run(key + (" fresh" if question.fresh else ""), work)
-        return Scored(scores, False, asked.revision, self._nothing(question) if joined else cost)
+        cost = nothing if joined else cost
+        return Scored(scores, False, revision, cost.sent, cost.prompt_once)
 
-    async def _score(
-        self, backend: Backend, question: Question, continuations: Sequence[str], key: str
-    ) -> tuple[Scores, float | None]:
+    async def _score(self, asking: _Asking, continuations: Sequence[str], key: str) -> tuple[Scores, Cost]:
+        question = asking.question
         call = self._call(question)
 
         async def attempt() -> Scores:
             with self._span(question):
-                answer = await backend.score(call, continuations)
-                _check_scores(question.model, answer, len(continuations))
+                answer = await asking.backend.score(call, continuations)
+            check_scores(question.model, answer, len(continuations))
+            await self._check_same(asking)
             return answer
 
         observer = self._observer(question)
-        scores = await self._attempts(backend, (observer, MODEL_LATENCY), call.deadline, attempt)
+        scores = await self._attempts.run(asking.backend, (observer, MODEL_LATENCY), call.deadline, attempt)
         cost = observer.scored(scores)
         await self._cache.put_scores(key, scores, replace=question.fresh)
         return scores, cost
@@ -245,18 +246,20 @@ class Engine:
         """One text piece by piece, then the whole; a cached one comes as one piece. Never retried: pieces are out.
 
         Raises:
+            ModelChangedError: another model answers than is expected, or it changed in the middle.
             SafescaleError: the model cannot be asked or failed.
 
         """
         backend = self.ready(question.model)
-        asked = await self._asked(backend, question)
-        key = sampling_key(asked, sampling)
+        asking = await self._asking(backend, question)
+        revision = asking.identity.revision
+        key = sampling_key(asking.key, sampling)
         known = None if question.fresh else (await self._cache.generations([key])).get(key)
+        observer = self._observer(question)
         if known is not None:
             yield known.outputs[0].reasoning + known.outputs[0].text
-            yield Texts((known,), (True,), 0.0, asked.revision, self._nothing(question))
+            yield Texts((known,), (True,), 0.0, revision, observer.nothing.sent, observer.nothing.prompt_once)
             return
-        observer = self._observer(question)
         begin = time.perf_counter()
         whole: Generation | None = None
         try:
@@ -268,7 +271,8 @@ class Engine:
                         yield event
             if whole is None:
                 raise GarbageAnswerError(f"{question.model} ended its stream without a result")
-            _check_generations(question.model, [whole], [sampling])
+            check_generations(question.model, [whole], [sampling])
+            await self._check_same(asking)
         except Exception as error:
             if not backend.capabilities.repeats:
                 reason = as_safescale_error(error).reason
@@ -276,23 +280,34 @@ class Engine:
             raise
         cost = observer.answered([sampling], [whole])
         await self._cache.put_generations({key: whole}, replace=question.fresh)
-        yield Texts((whole,), (False,), 0.0, asked.revision, cost)
+        yield Texts((whole,), (False,), 0.0, revision, cost.sent, cost.prompt_once)
 
-    async def _asked(self, backend: Backend, question: Question) -> Asked:
+    async def _asking(self, backend: Backend, question: Question) -> _Asking:
+        """A prompt with what answers it, which is what is expected."""
+        identity = await self._patient_identity(backend, question.model)
+        check_expected(question.model, question.expected, identity)
+        return _Asking(backend, identity, question)
+
+    async def _check_same(self, asking: _Asking) -> None:
+        """See to it, after a call, that what answers is still what answered before it."""
+        model = asking.question.model
+        check_unchanged(model, asking.identity, await self._patient_identity(asking.backend, model))
+
+    async def _patient_identity(self, backend: Backend, model: str) -> Identity:
+        row = self.row(model)
         try:
             revision = await backend.revision()
         except BackendError as error:
-            endpoint = self.row(question.model).endpoint
-            if endpoint is None or not error.retryable:
+            if row.endpoint is None or not error.retryable:
                 raise
             # A server that is away is waited for as long as a call would wait for it.
             revision = await AsyncRetrying(
-                stop=stop_after_delay(endpoint.retry_for_s),
+                stop=stop_after_delay(row.endpoint.retry_for_s),
                 wait=wait_random_exponential(multiplier=0.5, max=self._policy.max_wait_s),
                 retry=retry_if_exception(lambda failed: isinstance(failed, BackendError) and failed.retryable),
                 reraise=True,
             )(backend.revision)
-        return Asked(question.model, revision, backend.capabilities.fingerprint, question.messages)
+        return identity_of(row, revision, backend.capabilities)
 
     def _span(self, question: Question) -> AbstractContextManager[object]:
         """The trace's part that is the model's, attempt by attempt."""
@@ -305,82 +320,7 @@ class Engine:
         price = self.row(question.model).price_per_million
         return Observer(self._telemetry, question.model, question.condition, price)
 
-    def _nothing(self, question: Question) -> float | None:
-        """Cost of an answer that was there already, or that another caller asked for."""
-        return None if self.row(question.model).price_per_million is None else 0.0
-
-    async def _attempts(
-        self,
-        backend: Backend,
-        seen: tuple[Observer, str],
-        deadline: float,
-        attempt: Callable[[], Awaitable[T]],
-    ) -> T:
-        scope = asyncio.timeout(deadline - time.monotonic())
-        try:
-            async with scope:
-                # A backend that repeats by itself tells its attempts apart in metrics of its own; seen from here, they
-                # and their waits would count as latency.
-                if backend.capabilities.repeats:
-                    return await attempt()
-                return await self._retried(seen, attempt)
-        except TimeoutError as error:
-            if not scope.expired():
-                raise
-            message = f"{seen[0].model} gave no answer within {self._policy.deadline_s:g} s, waits and retries included"
-            raise BackendTimeoutError(message) from error
-
-    async def _retried(self, seen: tuple[Observer, str], attempt: Callable[[], Awaitable[T]]) -> T:
-        observer, metric = seen
-        retrying = AsyncRetrying(
-            stop=stop_after_attempt(self._policy.attempts),
-            wait=wait_random_exponential(multiplier=0.5, max=self._policy.max_wait_s),
-            retry=retry_if_exception(_worth_another_try),
-            before_sleep=lambda state: observer.repeated(_reason(state)),
-            reraise=True,
-        )
-
-        async def timed() -> T:
-            begin = time.perf_counter()
-            try:
-                return await attempt()
-            except Exception as error:
-                observer.failed(metric, as_safescale_error(error).reason, time.perf_counter() - begin)
-                raise
-
-        return await retrying(timed)
-
     async def close(self) -> None:
         """End what runs and release the models."""
         await self._flights.close()
         await asyncio.gather(*(backend.close() for backend in self._backends.values()))
-
-
-def _reason(state: RetryCallState) -> str:
-    error = state.outcome.exception() if state.outcome else None
-    return as_safescale_error(error).reason if error else "INTERNAL"
-
-
-def _worth_another_try(error: BaseException) -> bool:
-    # A call that timed out has had all its time; only what may have failed on the way is repeated.
-    return isinstance(error, BackendError) and error.retryable and not isinstance(error, BackendTimeoutError)
-
-
-def _check_generations(model: str, items: Sequence[Generation], samplings: Sequence[Sampling]) -> None:
-    if len(items) != len(samplings):
-        raise GarbageAnswerError(f"{model} gave {len(items)} answers to {len(samplings)} requests")
-    for generation, sampling in zip(items, samplings, strict=True):
-        if len(generation.outputs) != sampling.count:
-            raise GarbageAnswerError(f"{model} gave {len(generation.outputs)} of {sampling.count} texts")
-        if not generation.elapsed_s > 0:
-            raise GarbageAnswerError(f"{model} answered without a duration")
-
-
-def _check_scores(model: str, scores: Scores, count: int) -> None:
-    if len(scores.items) != count:
-        raise GarbageAnswerError(f"{model} gave {len(scores.items)} of {count} scores")
-    for score in scores.items:
-        if score.tokens < 1 or not math.isfinite(score.mean_logprob) or score.mean_logprob > 0:
-            raise GarbageAnswerError(f"{model} gave a score that is no mean log-probability")
-    if not scores.elapsed_s > 0:
-        raise GarbageAnswerError(f"{model} answered without a duration")

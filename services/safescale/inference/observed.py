@@ -17,6 +17,18 @@ def latency_metric(greedy: bool) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Cost:
+    """Cost of an answer, in the currency of the catalog's prices; None where it has none.
+
+    `sent` counts the prompt as often as it was sent, which is what most servers bill; `prompt_once` counts it once, as
+    one that keeps prompts may.
+    """
+
+    sent: float | None
+    prompt_once: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Observer:
     """Metrics of one model under one condition; `price` is per million tokens, None where the catalog has none."""
 
@@ -24,6 +36,11 @@ class Observer:
     model: str
     condition: str
     price: Price | None
+
+    @property
+    def nothing(self) -> Cost:
+        """Cost of an answer that was there already, or that another caller asked for."""
+        return Cost(None, None) if self.price is None else Cost(0.0, 0.0)
 
     def failed(self, metric: str, reason: str, seconds: float) -> None:
         """An attempt failed after so many seconds."""
@@ -35,19 +52,21 @@ class Observer:
         labels = {"model": self.model, "reason": reason}
         self.telemetry.count("safescale_generation_retries_total", 1, labels)
 
-    def answered(self, samplings: Sequence[Sampling], items: Sequence[Generation]) -> float | None:
+    def answered(self, samplings: Sequence[Sampling], items: Sequence[Generation]) -> Cost:
         """One prompt was answered; its cost."""
         for sampling, generation in zip(samplings, items, strict=True):
             self._answer(latency_metric(sampling.greedy), generation.elapsed_s)
             if sampling.greedy:
                 self._first_token(generation.time_to_first_token_s)
-        return self._tokens(items[0].prompt_tokens, sum(generation.generated_tokens for generation in items))
+        sent = sum(generation.prompt_tokens * generation.prompt_calls for generation in items)
+        generated = sum(generation.generated_tokens for generation in items)
+        return self._tokens(sent, items[0].prompt_tokens, generated)
 
-    def scored(self, scores: Scores) -> float | None:
+    def scored(self, scores: Scores) -> Cost:
         """One prompt's continuations were scored; the cost."""
         self._answer(MODEL_LATENCY, scores.elapsed_s)
         self._first_token(scores.time_to_first_token_s)
-        return self._tokens(scores.prompt_tokens, scores.scored_tokens)
+        return self._tokens(scores.prompt_tokens * scores.prompt_calls, scores.prompt_tokens, scores.scored_tokens)
 
     def _answer(self, metric: str, seconds: float) -> None:
         self.telemetry.observe(metric, seconds, {"model": self.model, "condition": self.condition, "outcome": "ok"})
@@ -57,12 +76,16 @@ class Observer:
             labels = {"model": self.model, "condition": self.condition}
             self.telemetry.observe("safescale_time_to_first_token_seconds", seconds, labels)
 
-    def _tokens(self, prompt: int, generated: int) -> float | None:
+    def _tokens(self, sent: int, once: int, generated: int) -> Cost:
         labels = {"model": self.model, "condition": self.condition}
-        self.telemetry.count("safescale_tokens_total", prompt, {**labels, "kind": "prompt"})
+        self.telemetry.count("safescale_tokens_total", sent, {**labels, "kind": "prompt"})
         self.telemetry.count("safescale_tokens_total", generated, {**labels, "kind": "generated"})
         if self.price is None:
-            return None
-        cost = (prompt * self.price.prompt + generated * self.price.generated) / 1e6
+            return self.nothing
+        cost = self._cost(sent, generated)
         self.telemetry.count("safescale_cost_total", cost, labels)
-        return cost
+        return Cost(cost, self._cost(once, generated))
+
+    def _cost(self, prompt: int, generated: int) -> float:
+        price = self.price
+        return 0.0 if price is None else (prompt * price.prompt + generated * price.generated) / 1e6

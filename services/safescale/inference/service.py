@@ -8,12 +8,13 @@ from pathlib import Path
 import grpc
 
 from safescale.core.errors import InvalidInputError
+from safescale.inference.attempts import CallPolicy
 from safescale.inference.backends.pool import Gate
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.cache import GenerationCache
 from safescale.inference.catalog import Catalog
 from safescale.inference.contexts import ContextReader
-from safescale.inference.engine import CallPolicy, Engine
+from safescale.inference.engine import Engine
 from safescale.inference.run_states import RunStates
 from safescale.inference.servicer import InferenceServicer
 from safescale.inference.worker import GenerationWorker, WorkerPorts

@@ -12,8 +12,10 @@ from safescale.core.prompts import Messages
 from safescale.core.reasoning import split_reasoning
 from safescale.inference.backends.port import Generation, Sampling
 from safescale.inference.catalog import ModelRow
-from safescale.inference.engine import Engine, Question, Texts
-from safescale.rpc.common.v1 import common_pb2
+from safescale.inference.cells import usage_of_scores, usage_of_texts
+from safescale.inference.engine import Engine
+from safescale.inference.identity import Identity, identity_of, served_name
+from safescale.inference.questions import Question, Texts
 from safescale.rpc.convert import FORMULATIONS
 from safescale.rpc.inference.v1 import inference_pb2 as pb
 from safescale.rpc.inference.v1 import inference_pb2_grpc
@@ -53,14 +55,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                 raise InvalidInputError(f"continuations[{index}] is blank; expected a text to score")
         scored = await self._engine.scores(question, continuations)
         scores = scored.scores
-        usage = common_pb2.Usage(prompt_tokens=scores.prompt_tokens, generated_tokens=scores.scored_tokens)
         return pb.GenerateResponse(
             scores=[pb.ContinuationScore(mean_logprob=item.mean_logprob, tokens=item.tokens) for item in scores.items],
-            usage=usage,
+            usage=usage_of_scores(scored),
             elapsed_s=scores.elapsed_s,
             time_to_first_token_s=scores.time_to_first_token_s,
             cached=scored.cached,
             model_revision=scored.revision,
+            warnings=sorted(set(scores.warnings)),
         )
 
     def _response(self, model: str, texts: Texts) -> pb.GenerateResponse:
@@ -77,14 +79,14 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
                     generated_tokens=output.generated_tokens,
                 )
             )
-        usage = common_pb2.Usage(prompt_tokens=generation.prompt_tokens, generated_tokens=generation.generated_tokens)
         return pb.GenerateResponse(
             outputs=outputs,
-            usage=usage,
+            usage=usage_of_texts(texts),
             elapsed_s=generation.elapsed_s,
             time_to_first_token_s=generation.time_to_first_token_s,
             cached=texts.cached[0],
             model_revision=texts.revision,
+            warnings=texts.warnings,
         )
 
     async def GenerateStream(
@@ -111,7 +113,9 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             raise InvalidInputError("messages is missing; expected the prompt")
         if not request.messages.user.strip():
             raise InvalidInputError("messages.user is empty; expected the user message")
-        return Question(request.model, Messages(request.messages.system, request.messages.user), request.fresh)
+        messages = Messages(request.messages.system, request.messages.user)
+        expected = Identity(request.model_revision, request.model_fingerprint)
+        return Question(request.model, messages, request.fresh, expected=expected)
 
     async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
         """Count tokens, cut texts."""
@@ -137,22 +141,27 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def _model(self, row: ModelRow) -> pb.Model:
         backend = self._engine.backend(row.id)
         reason = backend.unavailable_reason()
-        revision = row.revision or ""
+        found = Identity(row.revision or "")
         if not reason:
             try:
                 # A hash of local weights takes what it takes; a server that does not answer holds up no list.
                 async with asyncio.timeout(REVISION_TIMEOUT_S if row.endpoint else None):
-                    revision = await backend.revision()
+                    found = identity_of(row, await backend.revision(), backend.capabilities)
             except SafescaleError as error:
                 reason = error.message
             except TimeoutError:
                 reason = f"its server did not tell its model within {REVISION_TIMEOUT_S:g} s"
+        price = row.price_per_million
         return pb.Model(
             id=row.id,
             family=row.family,
             parameters_b=row.parameters_b,
             window_tokens=row.served_tokens,
-            revision=revision,
+            revision=found.revision,
+            fingerprint=found.fingerprint,
+            served_model=served_name(row),
+            reasoning_style=row.reasoning or "",
+            price=pb.Price(prompt=price.prompt, generated=price.generated) if price else None,
             backend=row.backend,
             instruct=row.instruct,
             reasoning=row.reasoning is not None,

@@ -49,8 +49,11 @@ def verdict_row(verdict: pb.Verdict) -> Record:
         "samples_s": _optional(timings, "samples_s"),
         "judge_s": verdict.judge_s,
         "prompt_tokens": verdict.usage.prompt_tokens,
+        # Records of version 0.1.0 do not tell it: then it is absent, not 0.
+        "prompt_tokens_sent": verdict.usage.prompt_tokens_sent or (None if verdict.usage.prompt_tokens else 0),
         "generated_tokens": verdict.usage.generated_tokens,
         "cost": _optional(verdict.usage, "cost"),
+        "cost_prompt_once": _optional(verdict.usage, "cost_prompt_once"),
         "cached": verdict.cached,
         "model_revision": verdict.model_revision,
         "failure_reason": verdict.failure.reason or None,

@@ -90,7 +90,7 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "tokens",
         ("model", "condition", "kind"),
-        "Tokens by kind: prompt or generated; cached answers not counted",
+        "Tokens by kind: prompt, as often as it was sent, or generated; cached answers not counted",
     ),
     Metric(
         "safescale_generations_total",
@@ -104,7 +104,7 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "attempts",
         ("model", "reason"),
-        "Attempts repeated after a transport failure",
+        "Attempts repeated after a transport failure, or since the model changed meanwhile",
     ),
     Metric(
         "safescale_verdicts_total",
@@ -118,7 +118,7 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "currency",
         ("model", "condition"),
-        "Cost by the catalog's price per token; 0 without a price",
+        "Cost by the catalog's price per token, prompts as often as sent; 0 without a price",
     ),
     Metric(
         "safescale_reviews_open", "gauge", "reviews", (), "Answers that wait for a hand check, as the store has them"

@@ -36,6 +36,8 @@ class ScriptedBackend:
         self.fingerprint = "scripted 1"
         self.text = "B"
         self.reasoning = ""
+        self.weights = "f" * 64
+        self.prompt_calls = 1
         self.gate: asyncio.Event | None = None
         self.scores_of: Callable[[str], float] = lambda text: -float(len(text))
         self.generations_of: Callable[[Generations], Generations] = lambda answer: answer
@@ -48,7 +50,7 @@ class ScriptedBackend:
         return self.reason
 
     async def revision(self) -> str:
-        return "f" * 64
+        return self.weights
 
     async def _exchange(self, call: Call, what: object) -> None:
         self.exchanges.append((call, what))
@@ -64,8 +66,15 @@ class ScriptedBackend:
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
         await self._exchange(call, tuple(samplings))
         items = tuple(
-            Generation(tuple(self._output(s, i) for i in range(s.count)), 7, 0.25, 0.1 if s.greedy else None)
-            for s in samplings
+            Generation(
+                tuple(self._output(s, i) for i in range(s.count)),
+                7,
+                0.25,
+                0.1 if s.greedy else None,
+                # One exchange for all: its prompt was sent with the first.
+                prompt_calls=self.prompt_calls if place == 0 else 0,
+            )
+            for place, s in enumerate(samplings)
         )
         return self.generations_of(Generations(items, 0.5))
 
@@ -73,12 +82,12 @@ class ScriptedBackend:
         await self._exchange(call, sampling)
         for piece in self.text:
             yield piece
-        yield Generation((self._output(sampling, 0),), 7, 0.25, 0.1)
+        yield Generation((self._output(sampling, 0),), 7, 0.25, 0.1, self.prompt_calls)
 
     async def score(self, call: Call, continuations: Sequence[str]) -> Scores:
         await self._exchange(call, tuple(continuations))
         items = tuple(Score(self.scores_of(text), len(text.split())) for text in continuations)
-        return Scores(items, 7, 0.25, 0.1, 0.5)
+        return Scores(items, 7, 0.25, 0.1, 0.5, self.prompt_calls)
 
     async def tokenize(self, texts: Sequence[str], truncate_to: int | None) -> Tokens:
         counts = tuple(len(text.split()) for text in texts)

@@ -7,7 +7,7 @@ import pytest
 from safescale.core.errors import InvalidInputError
 from safescale.core.prompts import PROMPT_VERSION, Messages
 from safescale.inference.backends.port import Generation, Output, Sampling, Score, Scores
-from safescale.inference.cache import Asked, GenerationCache, sampling_key, sampling_keys, scores_key
+from safescale.inference.cache import KEY_VERSION, Asked, GenerationCache, sampling_key, sampling_keys, scores_key
 
 ASKED = Asked("m", "rev", "server 1", Messages("system", "user"))
 DRAWN = Sampling(0.7, 10, 5, 3, ("\n",))
@@ -39,8 +39,10 @@ def test_the_seed_means_nothing_to_greedy() -> None:
 
 async def test_what_was_stored_comes_back_as_it_was(documents) -> None:
     cache = GenerationCache(documents)
-    generation = Generation((Output("a é", "", "stop", 2), Output("", "why", "length", 9)), 7, 0.1 + 0.2, None)
-    scores = Scores((Score(-1 / 3, 2), Score(-0.0, 1)), 7, 0.3, 0.1, 4.0)
+    generation = Generation(
+        (Output("a é", "", "stop", 2), Output("", "why", "length", 9)), 7, 0.1 + 0.2, None, 2, ("W",)
+    )
+    scores = Scores((Score(-1 / 3, 2), Score(-0.0, 1)), 7, 0.3, 0.1, 4.0, 5, ("ODD",))
     await cache.put_generations({"g": generation}, replace=False)
     await cache.put_scores("s", scores, replace=False)
     assert await cache.generations(["g", "absent"]) == {"g": generation}
@@ -52,10 +54,10 @@ def test_keys_are_the_same_in_every_version() -> None:
     """A key that changed would make every stored answer unfindable."""
     expected = {
         "fingerprint": "server 1", "messages": {"system": "system", "user": "user é"}, "model": "m",
-        "prompt_version": PROMPT_VERSION, "revision": "rev",
+        "prompt_version": PROMPT_VERSION, "revision": "rev", "version": KEY_VERSION,
     }  # fmt: skip
 
-    def digest(body: dict) -> str:
+    def digest(body: object) -> str:
         text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -63,8 +65,8 @@ def test_keys_are_the_same_in_every_version() -> None:
     drawn = {"temperature": 0.7, "max_new_tokens": 10, "stop": ["\n"], "seed": 5, "count": 3}
     greedy = {"temperature": 0.0, "max_new_tokens": 9, "stop": []}
     assert sampling_keys(asked, [DRAWN, Sampling(0, 9)]) == [
-        digest({**expected, "sampling": drawn}),
-        digest({**expected, "sampling": greedy}),
+        digest([expected, drawn]),
+        digest([expected, greedy]),
     ]
     assert scores_key(asked, [" a", " b"]) == digest({**expected, "continuations": [" a", " b"]})
 

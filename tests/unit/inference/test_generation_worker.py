@@ -1,5 +1,6 @@
 import asyncio
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -328,3 +329,37 @@ async def test_cells_of_a_stopped_run_are_not_asked_until_it_goes_on(rig) -> Non
     rig.runs.stopped.clear()
     (done,) = await rig.ask(request(question="q1"))
     assert not done.HasField("failure")
+
+
+@pytest.mark.parametrize("formulation", [LETTER, CLOZE])
+@pytest.mark.parametrize("expected", [{"model_revision": "other"}, {"model_fingerprint": "other"}])
+async def test_an_answer_of_another_model_than_the_run_was_made_with_is_a_failure(rig, formulation, expected) -> None:
+    (done,) = await rig.ask(request(formulation=formulation, **expected))
+    assert (done.failure.code, done.failure.reason) == ("FAILED_PRECONDITION", "MODEL_CHANGED")
+    assert "expected other" in done.failure.message
+    assert rig.bench.backend.exchanges == []
+
+
+async def test_an_answer_of_the_expected_model_counts(rig) -> None:
+    identity = await rig.bench.engine.identity("m")
+    expected = {"model_revision": identity.revision, "model_fingerprint": identity.fingerprint}
+    (done,) = await rig.ask(request(**expected))
+    assert done.greedy.text == "B"
+    assert not done.HasField("failure")
+
+
+@pytest.mark.parametrize("formulation", [LETTER, CLOZE])
+async def test_usage_names_the_prompt_as_sent_and_once(bench_of, formulation) -> None:
+    rig = Rig(bench_of(price_per_million={"prompt": 1e6, "generated": 0}))
+    rig.bench.backend.prompt_calls = 4
+    await rig.start()
+    (done,) = await rig.ask(request(formulation=formulation))
+    assert (done.usage.prompt_tokens, done.usage.prompt_tokens_sent) == (7, 28)
+    assert (done.usage.cost, done.usage.cost_prompt_once) == (28, 7)
+    await rig.worker.stop()
+
+
+async def test_warnings_go_with_the_answers(rig) -> None:
+    rig.bench.backend.generations_of = lambda answer: replace(answer, warnings=("PROMPT_MAYBE_CUT",))
+    (done,) = await rig.ask(request())
+    assert list(done.warnings) == ["PROMPT_MAYBE_CUT"]

@@ -1,8 +1,9 @@
 import asyncio
+from dataclasses import replace
 
 import pytest
 
-from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoundError
+from safescale.core.errors import InvalidInputError, LimitExceededError, ModelChangedError, NotFoundError
 from safescale.inference.servicer import InferenceServicer
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.inference.v1 import inference_pb2 as pb
@@ -127,3 +128,42 @@ async def test_a_server_that_does_not_tell_its_model_holds_up_no_list(bench_of, 
     (model,) = (await InferenceServicer(bench.engine).ListModels(pb.ListModelsRequest(), None)).models
     assert (model.available, model.backend) == (False, "openai")
     assert "within 0.02 s" in model.unavailable_reason
+
+
+async def test_a_caller_gets_the_model_that_it_expects_or_an_error(servicer) -> None:
+    for changes in ({"model_revision": "other"}, {"model_fingerprint": "other"}):
+        for asked in (generate(**changes), generate(sampling=None, continuations=[" a"], **changes)):
+            with pytest.raises(ModelChangedError, match="expected other"):
+                await servicer.Generate(asked, None)
+        with pytest.raises(ModelChangedError, match="expected other"):
+            await anext(servicer.GenerateStream(pb.GenerateStreamRequest(request=generate(**changes)), None))
+    (model,) = (await servicer.ListModels(pb.ListModelsRequest(), None)).models
+    known = {"model_revision": model.revision, "model_fingerprint": model.fingerprint}
+    assert (await servicer.Generate(generate(**known), None)).model_revision == model.revision
+
+
+async def test_warnings_and_costs_of_an_answer_are_told(bench_of) -> None:
+    bench = bench_of(price_per_million={"prompt": 1e6, "generated": 0})
+    bench.backend.prompt_calls = 3
+    bench.backend.generations_of = lambda answer: replace(answer, warnings=("PROMPT_MAYBE_CUT",))
+    response = await InferenceServicer(bench.engine).Generate(generate(), None)
+    assert list(response.warnings) == ["PROMPT_MAYBE_CUT"]
+    assert (response.usage.prompt_tokens_sent, response.usage.cost, response.usage.cost_prompt_once) == (21, 21, 7)
+
+
+async def test_the_catalog_tells_what_decides_the_answers(bench_of) -> None:
+    endpoint = {"urls": ["http://gpu-1:8000"], "served_model": "adapter-v2"}
+    price = {"prompt": 0.5, "generated": 2}
+    changes = {"backend": "openai", "embedded": None, "endpoint": endpoint, "reasoning": "think"}
+    bench = bench_of(**changes, price_per_million=price)
+    (model,) = (await InferenceServicer(bench.engine).ListModels(pb.ListModelsRequest(), None)).models
+    assert (model.served_model, model.reasoning_style) == ("adapter-v2", "think")
+    assert (model.price.prompt, model.price.generated) == (0.5, 2)
+    assert model.fingerprint == (await bench.engine.identity("m")).fingerprint
+    assert 'server="scripted 1"' in model.fingerprint
+
+
+async def test_the_fingerprint_of_a_model_that_cannot_be_asked_is_not_known(servicer, bench) -> None:
+    bench.backend.reason = "no weights"
+    (model,) = (await servicer.ListModels(pb.ListModelsRequest(), None)).models
+    assert (model.available, model.fingerprint, model.HasField("price")) == (False, "", False)

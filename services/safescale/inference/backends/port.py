@@ -72,7 +72,8 @@ class Generation:
     """The outputs of one sampling in seed order, with its tokens and seconds (all outputs together).
 
     `prompt_tokens` counts the prompt once; `prompt_calls` is how often it was sent for these outputs: k where each
-    needed a call of its own, 0 where the server had it from another sampling of the same call.
+    needed a call of its own, 0 where the server had it from another sampling of the same call. `warnings` as in
+    `Generations`, of these outputs alone.
     """
 
     outputs: tuple[Output, ...]
@@ -80,6 +81,7 @@ class Generation:
     elapsed_s: float
     time_to_first_token_s: float | None
     prompt_calls: int = 1
+    warnings: tuple[str, ...] = ()
 
     @property
     def generated_tokens(self) -> int:
