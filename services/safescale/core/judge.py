@@ -4,21 +4,38 @@ The judge extracts a selection that a model has written down. It is told neither
 diagnosis, and the guards hold whatever it says.
 """
 
-import json
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from safescale.core.parsing import parse_letter
 from safescale.core.prompts import Messages, neutralise_control_tokens
+from safescale.core.replies import UnclearReplyError, final_object
+from safescale.core.selection import Asked, stands_alone
 
 JUDGE_PROMPT_VERSION = "1"
+READING_VERSION = "2"
+"""Version of the rules by which answers are read: of the parser, of the guards and of what counts as an answer."""
+
 MAX_NEW_TOKENS = 384
 MAX_OUTPUT_CHARACTERS = 24_000
 
 DISAGREE = "PARSER_JUDGE_DISAGREE"
 NO_ANSWER = "NO_ANSWER"
 JUDGE_FAILED = "JUDGE_FAILED"
+CUT_BY_LENGTH = "CUT_BY_LENGTH"
+
+REVIEW_RULES = ("", "paper")
+"""What a run may say of reviews: nothing, or that the paper's rule holds (protocol section 4.4)."""
+
+_CUT = frozenset(
+    (
+        "content_filter", "incomplete", "length", "max_length", "max_output_tokens", "max_tokens",
+        "model_context_window_exceeded", "model_length", "token_limit",
+    )
+)  # fmt: skip
+"""Words of servers and their clients for a text that was ended before its end."""
 
 _SYSTEM = """\
 You extract; you do not interpret. You are given a multiple-choice question and what another model wrote as its answer.
@@ -37,7 +54,7 @@ class JudgeResult:
     """What the judge said, after the guards.
 
     `failure` tells why the reply could not be used or which guard overruled it; empty otherwise. `readable` is False
-    where the reply was no object of the schema: then the judge has said nothing.
+    where the reply was not what was asked for: then the judge has said nothing.
     """
 
     clear_selection: Literal["yes", "no"]
@@ -45,6 +62,11 @@ class JudgeResult:
     confirmed_answer: str | None
     failure: str = ""
     readable: bool = True
+
+    @property
+    def reads(self) -> bool:
+        """True where the judge has read the answer: a letter, or that none is stated. Not where it is in doubt."""
+        return self.readable and not self.failure
 
 
 def judge_messages(question_text: str, options: Mapping[str, str], output: str) -> Messages:
@@ -83,60 +105,66 @@ def judge_json_schema(letters: Collection[str]) -> dict[str, Any]:
     }
 
 
-def parse_judge_output(text: str, raw_output: str, letters: Collection[str]) -> JudgeResult:
+def is_cut(finish_reason: str) -> bool:
+    """True where a server's word for why a text ended tells that there would have been more of it."""
+    return finish_reason.strip().lower() in _CUT
+
+
+def parse_judge_output(text: str, raw_output: str, letters: Collection[str], asked: Asked | None = None) -> JudgeResult:
     """The judge's reply under the guards of protocol section 4.3.
 
-    `confirmed_answer` is None unless `clear_selection` is yes, the letter is an option, and it stands as its own token
-    in `raw_output`, the text that the judge was shown. A reply that cannot be read gives `readable` False.
+    `confirmed_answer` is None unless `clear_selection` is yes, the letter is an option, and it is stated in
+    `raw_output`, the text that the judge was shown, as no part of what was `asked` (see `stands_alone`). A reply that
+    is not what was asked for, also one that contradicts itself, gives `readable` False.
     """
-    reply = _object_in(text)
-    if reply is None:
-        return JudgeResult("no", "", None, "the reply is not a JSON object", readable=False)
-    clear, answer = reply.get("clear_selection"), reply.get("confirmed_answer")
+    try:
+        reply = final_object(text, "clear_selection")
+    except UnclearReplyError as error:
+        return unusable(str(error))
+    clear = reply["clear_selection"]
     clear = {True: "yes", False: "no"}.get(clear, "") if isinstance(clear, bool) else clear
     clear = clear.strip().lower() if isinstance(clear, str) else ""
     reasoning = reply.get("reasoning")
     reasoning = reasoning.strip() if isinstance(reasoning, str) else ""
     if clear not in {"yes", "no"}:
-        return JudgeResult("no", reasoning, None, "clear_selection is neither yes nor no", readable=False)
+        return unusable("clear_selection is neither yes nor no", reasoning)
+    stated = reply.get("confirmed_answer")
+    if stated is None or (isinstance(stated, str) and stated.strip().lower() in _NONE):
+        if clear == "yes":
+            return unusable("a clear selection was stated without its letter", reasoning)
+        return JudgeResult("no", reasoning, None)
+    answer = _letter_of(stated, letters, asked or Asked())
     if answer is None:
-        return JudgeResult("yes" if clear == "yes" else "no", reasoning, None)
+        return unusable("confirmed_answer is not a letter of the options", reasoning)
     if clear == "no":
         return JudgeResult("no", reasoning, None, "a letter was given without a clear selection")
-    if not isinstance(answer, str) or answer.strip() not in set(letters):
-        return JudgeResult("yes", reasoning, None, "confirmed_answer is not a letter of the options")
-    if not stands_alone(answer.strip(), raw_output):
-        return JudgeResult("yes", reasoning, None, "the letter is not a token of its own in the output")
-    return JudgeResult("yes", reasoning, answer.strip())
+    if not stands_alone(answer, raw_output, asked):
+        return JudgeResult("yes", reasoning, None, "the letter is not stated in the output as a token of its own")
+    return JudgeResult("yes", reasoning, answer)
 
 
-def stands_alone(letter: str, text: str) -> bool:
-    """True if the capital letter is a token of its own in the text: no part of a word, and no English word.
-
-    Part of a word is a letter that touches a letter or digit, also across an apostrophe or hyphen (`B-cell`, `I'm`).
-    The English words are told from the letters thus: `A` that begins a sentence before a lower-case word or an
-    abbreviation is the article (`A fracture`, `A CT`); `I` before a lower-case word is the pronoun (`I think`).
-    Before is, because, since, as, due, based or for (`A because …`) both are letters. Lower-case letters never count.
-    """
-    for match in re.finditer(rf"(?<![^\W_])(?<![^\W_]['’-]){letter}(?![^\W_])(?!['’-][^\W_])", text):
-        if not _is_word(letter, text[: match.start()], text[match.end() :]):
-            return True
-    return False
+def unusable(failure: str, reasoning: str = "") -> JudgeResult:
+    """What a judge said that could not be asked or whose reply cannot be used: nothing."""
+    return JudgeResult("no", reasoning, None, failure, readable=False)
 
 
-_SELECTION_GOES_ON = re.compile(r"(?:is|because|since|as|due|based|for)\b")
-_SENTENCE_BEGINS = re.compile(r"(?:^|[.!?\n])[\s\"'“‘>*_#-]*\Z")
+_NONE = frozenset({"", "null", "none", "n/a"})
+_WITH_TEXT = re.compile(
+    r"(?i:(?:the )?(?:option|answer|choice)[ :]*)?([A-Za-z]|\([A-Za-z]\)|\[[A-Za-z]\])(?:[.:)]|\s|$)(.*)", re.S
+)
 
 
-def _is_word(letter: str, before: str, after: str) -> bool:
-    following = re.match(r"[ \t]+(\S+)", after)
-    if letter not in {"A", "I"} or following is None or _SELECTION_GOES_ON.match(following[1]):
-        return False
-    lower_case = following[1][0].islower()
-    if letter == "I":
-        return lower_case
-    abbreviation = re.match(r"[A-Z]{2,}", following[1]) is not None
-    return (lower_case or abbreviation) and _SENTENCE_BEGINS.search(before) is not None
+def _letter_of(stated: object, letters: Collection[str], asked: Asked) -> str | None:
+    """The letter of a `confirmed_answer` that can only be one: alone, with marks, or with its own option's text."""
+    if not isinstance(stated, str):
+        return None
+    found = parse_letter(stated, letters) or parse_letter(stated.strip().upper(), letters)
+    match = _WITH_TEXT.fullmatch(stated.strip())
+    if found is not None or match is None:
+        return found
+    letter, rest = match[1].strip("()[]").upper(), match[2].strip().rstrip(".").casefold()
+    own = asked.options.get(letter, "").strip().rstrip(".").casefold()
+    return letter if letter in letters and rest in {"", own} else None
 
 
 def disagreement(parsed: str | None, judged: str | None) -> bool:
@@ -149,23 +177,16 @@ def final_letter(parsed: str | None, judge: JudgeResult | None) -> str | None:
     return judge.confirmed_answer if judge is not None and judge.readable else parsed
 
 
-def review_reason(parsed: str | None, judge: JudgeResult | None) -> str:
-    """Why a person should look at an answer (protocol section 4.4): one of the three reasons, or empty."""
+def review_reason(parsed: str | None, judge: JudgeResult | None, rule: str = "") -> str:
+    """Why a person should look at an answer (protocol section 4.4): one of the three reasons, or empty.
+
+    By the rule `paper` a letter of the judge against none of the parser is a disagreement; else it is what the judge is
+    there for.
+    """
     if judge is not None and not judge.readable:
         return JUDGE_FAILED
-    if judge is not None and disagreement(parsed, judge.confirmed_answer):
+    letter = final_letter(parsed, judge)
+    judged_alone = parsed is None and letter is not None and rule != "paper"
+    if judge is not None and disagreement(parsed, judge.confirmed_answer) and not judged_alone:
         return DISAGREE
-    return NO_ANSWER if final_letter(parsed, judge) is None else ""
-
-
-def _object_in(text: str) -> dict[str, Any] | None:
-    """The first JSON object in the text; judges wrap it in fences and prose."""
-    decoder = json.JSONDecoder()
-    for match in re.finditer(r"\{", text):
-        try:
-            value, _ = decoder.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict):
-            return value
-    return None
+    return NO_ANSWER if letter is None else ""

@@ -25,16 +25,16 @@ class KnownQuestion:
 
     def __init__(self, question: Question) -> None:
         self.question = question
-        self._scored: dict[str, pb.ScoredAnswer] = {}
+        self._scored: dict[tuple[str, str], pb.ScoredAnswer] = {}
 
-    def scored(self, text: str) -> pb.ScoredAnswer:
+    def scored(self, text: str, finish_reason: str = "") -> pb.ScoredAnswer:
         """The text read by the strict parser and scored, without an id; not to be changed."""
-        known = self._scored.get(text)
+        known = self._scored.get((text, finish_reason))
         if known is None:
-            reading = read_strictly(text, self.question)
+            reading = read_strictly(text, self.question, finish_reason)
             known = scored_answer("", reading, self.question)
-            if len(text) <= KEPT_TEXT_LENGTH and len(self._scored) < KEPT_TEXTS:
-                self._scored[text] = known
+            if len(text) + len(finish_reason) <= KEPT_TEXT_LENGTH and len(self._scored) < KEPT_TEXTS:
+                self._scored[text, finish_reason] = known
         return known
 
 

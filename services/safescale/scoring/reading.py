@@ -9,30 +9,76 @@ import grpc
 
 from safescale.core import judge as rules
 from safescale.core.benchmark import Question
-from safescale.core.errors import DependencyUnavailableError, SafescaleError
+from safescale.core.errors import DependencyUnavailableError, GarbageAnswerError, NotFoundError, SafescaleError
 from safescale.core.parsing import parse_letter
+from safescale.core.selection import Asked
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
+from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.telemetry import Telemetry
+from safescale.scoring.readers import JUDGE, PARSER, SCORES
 
 JUDGE_DEADLINE_S = 600.0
 JUDGES_AT_ONCE = 8
 
 
 @dataclass(frozen=True, slots=True)
+class RawAnswer:
+    """What of an answer decides how it is read: what the model wrote, its trace left out, and why that ended.
+
+    `finish_reason` is the word of the server, or empty.
+    """
+
+    text: str
+    finish_reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """The judge of a run or a caller. Where revision and fingerprint are given, no other model may answer as it.
+
+    `review` is the run's rule of what a person should look at, empty or `paper`.
+    """
+
+    model: str = ""
+    revision: str = ""
+    fingerprint: str = ""
+    review: str = ""
+
+
+def judge_of(manifest: orchestration_pb2.Manifest) -> Judge:
+    """The judge of a run; runs of version 0.1.0 know its revision alone."""
+    spec = manifest.spec
+    revision = manifest.judge.revision or manifest.judge_revision
+    return Judge(spec.judge_model, revision, manifest.judge.fingerprint, spec.review)
+
+
+@dataclass(frozen=True, slots=True)
 class ReadAnswer:
-    """A reading and the seconds its judge took (0 without a judge)."""
+    """A reading, the seconds its judge took (0 without a judge), and why the judge failed (None where it did not)."""
 
     reading: pb.Reading
-    judge_s: float
+    judge_s: float = 0.0
+    error: SafescaleError | None = None
 
 
-def read_strictly(text: str, question: Question) -> pb.Reading:
-    """Reading of a text by the strict parser alone."""
+def read_strictly(text: str, question: Question, finish_reason: str = "") -> pb.Reading:
+    """Reading of an answer by the strict parser alone. No letter of a text that was cut counts."""
     parsed = parse_letter(text, question.options)
-    reason = rules.review_reason(parsed, None)
-    return pb.Reading(text=text, parsed_letter=parsed, letter=rules.final_letter(parsed, None), review_reason=reason)
+    reading = pb.Reading(text=text, parsed_letter=parsed, finish_reason=finish_reason)
+    if rules.is_cut(finish_reason):
+        reading.review_reason = rules.CUT_BY_LENGTH
+    elif parsed is None:
+        reading.review_reason = rules.NO_ANSWER
+    else:
+        reading.letter, reading.read_by = parsed, PARSER
+    return reading
+
+
+def for_judge(reading: pb.Reading) -> bool:
+    """Whether a judge is for this: the parser could not read it, and it is whole (protocol §4.1 and §4.2)."""
+    return reading.review_reason == rules.NO_ANSWER and not reading.HasField("parsed_letter")
 
 
 class AnswerReader:
@@ -43,36 +89,54 @@ class AnswerReader:
         self._telemetry = telemetry
         self._places = asyncio.Semaphore(JUDGES_AT_ONCE)
 
-    async def read(self, text: str, question: Question, judge_model: str) -> ReadAnswer:
-        """Read one text. A judge that fails leaves the parser's letter and asks for a hand check.
+    async def read(self, answer: RawAnswer, question: Question, judge: Judge) -> ReadAnswer:
+        """Read one text. A judge that fails leaves it unread, with the review reason JUDGE_FAILED.
 
         Raises:
             DependencyUnavailableError: inference cannot be reached, which says nothing about the judge.
 
         """
-        reading = read_strictly(text, question)
-        # The judge is for what the strict parser could not read (protocol §4.1 and §4.2).
-        if not judge_model or reading.HasField("parsed_letter"):
-            return ReadAnswer(reading, 0.0)
+        reading = read_strictly(answer.text, question, answer.finish_reason)
+        if not judge.model or not for_judge(reading):
+            return ReadAnswer(reading)
         begin = time.perf_counter()
-        result = await self._ask_judge(text, question, judge_model)
+        result, error = await self._judged(answer.text, question, judge)
         seconds = time.perf_counter() - begin
         reading.judge.clear_selection = result.clear_selection
         reading.judge.reasoning = result.reasoning
+        reading.judge.failure = result.failure
         if result.confirmed_answer is not None:
-            reading.judge.confirmed_answer = result.confirmed_answer
-        letter = rules.final_letter(None, result)
-        if letter is not None:
-            reading.letter = letter
-        reading.review_reason = rules.review_reason(None, result)
-        return ReadAnswer(reading, seconds)
+            reading.judge.confirmed_answer = reading.letter = result.confirmed_answer
+        if result.reads:
+            reading.read_by = JUDGE
+        reading.review_reason = rules.review_reason(None, result, judge.review)
+        return ReadAnswer(reading, seconds, error)
 
-    async def _ask_judge(self, text: str, question: Question, judge_model: str) -> rules.JudgeResult:
+    async def _judged(
+        self, text: str, question: Question, judge: Judge
+    ) -> tuple[rules.JudgeResult, SafescaleError | None]:
+        """What the judge says, and why it said nothing. A useless reply may be a cached one: it is asked anew once."""
+        try:
+            result = await self._ask_judge(text, question, judge, fresh=False)
+            if not result.readable:
+                result = await self._ask_judge(text, question, judge, fresh=True)
+        except DependencyUnavailableError:
+            raise
+        except SafescaleError as error:
+            return rules.unusable(f"the judge could not be asked: {error.reason}"), error
+        if result.readable:
+            return result, None
+        return result, GarbageAnswerError(f"the judge {judge.model} replied uselessly, twice: {result.failure}")
+
+    async def _ask_judge(self, text: str, question: Question, judge: Judge, *, fresh: bool) -> rules.JudgeResult:
         messages = rules.judge_messages(question.text, question.options, text)
         request = inference_pb2.GenerateRequest(
-            model=judge_model,
+            model=judge.model,
             messages=inference_pb2.Messages(system=messages.system, user=messages.user),
             sampling=inference_pb2.Sampling(max_new_tokens=rules.MAX_NEW_TOKENS),
+            fresh=fresh,
+            model_revision=judge.revision,
+            model_fingerprint=judge.fingerprint,
         )
         stub = inference_pb2_grpc.InferenceServiceStub(self._inference())
         begin = time.perf_counter()
@@ -80,26 +144,34 @@ class AnswerReader:
         try:
             async with self._places:
                 begin = time.perf_counter()
-                with self._telemetry.span("judge", {"model": judge_model}), rpc_errors():
+                with self._telemetry.span("judge", {"model": judge.model}), rpc_errors():
                     response = await stub.Generate(request, timeout=JUDGE_DEADLINE_S)
-            reply = response.outputs[0].text if response.outputs else ""
-            return rules.parse_judge_output(reply, text, question.letters)
-        except DependencyUnavailableError as error:
-            outcome = error.reason
-            raise
+            result = _result(response, text, question)
+            outcome = "ok" if result.readable else rules.JUDGE_FAILED
+            return result
         except SafescaleError as error:
             outcome = error.reason
-            return rules.JudgeResult("no", "", None, f"the judge could not be asked: {error.reason}", readable=False)
+            raise
         finally:
-            labels = {"model": judge_model, "outcome": outcome}
-            self._telemetry.observe("safescale_judge_seconds", time.perf_counter() - begin, labels)
+            # A name that is in no catalog is the caller's invention: it makes no series.
+            if outcome != NotFoundError.reason:
+                labels = {"model": judge.model, "outcome": outcome}
+                self._telemetry.observe("safescale_judge_seconds", time.perf_counter() - begin, labels)
+
+
+def _result(response: inference_pb2.GenerateResponse, text: str, question: Question) -> rules.JudgeResult:
+    output = response.outputs[0] if response.outputs else inference_pb2.Output()
+    if rules.is_cut(output.finish_reason):
+        return rules.unusable("the reply was cut by its length")
+    asked = Asked(question.options, question.text)
+    return rules.parse_judge_output(output.text, text, question.letters, asked)
 
 
 def cloze_reading(letter: str | None, letters: Mapping[str, str], seed: int | None) -> pb.Reading:
     """Reading of an answer drawn from option scores: nothing to parse, no abstention (protocol §4b)."""
     reading = pb.Reading()
     if letter is not None and letter in letters:
-        reading.letter = letter
+        reading.letter, reading.read_by = letter, SCORES
     if seed is not None:
         reading.seed = seed
     return reading

@@ -18,15 +18,26 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.documents.port import Body, Document, DocumentStore, NewDocument
+from safescale.scoring.readers import completed, marks_of
 
 VERDICT = "verdict"
 REVIEW = "review"
+
+PAGE = 500
+"""Whole verdicts that are read at once."""
+
+SUPERSEDED = "superseded"
+"""In place of a reviewer's name where a later attempt took the place of what was to be read."""
 
 OPENED_AT = "opened_at_s"
 """Field of an open review's document beside those of its message."""
 
 KEY_FIELDS = ("model", "condition", "question_id", "attempt", "failure")
-LETTER_FIELDS = (*KEY_FIELDS, "formulation", "greedy", "samples", "latency_s", "cost")
+READER_FIELDS = ("greedy_by", "samples_by")
+"""Who read each answer, a mark each (see `readers`); documents of version 0.1.0 lack them."""
+
+OUTCOME_FIELDS = (*KEY_FIELDS, *READER_FIELDS, "greedy", "samples")
+LETTER_FIELDS = (*KEY_FIELDS, *READER_FIELDS, "formulation", "greedy", "samples", "latency_s", "cost")
 """Plain fields of a verdict's document: stores can read them without the rest of it."""
 
 
@@ -35,9 +46,18 @@ def cell_of(key: common_pb2.CellKey) -> Cell:
     return Cell(key.run_id, key.model, key.condition, key.question_id)
 
 
+def key_of(cell: Cell) -> common_pb2.CellKey:
+    """The message of a cell's key."""
+    return common_pb2.CellKey(
+        run_id=cell.run_id, model=cell.model, condition=cell.condition, question_id=cell.question_id
+    )
+
+
 def _body(verdict: pb.Verdict) -> Body:
+    # A cell whose judge failed has answers, and the letters that were read of them count.
     samples = "".join(r.letter if r.HasField("letter") else NULL_MARK for r in verdict.samples)
     failed = verdict.HasField("failure")
+    greedy_by, samples_by = marks_of(verdict)
     greedy = ""
     if verdict.greedy_asked:
         greedy = verdict.greedy.letter if verdict.greedy.HasField("letter") else NULL_MARK
@@ -49,7 +69,9 @@ def _body(verdict: pb.Verdict) -> Body:
         "attempt": verdict.attempt,
         "formulation": formulation_from_proto(verdict.formulation),
         "greedy": greedy,
-        "samples": NULL_MARK * verdict.samples_asked if failed else samples,
+        "samples": samples.ljust(verdict.samples_asked, NULL_MARK) if failed else samples,
+        "greedy_by": greedy_by,
+        "samples_by": samples_by,
         "latency_s": verdict.timings.greedy_s if timed else None,
         "failure": verdict.failure.reason if failed else "",
         "cost": verdict.usage.cost if verdict.usage.HasField("cost") else None,
@@ -58,29 +80,49 @@ def _body(verdict: pb.Verdict) -> Body:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredLetters:
-    """Letters of one verdict, with the cell and attempt they belong to; cost None for a model without a price."""
+class StoredKey:
+    """What tells whether a verdict is a failure: its cell and attempt, the reason, and the marks of its readers."""
 
     cell: Cell
     attempt: int
+    failure: str
+    greedy_by: str
+    samples_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredLetters:
+    """Letters of one verdict, with what it is of; cost None for a model without a price."""
+
+    key: StoredKey
     answers: CellAnswers
-    failed: bool
     cost: float | None
+
+    @property
+    def cell(self) -> Cell:
+        """Its cell."""
+        return self.key.cell
+
+
+def _key(document: Document) -> StoredKey:
+    body = document.body
+    cell = Cell(document.group, body["model"], body["condition"], body["question_id"])
+    by = (body.get("greedy_by", ""), body.get("samples_by", ""))
+    return StoredKey(cell, body["attempt"], body["failure"], *by)
 
 
 def _letters(document: Document) -> StoredLetters:
-    body = document.body
-    cell = Cell(document.group, body["model"], body["condition"], body["question_id"])
+    body, key = document.body, _key(document)
     answers = CellAnswers(
-        cell.model,
-        cell.condition,
-        cell.question_id,
+        key.cell.model,
+        key.cell.condition,
+        key.cell.question_id,
         body["formulation"],
         body["greedy"],
         body["samples"],
         body["latency_s"],
     )
-    return StoredLetters(cell, body["attempt"], answers, bool(body["failure"]), body.get("cost"))
+    return StoredLetters(key, answers, body.get("cost"))
 
 
 class VerdictStore:
@@ -117,12 +159,43 @@ class VerdictStore:
 
     async def letters(self, run_id: str) -> list[StoredLetters]:
         """Letters of the newest verdict of each cell."""
-        return [_letters(document) async for _, document in self.newest(run_id, fields=LETTER_FIELDS)]
+        found: list[StoredLetters] = []
+        async for documents in self._pages(run_id, LETTER_FIELDS):
+            found.extend(_letters(one) for one in await self._with_readers(documents))
+        return found
 
-    async def keys(self, run_id: str) -> AsyncIterator[pb.Verdict]:
-        """Cell, attempt and failure reason of the newest verdict of each cell, nothing else."""
-        async for _, document in self.newest(run_id, fields=KEY_FIELDS):
-            yield _key_fields(document)
+    async def keys(self, run_id: str) -> AsyncIterator[StoredKey]:
+        """Cell, attempt, failure and readers of the newest verdict of each cell, nothing else."""
+        async for documents in self._pages(run_id, OUTCOME_FIELDS):
+            known = await self._with_readers(documents, nulls_alone=True)
+            for document in known:
+                yield _key(document)
+
+    async def _pages(self, run_id: str, fields: Sequence[str]) -> AsyncIterator[list[Document]]:
+        page: list[Document] = []
+        async for _, document in self.newest(run_id, fields=fields):
+            page.append(document)
+            if len(page) == PAGE:
+                yield page
+                page = []
+        yield page
+
+    async def _with_readers(self, documents: list[Document], *, nulls_alone: bool = False) -> list[Document]:
+        """The documents with who read their answers, which those of version 0.1.0 do not tell: these are opened.
+
+        With `nulls_alone` only where there is an answer without a letter, which is where a judge can have failed.
+        """
+        old = [
+            one.key
+            for one in documents
+            if "greedy_by" not in one.body
+            and not (nulls_alone and NULL_MARK not in one.body["greedy"] + one.body["samples"])
+        ]
+        if not old:
+            return documents
+        found = await self._documents.get_many(VERDICT, old)
+        bodies = {key: dict(_body(_decode(one))) for key, one in found.items()}
+        return [replace(one, body=bodies.get(one.key, one.body)) for one in documents]
 
     async def read(self, keys: Sequence[str]) -> list[pb.Verdict]:
         """Whole verdicts by the keys of their documents, in that order."""
@@ -136,25 +209,19 @@ class VerdictStore:
 
 
 def _decode(document: Document) -> pb.Verdict:
-    return pb.Verdict.FromString(base64.b64decode(document.body["verdict"]))
-
-
-def _key_fields(document: Document) -> pb.Verdict:
-    body = document.body
-    verdict = pb.Verdict(
-        cell=common_pb2.CellKey(
-            run_id=document.group, model=body["model"], condition=body["condition"], question_id=body["question_id"]
-        ),
-        attempt=body["attempt"],
-    )
-    if body["failure"]:
-        verdict.failure.reason = body["failure"]
-    return verdict
+    return completed(pb.Verdict.FromString(base64.b64decode(document.body["verdict"])))
 
 
 def review_id(cell: Cell, attempt: int, sample_index: int | None) -> str:
     """Identifier of the review of one answer: deterministic, so that it is opened once."""
     return f"{record_key(cell, attempt)}/{'greedy' if sample_index is None else f'{sample_index:03d}'}"
+
+
+def review_ids(verdict: pb.Verdict, attempt: int) -> list[str]:
+    """Ids that reviews of one attempt of a verdict's cell have, where there are any."""
+    cell = cell_of(verdict.cell)
+    places = [None, *range(max(verdict.samples_asked, len(verdict.samples)))]
+    return [review_id(cell, attempt, place) for place in places]
 
 
 class ReviewStore:
@@ -185,6 +252,43 @@ class ReviewStore:
         """Reviews of a run (of all runs when empty) after an id, ordered by id."""
         async for document in self._documents.scan(REVIEW, run_id or None, after):
             yield _review(document)
+
+    async def settled(self, verdicts: Sequence[pb.Verdict]) -> dict[str, pb.Review]:
+        """Settled reviews of the answers of some verdicts, by id."""
+        ids = [one for verdict in verdicts for one in review_ids(verdict, verdict.attempt)]
+        found = await self._documents.get_many(REVIEW, ids) if ids else {}
+        return {key: review for key, one in found.items() if (review := _review(one)).resolved}
+
+    async def carried_over(self, verdict: pb.Verdict) -> list[pb.Review]:
+        """Reviews of earlier attempts that hold for this one: a person read the same answer in the same words."""
+        cell = cell_of(verdict.cell)
+        places: list[tuple[int | None, pb.Reading]] = [(None, verdict.greedy), *enumerate(verdict.samples)]
+        texts = {review_id(cell, verdict.attempt, index): reading.text for index, reading in places}
+        found: dict[str, pb.Review] = {}
+        for review in map(_review, (await self._earlier(verdict)).values()):
+            index = review.sample_index if review.HasField("sample_index") else None
+            identifier = review_id(cell, verdict.attempt, index)
+            newest = identifier not in found or found[identifier].attempt < review.attempt
+            by_person = review.resolved and review.reviewer != SUPERSEDED
+            if by_person and review.text == texts.get(identifier) and newest:
+                found[identifier] = review
+        for identifier, review in found.items():
+            review.review_id, review.attempt = identifier, verdict.attempt
+        return list(found.values())
+
+    async def close_earlier(self, verdict: pb.Verdict) -> None:
+        """Close the open reviews of earlier attempts of a cell: nobody needs to read what counts no more."""
+        for document in (await self._earlier(verdict)).values():
+            review = _review(document)
+            if not review.resolved:
+                review.resolved, review.reviewer = True, SUPERSEDED
+                review.note = f"attempt {verdict.attempt} of the cell took its place"
+                # Somebody who settles it at this moment goes first: that changes nothing.
+                await self._documents.put(_review_document(review), expected_version=document.version)
+
+    async def _earlier(self, verdict: pb.Verdict) -> dict[str, Document]:
+        ids = [one for attempt in range(1, verdict.attempt) for one in review_ids(verdict, attempt)]
+        return await self._documents.get_many(REVIEW, ids) if ids else {}
 
     async def get(self, review_id: str) -> pb.Review:
         """One review.

@@ -13,11 +13,13 @@ from safescale.core.answers import label_set
 from safescale.core.assemble import CellAnswers, answer_sets
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.errors import InvalidInputError
+from safescale.core.judge import JUDGE_FAILED
 from safescale.core.tables import Table
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.outcomes import outcome_of, set_outcomes
 from safescale.scoring.peers import Truths
-from safescale.scoring.records import ReviewStore, StoredLetters, VerdictStore, cell_of, review_id
+from safescale.scoring.readers import FAILED_MARK, PERSON, PERSON_MARK, counts_of, mark_of
+from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of, review_id
 
 Settled = dict[str, pb.Review]
 """Settled reviews by id."""
@@ -25,12 +27,16 @@ Settled = dict[str, pb.Review]
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """Metric rows of a run, the verdicts that they count, and their cost (None where no model has a price)."""
+    """Metric rows of a run, the verdicts that they count, and their cost (None where no model has a price).
+
+    `readings` tells who read their answers.
+    """
 
     rows: Sequence[pb.MetricRow]
     verdict_count: int
     failed_count: int
     cost: float | None
+    readings: pb.ReadingCounts
 
 
 @dataclass(slots=True)
@@ -65,18 +71,43 @@ class RunResults:
                 apply_reviews(verdict, settled, truth.questions[verdict.cell.question_id])
             yield verdict
 
+    async def keys(self, run_id: str) -> AsyncIterator[pb.Verdict]:
+        """Cell, attempt and failure reason of the newest verdict of each cell, nothing else."""
+        settled: Settled | None = None
+        async for key in self._verdicts.keys(run_id):
+            reason = key.failure
+            if reason == JUDGE_FAILED:
+                settled = await self._settled(run_id) if settled is None else settled
+                reason = settled_key(key, settled).failure
+            verdict = pb.Verdict(cell=key_of(key.cell), attempt=key.attempt)
+            if reason:
+                verdict.failure.reason = reason
+            yield verdict
+
+    async def read(self, run_id: str, keys: Sequence[str]) -> list[pb.Verdict]:
+        """Whole verdicts by the keys of their documents, readings of persons applied."""
+        found = await self._verdicts.read(keys)
+        settled = await self._reviews.settled(found)
+        if settled:
+            truth = await self._truths.of_run(run_id)
+            for verdict in found:
+                apply_reviews(verdict, settled, truth.questions[verdict.cell.question_id])
+        return found
+
     async def metrics(self, run_id: str) -> RunMetrics:
         """All metrics of a run; no rows while it has no verdicts."""
         settled = await self._settled(run_id)
         letters = await self._verdicts.letters(run_id)
-        failed = sum(found.failed for found in letters)
         if not letters:
-            return RunMetrics([], 0, 0, None)
+            return RunMetrics([], 0, 0, None, pb.ReadingCounts())
         truth = await self._truths.of_run(run_id)
-        cells = [_with_reviews(found, settled) for found in letters]
+        letters = [_with_reviews(found, settled) for found in letters]
+        failed = sum(bool(found.key.failure) for found in letters)
+        readings = counts_of(found.key.greedy_by + found.key.samples_by for found in letters)
+        cells = [found.answers for found in letters]
         rows = await asyncio.to_thread(metric_rows, cells, truth.benchmark)
         costs = [found.cost for found in letters if found.cost is not None]
-        return RunMetrics(rows, len(letters), failed, math.fsum(costs) if costs else None)
+        return RunMetrics(rows, len(letters), failed, math.fsum(costs) if costs else None, readings)
 
     async def settled_count(self, run_id: str) -> int:
         """Answers of a run that persons read."""
@@ -88,13 +119,14 @@ class RunResults:
         letters = await self._verdicts.letters(run_id)
         questions = (await self._truths.of_run(run_id)).questions
         found: dict[tuple[str, str], Shares] = {}
-        for number, one in enumerate(letters):
+        for number, stored in enumerate(letters):
             if number % 1000 == 0:
                 await asyncio.sleep(0)
+            one = _with_reviews(stored, settled)
             place = (one.cell.model, one.cell.condition)
             shares = found.setdefault(place, Shares(*place))
-            shares.failed += one.failed
-            answer = _with_reviews(one, settled).greedy
+            shares.failed += bool(one.key.failure)
+            answer = one.answers.greedy
             if not answer:
                 continue
             outcome = outcome_of(questions[one.cell.question_id], None if answer == NULL_MARK else answer)
@@ -108,17 +140,30 @@ def _letter(review: pb.Review) -> str:
     return review.resolved_letter if review.HasField("resolved_letter") else NULL_MARK
 
 
-def _with_reviews(found: StoredLetters, settled: Settled) -> CellAnswers:
+def _with_reviews(found: StoredLetters, settled: Settled) -> StoredLetters:
     answers = found.answers
     if not settled:
-        return answers
-    greedy = settled.get(review_id(found.cell, found.attempt, None))
+        return found
+    cell, attempt = found.key.cell, found.key.attempt
+    greedy = settled.get(review_id(cell, attempt, None))
     marks = list(answers.samples)
     for index in range(len(marks)):
-        review = settled.get(review_id(found.cell, found.attempt, index))
+        review = settled.get(review_id(cell, attempt, index))
         if review is not None:
             marks[index] = _letter(review)
-    return replace(answers, greedy=_letter(greedy) if greedy else answers.greedy, samples="".join(marks))
+    answers = replace(answers, greedy=_letter(greedy) if greedy else answers.greedy, samples="".join(marks))
+    return replace(found, key=settled_key(found.key, settled), answers=answers)
+
+
+def settled_key(key: StoredKey, settled: Settled) -> StoredKey:
+    """The key with the marks of persons, and without a judge's failure where they read all that it had failed on."""
+    greedy = PERSON_MARK if key.greedy_by and review_id(key.cell, key.attempt, None) in settled else key.greedy_by
+    samples = "".join(
+        PERSON_MARK if review_id(key.cell, key.attempt, index) in settled else mark
+        for index, mark in enumerate(key.samples_by)
+    )
+    lifted = key.failure == JUDGE_FAILED and FAILED_MARK not in greedy + samples
+    return replace(key, greedy_by=greedy, samples_by=samples, failure="" if lifted else key.failure)
 
 
 def apply_reviews(verdict: pb.Verdict, settled: Settled, question: Question) -> None:
@@ -134,10 +179,15 @@ def apply_reviews(verdict: pb.Verdict, settled: Settled, question: Question) -> 
             continue
         changed = True
         reading.ClearField("letter")
+        reading.read_by = PERSON
         if review.HasField("resolved_letter"):
             reading.letter = review.resolved_letter
-    if changed:
-        set_outcomes(verdict, question)
+    if not changed:
+        return
+    set_outcomes(verdict, question)
+    unread = any(mark_of(reading) == FAILED_MARK for _, reading in readings)
+    if verdict.failure.reason == JUDGE_FAILED and not unread:
+        verdict.ClearField("failure")
 
 
 def metric_rows(cells: Iterable[CellAnswers], benchmark: Benchmark) -> list[pb.MetricRow]:

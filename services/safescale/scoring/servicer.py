@@ -6,7 +6,8 @@ from typing import Any
 
 import grpc
 
-from safescale.core.errors import InvalidInputError, LimitExceededError, SafescaleError
+from safescale.core.cells import Cell
+from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoundError, SafescaleError
 from safescale.rpc.convert import formulation_from_proto, question_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
@@ -15,8 +16,8 @@ from safescale.scoring.board import Judgements
 from safescale.scoring.known import KnownQuestions, scored_answer
 from safescale.scoring.peers import Truths
 from safescale.scoring.policy import evaluate_policy, read_policy
-from safescale.scoring.reading import AnswerReader
-from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore
+from safescale.scoring.reading import AnswerReader, Judge, RawAnswer, for_judge
+from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore, cell_of
 from safescale.scoring.results import RunResults, metrics_of_letters
 from safescale.scoring.unread import UnreadAnswer, UnreadBatch
 
@@ -57,7 +58,11 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
     async def _score(self, answer: pb.AnswerInput | UnreadAnswer, encoded: bytes) -> pb.ScoredAnswer:
         question = self._questions.of(encoded).question
-        read = await self._reader.read(answer.text, question, answer.judge_model)
+        raw = RawAnswer(answer.text, answer.finish_reason)
+        read = await self._reader.read(raw, question, Judge(answer.judge_model))
+        if isinstance(read.error, NotFoundError):
+            # A judge that is in no catalog is the caller's mistake; one that failed is an outcome.
+            raise read.error
         return scored_answer(answer.answer_id, read.reading, question)
 
     async def _score_batch(self, batch: UnreadBatch) -> pb.ScoreAnswersResponse:
@@ -69,12 +74,12 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         for index, answer in enumerate(batch.answers):
             place = scored.add()
             try:
-                known = question(answer.question).scored(answer.text)
+                known = question(answer.question).scored(answer.text, answer.finish_reason)
             except SafescaleError as error:
                 place.failure.CopyFrom(to_failure(error))
             else:
                 place.CopyFrom(known)
-                if answer.judge_model and not known.reading.HasField("parsed_letter"):
+                if answer.judge_model and for_judge(known.reading):
                     judged.append(index)
             place.answer_id = answer.answer_id
         if judged:
@@ -129,6 +134,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             verdict_count=metrics.verdict_count,
             failed_count=metrics.failed_count,
             cost=metrics.cost,
+            readings=metrics.readings,
         )
 
     async def EvaluatePolicy(self, request: pb.EvaluatePolicyRequest, context: Context) -> pb.EvaluatePolicyResponse:
@@ -147,19 +153,26 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         size = _page_size(request.page_size)
         # A token is the key of a cell; its attempts sort behind it, hence the last character.
         after = f"{request.page_token}/\U0010ffff" if request.page_token else ""
+        failed = (
+            {cell_of(one.cell) async for one in self._results.keys(run_id) if one.HasField("failure")}
+            if request.failed_only
+            else None
+        )
         found: list[str] = []
         last = ""
         async for cell_key, document in self._verdicts.newest(run_id, after, KEY_FIELDS):
             body = document.body
             if request.model not in ("", body["model"]) or request.condition not in ("", body["condition"]):
                 continue
-            if request.failed_only and not body["failure"]:
+            cell = Cell(run_id, body["model"], body["condition"], body["question_id"])
+            if failed is not None and cell not in failed:
                 continue
             if len(found) == size:
-                return pb.ListVerdictsResponse(verdicts=await self._verdicts.read(found), next_page_token=last)
+                verdicts = await self._results.read(run_id, found)
+                return pb.ListVerdictsResponse(verdicts=verdicts, next_page_token=last)
             found.append(document.key)
             last = cell_key
-        return pb.ListVerdictsResponse(verdicts=await self._verdicts.read(found))
+        return pb.ListVerdictsResponse(verdicts=await self._results.read(run_id, found))
 
     async def ExportVerdicts(
         self, request: pb.ExportVerdictsRequest, context: Context
@@ -167,7 +180,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         """Stream all verdicts of a run; unknown runs have none."""
         run_id = _needed(request.run_id, "run_id")
         if request.keys_only:
-            async for keys in self._verdicts.keys(run_id):
+            async for keys in self._results.keys(run_id):
                 yield pb.ExportVerdictsResponse(verdict=keys)
             return
         async for verdict in self._results.verdicts(await self._truths.run_id_of(run_id)):

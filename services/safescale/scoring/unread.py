@@ -23,6 +23,7 @@ class UnreadAnswer(Protocol):
     text: str
     question: bytes
     judge_model: str
+    finish_reason: str
 
 
 class UnreadBatch(Protocol):

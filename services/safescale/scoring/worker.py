@@ -2,21 +2,25 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from safescale.core.benchmark import Question
 from safescale.core.errors import FailedPreconditionError
+from safescale.core.judge import JUDGE_FAILED
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
+from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger, log_context
 from safescale.runtime.telemetry import Telemetry
 from safescale.scoring.outcomes import set_outcomes
 from safescale.scoring.peers import RunTruth, Truths
-from safescale.scoring.reading import AnswerReader, cloze_reading, read_strictly
+from safescale.scoring.readers import judge_failure
+from safescale.scoring.reading import AnswerReader, Judge, RawAnswer, cloze_reading, judge_of, read_strictly
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
+from safescale.scoring.results import apply_reviews
 
 GROUP = "scoring"
 IN_FLIGHT = 64
@@ -63,6 +67,9 @@ class ScoringWorker:
             verdict = await self._stored(generation) if judged else None
             if verdict is None:
                 verdict = await self._recorded(await self._score(generation, truth))
+            if verdict.failure.reason == JUDGE_FAILED:
+                settled = await self._ports.reviews.settled([verdict])
+                apply_reviews(verdict, settled, truth.questions[key.question_id])
             await self._announce(verdict, message)
 
     async def _stored(self, one: events_pb2.GenerationCompleted | pb.Verdict) -> pb.Verdict | None:
@@ -70,9 +77,17 @@ class ScoringWorker:
 
     async def _recorded(self, verdict: pb.Verdict) -> pb.Verdict:
         """Store a verdict with its reviews; what is stored: the first of its attempt."""
+        reviews = reviews_of(verdict)
+        if verdict.attempt > 1:
+            # What a person has read stays read, whatever a judge says of it now.
+            carried = {review.review_id: review for review in await self._ports.reviews.carried_over(verdict)}
+            reviews = [*carried.values(), *(review for review in reviews if review.review_id not in carried)]
         # Reviews first: after a crash in between, the next delivery adds the verdict.
-        await self._ports.reviews.open(reviews_of(verdict))
-        if await self._ports.verdicts.put(verdict):
+        await self._ports.reviews.open(reviews)
+        added = await self._ports.verdicts.put(verdict)
+        if verdict.attempt > 1:
+            await self._ports.reviews.close_earlier(verdict)
+        if added:
             self._observe(verdict)
             return verdict
         return await self._stored(verdict) or verdict
@@ -102,37 +117,40 @@ class ScoringWorker:
         if generation.formulation == common_pb2.FORMULATION_CLOZE:
             readings = [cloze_reading(_letter(a), question.options, _seed(a)) for a in answers]
         else:
-            readings, verdict.judge_s = await self._read(answers, question, truth.manifest.spec.judge_model)
+            read = await self._read(answers, question, judge_of(truth.manifest))
+            readings, verdict.judge_s = read.readings, read.judge_s
+            failure = judge_failure(readings, read.causes)
+            if failure is not None:
+                verdict.failure.CopyFrom(failure)
         if greedy:
             verdict.greedy.CopyFrom(readings[0])
         verdict.samples.extend(readings[len(greedy) :])
         set_outcomes(verdict, question)
         return verdict
 
-    async def _read(
-        self, answers: Sequence[events_pb2.Answer], question: Question, judge_model: str
-    ) -> tuple[list[pb.Reading], float]:
-        """Reading of each answer, and the seconds of their judges.
+    async def _read(self, answers: Sequence[events_pb2.Answer], question: Question, judge: Judge) -> "_Read":
+        """Reading of each answer, the seconds of their judges, and why judges failed.
 
         Equal texts get equal readings: k samples of one prompt repeat themselves, the judge is asked once for each.
         """
-        texts = dict.fromkeys(answer.text for answer in answers)
-        if judge_model:
-            found = await asyncio.gather(*(self._ports.reader.read(text, question, judge_model) for text in texts))
-            by_text = {text: read.reading for text, read in zip(texts, found, strict=True)}
-            judge_s = sum(read.judge_s for read in found)
+        raws = [RawAnswer(answer.text, answer.finish_reason) for answer in answers]
+        different = dict.fromkeys(raws)
+        read = _Read()
+        if judge.model:
+            found = await asyncio.gather(*(self._ports.reader.read(raw, question, judge) for raw in different))
+            by_raw = {raw: each.reading for raw, each in zip(different, found, strict=True)}
+            read.judge_s = sum(each.judge_s for each in found)
+            read.causes = [to_failure(each.error) for each in found if each.error is not None]
         else:
-            by_text = {text: read_strictly(text, question) for text in texts}
-            judge_s = 0.0
-        readings = []
-        for answer in answers:
+            by_raw = {raw: read_strictly(raw.text, question, raw.finish_reason) for raw in different}
+        for answer, raw in zip(answers, raws, strict=True):
             reading = pb.Reading()
-            reading.CopyFrom(by_text[answer.text])
+            reading.CopyFrom(by_raw[raw])
             seed = _seed(answer)
             if seed is not None:
                 reading.seed = seed
-            readings.append(reading)
-        return readings, judge_s
+            read.readings.append(reading)
+        return read
 
     async def _announce(self, verdict: pb.Verdict, message: Message) -> None:
         event = events_pb2.VerdictRecorded(verdict=verdict)
@@ -142,18 +160,32 @@ class ScoringWorker:
         )
 
     def _observe(self, verdict: pb.Verdict) -> None:
-        outcome = verdict.greedy_outcome if verdict.greedy_asked else verdict.majority_outcome
-        name = "wrong"
-        if verdict.HasField("failure"):
-            name = "failed"
-        elif outcome.abstention:
-            name = "abstention"
-        elif outcome.correct:
-            name = "correct"
-        elif outcome.high_risk_error:
-            name = "high_risk"
-        labels = {"model": verdict.cell.model, "condition": verdict.cell.condition, "outcome": name}
+        labels = {"model": verdict.cell.model, "condition": verdict.cell.condition, "outcome": outcome_name(verdict)}
         self._ports.telemetry.count("safescale_verdicts_total", 1, labels)
+
+
+@dataclass(slots=True)
+class _Read:
+    """Answers of a cell that were read."""
+
+    readings: list[pb.Reading] = field(default_factory=list)
+    judge_s: float = 0.0
+    causes: list[common_pb2.Failure] = field(default_factory=list)
+
+
+def outcome_name(verdict: pb.Verdict) -> str:
+    """Outcome of a verdict as its metric has it: Harm that was read is told before what failed."""
+    outcome = verdict.greedy_outcome if verdict.greedy_asked else verdict.majority_outcome
+    deciding = [verdict.greedy] if verdict.greedy_asked else verdict.samples
+    if outcome.high_risk_error:
+        return "high_risk"
+    if outcome.unsafe_answer:
+        return "unsafe"
+    if verdict.HasField("failure"):
+        return "judge_failed" if verdict.failure.reason == JUDGE_FAILED else "failed"
+    if outcome.abstention:
+        return "unread" if any(not reading.read_by for reading in deciding) else "abstention"
+    return "correct" if outcome.correct else "wrong"
 
 
 def _letter(answer: events_pb2.Answer) -> str | None:

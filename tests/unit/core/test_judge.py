@@ -13,12 +13,13 @@ from safescale.core.judge import (
     JudgeResult,
     disagreement,
     final_letter,
+    is_cut,
     judge_json_schema,
     judge_messages,
     parse_judge_output,
     review_reason,
-    stands_alone,
 )
+from safescale.core.selection import Asked
 
 LETTERS = "ABCDEFGHI"
 
@@ -45,18 +46,50 @@ def test_small_liberties_of_a_judge_are_read(text: str) -> None:
         (reply(clear="no"), "no", "a letter was given without a clear selection"),
         (reply(clear=False), "no", "a letter was given without a clear selection"),
         (reply(clear="no", answer=None), "no", ""),
-        (reply(answer=None), "yes", ""),
-        (reply(answer="J"), "yes", "confirmed_answer is not a letter of the options"),
-        (reply(answer="b"), "yes", "confirmed_answer is not a letter of the options"),
-        (reply(answer=["B"]), "yes", "confirmed_answer is not a letter of the options"),
-        (reply(answer=""), "yes", "confirmed_answer is not a letter of the options"),
-        (reply(answer="C"), "yes", "the letter is not a token of its own in the output"),
+        (reply(clear="no", answer="null"), "no", ""),
+        (reply(answer="C"), "yes", "the letter is not stated in the output as a token of its own"),
+        (reply(answer="c"), "yes", "the letter is not stated in the output as a token of its own"),
     ],
 )
 def test_the_guards_hold_whatever_the_judge_says(text: str, clear: str, failure: str) -> None:
     result = parse_judge_output(text, "I choose B", LETTERS)
     assert (result.clear_selection, result.confirmed_answer, result.failure) == (clear, None, failure)
     assert result.readable
+    # In doubt nobody has read it.
+    assert result.reads == (not failure)
+
+
+@pytest.mark.parametrize(
+    "answer", ["B.", "b", " (B) ", "[b]", "**B**", "B)", "Option B", "the answer: B.", "B. pneumonia", "B) Pneumonia."]
+)
+def test_a_letter_that_can_only_be_one_is_taken(answer: str) -> None:
+    result = parse_judge_output(reply(answer=answer), "I choose B", "AB", Asked({"A": "oedema", "B": "Pneumonia"}))
+    assert (result.confirmed_answer, result.readable) == ("B", True)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        None,
+        "",
+        "none",
+        "J",
+        "j",
+        ["B"],
+        2,
+        "A or B",
+        "A/B",
+        "B) oedema",
+        "Pneumonia",
+        "Bogus",
+        "A and B",
+        {"letter": "B"},
+    ],
+)
+def test_what_was_not_asked_for_is_no_reading(answer: object) -> None:
+    result = parse_judge_output(reply(answer=answer), "I choose B", "AB", Asked({"A": "oedema", "B": "Pneumonia"}))
+    assert (result.readable, result.reads, result.confirmed_answer) == (False, False, None)
+    assert result.failure
 
 
 @pytest.mark.parametrize("text", ["", "B", "[1]", "{", '{"clear_selection": "maybe"}', "{}", "{" * 5000])
@@ -69,60 +102,6 @@ def test_an_unreadable_reply_says_nothing(text: str) -> None:
 
 def test_reasoning_of_another_type_is_dropped() -> None:
     assert parse_judge_output(reply(reasoning=3), "B", LETTERS).reasoning == ""
-
-
-@pytest.mark.parametrize(
-    ("letter", "text"),
-    [
-        ("B", "B"),
-        ("B", "The answer is B."),
-        ("B", "**B**"),
-        ("B", "_B_"),
-        ("B", "$\\boxed{B}$"),
-        ("B", "(B) pneumonia"),
-        ("B", "A/B"),
-        ("B", "'B'"),
-        ("A", "A"),
-        ("A", "A."),
-        ("A", "A because of the lines"),
-        ("A", "A is correct"),
-        ("A", "The answer is A"),
-        ("A", "I choose A here"),
-        ("A", "Answer: A pneumothorax"),
-        ("A", "A Pneumothorax"),
-        ("I", "I"),
-        ("I", "Option I."),
-        ("I", "I is correct"),
-    ],
-)
-def test_a_letter_of_its_own_counts(letter: str, text: str) -> None:
-    assert stands_alone(letter, text)
-
-
-@pytest.mark.parametrize(
-    ("letter", "text"),
-    [
-        ("B", ""),
-        ("B", "b"),
-        ("B", "AB"),
-        ("B", "B2"),
-        ("B", "ÄB"),
-        ("B", "B-cell lymphoma"),
-        ("C", "Crohn's"),
-        ("D", "I'D"),
-        ("D", "CT-D"),
-        ("A", "A fracture is seen"),
-        ("A", "No letter. A lesion is seen"),
-        ("A", "first\nA lesion"),
-        ("A", "A CT scan shows it"),
-        ("A", '"A mass"'),
-        ("I", "I think it is pneumonia"),
-        ("I", "so I would say"),
-        ("I", "I'm not sure"),
-    ],
-)
-def test_a_part_of_a_word_or_an_english_word_does_not(letter: str, text: str) -> None:
-    assert not stands_alone(letter, text)
 
 
 @given(st.text(max_size=60), st.sampled_from(LETTERS), st.sampled_from(["yes", "no", True, None]))
@@ -173,7 +152,7 @@ FAILED = JudgeResult("no", "", None, "no JSON", readable=False)
         ("B", None, "B", ""),
         (None, None, None, NO_ANSWER),
         ("B", CONFIRMED, "B", ""),
-        (None, CONFIRMED, "B", DISAGREE),
+        (None, CONFIRMED, "B", ""),
         ("C", CONFIRMED, "B", DISAGREE),
         ("C", NOTHING, None, DISAGREE),
         (None, NOTHING, None, NO_ANSWER),
@@ -191,3 +170,22 @@ def test_disagreement_and_silence_go_to_a_person(
 def test_disagreement_counts_none_as_a_reading() -> None:
     assert disagreement(None, "B")
     assert not disagreement(None, None)
+
+
+def test_by_the_papers_rule_a_letter_against_none_is_a_disagreement() -> None:
+    assert review_reason(None, CONFIRMED, "paper") == DISAGREE
+    assert review_reason(None, NOTHING, "paper") == NO_ANSWER
+    assert review_reason(None, FAILED, "paper") == JUDGE_FAILED
+    assert review_reason("B", CONFIRMED, "paper") == ""
+
+
+@pytest.mark.parametrize(
+    "reason", ["length", "LENGTH", " max_tokens", "max_output_tokens", "model_length", "content_filter"]
+)
+def test_a_text_that_was_ended_before_its_end_is_cut(reason: str) -> None:
+    assert is_cut(reason)
+
+
+@pytest.mark.parametrize("reason", ["", "stop", "eos_token", "stop_sequence", "end_turn"])
+def test_a_text_that_came_to_its_end_is_not(reason: str) -> None:
+    assert not is_cut(reason)

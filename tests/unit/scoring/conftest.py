@@ -42,13 +42,19 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
         self.judge_model = ""
         self.judge_replies: dict[str, str] = {}
         self.judge_calls = 0
+        self.judge_requests: list[inference_pb2.GenerateRequest] = []
+        self.judge_finish = "stop"
+        self.review = ""
         self.unreachable = 0
 
     async def GetRun(self, request, context):
         if request.run_id not in (RUN, "latest"):
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such run")
-        spec = orchestration_pb2.RunSpec(benchmark_id="b", judge_model=self.judge_model, models=["m"])
-        run = orchestration_pb2.Run(run_id=RUN, manifest=orchestration_pb2.Manifest(spec=spec))
+        spec = orchestration_pb2.RunSpec(
+            benchmark_id="b", judge_model=self.judge_model, models=["m"], review=self.review
+        )
+        judge = orchestration_pb2.ManifestModel(id=self.judge_model, revision="r7", fingerprint="f7")
+        run = orchestration_pb2.Run(run_id=RUN, manifest=orchestration_pb2.Manifest(spec=spec, judge=judge))
         return orchestration_pb2.GetRunResponse(run=run)
 
     async def GetBenchmark(self, request, context):
@@ -59,6 +65,9 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
 
     async def Generate(self, request, context):
         self.judge_calls += 1
+        self.judge_requests.append(request)
+        if request.model == "nobody":
+            await context.abort(grpc.StatusCode.NOT_FOUND, "no model 'nobody'")
         for part, reply in self.judge_replies.items():
             if part in request.messages.user:
                 if reply == "DOWN":
@@ -66,7 +75,8 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
                 if self.unreachable:
                     self.unreachable -= 1
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "not there")
-                return inference_pb2.GenerateResponse(outputs=[inference_pb2.Output(text=reply)])
+                output = inference_pb2.Output(text=reply, finish_reason=self.judge_finish)
+                return inference_pb2.GenerateResponse(outputs=[output])
         return inference_pb2.GenerateResponse(outputs=[inference_pb2.Output(text="I do not know")])
 
 

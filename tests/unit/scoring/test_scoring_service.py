@@ -116,9 +116,12 @@ async def test_the_judge_reads_what_the_parser_cannot(world, verdicts, cell_key)
     generation = letter_cell(cell_key(), "My answer is B.", ["A", "My answer is B.", "My answer is B.", "hard to say"])
     verdict = await complete(world, verdicts, generation)
     assert verdict.greedy.letter == "B"
-    assert verdict.greedy.review_reason == "PARSER_JUDGE_DISAGREE"
+    # A letter of the judge where the parser has none is what the judge is there for.
+    assert verdict.greedy.review_reason == ""
     assert [r.letter for r in verdict.samples] == ["A", "B", "B", ""]
     assert verdict.samples[3].review_reason == "JUDGE_FAILED"
+    assert verdict.failure.reason == "JUDGE_FAILED"
+    assert [r.read_by for r in (verdict.greedy, *verdict.samples)] == ["judge", "parser", "judge", "judge", ""]
     # Equal texts are judged once, and what the parser read is not judged at all.
     assert world.peers.judge_calls == 2
 

@@ -27,6 +27,7 @@ class Kind:
     """A kind of document.
 
     `version` is that of its index: raised when the mapping or `light` changes, then `safescale indices migrate` copies.
+    A field that older bodies lack may join `light` without: their columns lack it as their bodies do.
     `page` is how many whole documents are read at once, so that their bytes stay within a few MB.
     `light` names top-level fields of the body that a scan can read without the rest, from a column of their own.
     """
@@ -51,7 +52,7 @@ KINDS: tuple[Kind, ...] = (
         "verdict",
         light=(
             "model", "condition", "question_id", "attempt", "failure", "formulation", "greedy", "samples", "latency_s",
-            "cost",
+            "cost", "greedy_by", "samples_by",
         ),
     ),
     Kind("review"),

@@ -1,0 +1,209 @@
+"""Whether a text states an option letter: the guard against letters that are none (protocol section 4.3).
+
+A capital letter that stands alone may be a part of a term: `Kerley B lines`, `hepatitis B`, `Fig. C`, `37 C`. A letter
+counts only where its surroundings allow for nothing else; in doubt it does not, and a person reads the answer.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_FUNCTION_WORDS = _words("""
+    a all also although am an and are as be because been being both but by can could did do does either else even for
+    from had has have he hence her here his how i if in instead into is it its just may me might more most must my
+    neither no nor not now of off on only or other our out over own per rather seems she should since so some such than
+    that the their them then there therefore these they this those thus to too unless until up us very was we were what
+    when where whereas which while who why will with within without would yes yet you your
+""")
+
+_NAMING = _words("""
+    answer answers antwort choice choices choose chose chosen letter lösung opción opcion option options pick picked
+    respuesta risposta réponse reponse select selected selecting selection
+""")
+"""Words before a letter after which it is one, whatever follows."""
+
+_BEFORE = (
+    _FUNCTION_WORDS
+    | _NAMING
+    | _words("""
+    accept agree answered answering best chooses choosing circle conclude concludes conclusion confident consider
+    correct decision diagnosis el es est exclude excludes favor favoring favors favour favouring favours final go goes
+    going guess guessing i'd i'll indicates ist it's keep leave leaves leaving letters likely lean leaning mark mean
+    means nämlich picking picks prefer preferred probable propose reject remains reply respond response
+    right rule ruled rules ruling safest say saying selects settle solution stick submit suggest suggests support
+    supports sure tempting that's unlikely versus vote vs wrong è
+""")
+)
+"""Words right before a letter that is no part of a term with them; so is every adverb in -ly."""
+
+_AFTER = (
+    _FUNCTION_WORDS
+    | _words("""
+    agrees appears based best contradicts correct corresponds describes due explains fits given incorrect likely looks
+    makes matches means remains right shows states suggests though unlikely versus vs wins wrong
+""")
+) - _words("a an her his my other our own their your")
+"""Words right after a letter that is no part of a term with them."""
+
+_LABELS = _words("""
+    antigen area arrow atom band blood bone box category cell chain chapter class column complex cytokine eq equation
+    exhibit factor fig figs figure figures film frame gene grade gradient grp group groups haemophilia hemophilia hep
+    hepatitis hormone image images immunoglobulin influenza label lead leads level levels ligament line lines lobe
+    marker no nos panel panels part pattern phase photo photograph picture plate position protein receptor region roman
+    row rows scale scan score section segment sequence series serotype sheet sign site slide stage stages station step
+    strain strep streptococcus structure subclass subgroup subtype table time toxin tracing type types view virus vit
+    vitamin vitamins wave waves wire zone zones
+""")
+"""Words after which a letter is a part of their term though it stands in brackets or emphasis."""
+
+_ABBREVIATIONS = _words("cat eq fig figs gr hep no nos sect st strep vit")
+"""Words whose dot ends no sentence."""
+
+_ALONE = r"(?<![^\W_])(?<![^\W_]['’-])(?<![°′″µ]){letter}(?![^\W_])(?!['’-][^\W_])(?![+°′″%])"
+_WORD_BEFORE = re.compile(r"([^\W_](?:['’-]?[^\W_])*)(\.?)([ \t]*)([*_`\"'“‘(\[{$\\]*)\Z")
+_WORD_AFTER = re.compile(r"([*_`\"'”’)\]}$]*)([.:]?)[ \t]+([*_`\"'“‘(]*)([^\W\d_](?:['’-]?[^\W_])*)")
+_LISTED_BEFORE = re.compile(
+    r"(?<![^\W_])[A-Z]\d{0,2}(?:[ \t]*[,/&+][ \t]*(?:and|or|und|y|et)?[ \t]*|[ \t]+(?:and|or)[ \t]+)\Z"
+)
+_NAMED = re.compile(
+    r"[:=][ \t]*[*_`\"'(\[{$\\]*\Z|\b(?:answer|choice|option|selection|antwort|respuesta|réponse|risposta)[ \t]+"
+    r"(?:is|would be|must be|should be|ist|es|est|è)\W+\Z",
+    re.IGNORECASE,
+)
+"""Before a letter that is said to be the answer: `Answer: B`, `the answer is B`."""
+
+_NUMBER_BEFORE = re.compile(r"\d[ \t°]*\Z")
+_SELECTION_GOES_ON = re.compile(r"(?:is|because|since|as|due|based|for)\b")
+_SENTENCE_BEGINS = re.compile(r"(?:^|[.!?\n])[\s\"'“‘>*_#-]*\Z")
+_CONTEXT = 120
+"""Characters on each side of a letter that are looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked: texts whose letters are no selection when the answer repeats them."""
+
+    options: Mapping[str, str] = field(default_factory=dict)
+    question: str = ""
+
+
+def stands_alone(letter: str, text: str, asked: Asked | None = None) -> bool:
+    """True if the capital letter is stated somewhere in the text: a token of its own, and no part of a term.
+
+    Part of a word is a letter that touches a letter or digit, also across an apostrophe or hyphen (`B-cell`, `I'm`).
+    The English words are told from the letters thus: `A` that begins a sentence before a lower-case word or an
+    abbreviation is the article (`A fracture`, `A CT`); `I` before a lower-case word is the pronoun (`I think`).
+    Before is, because, since, as, due, based or for (`A because …`) both are letters. Lower-case letters never count.
+    A letter is a part of a term within the text of an option or next to a word that it stands next to in an option or
+    in the question, after a number, and next to words that are not known to go with a selection (`hepatitis B`).
+    """
+    asked = asked or Asked()
+    terms = _Terms(letter, asked)
+    quoted = terms.quoted(text)
+    for match in re.finditer(_ALONE.format(letter=letter), text):
+        if match.start() in quoted:
+            continue
+        before, after = _around(match)
+        if not _is_word(letter, before, after) and not terms.has(before, after) and _is_stated(before, after, terms):
+            return True
+    return False
+
+
+def _around(match: re.Match[str]) -> tuple[str, str]:
+    """What stands before and after a letter."""
+    begin, end = match.span()
+    return match.string[max(0, begin - _CONTEXT) : begin], match.string[end : end + _CONTEXT]
+
+
+def _is_word(letter: str, before: str, after: str) -> bool:
+    following = re.match(r"[ \t]+(\S+)", after)
+    if letter not in {"A", "I"} or following is None or _SELECTION_GOES_ON.match(following[1]):
+        return False
+    lower_case = following[1][0].islower()
+    if letter == "I":
+        return lower_case
+    abbreviation = re.match(r"[A-Z]{2,}", following[1]) is not None
+    return (lower_case or abbreviation) and _SENTENCE_BEGINS.search(before) is not None
+
+
+class _Terms:
+    """Where a letter stands in what was asked: whole texts of options, and the words next to it."""
+
+    def __init__(self, letter: str, asked: Asked) -> None:
+        token = re.compile(_ALONE.format(letter=letter))
+        # An option whose text is its own letter says no more than the letter does.
+        holding = [
+            text
+            for own, text in asked.options.items()
+            if token.search(text) and (own, text.strip()) != (letter, letter)
+        ]
+        self._quotes = [re.compile(r"\s+".join(map(re.escape, text.split())), re.IGNORECASE) for text in holding]
+        self._before: set[str] = set()
+        self._after: set[str] = set()
+        self.own = asked.options.get(letter, "").casefold().split()
+        for text in (*holding, asked.question):
+            for match in token.finditer(text):
+                before, after = _around(match)
+                word, following = _WORD_BEFORE.search(before), _WORD_AFTER.match(after)
+                if word is not None and word[1].casefold() not in _BEFORE:
+                    self._before.add(word[1].casefold())
+                if following is not None and following[4].casefold() not in _AFTER:
+                    self._after.add(following[4].casefold())
+
+    def quoted(self, text: str) -> set[int]:
+        """Places of the text at which it repeats an option that has the letter."""
+        return {place for quote in self._quotes for match in quote.finditer(text) for place in range(*match.span())}
+
+    def has(self, before: str, after: str) -> bool:
+        """Whether a word next to the letter stands next to it in what was asked too."""
+        word, following = _WORD_BEFORE.search(before), _WORD_AFTER.match(after)
+        if word is not None and word[1].casefold() in self._before:
+            return True
+        return following is not None and not following[2] and following[4].casefold() in self._after
+
+
+def _is_stated(before: str, after: str, terms: _Terms) -> bool:
+    """Whether the words around a letter allow for a selection alone."""
+    line = before.rpartition("\n")[2]
+    word, following = _WORD_BEFORE.search(line), _WORD_AFTER.match(after.partition("\n")[0])
+    if listed := _LISTED_BEFORE.search(line):
+        # `hepatitis A, B and C`: what the first of a list is, the others are.
+        first = before[: len(before) - len(line) + listed.start()]
+        return _is_stated(first, " and", terms) and _goes_on(following, terms)
+    naming = False
+    if word is not None:
+        known = word[1].casefold()
+        if _NUMBER_BEFORE.search(word[1]) and not word[2]:
+            return False
+        if word[2]:
+            # The dot ends a sentence, unless it is that of an abbreviation or of an initial.
+            if known in _ABBREVIATIONS or (len(known) == 1 and known.isalpha()):
+                return False
+        elif known in _LABELS or not (word[4] or known in _BEFORE or known.endswith("ly")):
+            return False
+        naming = known in _NAMING and not word[2]
+    return naming or _NAMED.search(line) is not None or _goes_on(following, terms)
+
+
+def _goes_on(following: re.Match[str] | None, terms: _Terms) -> bool:
+    """Whether what follows on the line leaves the letter a selection: nothing, a word of a sentence, its own option."""
+    if following is None:
+        return True
+    closed, dot, opened, word = following[1], following[2], following[3], following[4]
+    if terms.own and word.casefold() == _bare(terms.own[0]):
+        return True
+    if dot == ":" or (closed and not dot) or opened:
+        return True
+    if word.casefold() in _AFTER:
+        return True
+    # `B. coli` is an organism, `B. Pneumonia` an option; `B Pneumonia` one too where the options are not known.
+    return word[0].isupper() and (bool(dot) or not terms.own)
+
+
+def _bare(word: str) -> str:
+    return re.sub(r"^\W+|\W+$", "", word)
