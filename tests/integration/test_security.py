@@ -25,6 +25,7 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
 from safescale.runtime.auth.audit import Audit
 from safescale.runtime.auth.guard import Guard
+from safescale.runtime.auth.interceptor import CHECK
 from safescale.runtime.auth.tokens import entry, read_tokens
 from safescale.runtime.channels import connect, rpc_errors
 from safescale.runtime.credentials import Access
@@ -292,6 +293,32 @@ async def test_writes_are_recorded_with_who_did_them(guard: Guard, tokens: dict[
         ("runner-1", "CreateRun", "INTERNAL", {}),
     ]
     assert [b["request_id"] for b in found[:2]] == ["request-7"] * 2
+
+
+async def test_refused_writes_are_recorded_and_a_question_does_nothing(
+    guard: Guard, tokens: dict[str, Path], tmp_path: Path
+) -> None:
+    documents = await SqliteDocuments.open(tmp_path / "records.db")
+    request = pb.CancelRunRequest(run_id="run-1")
+    try:
+        async with running(Protection(guard=guard, audit=Audit(documents))) as address:
+            for file in (None, tokens["viewer"]):
+                async with connect(address, access=Access(token_file=file)) as channel:
+                    for metadata in (None, ((CHECK, "write"),), ((CHECK, "read"),)):
+                        with pytest.raises((UnauthenticatedError, PermissionDeniedError)), rpc_errors():
+                            await Stub(channel).CancelRun(request, metadata=metadata)
+            async with connect(address, access=Access(token_file=tokens["runner"])) as channel:
+                asked = await Stub(channel).CancelRun(request, metadata=((CHECK, "write"),))
+                assert asked == pb.CancelRunResponse()
+        found = [document.body async for document in documents.scan("audit")]
+    finally:
+        await documents.close()
+    assert [(b["who"], b["action"], b["outcome"], b["object"]) for b in found] == [
+        ("unknown", "CancelRun", "UNAUTHENTICATED", {"run_id": "run-1"}),
+        ("unknown", "CancelRun", "UNAUTHENTICATED", {"run_id": "run-1"}),
+        ("viewer-1", "CancelRun", "PERMISSION_DENIED", {"run_id": "run-1"}),
+        ("viewer-1", "CancelRun", "PERMISSION_DENIED", {"run_id": "run-1"}),
+    ]
 
 
 async def test_calls_spread_over_the_addresses_of_a_name() -> None:

@@ -8,6 +8,7 @@ from safescale.core.metrics import METRIC_NAMES
 from safescale.core.policy import parse_policy
 from safescale.core.records import Source
 from safescale.gateway import body, examples
+from safescale.gateway.access import MayCall
 from safescale.gateway.context import Gateway
 from safescale.gateway.describe import body as describe_body
 from safescale.gateway.peers import ask
@@ -22,6 +23,9 @@ POLICY_BODY = describe_body(
     {body.JSON: examples.POLICY, body.YAML[0]: examples.POLICY_YAML},
 )
 POLICY_BODY["requestBody"]["content"][body.JSON]["schema"] = {"type": "object"}
+
+
+MAY_JUDGE = MayCall(lambda services: services.scoring.EvaluatePolicy, pb.EvaluatePolicyRequest(), "read")
 
 
 async def judged(request: Request, gateway: Gateway, run_id: str) -> pb.EvaluatePolicyResponse:

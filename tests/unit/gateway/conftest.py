@@ -18,6 +18,8 @@ from safescale.rpc.inference.v1 import inference_pb2_grpc
 from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
 from safescale.rpc.retrieval.v1 import retrieval_pb2_grpc
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
+from safescale.runtime.auth.guard import Guard
+from safescale.runtime.auth.interceptor import GuardInterceptor
 from safescale.runtime.server import CallInterceptor
 from safescale.runtime.telemetry import Telemetry
 
@@ -84,6 +86,7 @@ class World:
     client: httpx.AsyncClient
     telemetry: Telemetry
     health: Any
+    stop: Callable[[], Any]
 
 
 SERVICES = ("Inference", "Retrieval", "Orchestration", "Scoring")
@@ -105,9 +108,16 @@ def cors_origins() -> tuple[str, ...]:
 
 
 @pytest.fixture
-async def world(limits: Limits, deadlines: Deadlines, cors_origins: tuple[str, ...]) -> AsyncIterator[World]:
+def guard() -> Guard | None:
+    return None
+
+
+@pytest.fixture
+async def world(
+    limits: Limits, deadlines: Deadlines, cors_origins: tuple[str, ...], guard: Guard | None
+) -> AsyncIterator[World]:
     fakes = Fakes()
-    server = grpc.aio.server(interceptors=[CallInterceptor(Telemetry())])
+    server = grpc.aio.server(interceptors=[CallInterceptor(Telemetry()), GuardInterceptor(guard, None)])
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(
         _servicer(inference_pb2_grpc.InferenceServiceServicer, fakes), server
     )
@@ -134,5 +144,5 @@ async def world(limits: Limits, deadlines: Deadlines, cors_origins: tuple[str, .
         )
         transport = httpx.ASGITransport(create_app(gateway), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
-            yield World(fakes, gateway, client, telemetry, states)
+            yield World(fakes, gateway, client, telemetry, states, lambda: server.stop(None))
     await server.stop(None)

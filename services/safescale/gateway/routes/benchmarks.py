@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from safescale.core.benchmark import Benchmark as CoreBenchmark
 from safescale.core.benchmark import question_to_dict
@@ -13,6 +13,7 @@ from safescale.core.conditions import condition
 from safescale.core.errors import BenchmarkError, Defect, LimitExceededError
 from safescale.core.records import Source
 from safescale.gateway import body, examples
+from safescale.gateway.access import MayCall
 from safescale.gateway.context import Gateway, GatewayOf
 from safescale.gateway.describe import answer, problems
 from safescale.gateway.describe import body as describe_body
@@ -57,6 +58,9 @@ _BODY["requestBody"]["content"][body.MULTIPART] = {
     "example": {"questions": examples.QUESTION_LINE},
 }
 
+MAY_IMPORT = MayCall(lambda services: services.orchestration.ImportBenchmark, pb.ImportBenchmarkRequest())
+MAY_CHECK = MayCall(MAY_IMPORT.method, MAY_IMPORT.request, "read")
+
 Name = Annotated[str, Query(min_length=1, max_length=200, description="Name for people.", examples=["radiology-mini"])]
 
 
@@ -84,7 +88,7 @@ def _items(defects: tuple[Defect, ...]) -> list[DefectItem]:
 @router.post(
     "/benchmarks",
     operation_id="importBenchmark",
-    dependencies=[TAKES_KEY],
+    dependencies=[Depends(MAY_IMPORT), TAKES_KEY],
     summary="Store a benchmark",
     status_code=201,
     responses={
@@ -132,6 +136,7 @@ def _import_request(benchmark: CoreBenchmark, validated: bool) -> pb.ImportBench
 @router.post(
     "/validations/benchmark",
     operation_id="validateBenchmark",
+    dependencies=[Depends(MAY_CHECK)],
     summary="Check a benchmark without storing it",
     responses={200: answer(BenchmarkCheck, "What is wrong with it, if anything."), **problems(408, 413, 415, 429)},
     openapi_extra=_BODY,

@@ -6,11 +6,12 @@ from dataclasses import asdict
 from typing import Annotated
 
 import grpc
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from safescale.core.corpus import CorpusReader, Document, corpus_error, no_documents
 from safescale.core.records import Source
 from safescale.gateway import body, examples
+from safescale.gateway.access import MayCall
 from safescale.gateway.context import Gateway, GatewayOf
 from safescale.gateway.describe import answer, problems
 from safescale.gateway.describe import body as describe_body
@@ -32,6 +33,9 @@ _BODY = describe_body(
     {body.NDJSON[0]: examples.DOCUMENT_LINE},
 )
 
+MAY_INGEST = MayCall(lambda services: services.retrieval.IngestCorpus, ())
+MAY_CHECK = MayCall(MAY_INGEST.method, MAY_INGEST.request, "read")
+
 Name = Annotated[str, Query(min_length=1, max_length=200, description="Name for people.", examples=["radiology-mini"])]
 
 
@@ -50,7 +54,7 @@ async def _documents(request: Request, gateway: Gateway, reader: CorpusReader, n
 @router.post(
     "/corpora",
     operation_id="ingestCorpus",
-    dependencies=[TAKES_KEY],
+    dependencies=[Depends(MAY_INGEST), TAKES_KEY],
     summary="Ingest a corpus",
     status_code=201,
     responses={
@@ -112,6 +116,7 @@ def _part(document: Document) -> pb.IngestCorpusRequest:
 @router.post(
     "/validations/corpus",
     operation_id="validateCorpus",
+    dependencies=[Depends(MAY_CHECK)],
     summary="Check a corpus without storing it",
     responses={200: answer(CorpusCheck, "What is wrong with it, if anything."), **problems(408, 413, 415, 429)},
     openapi_extra=_BODY,

@@ -1,11 +1,11 @@
 """Does a run meet a policy?"""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 
 from safescale.gateway.context import GatewayOf
 from safescale.gateway.describe import answer, problems
 from safescale.gateway.messages import plain
-from safescale.gateway.policies import POLICY_BODY, judged
+from safescale.gateway.policies import MAY_JUDGE, POLICY_BODY, judged
 from safescale.gateway.query import PREFIX, RunName
 from safescale.gateway.results import run_named
 from safescale.gateway.schemas_results import GateResult
@@ -21,6 +21,7 @@ router = APIRouter(prefix=PREFIX, tags=["results"])
         200: answer(GateResult, "The judgement; `passed` tells it, whichever it is."),
         **problems(404, 408, 413, 415),
     },
+    dependencies=[Depends(MAY_JUDGE)],
     openapi_extra=POLICY_BODY,
 )
 async def judge_run(request: Request, gateway: GatewayOf, run: RunName) -> GateResult:

@@ -1,5 +1,6 @@
 """Metrics of a run."""
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -38,7 +39,7 @@ async def get_metrics(
         row for row in found.rows if all(not value or getattr(row, name) == value for name, value in wanted.items())
     ]
     return Metrics(
-        items=[Metric.model_validate(plain(row)) for row in rows],
+        items=await asyncio.to_thread(lambda: [Metric.model_validate(plain(row)) for row in rows]),
         verdict_count=found.verdict_count,
         failed_count=found.failed_count,
         cost=found.cost if found.HasField("cost") else None,

@@ -4,11 +4,11 @@ import asyncio
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from safescale.gateway.context import Gateway, GatewayOf
 from safescale.gateway.describe import content, problems
-from safescale.gateway.policies import POLICY_BODY, judged
+from safescale.gateway.policies import MAY_JUDGE, POLICY_BODY, judged
 from safescale.gateway.query import PREFIX, RunName
 from safescale.gateway.results import benchmark_of, run_named, verdicts_of
 from safescale.rpc.orchestration.v1 import orchestration_pb2
@@ -49,6 +49,7 @@ async def get_report(gateway: GatewayOf, run: RunName) -> Response:
     summary="Report of a run with the judgement of a policy",
     response_class=Response,
     responses={**_ANSWER, **problems(404, 408, 409, 413, 415, 429)},
+    dependencies=[Depends(MAY_JUDGE)],
     openapi_extra=POLICY_BODY,
 )
 async def get_report_with_policy(request: Request, gateway: GatewayOf, run: RunName) -> Response:

@@ -1,13 +1,15 @@
 """Answers that a person should read."""
 
+import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import ValidationError
 
 from safescale.core.errors import Defect, InvalidInputError
 from safescale.core.records import shown
 from safescale.gateway import body, examples
+from safescale.gateway.access import MayCall
 from safescale.gateway.config import DEFAULT_PAGE
 from safescale.gateway.context import GatewayOf
 from safescale.gateway.describe import answer, problems
@@ -25,6 +27,9 @@ router = APIRouter(prefix=PREFIX, tags=["reviews"])
 _BODY = describe_body(
     "How the review is settled. At most 64 KiB.", {body.JSON: examples.RESOLUTION}, Resolution.model_json_schema()
 )
+
+
+MAY_RESOLVE = MayCall(lambda services: services.scoring.ResolveReview, pb.ResolveReviewRequest())
 
 
 @router.get(
@@ -45,14 +50,14 @@ async def list_reviews(
     """Answers without a letter, or on which parser and judge disagree."""
     request = pb.ListReviewsRequest(run_id=run, page_size=page_size, page_token=cursor, include_resolved=settled)
     found = await ask(gateway.services.scoring.ListReviews, request, gateway.config.deadlines.quick_s)
-    items = [Review.model_validate(plain(each)) for each in found.reviews]
+    items = await asyncio.to_thread(lambda: [Review.model_validate(plain(each)) for each in found.reviews])
     return ReviewPage(items=items, next_cursor=found.next_page_token or None)
 
 
 @router.post(
     "/reviews/{review_id:path}/resolution",
     operation_id="resolveReview",
-    dependencies=[TAKES_KEY],
+    dependencies=[Depends(MAY_RESOLVE), TAKES_KEY],
     summary="Settle a review",
     responses={200: answer(Review, "The settled review."), **problems(404, 408, 409, 413, 415)},
     openapi_extra=_BODY,
@@ -80,7 +85,7 @@ async def _resolution(request: Request, gateway: GatewayOf) -> Resolution:
     body.media_type(request, [body.JSON])
     data = await body.read_body(request, gateway, gateway.config.limits.review_bytes)
     try:
-        return Resolution.model_validate_json(data)
+        return await asyncio.to_thread(Resolution.model_validate_json, data)
     except ValidationError as error:
         defects = [
             Defect("body", None, None, ".".join(map(str, item["loc"])) or None, shown(item["input"]), item["msg"])

@@ -1,14 +1,16 @@
 """Runs: plan, create, list, show, follow, cancel, retry."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import ExitStack
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from safescale.core.errors import FailedPreconditionError
 from safescale.gateway import body, examples, sse
+from safescale.gateway.access import MayCall
 from safescale.gateway.config import DEFAULT_PAGE
 from safescale.gateway.context import Gateway, GatewayOf
 from safescale.gateway.describe import answer, event_content, problems
@@ -29,6 +31,10 @@ _SPEC = describe_body(
     {body.JSON: examples.RUN_SPEC, body.YAML[0]: examples.RUN_SPEC_YAML},
 )
 _SPEC["requestBody"]["content"][body.JSON]["schema"] = {"type": "object"}
+
+
+MAY_CREATE = MayCall(lambda services: services.orchestration.CreateRun, pb.CreateRunRequest())
+MAY_PLAN = MayCall(MAY_CREATE.method, pb.CreateRunRequest(validate_only=True), "read")
 
 
 def _run(run: pb.Run, progress: pb.Progress | None = None) -> Run:
@@ -55,6 +61,7 @@ async def _get(gateway: Gateway, run: str, *, progress: bool) -> pb.GetRunRespon
 @router.post(
     "/runs",
     operation_id="createRun",
+    dependencies=[Depends(MAY_CREATE)],
     summary="Create or continue a run",
     status_code=201,
     responses={
@@ -88,6 +95,7 @@ async def create_run(
 @router.post(
     "/plans",
     operation_id="planRun",
+    dependencies=[Depends(MAY_PLAN)],
     summary="Check a spec and tell what it will take",
     responses={200: answer(Plan, "What the run will take."), **problems(408, 409, 413, 415)},
     openapi_extra=_SPEC,
@@ -110,7 +118,8 @@ async def list_runs(gateway: GatewayOf, page_size: PageSize = DEFAULT_PAGE, curs
     """Runs, newest first."""
     request = pb.ListRunsRequest(page_size=page_size, page_token=cursor)
     found = await ask(gateway.services.orchestration.ListRuns, request, gateway.config.deadlines.quick_s)
-    return RunPage(items=[_summary(each) for each in found.runs], next_cursor=found.next_page_token or None)
+    items = await asyncio.to_thread(lambda: [_summary(each) for each in found.runs])
+    return RunPage(items=items, next_cursor=found.next_page_token or None)
 
 
 @router.get(

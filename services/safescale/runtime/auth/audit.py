@@ -4,6 +4,7 @@ import re
 import secrets
 import time
 import uuid
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,10 @@ from safescale.runtime.log import get_logger
 
 AUDIT = "audit"
 REQUEST_ID = "x-request-id"
+
+REFUSALS = 60
+REFUSALS_S = 60.0
+"""So many refusals are recorded within so many seconds, others counted: who is refused must not fill the store."""
 
 MAX_ID = 400
 """Characters of an id that are kept: ids come from the caller before anybody has looked at them."""
@@ -65,10 +70,38 @@ class Entry:
 
 
 class Audit:
-    """Writes two entries for each write: before it (`asked`), so that none goes unrecorded, and after it."""
+    """Writes two entries for each write: before it (`asked`), so that none goes unrecorded, and after it.
 
-    def __init__(self, documents: DocumentStore) -> None:
+    A write that was refused, since nobody knows who asked or their role is not enough, has one entry.
+    """
+
+    def __init__(self, documents: DocumentStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._documents = documents
+        self._clock = clock
+        self._recorded: deque[float] = deque()
+        self._unrecorded = 0
+
+    async def refused(
+        self, call: tuple[str, Any], identity: Identity, error: SafescaleError, metadata: Mapping[str, Any]
+    ) -> None:
+        """Record that a write was refused; `call` is its method and its request. Any other call leaves no entry."""
+        method, request = call
+        write = WRITES.get(method)
+        whole = request is not None and not hasattr(request, "__aiter__")
+        if write is None or (whole and not write.counts(request)):
+            return
+        now = self._clock()
+        while self._recorded and self._recorded[0] <= now - REFUSALS_S:
+            self._recorded.popleft()
+        if len(self._recorded) >= REFUSALS:
+            self._unrecorded += 1
+            return
+        self._recorded.append(now)
+        fields = dict(write.asked(request)) if whole else {}
+        if self._unrecorded:
+            fields["refused_unrecorded"] = str(self._unrecorded)
+            self._unrecorded = 0
+        await self._after(_Line(identity, method.rsplit("/", 1)[-1], request_id(metadata)), error.reason, fields)
 
     @asynccontextmanager
     async def record(

@@ -11,9 +11,10 @@ from safescale.core.errors import (
     InvalidInputError,
     PeerRefusedError,
     PermissionDeniedError,
+    SafescaleError,
     UnauthenticatedError,
 )
-from safescale.runtime.auth.roles import HELD, METHODS, Identity
+from safescale.runtime.auth.roles import HELD, METHODS, UNKNOWN, Identity
 from safescale.runtime.auth.tokens import digest, read_tokens
 from safescale.runtime.settings import Settings
 from safescale.runtime.watched import Watched
@@ -60,6 +61,14 @@ class Guard:
                 f"the call of {str(given[PEER])[:40]} is refused (its SAFESCALE_TOKEN_FILE): {error.message}"
             ) from error
         return identity
+
+    async def name_of(self, metadata: Metadata) -> Identity:
+        """Who calls, whether they may or not; nobody known where the token tells nobody."""
+        given = {name: value for name, value in metadata if name == AUTHORIZATION}
+        try:
+            return await self._identity(given.get(AUTHORIZATION, ""))
+        except SafescaleError:
+            return UNKNOWN
 
     async def _identity(self, authorization: str | bytes) -> Identity:
         if not authorization:

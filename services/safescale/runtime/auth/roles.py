@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Role = Literal["viewer", "reviewer", "runner", "admin"]
-Kind = Literal["token", "oidc", "process", "anonymous"]
+Kind = Literal["token", "oidc", "process", "anonymous", "unknown"]
 
 HELD: Mapping[Role, frozenset[Role]] = {
     "viewer": frozenset({"viewer"}),
@@ -70,6 +70,10 @@ class Identity:
 
 ANONYMOUS = Identity("anonymous", HELD["admin"], "anonymous")
 """Everybody, where nothing is asked."""
+
+
+UNKNOWN = Identity("unknown", frozenset(), "unknown")
+"""Who gave no token, or one that nobody here knows."""
 
 
 def held(roles: Iterable[str]) -> frozenset[Role]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from safescale.core.errors import NotFoundError, StorageUnavailableError
+from safescale.core.errors import NotFoundError, PermissionDeniedError, StorageUnavailableError, UnauthenticatedError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
-from safescale.runtime.auth.audit import MAX_ID, WRITES, Audit, request_id
-from safescale.runtime.auth.roles import ANONYMOUS, METHODS
+from safescale.runtime.auth.audit import MAX_ID, REFUSALS, REFUSALS_S, WRITES, Audit, request_id
+from safescale.runtime.auth.roles import ANONYMOUS, HELD, METHODS, UNKNOWN, Identity
 from safescale.runtime.documents.port import NewDocument
 from safescale.runtime.documents.sqlite import SqliteDocuments
 
@@ -118,3 +118,47 @@ async def test_entries_of_one_request_stand_side_by_side(tmp_path: Path) -> None
 def test_an_id_that_cannot_be_used_is_made_anew(given: str | bytes) -> None:
     assert request_id({"x-request-id": given}) not in ("", given)
     assert request_id({"x-request-id": "id-1"}) == "id-1"
+
+
+VIEWER = Identity("dr.mayer", HELD["viewer"], "token")
+REFUSED = UnauthenticatedError("the token is not known")
+
+
+async def test_a_refused_write_is_recorded_with_who_tried() -> None:
+    store = Store()
+    audit = Audit(store)
+    await audit.refused((CANCEL, pb.CancelRunRequest(run_id="r")), VIEWER, PermissionDeniedError("no"), {})
+    await audit.refused((CREATE, pb.CreateRunRequest()), UNKNOWN, REFUSED, {"x-request-id": "id-1"})
+    await audit.refused(("/safescale.retrieval.v1.RetrievalService/IngestCorpus", None), UNKNOWN, REFUSED, {})
+    assert [(b["who"], b["kind"], b["action"], b["outcome"], b["object"]) for b in store.bodies] == [
+        ("dr.mayer", "token", "CancelRun", "PERMISSION_DENIED", {"run_id": "r"}),
+        ("unknown", "unknown", "CreateRun", "UNAUTHENTICATED", {}),
+        ("unknown", "unknown", "IngestCorpus", "UNAUTHENTICATED", {}),
+    ]
+    assert store.bodies[1]["request_id"] == "id-1"
+
+
+async def test_a_refused_read_or_plan_is_no_write() -> None:
+    store = Store()
+    audit = Audit(store)
+    await audit.refused((CREATE, pb.CreateRunRequest(validate_only=True)), VIEWER, REFUSED, {})
+    await audit.refused((CANCEL.replace("CancelRun", "ListRuns"), pb.ListRunsRequest()), VIEWER, REFUSED, {})
+    assert store.bodies == []
+
+
+async def test_refusals_are_bounded_and_those_left_out_are_counted() -> None:
+    store, now = Store(), [0.0]
+    audit = Audit(store, lambda: now[0])
+    for _ in range(REFUSALS + 7):
+        await audit.refused((CREATE, pb.CreateRunRequest()), UNKNOWN, REFUSED, {})
+    assert len(store.bodies) == REFUSALS
+    now[0] = REFUSALS_S + 1
+    await audit.refused((CREATE, pb.CreateRunRequest()), UNKNOWN, REFUSED, {})
+    await audit.refused((CREATE, pb.CreateRunRequest()), UNKNOWN, REFUSED, {})
+    assert [body["object"] for body in store.bodies[-2:]] == [{"refused_unrecorded": "7"}, {}]
+
+
+async def test_a_refusal_that_cannot_be_recorded_is_a_refusal_all_the_same() -> None:
+    store = Store(1)
+    await Audit(store).refused((CREATE, pb.CreateRunRequest()), UNKNOWN, REFUSED, {})
+    assert store.bodies == []
