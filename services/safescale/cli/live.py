@@ -24,6 +24,12 @@ REATTACH_S = 1.0
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two lines where the output is no terminal."""
 
+BAR = 24
+"""Columns of a bar."""
+
+COUNTS = 14
+"""Columns kept for the numbers beside a bar, with what lies between."""
+
 PAPER_NAMES = {row.id: row.paper_name for row in CONDITIONS}
 
 
@@ -62,31 +68,40 @@ def status_line(progress: pb.Progress) -> str:
     return " · ".join(parts)
 
 
-def view(run: pb.Run, progress: pb.Progress) -> RenderableType:
-    """The view of a terminal: a row per condition, a bar per model."""
+def view(run: pb.Run, progress: pb.Progress, width: int = 10_000) -> RenderableType:
+    """The view of a terminal of `width` columns: a row per condition, a bar per model; else lines alone."""
     models = list(run.manifest.spec.models)
+    rows = {(row.model, row.condition): row for row in progress.cells}
+    conditions = list(run.manifest.spec.conditions)
+    needed = max(map(len, conditions), default=0) + sum(max(len(model), BAR) + COUNTS for model in models)
+    last = [Text(f"last failure: {progress.last_failure}", style="red")] if progress.last_failure else []
+    if needed > width:
+        several = len(models) > 1
+        heads = [(f"{name}, {model}" if several else name, model, name) for name in conditions for model in models]
+        lines = [Text.assemble(f"{head}: ", _counts(rows[model, name])) for head, model, name in heads]
+        return Group(Text(f"Run {run.run_id}"), Text(status_line(progress)), *last, *lines)
     table = Table(title=f"Run {run.run_id}", title_justify="left", box=None, padding=(0, 1))
     table.add_column("condition")
     for model in models:
         table.add_column(model)
         table.add_column("", justify="right")
-    rows = {(row.model, row.condition): row for row in progress.cells}
-    for name in run.manifest.spec.conditions:
+    for name in conditions:
         cells: list[RenderableType] = [Text(name)]
         for model in models:
             row = rows[model, name]
-            cells.append(ProgressBar(total=max(1, row.planned), completed=row.completed, width=24))
-            text = Text(f"{row.completed}/{row.planned}")
-            if row.failed:
-                text.append(f" {row.failed} failed", style="red")
-            if row.skipped:
-                text.append(f" {row.skipped} skipped", style="yellow")
-            cells.append(text)
+            cells.append(ProgressBar(total=max(1, row.planned), completed=row.completed, width=BAR))
+            cells.append(_counts(row))
         table.add_row(*cells)
-    lines: list[RenderableType] = [table, Text(status_line(progress))]
-    if progress.last_failure:
-        lines.append(Text(f"last failure: {progress.last_failure}", style="red"))
-    return Group(*lines)
+    return Group(table, Text(status_line(progress)), *last)
+
+
+def _counts(row: pb.CellProgress) -> Text:
+    text = Text(f"{row.completed}/{row.planned}")
+    if row.failed:
+        text.append(f" {row.failed} failed", style="red")
+    if row.skipped:
+        text.append(f" {row.skipped} skipped", style="yellow")
+    return text
 
 
 async def watched(client: Client, run_id: str) -> AsyncIterator[pb.WatchRunResponse]:
@@ -134,5 +149,5 @@ async def follow(
         return last
     with Live(console=console, auto_refresh=False, transient=False) as live:
         async for last in updates:
-            live.update(view(run, last.progress), refresh=True)
+            live.update(view(run, last.progress, console.width), refresh=True)
     return last

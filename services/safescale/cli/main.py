@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from safescale import __version__
+from safescale.cli.output import prepare
 from safescale.cli.runner import guarded
 
 COMMANDS: Mapping[str, str] = {
@@ -80,6 +81,7 @@ def main() -> None:
     """Entry point of the console script."""
     # gRPC's own log writes to standard error beside our sentences; set before it is imported, left if set.
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    prepare()
     guarded(app)
 
 

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.text import Text
 
 from safescale.cli.live import duration, follow, watched
+from safescale.cli.output import lasting_terminal, tell
 from safescale.cli.report import say_undrawn, write_report
 from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.cli.setup import import_benchmark, ingest_corpus, resolve_path
 from safescale.cli.tables import failure_lines, safety_table, skip_lines
-from safescale.cli.text import terminal
 from safescale.core.errors import InvalidInputError, SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
@@ -59,11 +59,12 @@ def run(
     a mistake in the spec or its files, 130 after Ctrl-C.
     """
     options = RunOptions(spec, new, dry_run, None if no_report else out, id_file)
-    raise typer.Exit(run_async(_run(load_settings(), options), hint=""))
+    with lasting_terminal() as console:
+        code = run_async(_run(console, load_settings(), options), hint="")
+    raise typer.Exit(code)
 
 
-async def _run(settings: Settings, options: RunOptions) -> int:
-    console = terminal()
+async def _run(console: Console, settings: Settings, options: RunOptions) -> int:
     run_file = parse_run_file(read_source(options.spec_path))
     if options.id_file and not options.id_file.parent.is_dir():
         raise InvalidInputError(f"--id-file {options.id_file}: there is no folder {options.id_file.parent}")
@@ -83,7 +84,7 @@ async def _run(settings: Settings, options: RunOptions) -> int:
         try:
             last = await follow(console, created.run, watched(client, run_id))
         except asyncio.CancelledError:
-            typer.echo(f"\n{_stop_hint(client, run_id, options.spec_path)}", err=True)
+            tell(f"\n{_stop_hint(client, run_id, options.spec_path)}")
             raise
         if last is not None and last.state == pb.RUN_STATE_FAILED:
             raise error_of_failure(last.failure, f"run {run_id} could not go on: ")

@@ -1,6 +1,7 @@
 """Runs a command's coroutine and turns its end into an exit code and, at most, a sentence."""
 
 import asyncio
+import errno
 import os
 import sys
 from collections.abc import Callable, Coroutine
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 
 import typer
 
+from safescale.cli.output import flush, lost, silence, tell
 from safescale.core.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -84,12 +86,35 @@ def confirm(question: str, yes: bool) -> None:
         raise typer.Exit(EXIT_FAILED)
 
 
+def _flushed(application: Callable[[], Any]) -> None:
+    """Run, and write what waits for standard output while it can still be told that this fails.
+
+    Raises:
+        OSError: standard output cannot be written, or nobody reads it any more.
+
+    """
+    stream = sys.stdout
+    try:
+        application()
+    except SystemExit as ended:
+        error = flush()
+        if sys.stdout is not stream:
+            # Typer met the closed pipe first, and has put a quiet stream in its place.
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE)) from None
+        if error is not None and ended.code in (None, 0, EXIT_FAILED):
+            raise error from None
+        raise
+    except SafescaleError:
+        flush()
+        raise
+
+
 def guarded(application: Callable[[], Any]) -> None:
     """Run the command line: errors of the tree become a sentence on standard error, never a traceback."""
     try:
-        application()
+        _flushed(application)
     except SafescaleError as error:
-        typer.echo(sentence(error), err=True)
+        tell(sentence(error))
         sys.exit(exit_code(error))
     except ImportError as error:
         # Here and not above: what is needed when something is missing alone.
@@ -97,16 +122,15 @@ def guarded(application: Callable[[], Any]) -> None:
 
         if (known := lacking(error)) is None:
             raise
-        typer.echo(sentence(known), err=True)
+        tell(sentence(known))
         sys.exit(exit_code(known))
     except UnicodeEncodeError as error:
         # An argument or a file's name of bytes that are no UTF-8: no message to a service can hold it.
         text = visible(str(error.object)[:80])
-        typer.echo(
-            f"Error: '{text}' holds bytes that are no UTF-8; expected UTF-8 in arguments and file names", err=True
-        )
+        tell(f"Error: '{text}' holds bytes that are no UTF-8; expected UTF-8 in arguments and file names")
         sys.exit(EXIT_USAGE)
-    except BrokenPipeError:
-        # The reader of our output (head, less) went away; point stdout elsewhere so that the final flush is quiet.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        # Files are told by their readers and writers, with their names: what is left is standard output.
+        silence()
+        tell(f"Error: {error if error.filename else lost(error)}")
         sys.exit(EXIT_FAILED)

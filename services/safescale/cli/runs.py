@@ -4,9 +4,11 @@ from typing import Annotated
 
 import typer
 from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from safescale.cli.live import follow, status_line, watched
+from safescale.cli.output import lasting_terminal
 from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
@@ -99,24 +101,25 @@ async def _cancel(settings: Settings, name: str) -> None:
 @app.command()
 def retry(run: RunName) -> None:
     """Ask the failed cells of a run again and wait for them. Exit code 1 when some fail again."""
-    raise typer.Exit(run_async(_retry(load_settings(), run)))
+    with lasting_terminal() as console:
+        code = run_async(_retry(console, load_settings(), run))
+    raise typer.Exit(code)
 
 
-async def _retry(settings: Settings, name: str) -> int:
-    console = terminal()
+async def _retry(console: Console, settings: Settings, name: str) -> int:
     async with session(settings) as client:
         with rpc_errors():
             response = await client.orchestration.RetryFailed(pb.RetryFailedRequest(run_id=name))
         if not response.retried_count:
-            typer.echo(f"Run {response.run.run_id} has no failed cells.")
+            console.print(f"Run {response.run.run_id} has no failed cells.")
             return 0
-        typer.echo(f"Asking {response.retried_count} failed cells again.")
+        console.print(f"Asking {response.retried_count} failed cells again.")
         run_id = response.run.run_id
         updates = watched(client, run_id)
         await follow(console, response.run, updates)
         metrics = await run_metrics(client, run_id)
         console.print(safety_table(await fetch_run(client, run_id), metrics.rows))
     if metrics.failed_count:
-        typer.echo(f"{metrics.failed_count} cells failed again.")
+        console.print(f"{metrics.failed_count} cells failed again.")
         return 1
     return 0

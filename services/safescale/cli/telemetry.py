@@ -1,10 +1,10 @@
 """`safescale metrics`: the declaration of every Prometheus metric."""
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from safescale.cli.text import terminal
 from safescale.runtime.telemetry import METRICS
 
 
@@ -17,4 +17,4 @@ def metrics() -> None:
         labels = f" by {', '.join(metric.labels)}" if metric.labels else ""
         described = Text.assemble(metric.help, "\n", (f"{metric.kind}, {metric.unit}{labels}", "dim"))
         table.add_row(metric.name, described)
-    Console().print(table)
+    terminal().print(table)

@@ -1,14 +1,20 @@
 """Text from elsewhere, for a terminal."""
 
+import errno
+import os
 from collections.abc import Iterable
-from typing import Any
+from typing import IO, Any
 
 import typer
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
 from rich.segment import Segment
+from rich.table import Table
 from rich.text import Text
 
+from safescale.cli.narrow import fitting
 from safescale.core.text import visible, visible_line
+
+LEAST_WIDTH = 20
 
 
 def printable(text: str) -> str:
@@ -21,17 +27,28 @@ def say(text: object, *, err: bool = False) -> None:
     typer.echo(visible(str(text)), err=err)
 
 
-def terminal() -> Console:
+def terminal(file: IO[str] | None = None) -> Console:
     """A console of standard output that shows every text as `visible` does, that of tables and live views too.
 
-    A text is what it is: brackets are no markup, and words between colons no emoji.
+    A text is what it is: brackets are no markup, and words between colons no emoji. Lines are not broken, so that an id
+    or a path can be copied; a table that is wider than the terminal is shown row by row, and nothing is cut.
     """
-    made = _Console(markup=False, emoji=False)
+    made = _Console(file=file, markup=False, emoji=False, highlight=False)
+    made.width = max(made.width, LEAST_WIDTH)
     made.push_render_hook(_VisibleTexts())
     return made
 
 
 class _Console(Console):
+    def print(self, *objects: Any, soft_wrap: bool | None = None, **options: Any) -> None:
+        texts = bool(objects) and all(isinstance(each, str | Text) for each in objects)
+        shown = [fitting(each, self) if isinstance(each, Table) else each for each in objects]
+        super().print(*shown, soft_wrap=texts if soft_wrap is None else soft_wrap, **{"crop": False, **options})
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to who runs the command: rich itself would end the process without a word."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
     def render_str(self, text: str, **options: Any) -> Text:
         # Before rich looks at it, which drops some of these characters without a trace.
         return super().render_str(visible(text), **options)
