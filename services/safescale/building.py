@@ -157,6 +157,8 @@ def _orchestration(parts: Parts) -> Service:
             parts.to("retrieval"),
             parts.to("scoring"),
             resume_on_start=parts.resume_on_start,
+            # The bus in memory keeps a message until it is taken.
+            messages_kept_s=parts.settings.kafka_retention_hours * 3600 if parts.settings.kafka else None,
         )
     )
 

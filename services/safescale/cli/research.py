@@ -90,7 +90,7 @@ async def _id_of_run(client: Client, run: str, question_id: str) -> str:
     stem = stems[question_id]
     subject = ResearchSubject(
         stem.question_id, stem.question_text, dict(stem.options), spec.corpus_id, spec.agent_model,
-        stored.manifest.agent_revision,
+        stored.manifest.agent_revision, stored.manifest.agent.fingerprint, stored.run_id if spec.fresh else "",
     )  # fmt: skip
     return research_id(subject)
 
@@ -140,8 +140,9 @@ async def _run(settings: Settings, options: ResearchOptions) -> None:
         with console.status(Text(f"Ingesting corpus {options.corpus.name} …")):
             corpus = (await ingest_corpus(client, options.corpus.stem, [options.corpus])).corpus
         subject = ResearchSubject(
-            question.question_id, question.text, question.options, corpus.corpus_id, options.model, model.revision
-        )
+            question.question_id, question.text, question.options, corpus.corpus_id, options.model, model.revision,
+            model.fingerprint,
+        )  # fmt: skip
         asked = pb.ResearchRequest(
             question=stem_to_proto(question), corpus_id=corpus.corpus_id, agent_model=options.model, fresh=options.fresh
         )

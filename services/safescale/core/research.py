@@ -11,7 +11,7 @@ AGENT_VERSION = "1"
 
 @dataclass(frozen=True, slots=True)
 class ResearchSubject:
-    """What is researched, where and by which model."""
+    """What is researched, where and by which model; `run_id` where a run has a research of its own."""
 
     question_id: str
     question_text: str
@@ -19,11 +19,13 @@ class ResearchSubject:
     corpus_id: str
     agent_model: str
     agent_revision: str
+    agent_fingerprint: str = ""
+    run_id: str = ""
 
 
 def research_id(subject: ResearchSubject) -> str:
     """SHA-256 (64 hex digits) of the canonical JSON of a subject and the agent's version."""
-    body = {
+    body: dict[str, object] = {
         "question_id": subject.question_id,
         "question_text": subject.question_text,
         "options": dict(subject.options),
@@ -32,5 +34,7 @@ def research_id(subject: ResearchSubject) -> str:
         "agent_revision": subject.agent_revision,
         "agent_version": AGENT_VERSION,
     }
+    # Left out where they say nothing, so that researches that were stored without them are found.
+    body |= {name: value for name in ("agent_fingerprint", "run_id") if (value := getattr(subject, name))}
     canonical = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -30,7 +30,11 @@ class RunStates:
         if time.monotonic() - self._running_at.get(run_id, -KEPT_S) < KEPT_S:
             return True
         # All cells in flight come here when the second is over.
-        wanted, _ = await self._flights.run(run_id, lambda: self._ask(run_id))
+        wanted, joined = await self._flights.run(run_id, lambda: self._ask(run_id))
+        if joined and not wanted:
+            # What was read before this cell was there says nothing of it: the run may have been taken up again since.
+            # Every flight from here on began after it.
+            wanted, _ = await self._flights.run(run_id, lambda: self._ask(run_id))
         return wanted
 
     async def _ask(self, run_id: str) -> bool:

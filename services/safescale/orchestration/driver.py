@@ -16,7 +16,7 @@ from google.protobuf.message import Message as Payload
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.cells import Cell
 from safescale.core.conditions import condition
-from safescale.core.errors import DependencyUnavailableError, SafescaleError
+from safescale.core.errors import ModelChangedError, SafescaleError
 from safescale.core.regimes import cell_seed
 from safescale.orchestration.progress import STATES, RunProgress
 from safescale.orchestration.store import RunStore, now
@@ -51,14 +51,31 @@ ContextKey = tuple[str, str, str]
 """(condition, question id, model), the model empty where one context serves all."""
 
 
+def _nobody(driver: "RunDriver") -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True)
 class DriverPorts:
-    """What a driver works with."""
+    """What a driver works with. `on_ended` is told of each end of a run.
+
+    `messages_kept_s` is the seconds for which the bus keeps a message that nobody takes; None for ever.
+    """
 
     bus: Bus
     runs: RunStore
     put_context: Callable[[str], Awaitable[str]]
     telemetry: Telemetry
+    on_ended: Callable[["RunDriver"], None] = _nobody
+    messages_kept_s: float | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """How a run ended."""
+
+    state: "pb.RunState.ValueType"
+    failure: common_pb2.Failure | None = None
 
 
 class RunDriver:
@@ -72,25 +89,45 @@ class RunDriver:
         self._stems: dict[str, common_pb2.QuestionStem] = {}
         self._models = {model.id: model for model in run.manifest.models}
         self._awaited: set[ContextKey] = set()
+        self._requested: set[ContextKey] = set()
         self._changed = asyncio.Event()
         self._shown_at = -math.inf
         self._showing: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Future[None]] = set()
         self._log = get_logger("orchestration")
+        self._ending = asyncio.Lock()
         self.ended = asyncio.Event()
-        self.recorded = asyncio.Event()
+        self.unrecorded: End | None = None
 
     def start(self) -> None:
         """Begin to ask; known verdicts and skips must have been taken up before."""
         # Each cell is a trace of its own, not a part of the call that started its run.
         with at(None):
-            self._spawn(self._ask_all())
+            self._spawn(self._work())
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+    async def _work(self) -> None:
+        """Ask for every open cell, and again when the bus has thrown away what nobody took.
+
+        Asking twice changes nothing: what is stored of a cell is announced again.
+        """
+        try:
+            await self._ask_all()
+            while self._ports.messages_kept_s is not None and not self.ended.is_set():
+                await asyncio.sleep(self._ports.messages_kept_s)
+                self._log.warning("messages may have expired, open cells are asked again", run_id=self.run.run_id)
+                self._requested.clear()
+                await self._ask_all()
+        except Exception as error:
+            failure = to_failure(error)
+            kind = type(error).__name__
+            self._log.error("run cannot go on", run_id=self.run.run_id, reason=failure.reason, exception_type=kind)
+            await self._patiently(lambda: self.end(pb.RUN_STATE_FAILED, failure))
 
     async def _ask_all(self) -> None:
         await self._patiently(self._settle)
@@ -116,7 +153,9 @@ class RunDriver:
         while True:
             try:
                 return await work()
-            except DependencyUnavailableError as error:
+            except SafescaleError as error:
+                if not error.retryable:
+                    raise
                 tries += 1
                 self._log.warning("waiting for a dependency", run_id=self.run.run_id, reason=error.reason)
                 await asyncio.sleep(back_off_s(tries))
@@ -143,8 +182,9 @@ class RunDriver:
         if row.builder == "agent" and not self.run.manifest.spec.agent_model:
             return [self._generation(cell, await self._text_context(question.deep_research_report or ""))]
         key = (row.id, question.question_id, cell.model if row.builder == "max_context" else "")
-        if key in self._awaited:
+        if key in self._requested:
             return []
+        self._requested.add(key)
         self._awaited.add(key)
         return [self._context_request(key, question)]
 
@@ -155,7 +195,8 @@ class RunDriver:
 
     def _context_request(self, key: ContextKey, question: Question) -> Message:
         name, question_id, model = key
-        spec = self.run.manifest.spec
+        manifest = self.run.manifest
+        spec = manifest.spec
         if condition(name).builder == "agent":
             research = events_pb2.ResearchRequested(
                 run_id=self.run.run_id,
@@ -164,6 +205,9 @@ class RunDriver:
                 corpus_id=spec.corpus_id,
                 agent_model=spec.agent_model,
                 attempt=self.run.attempt,
+                agent_revision=manifest.agent_revision,
+                agent_fingerprint=manifest.agent.fingerprint,
+                fresh=spec.fresh,
             )
             return self._message(topics.RESEARCH_REQUESTED, f"{self.run.run_id}/{question_id}", research)
         request = events_pb2.ContextRequested(
@@ -192,6 +236,8 @@ class RunDriver:
             fresh=spec.fresh,
             attempt=self.run.attempt,
             requested_at=now(),
+            model_revision=model.revision,
+            model_fingerprint=model.fingerprint,
         )
         if context.WhichOneof("source"):
             request.context.CopyFrom(context)
@@ -248,8 +294,13 @@ class RunDriver:
 
     async def on_verdict(self, verdict: scoring_pb2.Verdict) -> None:
         """Take up a verdict of the current attempt."""
-        if verdict.attempt == self.run.attempt and not self.ended.is_set():
-            self.progress.end(verdict)
+        if verdict.attempt != self.run.attempt or self.ended.is_set():
+            return
+        self.progress.end(verdict)
+        if verdict.failure.reason == ModelChangedError.reason:
+            # Every further answer would be refused for the same reason: one run holds answers of one setting.
+            await self.end(pb.RUN_STATE_FAILED, verdict.failure)
+        else:
             await self._settle()
 
     async def _settle(self) -> None:
@@ -293,27 +344,39 @@ class RunDriver:
             await self.end(pb.RUN_STATE_FAILED, failure)
 
     async def end(self, state: "pb.RunState.ValueType", failure: common_pb2.Failure | None = None) -> None:
-        """End the run in a state: record it and take up no more events.
+        """End the run in a state: record it, then stop asking. The first end counts.
 
-        Where the state cannot be recorded (a full disk is a reason to end), the run in memory carries it all the same.
+        Where the state cannot be recorded (a full disk is a reason to end), the run in memory carries it all the same,
+        and `unrecorded` says what is still to be recorded.
 
         Raises:
             DependencyUnavailableError: the store cannot be reached; the run goes on, and is ended by the next try.
 
         """
-        self.ended.set()
-        try:
-            self.run = await self._ports.runs.finish(self.run.run_id, state, failure)
-        except DependencyUnavailableError:
-            self.ended.clear()
-            raise
-        except SafescaleError as error:
-            self._log.error("run state not recorded", run_id=self.run.run_id, reason=error.reason)
-            self.run.state = pb.RUN_STATE_FAILED
-            self.run.failure.CopyFrom(failure or to_failure(error))
-        self.recorded.set()
+        async with self._ending:
+            if self.ended.is_set():
+                return
+            try:
+                self.run = await self._ports.runs.finish(self.run.run_id, state, failure)
+            except Exception as error:
+                cause = to_failure(error)
+                if cause.retryable:
+                    raise
+                self._log.error("run state not recorded", run_id=self.run.run_id, reason=cause.reason)
+                self.unrecorded = End(state, failure)
+                self.run.state = pb.RUN_STATE_FAILED
+                self.run.failure.CopyFrom(failure or cause)
+            self.close()
         self._log.info("run ended", run_id=self.run.run_id, state=pb.RunState.Name(self.run.state))
         self._show()
+        self._ports.on_ended(self)
+
+    def close(self) -> None:
+        """Ask no more and take up no more events, whatever is recorded of the run."""
+        self.ended.set()
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
 
     async def wait_change(self, timeout_s: float) -> None:
         """Return at the next change, or after `timeout_s` seconds."""

@@ -12,9 +12,10 @@ from safescale.core.benchmark import Benchmark
 from safescale.core.cells import select_questions
 from safescale.core.conditions import Condition, condition
 from safescale.core.errors import Defect, InvalidInputError, NotFoundError, SpecError
-from safescale.core.judge import JUDGE_PROMPT_VERSION
+from safescale.core.judge import JUDGE_PROMPT_VERSION, READING_VERSION, REVIEW_RULES
 from safescale.core.prompts import PROMPT_VERSION
 from safescale.core.regimes import Single
+from safescale.core.research import AGENT_VERSION
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import FORMULATIONS, formulation_to_proto
 from safescale.rpc.inference.v1 import inference_pb2
@@ -58,35 +59,50 @@ def resolve(spec: pb.RunSpec, around: Surroundings) -> pb.Manifest:
     if defects:
         lines = [f"  {d.field}: {d.value + ': ' if d.value else ''}{d.expected}" for d in defects]
         raise SpecError("\n".join([f"run spec {spec.name!r} cannot be run:", *lines]))
+    corpus = around.corpora.get(spec.corpus_id, retrieval_pb2.Corpus())
+    resolved = _filled(spec, around.benchmark, corpus)
+    manifest = pb.Manifest(
+        spec=resolved,
+        models=[_manifest_model(around.models[name], resolved) for name in spec.models],
+        benchmark_name=resolved.benchmark_name,
+        clinician_validated=resolved.clinician_validated,
+        question_ids=question_ids,
+        corpus_name=resolved.corpus_name,
+        embedder=corpus.embedder,
+        prompt_version=PROMPT_VERSION,
+        package_version=__version__,
+        reading_version=READING_VERSION,
+    )
+    if spec.judge_model:
+        judge = around.models[spec.judge_model]
+        manifest.judge.CopyFrom(_as_found(judge))
+        manifest.judge_revision = judge.revision
+        manifest.judge_prompt_version = JUDGE_PROMPT_VERSION
+    if spec.agent_model:
+        agent = around.models[spec.agent_model]
+        manifest.agent.CopyFrom(_as_found(agent))
+        manifest.agent_revision = agent.revision
+        manifest.agent_version = AGENT_VERSION
+    return manifest
+
+
+def _filled(spec: pb.RunSpec, benchmark: Benchmark, corpus: retrieval_pb2.Corpus) -> pb.RunSpec:
+    """The spec with its defaults, and with the names that it does not state itself as they were stored."""
     resolved = pb.RunSpec()
     resolved.CopyFrom(spec)
     resolved.formulation = spec.formulation or "auto"
     resolved.max_new_tokens = spec.max_new_tokens or Single().max_new_tokens
     if not spec.samples:
         resolved.temperature = 0.0
-    corpus = around.corpora.get(spec.corpus_id, retrieval_pb2.Corpus())
-    manifest = pb.Manifest(
-        spec=resolved,
-        models=[_manifest_model(around.models[name], resolved) for name in spec.models],
-        benchmark_name=around.benchmark.name,
-        clinician_validated=around.benchmark.validated,
-        question_ids=question_ids,
-        corpus_name=corpus.name,
-        embedder=corpus.embedder,
-        prompt_version=PROMPT_VERSION,
-        package_version=__version__,
-    )
-    if spec.judge_model:
-        manifest.judge_revision = around.models[spec.judge_model].revision
-        manifest.judge_prompt_version = JUDGE_PROMPT_VERSION
-    if spec.agent_model:
-        manifest.agent_revision = around.models[spec.agent_model].revision
-    return manifest
+    resolved.benchmark_name = spec.benchmark_name or benchmark.name
+    resolved.corpus_name = spec.corpus_name if spec.corpus_id and spec.corpus_name else corpus.name
+    stated = spec.HasField("clinician_validated")
+    resolved.clinician_validated = spec.clinician_validated if stated else benchmark.validated
+    return resolved
 
 
-def _manifest_model(model: inference_pb2.Model, spec: pb.RunSpec) -> pb.ManifestModel:
-    named = spec.formulation in FORMULATIONS
-    formulation = formulation_to_proto(spec.formulation) if named else model.auto_formulation
+def _as_found(model: inference_pb2.Model) -> pb.ManifestModel:
+    """A model as the catalog tells it; how it is asked depends on what it does in the run."""
     return pb.ManifestModel(
         id=model.id,
         family=model.family,
@@ -95,9 +111,19 @@ def _manifest_model(model: inference_pb2.Model, spec: pb.RunSpec) -> pb.Manifest
         revision=model.revision,
         backend=model.backend,
         reasoning=model.reasoning,
-        formulation=formulation,
-        max_new_tokens=Single(spec.max_new_tokens).new_tokens(reasoning=model.reasoning),
+        instruct=model.instruct,
+        reasoning_style=model.reasoning_style,
+        served_model=model.served_model,
+        fingerprint=model.fingerprint,
     )
+
+
+def _manifest_model(model: inference_pb2.Model, spec: pb.RunSpec) -> pb.ManifestModel:
+    named = spec.formulation in FORMULATIONS
+    found = _as_found(model)
+    found.formulation = formulation_to_proto(spec.formulation) if named else model.auto_formulation
+    found.max_new_tokens = Single(spec.max_new_tokens).new_tokens(reasoning=model.reasoning)
+    return found
 
 
 def _defect(field: str, value: str, expected: str) -> Defect:
@@ -125,6 +151,8 @@ def _spec_defects(spec: pb.RunSpec) -> list[Defect]:
         found.append(_defect("temperature", f"{spec.temperature:g}", "expected above 0 and at most 2 for samples"))
     if spec.formulation not in {"", "auto", "letter", "cloze"}:
         found.append(_defect("formulation", spec.formulation, "expected auto, letter or cloze"))
+    if spec.review not in REVIEW_RULES:
+        found.append(_defect("review", spec.review, "expected paper, or nothing for the default"))
     for ensemble in spec.ensembles:
         if len(set(ensemble.members)) < 2:
             found.append(_defect("ensembles", ensemble.name, "expected at least two different members"))

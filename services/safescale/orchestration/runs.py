@@ -1,13 +1,16 @@
-"""The runs of this process: create, continue, watch, cancel, retry."""
+"""The runs of this process: create, continue, watch, cancel, retry, and bring back those that nobody drives."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from safescale.core.benchmark import Benchmark
 from safescale.core.cells import Cell
-from safescale.core.errors import DependencyUnavailableError, FailedPreconditionError, SafescaleError
-from safescale.orchestration.driver import DriverPorts, RunDriver
+from safescale.core.errors import FailedPreconditionError, StorageError
+from safescale.orchestration.driver import DriverPorts, End, RunDriver
+from safescale.orchestration.identity import check_unchanged, continues
 from safescale.orchestration.manifest import Surroundings, digest_of, resolve
 from safescale.orchestration.peers import Peers
 from safescale.orchestration.plan import make_plan, unfit
@@ -17,7 +20,7 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.bus.port import Bus, back_off_s
-from safescale.runtime.errors import to_failure
+from safescale.runtime.errors import as_safescale_error, to_failure
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
 
@@ -27,26 +30,61 @@ WATCH_INTERVAL_S = 0.2
 WATCH_SILENCE_S = 2.0
 """Seconds after which a watch repeats itself though nothing changed, so that elapsed time moves."""
 
+LOOK_EVERY_S = 30.0
+"""Seconds between two looks for runs that are recorded as running and have no driver."""
+
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class RunsPorts:
-    """What the runs work with."""
+    """What the runs work with.
+
+    `messages_kept_s` is the seconds for which the bus keeps messages, None for ever; `back_off_s` the seconds to wait
+    after so many failures in a row.
+    """
 
     bus: Bus
     benchmarks: BenchmarkStore
     store: RunStore
     peers: Peers
     telemetry: Telemetry
+    messages_kept_s: float | None = None
+    look_every_s: float = LOOK_EVERY_S
+    back_off_s: Callable[[int], float] = back_off_s
 
 
 class Runs:
-    """Creates and drives runs; at most one driver for each."""
+    """Creates and drives runs; at most one driver for each.
+
+    What the store says of a run is changed and its driver made or ended under a lock of that run. Whatever is away or
+    breaks in between, the store then says either that the run ended, or that it runs, and the next look drives it.
+    """
 
     def __init__(self, ports: RunsPorts) -> None:
         self._ports = ports
         self._drivers: dict[str, RunDriver] = {}
-        self._lock = asyncio.Lock()
+        self._unrecorded: dict[str, End] = {}
+        self._creating = asyncio.Lock()
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._works: set[asyncio.Task[Any]] = set()
+        self._returning: dict[str, asyncio.Task[None]] = {}
         self._log = get_logger("orchestration")
+
+    def _lock(self, run_id: str) -> asyncio.Lock:
+        return self._locks.setdefault(run_id, asyncio.Lock())
+
+    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
+        """Do work to its end, also when the caller goes away in the middle of it."""
+        task = asyncio.create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._done)
+        return await asyncio.shield(task)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._works.discard(task)
+        if not task.cancelled():
+            task.exception()
 
     async def _surroundings(self, spec: pb.RunSpec) -> Surroundings:
         benchmark = await self._ports.benchmarks.get(spec.benchmark_id)
@@ -62,15 +100,16 @@ class Runs:
         around = await self._surroundings(spec)
         manifest = resolve(spec, around)
         plan = await make_plan(manifest, around.benchmark, around.models, self._ports.peers.seconds_per_token)
-        existing = await self._ports.store.latest_of_digest(digest_of(manifest))
-        run = pb.Run(digest=digest_of(manifest), manifest=manifest)
+        digest = digest_of(manifest)
+        existing = await self._ports.store.newest(lambda run: continues(run, manifest, digest))
+        run = pb.Run(digest=digest, manifest=manifest)
         if existing is not None:
             run = existing.run
             plan.done_count = (await self._load_progress(run)).ended_count
         return pb.CreateRunResponse(run=run, resumed=existing is not None, plan=plan)
 
     async def create(self, spec: pb.RunSpec, *, force_new: bool) -> pb.CreateRunResponse:
-        """Create a run, or continue the newest run of the same digest.
+        """Create a run, or continue the newest run that was made in the same setting.
 
         Raises:
             SpecError: with every defect.
@@ -78,95 +117,160 @@ class Runs:
         """
         around = await self._surroundings(spec)
         manifest = resolve(spec, around)
-        digest = digest_of(manifest)
-        async with self._lock:
-            existing = None if force_new else await self._ports.store.latest_of_digest(digest)
-            if existing is not None:
-                run = existing.run
-                if run.state != pb.RUN_STATE_COMPLETED and run.run_id not in self._drivers:
-                    run = await self._ports.store.finish(run.run_id, pb.RUN_STATE_RUNNING)
-                    await self._drive(run, around.benchmark)
-                return pb.CreateRunResponse(run=run, resumed=True)
-            run = pb.Run(
-                run_id=new_run_id(spec.name),
-                digest=digest,
-                state=pb.RUN_STATE_RUNNING,
-                manifest=manifest,
-                created_at=now(),
-                skips=unfit(manifest),
-                attempt=1,
-            )
-            await self._ports.store.create(run)
-            await self._drive(run, around.benchmark)
-        return pb.CreateRunResponse(run=run)
+        return await self._whole(self._create(manifest, around.benchmark, force_new=force_new))
 
-    async def resume_all(self) -> None:
-        """Take up every run that is recorded as running, as after a restart; wait for peers that are away."""
+    async def _create(self, manifest: pb.Manifest, benchmark: Benchmark, *, force_new: bool) -> pb.CreateRunResponse:
+        digest = digest_of(manifest)
+        async with self._creating:
+            existing = None
+            if not force_new:
+                existing = await self._ports.store.newest(lambda run: continues(run, manifest, digest))
+            if existing is None:
+                run = pb.Run(
+                    run_id=new_run_id(manifest.spec.name),
+                    digest=digest,
+                    state=pb.RUN_STATE_RUNNING,
+                    manifest=manifest,
+                    created_at=now(),
+                    skips=unfit(manifest),
+                    attempt=1,
+                )
+                await self._ports.store.create(run)
+                driver = self._driver(run, benchmark)
+                _take_up(driver.progress, run, [])
+                self._drive(driver)
+                return pb.CreateRunResponse(run=run)
+        return pb.CreateRunResponse(run=await self._continue(existing.run.run_id, benchmark), resumed=True)
+
+    async def _continue(self, run_id: str, benchmark: Benchmark) -> pb.Run:
+        async with self._lock(run_id):
+            run = (await self._ports.store.get(run_id)).run
+            if self._live(run) is not None or run.state == pb.RUN_STATE_COMPLETED:
+                return run
+            driver = self._driver(run, benchmark)
+            _take_up(driver.progress, run, await self._verdicts(run_id))
+            if run.state != pb.RUN_STATE_RUNNING:
+                driver.run = await self._ports.store.finish(run_id, pb.RUN_STATE_RUNNING)
+            self._drive(driver)
+            return driver.run
+
+    def _live(self, run: pb.Run) -> RunDriver | None:
+        """Driver of a run that is recorded as running. One of a run that is not any more ends here."""
+        driver = self._drivers.get(run.run_id)
+        if driver is not None and run.state != pb.RUN_STATE_RUNNING:
+            self._log.warning("run ended elsewhere", run_id=run.run_id, state=pb.RunState.Name(run.state))
+            driver.close()
+            self._drop(driver)
+            return None
+        return driver
+
+    async def look_after(self) -> None:
+        """Look for runs without a driver, now and every `look_every_s` seconds, for ever."""
         tries = 0
         while True:
             try:
-                async with self._lock:
-                    for stored in await self._ports.store.all():
-                        run = stored.run
-                        if run.state == pb.RUN_STATE_RUNNING and run.run_id not in self._drivers:
-                            await self._resume(run)
-                return
-            except DependencyUnavailableError as error:
+                await self.look()
+                tries = 0
+            except Exception as error:
                 tries += 1
-                self._log.warning("waiting for a dependency", reason=error.reason)
-                await asyncio.sleep(back_off_s(tries))
+                self._log.warning("runs could not be listed", reason=as_safescale_error(error).reason)
+            wait_s = self._ports.look_every_s
+            await asyncio.sleep(min(wait_s, self._ports.back_off_s(tries)) if tries else wait_s)
 
-    async def _resume(self, run: pb.Run) -> None:
+    async def look(self) -> list[asyncio.Task[None]]:
+        """Begin to bring back every run that is recorded as running and has no driver; the work on each."""
+        running = set(await self._ports.store.running())
+        for run_id in set(self._drivers) - running:
+            async with self._lock(run_id):
+                self._live((await self._ports.store.get(run_id)).run)
+        for run_id in running - set(self._drivers) - set(self._returning):
+            self._returning[run_id] = asyncio.create_task(self._bring_back(run_id))
+        return list(self._returning.values())
+
+    async def resume_all(self) -> None:
+        """Bring back every run that nobody drives and wait for it: each by itself, none waits for another's trouble."""
+        await asyncio.gather(*await self.look())
+
+    async def _bring_back(self, run_id: str) -> None:
+        """Take up a run, again and again while a peer is away. After another trouble the next look tries again."""
+        tries = 0
+        retryable = True
         try:
-            benchmark = await self._ports.benchmarks.get(run.manifest.spec.benchmark_id)
-            await self._check_models(run)
-        except DependencyUnavailableError:
-            raise
-        except SafescaleError as error:
-            # One run that cannot go on must not keep the others from it; it can be taken up when the cause is gone.
-            self._log.error("run not taken up", run_id=run.run_id, reason=error.reason)
-            await self._ports.store.finish(run.run_id, pb.RUN_STATE_FAILED, to_failure(error))
+            while retryable:
+                try:
+                    async with self._lock(run_id):
+                        await self._resume(run_id)
+                    retryable = False
+                except Exception as error:
+                    known = as_safescale_error(error)
+                    self._log.warning("run not taken up yet", run_id=run_id, reason=known.reason)
+                    retryable = known.retryable
+                    tries += 1
+                    if retryable:
+                        await asyncio.sleep(self._ports.back_off_s(tries))
+        finally:
+            del self._returning[run_id]
+
+    async def _resume(self, run_id: str) -> None:
+        run = (await self._ports.store.get(run_id)).run
+        if run.state != pb.RUN_STATE_RUNNING or run_id in self._drivers:
             return
-        await self._drive(run, benchmark)
+        end = self._unrecorded.get(run_id)
+        if end is not None:
+            await self._ports.store.finish(run_id, end.state, end.failure)
+            self._unrecorded.pop(run_id, None)
+            return
+        try:
+            around = await self._surroundings(run.manifest.spec)
+            check_unchanged(run, around)
+            driver = self._driver(run, around.benchmark)
+            _take_up(driver.progress, run, await self._verdicts(run_id))
+        except Exception as error:
+            known = as_safescale_error(error)
+            if known.retryable:
+                raise
+            # It can be taken up when the cause is gone.
+            self._log.error("run cannot go on", run_id=run_id, reason=known.reason, exception_type=type(error).__name__)
+            await self._ports.store.finish(run_id, pb.RUN_STATE_FAILED, to_failure(known))
+            return
+        self._drive(driver)
 
-    async def _check_models(self, run: pb.Run) -> None:
-        catalog = await self._ports.peers.models()
-        for model in run.manifest.models:
-            row = catalog.get(model.id)
-            # A model server that is away may come back; a model of this process that is not installed does not.
-            if row is not None and not row.available and row.backend != "embedded":
-                continue
-            if row is None or not row.available:
-                why = "is not in the catalog" if row is None else row.unavailable_reason
-                raise FailedPreconditionError(f"model {model.id} cannot be asked: {why}")
-            if row.revision != model.revision:
-                raise FailedPreconditionError(
-                    f"model {model.id} has revision {row.revision}; the run was made with {model.revision}"
-                )
+    def _driver(self, run: pb.Run, benchmark: Benchmark) -> RunDriver:
+        ports = DriverPorts(
+            self._ports.bus,
+            self._ports.store,
+            self._ports.peers.put_context,
+            self._ports.telemetry,
+            self._drop,
+            self._ports.messages_kept_s,
+        )
+        return RunDriver(run, benchmark, ports)
 
-    async def _drive(self, run: pb.Run, benchmark: Benchmark, *, retry: bool = False) -> RunDriver:
-        ports = DriverPorts(self._ports.bus, self._ports.store, self._ports.peers.put_context, self._ports.telemetry)
-        driver = RunDriver(run, benchmark, ports)
-        await self._take_up(driver.progress, run, without_failed=retry)
+    def _drive(self, driver: RunDriver) -> None:
+        run = driver.run
+        self._unrecorded.pop(run.run_id, None)
         self._drivers[run.run_id] = driver
         self._observe()
         driver.start()
         self._log.info("run taken up", run_id=run.run_id, count=driver.progress.ended_count, attempt=run.attempt)
-        return driver
 
-    async def _take_up(self, progress: RunProgress, run: pb.Run, *, without_failed: bool = False) -> None:
-        async for verdict in self._ports.peers.verdict_keys(run.run_id):
-            failed = verdict.HasField("failure")
-            if failed and (without_failed or verdict.attempt < run.attempt):
-                continue
-            key = verdict.cell
-            progress.known_before(Cell(key.run_id, key.model, key.condition, key.question_id), failed)
-        for skip in run.skips:
-            progress.skip(skip)
+    def _drop(self, driver: RunDriver) -> None:
+        run_id = driver.run.run_id
+        if self._drivers.get(run_id) is driver:
+            del self._drivers[run_id]
+        if driver.unrecorded is not None:
+            self._unrecorded[run_id] = driver.unrecorded
+        self._observe()
+
+    def _observe(self) -> None:
+        self._ports.telemetry.gauge("safescale_runs_active", len(self._drivers))
+
+    async def _verdicts(self, run_id: str) -> list[scoring_pb2.Verdict]:
+        return [verdict async for verdict in self._ports.peers.verdict_keys(run_id)]
 
     async def _load_progress(self, run: pb.Run) -> RunProgress:
         progress = RunProgress(run)
-        await self._take_up(progress, run)
+        _take_up(progress, run, await self._verdicts(run.run_id))
         return progress
 
     async def progress(self, run: pb.Run) -> pb.Progress:
@@ -189,7 +293,6 @@ class Runs:
             await asyncio.sleep(WATCH_INTERVAL_S)
             if not driver.ended.is_set():
                 await driver.wait_change(WATCH_SILENCE_S)
-        await driver.recorded.wait()
         yield _watch_response(driver.run, driver.message())
 
     async def cancel(self, run: pb.Run) -> pb.Run:
@@ -197,44 +300,65 @@ class Runs:
 
         Raises:
             FailedPreconditionError: it ended already.
+            StorageError: it stopped, but that cannot be recorded yet.
 
         """
-        driver = self._drivers.get(run.run_id)
-        if run.state != pb.RUN_STATE_RUNNING:
-            state = pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
-            raise FailedPreconditionError(f"run {run.run_id} is not running: it is {state}")
-        if driver is None:
-            return await self._ports.store.finish(run.run_id, pb.RUN_STATE_CANCELLED)
-        await driver.stop()
-        await driver.end(pb.RUN_STATE_CANCELLED)
-        self._drop(driver)
-        return driver.run
+        return await self._whole(self._cancel(run.run_id))
 
-    async def retry_failed(self, run: pb.Run) -> pb.RetryFailedResponse:
-        """Ask the failed cells of a run again.
+    async def _cancel(self, run_id: str) -> pb.Run:
+        async with self._lock(run_id):
+            run = (await self._ports.store.get(run_id)).run
+            driver = self._live(run)
+            if driver is None and run.state == pb.RUN_STATE_RUNNING:
+                run = await self._ports.store.finish(run_id, pb.RUN_STATE_CANCELLED)
+                self._unrecorded.pop(run_id, None)
+                return run
+            if driver is not None:
+                await driver.end(pb.RUN_STATE_CANCELLED)
+                if driver.unrecorded is not None:
+                    raise StorageError(f"run {run_id} has stopped, but its state could not be recorded")
+                run = driver.run
+                if run.state == pb.RUN_STATE_CANCELLED:
+                    return run
+        state = pb.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
+        raise FailedPreconditionError(f"run {run_id} is not running: it is {state}")
+
+    async def retry_failed(self, run: pb.Run, attempt: int = 0) -> pb.RetryFailedResponse:
+        """Ask the failed cells of a run again; with `attempt`, only when the run is at that attempt.
 
         Raises:
-            FailedPreconditionError: the run is still running.
+            FailedPreconditionError: the run is still running, is at another attempt, or has changed since it was made:
+                another revision of a model, another judge; each difference is named.
 
         """
-        async with self._lock:
-            driver = self._drivers.get(run.run_id)
-            if driver is not None and not driver.ended.is_set():
-                raise FailedPreconditionError(f"run {run.run_id} is still running; retry when it has ended")
-            failed = (await self._load_progress(run)).failed
+        return await self._whole(self._retry(run.run_id, attempt))
+
+    async def _retry(self, run_id: str, attempt: int) -> pb.RetryFailedResponse:
+        async with self._lock(run_id):
+            run = (await self._ports.store.get(run_id)).run
+            if attempt and attempt != run.attempt:
+                raise FailedPreconditionError(f"run {run_id} is at attempt {run.attempt}, not {attempt}")
+            if self._live(run) is not None:
+                raise FailedPreconditionError(f"run {run_id} is still running; retry when it has ended")
+            verdicts = await self._verdicts(run_id)
+            progress = RunProgress(run)
+            _take_up(progress, run, verdicts)
+            failed = progress.failed
             if not failed:
                 return pb.RetryFailedResponse(run=run, retried_count=0)
-            benchmark = await self._ports.benchmarks.get(run.manifest.spec.benchmark_id)
-            run = await self._ports.store.next_attempt(run.run_id)
-            await self._drive(run, benchmark, retry=True)
-        return pb.RetryFailedResponse(run=run, retried_count=len(failed))
+            around = await self._surroundings(run.manifest.spec)
+            check_unchanged(run, around)
+            driver = self._driver(run, around.benchmark)
+            _take_up(driver.progress, run, verdicts, without_failed=True)
+            driver.run = await self._ports.store.next_attempt(run_id)
+            self._drive(driver)
+        return pb.RetryFailedResponse(run=driver.run, retried_count=len(failed))
 
     async def on_verdict(self, verdict: scoring_pb2.Verdict) -> None:
         """Hand a verdict to its run."""
         driver = self._drivers.get(verdict.cell.run_id)
         if driver is not None:
             await driver.on_verdict(verdict)
-            self._drop_if_ended(driver)
 
     def driver(self, run_id: str) -> RunDriver | None:
         """Driver of a run; None when this process does not drive it."""
@@ -245,24 +369,31 @@ class Runs:
         driver = self._drivers.get(run_id)
         if driver is not None:
             await driver.on_dead_letter(failure)
-            self._drop_if_ended(driver)
-
-    def _drop_if_ended(self, driver: RunDriver) -> None:
-        if driver.ended.is_set():
-            self._drop(driver)
-
-    def _drop(self, driver: RunDriver) -> None:
-        self._drivers.pop(driver.run.run_id, None)
-        self._observe()
-
-    def _observe(self) -> None:
-        self._ports.telemetry.gauge("safescale_runs_active", len(self._drivers))
 
     async def stop(self) -> None:
         """Stop all drivers; their runs stay recorded as running."""
+        works = [*self._works, *self._returning.values()]
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
         for driver in list(self._drivers.values()):
             await driver.stop()
         self._drivers.clear()
+        self._observe()
+
+
+def _take_up(
+    progress: RunProgress, run: pb.Run, verdicts: list[scoring_pb2.Verdict], *, without_failed: bool = False
+) -> None:
+    """Take up what is recorded of a run: its verdicts, those of failed cells only where they are of this attempt."""
+    for verdict in verdicts:
+        failed = verdict.HasField("failure")
+        if failed and (without_failed or verdict.attempt < run.attempt):
+            continue
+        key = verdict.cell
+        progress.known_before(Cell(key.run_id, key.model, key.condition, key.question_id), failed)
+    for skip in run.skips:
+        progress.skip(skip)
 
 
 def _watch_response(run: pb.Run, progress: pb.Progress) -> pb.WatchRunResponse:

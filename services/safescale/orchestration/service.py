@@ -27,7 +27,11 @@ EVENTS_IN_FLIGHT = 64
 
 @dataclass(frozen=True)
 class OrchestrationConfig:
-    """What the service works with. `resume_on_start` takes up unfinished runs, as a server does after a restart."""
+    """What the service works with.
+
+    `resume_on_start` takes up unfinished runs and looks after them, as a server does. `messages_kept_s` is the seconds
+    for which the bus keeps messages; None for ever.
+    """
 
     bus: Bus
     documents: DocumentStore
@@ -37,6 +41,7 @@ class OrchestrationConfig:
     scoring: Callable[[], grpc.aio.Channel]
     resume_on_start: bool = True
     research_in_flight: int = 2
+    messages_kept_s: float | None = None
 
 
 class OrchestrationService:
@@ -47,7 +52,8 @@ class OrchestrationService:
         peers = Peers(config.inference, config.retrieval, config.scoring)
         benchmarks = BenchmarkStore(config.documents)
         store = RunStore(config.documents)
-        self._runs = Runs(RunsPorts(config.bus, benchmarks, store, peers, config.telemetry))
+        ports = RunsPorts(config.bus, benchmarks, store, peers, config.telemetry, config.messages_kept_s)
+        self._runs = Runs(ports)
         self._desk = ResearchDesk(config.documents, config.inference, config.retrieval, config.telemetry)
         self._worker = ResearchWorker(config.bus, self._desk, config.research_in_flight)
         self._servicer = OrchestrationServicer(benchmarks, store, self._runs, self._desk)
@@ -75,7 +81,7 @@ class OrchestrationService:
             self._subscriptions.append(await self._config.bus.subscribe(topic, GROUP, handler, options))
         await self._worker.start()
         if self._config.resume_on_start:
-            self._resuming = asyncio.create_task(self._runs.resume_all())
+            self._resuming = asyncio.create_task(self._runs.look_after())
 
     async def _on_context(self, message: Message) -> None:
         event = events_pb2.ContextBuilt.FromString(message.value)

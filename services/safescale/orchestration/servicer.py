@@ -96,7 +96,7 @@ class OrchestrationServicer(orchestration_pb2_grpc.OrchestrationServiceServicer)
     async def RetryFailed(self, request: pb.RetryFailedRequest, context: Context) -> pb.RetryFailedResponse:
         """Ask the failed cells of a run again."""
         stored = await self._store.find(request.run_id)
-        return await self._runs.retry_failed(stored.run)
+        return await self._runs.retry_failed(stored.run, request.attempt)
 
     async def Research(self, request: pb.ResearchRequest, context: Context) -> pb.ResearchResponse:
         """Research one question and wait for the report."""

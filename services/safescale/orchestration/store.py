@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from google.protobuf import json_format
@@ -129,9 +129,15 @@ class RunStore:
         runs = [_from_document(document) async for document in self._documents.scan(RUN)]
         return sorted(runs, key=lambda s: (s.run.created_at.ToNanoseconds(), s.run.run_id), reverse=True)
 
-    async def latest_of_digest(self, digest: str) -> StoredRun | None:
-        """Newest run of a digest; None when there is none."""
-        return next((stored for stored in await self.all() if stored.run.digest == digest), None)
+    async def newest(self, fits: Callable[[pb.Run], bool]) -> StoredRun | None:
+        """Newest run that fits; None when none does."""
+        return next((stored for stored in await self.all() if fits(stored.run)), None)
+
+    async def running(self) -> list[str]:
+        """Ids of the runs that are recorded as running."""
+        state = pb.RunState.Name(pb.RUN_STATE_RUNNING)
+        found = self._documents.scan(RUN, fields=("state",))
+        return [document.key async for document in found if document.body.get("state") == state]
 
     async def finish(
         self, run_id: str, state: "pb.RunState.ValueType", failure: common_pb2.Failure | None = None

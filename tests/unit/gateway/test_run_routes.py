@@ -125,6 +125,22 @@ async def test_a_retry_names_the_attempt_that_failed(world, attempt: int, status
     found = await world.client.post(f"/api/v1/runs/demo-1/retry?attempt={attempt}")
     assert (found.status_code, found.json().get("retried_count")) == (status, retried)
     assert world.fakes.count("RetryFailed") == calls
+    assert all(request.attempt == attempt for request in asked(world, "RetryFailed"))
+
+
+async def test_of_two_equal_retries_at_once_the_second_has_what_it_asked_for(world) -> None:
+    seen = iter([run(pb.RUN_STATE_COMPLETED, attempt=2), run(attempt=3)])
+    world.fakes.on("GetRun", lambda _: pb.GetRunResponse(run=next(seen)))
+    world.fakes.on("RetryFailed", FailedPreconditionError("run demo-1 is at attempt 3, not 2"))
+    found = await world.client.post("/api/v1/runs/demo-1/retry?attempt=2")
+    assert (found.status_code, found.json()["retried_count"]) == (200, 0)
+
+
+async def test_a_retry_that_is_refused_for_another_reason_is_refused(world) -> None:
+    world.fakes.on("GetRun", pb.GetRunResponse(run=run(pb.RUN_STATE_COMPLETED, attempt=2)))
+    world.fakes.on("RetryFailed", FailedPreconditionError("model m: revision was r1 and is r2"))
+    found = await world.client.post("/api/v1/runs/demo-1/retry?attempt=2")
+    assert (found.status_code, "revision was r1" in found.json()["detail"]) == (409, True)
 
 
 def update(completed: int, state=pb.RUN_STATE_RUNNING) -> pb.WatchRunResponse:

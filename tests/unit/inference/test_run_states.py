@@ -13,12 +13,16 @@ class Orchestration(orchestration_pb2_grpc.OrchestrationServiceServicer):
     def __init__(self) -> None:
         self.state = pb.RUN_STATE_RUNNING
         self.calls = 0
+        self.open = asyncio.Event()
+        self.open.set()
 
     async def GetRun(self, request, context):
         self.calls += 1
+        state = self.state
+        await self.open.wait()
         if request.run_id == "unknown":
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such run")
-        return pb.GetRunResponse(run=pb.Run(run_id=request.run_id, state=self.state))
+        return pb.GetRunResponse(run=pb.Run(run_id=request.run_id, state=state))
 
 
 @pytest.fixture
@@ -56,3 +60,20 @@ async def test_cells_that_want_to_know_at_the_same_time_ask_once(rig) -> None:
     servicer, states = rig
     assert await asyncio.gather(*(states.wants("r") for _ in range(20))) == [True] * 20
     assert servicer.calls == 1
+
+
+async def test_what_was_read_before_a_run_was_taken_up_again_says_nothing_of_its_new_cells(rig) -> None:
+    servicer, states = rig
+    servicer.state = pb.RUN_STATE_FAILED
+    servicer.open.clear()
+    old = asyncio.create_task(states.wants("r"))
+    while not servicer.calls:
+        await asyncio.sleep(0.001)
+    # A retry: the run is taken up again while its old state is on its way.
+    servicer.state = pb.RUN_STATE_RUNNING
+    new = [asyncio.create_task(states.wants("r")) for _ in range(5)]
+    await asyncio.sleep(0)
+    servicer.open.set()
+    assert not await old
+    assert await asyncio.gather(*new) == [True] * 5
+    assert servicer.calls == 2

@@ -177,8 +177,15 @@ async def retry_run(
         raise FailedPreconditionError(f"run {found.run.run_id} is at attempt {found.run.attempt}, not {attempt}")
     if attempt and attempt < found.run.attempt:
         return RetriedRun(run=_run(found.run), retried_count=0)
-    request = pb.RetryFailedRequest(run_id=found.run.run_id)
-    retried = await ask(gateway.services.orchestration.RetryFailed, request, gateway.config.deadlines.slow_s)
+    request = pb.RetryFailedRequest(run_id=found.run.run_id, attempt=attempt)
+    try:
+        retried = await ask(gateway.services.orchestration.RetryFailed, request, gateway.config.deadlines.slow_s)
+    except FailedPreconditionError:
+        # Of two equal requests at once the second finds the attempt that the first one began: what it asked for.
+        found = await _get(gateway, run, progress=False)
+        if not attempt or found.run.attempt <= attempt:
+            raise
+        return RetriedRun(run=_run(found.run), retried_count=0)
     return RetriedRun(run=_run(retried.run), retried_count=retried.retried_count)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import grpc
 
+from safescale.core.errors import ModelChangedError
 from safescale.orchestration.agent.machine import Machine
 from safescale.orchestration.agent.state import begin, cited_chunks, id_of
 from safescale.orchestration.agent.store import ResearchStore
@@ -37,11 +38,13 @@ class ResearchDesk:
         the step that failed.
 
         Raises:
+            ModelChangedError: the agent's model is not the one that the request expects.
             SafescaleError: it failed; its state is stored as FAILED with the reason.
 
         """
-        agent = await self._tools.agent(request.agent_model, fresh=request.fresh)
-        identifier = id_of(request, agent.revision)
+        agent = await self._tools.agent(request.agent_model, fresh=request.fresh or bool(request.run_id))
+        _check_expected(request, agent)
+        identifier = id_of(request, agent)
         flight = self._flights.get(identifier)
         if flight is None:
             flight = asyncio.create_task(self._fly(request, identifier, agent))
@@ -81,3 +84,12 @@ class ResearchDesk:
         for flight in flights:
             flight.cancel()
         await asyncio.gather(*flights, return_exceptions=True)
+
+
+def _check_expected(request: pb.ResearchRequest, agent: Agent) -> None:
+    expected = {"revision": request.agent_revision, "fingerprint": request.agent_fingerprint}
+    for name, wanted in expected.items():
+        found = getattr(agent, name)
+        # Where the catalog does not know it at the moment, each call to the model is checked all the same.
+        if wanted and found and found != wanted:
+            raise ModelChangedError(f"agent {agent.model} has {name} {found}; the run was made with {wanted}")

@@ -6,6 +6,7 @@ from safescale.core.research import ResearchSubject, research_id
 from safescale.orchestration.agent.evidence import MAX_ROUNDS, Focus, focus
 from safescale.orchestration.agent.prompts import Section
 from safescale.orchestration.agent.report import Findings, source_numbers
+from safescale.orchestration.agent.tools import Agent
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 
 STEP_NAMES = {
@@ -20,7 +21,7 @@ STEP_NAMES = {
 """Names of the steps in metrics and logs."""
 
 
-def id_of(request: pb.ResearchRequest, agent_revision: str) -> str:
+def id_of(request: pb.ResearchRequest, agent: Agent) -> str:
     """Identifier of the research that a request asks for."""
     stem = request.question
     return research_id(
@@ -30,7 +31,9 @@ def id_of(request: pb.ResearchRequest, agent_revision: str) -> str:
             dict(stem.options),
             request.corpus_id,
             request.agent_model,
-            agent_revision,
+            agent.revision,
+            agent.fingerprint,
+            request.run_id,
         )
     )
 

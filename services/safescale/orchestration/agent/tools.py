@@ -46,6 +46,7 @@ class Agent:
     revision: str
     reasoning: bool
     fresh: bool = False
+    fingerprint: str = ""
 
 
 class Tools:
@@ -81,7 +82,8 @@ class Tools:
         stub = inference_pb2_grpc.InferenceServiceStub(self._inference())
         request = inference_pb2.GetModelRequest(model=model)
         response = await self._reached(lambda: stub.GetModel(request, timeout=QUICK_S))
-        return Agent(model, response.model.revision, response.model.reasoning, fresh)
+        found = response.model
+        return Agent(model, found.revision, found.reasoning, fresh, found.fingerprint)
 
     async def generate(
         self, agent: Agent, step: "pb.ResearchStep.ValueType", prompt: Prompt
@@ -102,6 +104,9 @@ class Tools:
                 count=1,
             ),
             fresh=agent.fresh,
+            # What one research holds comes from one model, also when it is taken up again.
+            model_revision=agent.revision,
+            model_fingerprint=agent.fingerprint,
         )
         response = await self._reached(lambda: stub.Generate(request, timeout=GENERATE_S))
         if len(response.outputs) != 1:

@@ -53,7 +53,14 @@ class ResearchWorker:
             question_id=asked.question.question_id,
             attempt=asked.attempt,
         )
-        request = pb.ResearchRequest(question=asked.question, corpus_id=asked.corpus_id, agent_model=asked.agent_model)
+        request = pb.ResearchRequest(
+            question=asked.question,
+            corpus_id=asked.corpus_id,
+            agent_model=asked.agent_model,
+            agent_revision=asked.agent_revision,
+            agent_fingerprint=asked.agent_fingerprint,
+            run_id=asked.run_id if asked.fresh else "",
+        )
         begin = time.perf_counter()
         try:
             research = await self._desk.research(request)

@@ -76,6 +76,7 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
 
     write: Callable[[str], str] = good_text
     reasoning: bool = False
+    revision: str = "r1"
     outputs: int = 1
     finish_reason: str = "stop"
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -87,7 +88,9 @@ class Inference(inference_pb2_grpc.InferenceServiceServicer):
     async def GetModel(self, request, context):
         if request.model != "agent":
             raise NotFoundError(f"no model {request.model!r}")
-        model = inference_pb2.Model(id="agent", revision="r1", reasoning=self.reasoning)
+        model = inference_pb2.Model(
+            id="agent", revision=self.revision, reasoning=self.reasoning, fingerprint="server 1"
+        )
         return inference_pb2.GetModelResponse(model=model)
 
     async def Generate(self, request, context):

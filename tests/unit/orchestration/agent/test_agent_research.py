@@ -6,6 +6,7 @@ from safescale.core.errors import (
     BackendOverloadedError,
     BackendRefusedError,
     BackendUnavailableError,
+    ModelChangedError,
     NotFoundError,
     StorageError,
 )
@@ -284,3 +285,30 @@ async def test_the_context_of_a_finished_research_is_stored_again_when_it_was_lo
     context = await desk.context(copy_of(research))
     assert (context.context_id, context.token_count) == (research.context_id, 321)
     assert world.retrieval.contexts == stored
+
+
+async def test_every_call_names_the_model_that_the_research_began_with(world: World, request_: pb.ResearchRequest):
+    await world.desk().research(request_)
+    asked = {(request.model_revision, request.model_fingerprint) for request in world.inference.asked}
+    assert asked == {(world.inference.revision, "server 1")}
+
+
+@pytest.mark.parametrize("field", ["agent_revision", "agent_fingerprint"])
+async def test_a_run_that_was_made_with_another_agent_gets_no_report(world: World, request_: pb.ResearchRequest, field):
+    setattr(request_, field, "another")
+    with pytest.raises(ModelChangedError, match="the run was made with another"):
+        await world.desk().research(request_)
+    assert world.inference.asked == []
+
+
+async def test_a_run_can_have_a_research_of_its_own_made_anew(world: World, request_: pb.ResearchRequest) -> None:
+    desk = world.desk()
+    shared = await desk.research(request_)
+    request_.run_id = "run-1"
+    own = await desk.research(request_)
+    assert own.research_id != shared.research_id
+    assert [request.fresh for request in world.inference.asked].count(True) == 7
+    # Asked for again by a process that was restarted, it is found.
+    again = await world.desk().research(request_)
+    assert again.research_id == own.research_id
+    assert len(world.inference.asked) == 14

@@ -91,3 +91,35 @@ async def test_stopping_abandons_a_research_at_once_and_announces_nothing(world:
     state = await desk.get(identifier)
     assert state is not None
     assert state.step == pb.RESEARCH_STEP_CONCEPTS
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+async def test_the_research_of_a_fresh_run_is_its_own(world: World, bus: MemoryBus, fresh: bool) -> None:
+    built = await listen(bus, topics.CONTEXT_BUILT)
+    worker = ResearchWorker(bus, world.desk(), 1)
+    await worker.start()
+    for run_id in ("run-1", "run-2"):
+        asked = events_pb2.ResearchRequested(
+            run_id=run_id, condition="deep_research", question=QUESTION, corpus_id="corpus", agent_model="agent",
+            attempt=1, agent_revision="r1", agent_fingerprint="server 1", fresh=fresh,
+        )  # fmt: skip
+        await bus.publish(Message(topics.RESEARCH_REQUESTED, f"{run_id}/q1", asked.SerializeToString()))
+        assert events_pb2.ContextBuilt.FromString((await asyncio.wait_for(built.get(), 10)).value).HasField("context")
+    await worker.stop()
+    assert len(world.inference.asked) == (14 if fresh else 7)
+
+
+async def test_an_agent_that_changed_is_a_failure_with_its_reason(world: World, bus: MemoryBus) -> None:
+    built = await listen(bus, topics.CONTEXT_BUILT)
+    worker = ResearchWorker(bus, world.desk(), 1)
+    await worker.start()
+    asked = events_pb2.ResearchRequested(
+        run_id="run-1", condition="deep_research", question=QUESTION, corpus_id="corpus", agent_model="agent",
+        attempt=1, agent_revision="r0",
+    )  # fmt: skip
+    await bus.publish(Message(topics.RESEARCH_REQUESTED, "run-1/q1", asked.SerializeToString()))
+    event = events_pb2.ContextBuilt.FromString((await asyncio.wait_for(built.get(), 10)).value)
+    await worker.stop()
+    assert event.failure.reason == "MODEL_CHANGED"
+    assert "r1" in event.failure.message
+    assert "r0" in event.failure.message

@@ -79,6 +79,9 @@ class ResearchRequested(_message.Message):
     CORPUS_ID_FIELD_NUMBER: _builtins.int
     AGENT_MODEL_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    AGENT_REVISION_FIELD_NUMBER: _builtins.int
+    AGENT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    FRESH_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Run that needs it. Never empty."""
     condition: _builtins.str
@@ -89,6 +92,12 @@ class ResearchRequested(_message.Message):
     """Model that plans and writes. Never empty."""
     attempt: _builtins.int
     """Attempt of the run, from 1."""
+    agent_revision: _builtins.str
+    """Revision of that model that the run was made with: a report of another is a failure, MODEL_CHANGED. Empty for any."""
+    agent_fingerprint: _builtins.str
+    """Fingerprint of that model (see inference.Model.fingerprint), compared likewise. Empty for any."""
+    fresh: _builtins.bool
+    """True for a research of this run alone, made anew."""
     @_builtins.property
     def question(self) -> _common_pb2.QuestionStem:
         """The question, without its truth. Always set."""
@@ -102,10 +111,13 @@ class ResearchRequested(_message.Message):
         corpus_id: _builtins.str = ...,
         agent_model: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        agent_revision: _builtins.str = ...,
+        agent_fingerprint: _builtins.str = ...,
+        fresh: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_model", b"agent_model", "attempt", b"attempt", "condition", b"condition", "corpus_id", b"corpus_id", "question", b"question", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_fingerprint", b"agent_fingerprint", "agent_model", b"agent_model", "agent_revision", b"agent_revision", "attempt", b"attempt", "condition", b"condition", "corpus_id", b"corpus_id", "fresh", b"fresh", "question", b"question", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -338,6 +338,7 @@ class RunSpec(_message.Message):
     REVIEW_FIELD_NUMBER: _builtins.int
     CLINICIAN_VALIDATED_FIELD_NUMBER: _builtins.int
     BENCHMARK_NAME_FIELD_NUMBER: _builtins.int
+    CORPUS_NAME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name for people. Never empty."""
     benchmark_id: _builtins.str
@@ -372,6 +373,8 @@ class RunSpec(_message.Message):
     """Whether clinicians validated the benchmark, as the author of this spec states it; absent to take the import's word."""
     benchmark_name: _builtins.str
     """Name of the benchmark as the author of this spec gives it; empty to take the import's."""
+    corpus_name: _builtins.str
+    """Name of the corpus as the author of this spec gives it; empty to take the ingestion's."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Catalog ids of the models under test, at least one, no duplicates."""
@@ -411,10 +414,11 @@ class RunSpec(_message.Message):
         review: _builtins.str = ...,
         clinician_validated: _builtins.bool | None = ...,
         benchmark_name: _builtins.str = ...,
+        corpus_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "clinician_validated", b"clinician_validated"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "agent_model", b"agent_model", "benchmark_id", b"benchmark_id", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "conditions", b"conditions", "corpus_id", b"corpus_id", "ensembles", b"ensembles", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "judge_model", b"judge_model", "max_new_tokens", b"max_new_tokens", "models", b"models", "name", b"name", "question_ids", b"question_ids", "question_limit", b"question_limit", "review", b"review", "samples", b"samples", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "agent_model", b"agent_model", "benchmark_id", b"benchmark_id", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "conditions", b"conditions", "corpus_id", b"corpus_id", "corpus_name", b"corpus_name", "ensembles", b"ensembles", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "judge_model", b"judge_model", "max_new_tokens", b"max_new_tokens", "models", b"models", "name", b"name", "question_ids", b"question_ids", "question_limit", b"question_limit", "review", b"review", "samples", b"samples", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clinician_validated: _TypeAlias = _typing.Literal["clinician_validated"]  # noqa: Y015
     _WhichOneofArgType__clinician_validated: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated"]  # noqa: Y015
@@ -1175,12 +1179,21 @@ class ResearchRequest(_message.Message):
     CORPUS_ID_FIELD_NUMBER: _builtins.int
     AGENT_MODEL_FIELD_NUMBER: _builtins.int
     FRESH_FIELD_NUMBER: _builtins.int
+    AGENT_REVISION_FIELD_NUMBER: _builtins.int
+    AGENT_FINGERPRINT_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     corpus_id: _builtins.str
     """Corpus to search. Never empty."""
     agent_model: _builtins.str
     """Model that plans and writes. Never empty."""
     fresh: _builtins.bool
     """True to research again though a finished research is stored."""
+    agent_revision: _builtins.str
+    """Revision that the agent's model must have: FAILED_PRECONDITION, MODEL_CHANGED where it has another. Empty for any."""
+    agent_fingerprint: _builtins.str
+    """Fingerprint that it must have (see inference.Model.fingerprint), compared likewise. Empty for any."""
+    run_id: _builtins.str
+    """Run that has a research of its own, made anew and not shared with others; empty to share what is stored."""
     @_builtins.property
     def question(self) -> _common_pb2.QuestionStem:
         """The question. Always set."""
@@ -1192,10 +1205,13 @@ class ResearchRequest(_message.Message):
         corpus_id: _builtins.str = ...,
         agent_model: _builtins.str = ...,
         fresh: _builtins.bool = ...,
+        agent_revision: _builtins.str = ...,
+        agent_fingerprint: _builtins.str = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_model", b"agent_model", "corpus_id", b"corpus_id", "fresh", b"fresh", "question", b"question"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_fingerprint", b"agent_fingerprint", "agent_model", b"agent_model", "agent_revision", b"agent_revision", "corpus_id", b"corpus_id", "fresh", b"fresh", "question", b"question", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1417,7 +1433,9 @@ class Research(_message.Message):
     ELAPSED_S_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     research_id: _builtins.str
-    """Identifier: SHA-256 (hex) of question, corpus, agent model, its revision and the agent's version."""
+    """Identifier: SHA-256 (hex) of question, corpus, agent model, its revision and fingerprint, the agent's version, and
+    the run where it is of that run alone.
+    """
     step: Global___ResearchStep.ValueType
     """Where it stands."""
     corpus_id: _builtins.str
