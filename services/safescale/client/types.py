@@ -22,7 +22,8 @@ class Answer:
 class Scored:
     """How an answer was read and what it means. `letter` is None for an abstention.
 
-    `failure` is the reason why it could not be scored (then all flags are False), empty when it was.
+    `failure` is the reason why it could not be scored (then all flags are False), empty when it was. `unlabelled`: the
+    letter is wrong and nothing is known about its safety, so that the three flags, though False, say nothing.
     """
 
     answer_id: str
@@ -36,6 +37,7 @@ class Scored:
     abstention: bool
     failure: str
     failure_message: str
+    unlabelled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ def scored(message: pb.ScoredAnswer) -> Scored:
         outcome.abstention,
         message.failure.reason,
         message.failure.message,
+        outcome.unlabelled,
     )
 
 

@@ -55,6 +55,11 @@ class Question:
         """The option letters in alphabetical order."""
         return tuple(self.options)
 
+    @property
+    def labelled(self) -> bool:
+        """True if every option carries the safety labels."""
+        return self.labels.keys() >= self.options.keys()
+
 
 @dataclass(frozen=True)
 class Benchmark:
@@ -73,8 +78,8 @@ class Benchmark:
 
     @property
     def labelled(self) -> bool:
-        """True if every question carries the safety labels."""
-        return all(question.labels for question in self.questions)
+        """True if every option of every question carries the safety labels: one that lacks them is not harmless."""
+        return all(question.labelled for question in self.questions)
 
     @cached_property
     def content_hash(self) -> str:

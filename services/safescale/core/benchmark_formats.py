@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from safescale.core.benchmark import Benchmark, Question
-from safescale.core.benchmark_records import Draft, canonical_id, draft_of
+from safescale.core.benchmark_records import Draft, canonical_id, check_header, draft_of, shown_item
 from safescale.core.conditions import condition
 from safescale.core.errors import BenchmarkError, Defect
 from safescale.core.records import Findings, Source, read_records, shown
@@ -102,11 +102,14 @@ def load_benchmark(
 
 def _read(source: Source, findings: Findings) -> list[Draft]:
     kind, records = read_records(source, findings)
+    if kind == "csv":
+        records = check_header(records, findings)
     return [draft_of(record, kind, findings) for record in records]
 
 
 def _at(draft: Draft, field: str, value: str, expected: str) -> Defect:
-    return Defect(draft.record.file, draft.record.line_of((field,)), draft.question_id, field, value, expected)
+    item = draft.question_id and shown_item(draft.question_id)
+    return Defect(draft.record.file, draft.record.line_of((field,)), item, field, value, expected)
 
 
 def _report_duplicates(drafts: Sequence[Draft], findings: Findings) -> None:

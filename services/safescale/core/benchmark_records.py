@@ -1,16 +1,29 @@
 """One record of a benchmark file into a question: our own schema, the two published layouts, a CSV row."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from safescale.core.benchmark import FLAGS, LETTERS, MAX_OPTIONS, MIN_OPTIONS, OptionLabels, Question
+from safescale.core.benchmark import FLAGS, LETTERS, OptionLabels, Question
 from safescale.core.errors import Defect
+from safescale.core.question_rules import (
+    TEXT_FIELDS,
+    Fault,
+    answer_fault,
+    name_faults,
+    option_faults,
+    text_faults,
+)
 from safescale.core.records import Findings, Record, shown
+from safescale.core.text import visible_line
+from safescale.core.text_rules import MAX_QUESTION_BYTES
 
 PUBLISHED_PREFIX = "risk_radiorag_"
-TEXT_FIELDS = ("evidence_clean", "evidence_conflict", "deep_research_report")
+FOUND_AT_MOST = 20
+"""Defects, and warnings, of one record that are listed; the last one counts the others."""
+
+_ITEM_CHARACTERS = 80
 _OWN_FIELDS = frozenset(
     (
         "question_id",
@@ -27,6 +40,7 @@ _OWN_FIELDS = frozenset(
 _PUBLISHED_FIELDS = frozenset(("metadata", "dataset", "prompt_conditions", "retrieved_contexts"))
 _MERGED_FIELDS = frozenset(("question_id", "question_text", "options", "answer_idx", "subspecialty", "question_type"))
 _MERGED_FLAG = re.compile(rf"option_([0-9]{{1,4}})_({'|'.join(FLAGS)})", flags=re.ASCII)
+_CSV_FIELDS = (_OWN_FIELDS - {"options"}) | {*FLAGS, "dataset"}
 _CSV_OPTION = re.compile(r"option_([A-Z])")
 
 
@@ -46,13 +60,19 @@ def canonical_id(question_id: str) -> str:
     return f"{PUBLISHED_PREFIX}{match.group(1).lstrip('0') or '0'}" if match else question_id
 
 
+def shown_item(question_id: str) -> str:
+    """Return an id as it stands in a defect: in one line, cut to 80 characters."""
+    return visible_line(question_id[:_ITEM_CHARACTERS])
+
+
 def draft_of(record: Record, kind: str, findings: Findings) -> Draft:
     """Read one record of a file of that kind ("json", "jsonl" or "csv"); the layout is told by the record's fields."""
     if kind == "csv":
         return _draft_of_row(record, findings)
+    reader = _Reader(record, findings)
     if "answer_idx" in record.data or any(_MERGED_FLAG.fullmatch(key) for key in record.data):
-        return _Reader(record, findings).merged()
-    return _Reader(record, findings).own()
+        return reader.merged()
+    return reader.own()
 
 
 class _Reader:
@@ -64,12 +84,12 @@ class _Reader:
         self._findings = findings
         self._csv = csv
         self._item: str | None = None
-        self._before = len(findings.defects)
+        self._found = self._warned = 0
 
     def own(self) -> Draft:
         """A record of our own schema or of the published questions file."""
         question_id = self._id(numbers=False)
-        text = self._text("question_text", required=True)
+        text = self._text("question_text", required=True, max_bytes=MAX_QUESTION_BYTES)
         options = self._options()
         answer = self._answer("correct_answer", options)
         metadata = self._data.get("metadata")
@@ -78,10 +98,10 @@ class _Reader:
         inner = metadata if isinstance(metadata, dict) else {}
         clean, conflict, report = (self._evidence(name, inner) for name in TEXT_FIELDS)
         labels = self._labels(options)
-        specialty, kind = (self._text(name, required=False) for name in ("subspecialty", "question_type"))
+        specialty, kind = (self._name(name) for name in ("subspecialty", "question_type"))
         self._warn_unknown(_OWN_FIELDS | _PUBLISHED_FIELDS)
         question = None
-        if len(self._findings.defects) == self._before:
+        if not self._end():
             question = Question(
                 question_id or "", text, options, answer, specialty, kind, clean, conflict, labels, report
             )
@@ -90,20 +110,35 @@ class _Reader:
     def merged(self) -> Draft:
         """A record of the published labels file: flags in fields `option_<i>_<flag>`, i = 1 for A."""
         question_id = self._id(numbers=True)
-        text = self._text("question_text", required=False)
+        text = self._text("question_text", required=False, max_bytes=MAX_QUESTION_BYTES)
         options = self._options()
         answer = self._answer("answer_idx", options)
-        specialty, kind = (self._text(name, required=False) for name in ("subspecialty", "question_type"))
+        specialty, kind = (self._name(name) for name in ("subspecialty", "question_type"))
         labels = self._merged_labels(options)
         self._warn_unknown(_MERGED_FIELDS | {key for key in self._data if _MERGED_FLAG.fullmatch(key)})
         question = None
-        if len(self._findings.defects) == self._before:
+        if not self._end():
             question = Question(question_id or "", text, options, answer, specialty, kind, labels=labels)
         return Draft(self._record, question_id, question, merged=True)
 
     def defect(self, path: tuple[str, ...], value: str, expected: str) -> None:
-        """Report what stands at `path` of the record."""
-        self._findings.defects.append(self._finding(path, value, expected))
+        """Report what stands at `path`; only the first ones are looked up, since one record can have millions."""
+        self._found += 1
+        if self._found <= FOUND_AT_MOST:
+            self._findings.defects.append(self._finding(path, value, expected))
+
+    def _faults(self, faults: Iterable[Fault]) -> None:
+        for fault in faults:
+            self.defect(fault.path, fault.value, fault.expected)
+
+    def _end(self) -> bool:
+        """Count what was not listed; whether the record has defects."""
+        for count, findings in ((self._found, self._findings.defects), (self._warned, self._findings.warnings)):
+            if count > FOUND_AT_MOST:
+                more = f"{count - FOUND_AT_MOST:,} more"
+                record = self._record
+                findings.append(Defect(record.file, record.line, self._item, None, more, "none in this record"))
+        return bool(self._found)
 
     def _finding(self, path: tuple[str, ...], value: str, expected: str) -> Defect:
         record = self._record
@@ -117,15 +152,24 @@ class _Reader:
         if numbers and isinstance(value, int) and not isinstance(value, bool) and value >= 0:
             value = str(value)
         if isinstance(value, str) and value.strip():
-            self._item = canonical_id(value.strip()) if numbers else value.strip()
-            return self._item
+            question_id = canonical_id(value.strip()) if numbers else value.strip()
+            self._item = shown_item(question_id)
+            self._faults(name_faults(("question_id",), question_id))
+            return question_id
         found = shown(value) if "question_id" in self._data else "missing"
         self.defect(("question_id",), found, "a number or a non-empty text" if numbers else "a non-empty text")
         return None
 
-    def _text(self, name: str, *, required: bool) -> str:
+    def _name(self, name: str) -> str:
+        text = self._text(name, required=False)
+        self._faults(name_faults((name,), text))
+        return text
+
+    def _text(self, name: str, *, required: bool, max_bytes: int | None = None) -> str:
         value = self._data.get(name)
         if isinstance(value, str) and (value.strip() or not required):
+            if max_bytes is not None:
+                self._faults(text_faults((name,), value.strip(), max_bytes))
             return value.strip()
         if value is not None or required:
             found = shown(value) if name in self._data else "missing"
@@ -138,6 +182,7 @@ class _Reader:
         if value is not None and not isinstance(value, str):
             self.defect(("metadata", name) if inside else (name,), shown(value), "a text")
             return None
+        self._faults(text_faults(("metadata", name) if inside else (name,), value or ""))
         return value.strip() or None if value else None
 
     def _options(self) -> dict[str, str]:
@@ -149,28 +194,15 @@ class _Reader:
         options = {}
         for letter, text in value.items():
             if len(letter) != 1 or letter not in LETTERS:
-                self.defect(("options", letter), shown(letter), "one letter of A to Z as the option's name")
+                expected = "one letter of A to Z as the option's name" + _capital(letter, LETTERS)
+                self.defect(("options", letter), shown(letter), expected)
             elif not isinstance(text, str) or not text.strip():
                 self.defect(("options", letter), shown(text), "a non-empty text")
                 options[letter] = ""
             else:
                 options[letter] = text.strip()
-        self._check_options(options)
+        self._faults(option_faults(options))
         return options
-
-    def _check_options(self, options: dict[str, str]) -> None:
-        letters = "".join(sorted(options))
-        if len(options) < MIN_OPTIONS:
-            found = f"{len(options)} option{'' if len(options) == 1 else 's'}"
-            self.defect(("options",), found, f"{MIN_OPTIONS} to {MAX_OPTIONS} options")
-        elif letters != LETTERS[: len(letters)]:
-            expected = f"letters without a gap, {', '.join(LETTERS[: len(letters)])}"
-            self.defect(("options",), ", ".join(letters), expected)
-        first: dict[str, str] = {}
-        for letter, text in sorted(options.items()):
-            same = first.setdefault(" ".join(text.casefold().split()), letter)
-            if text and same != letter:
-                self.defect(("options", letter), shown(text), f"a text other than that of option {same}")
 
     def _answer(self, name: str, options: dict[str, str]) -> str:
         value = self._data.get(name)
@@ -178,8 +210,8 @@ class _Reader:
             return value
         found = shown(value) if name in self._data else "missing"
         if options or name not in self._data:
-            letters = ", ".join(sorted(options))
-            self.defect((name,), found, f"one of the options {letters}" if letters else "the letter of an option")
+            fault = answer_fault((name,), found, options)
+            self.defect(fault.path, fault.value, fault.expected + _capital(value, options))
         return ""
 
     def _labels(self, options: dict[str, str]) -> dict[str, OptionLabels]:
@@ -224,14 +256,48 @@ class _Reader:
         return False
 
     def _warn_unknown(self, known: frozenset[str]) -> None:
+        listed = ", ".join(sorted(known & (_OWN_FIELDS | _MERGED_FIELDS)))
         for name in self._data:
             if name not in known:
-                expected = f"no other fields than {', '.join(sorted(known - _PUBLISHED_FIELDS))}; it is ignored"
-                self._findings.warnings.append(self._finding((name,), shown(self._data[name]), expected))
+                self._warned += 1
+                if self._warned <= FOUND_AT_MOST:
+                    expected = f"no other fields than {listed}; it is ignored"
+                    self._findings.warnings.append(self._finding((name,), shown(self._data[name]), expected))
+
+
+def _capital(value: object, options: Iterable[str]) -> str:
+    """The hint for a letter that is an option but for its case."""
+    is_small = isinstance(value, str) and value.upper() != value and value.strip().upper() in options
+    return f': letters are capitals, "{value.strip().upper()}"' if isinstance(value, str) and is_small else ""
 
 
 def _merged_keys(letter: str) -> tuple[str, ...]:
     return tuple(f"option_{LETTERS.index(letter) + 1}_{flag}" for flag in FLAGS)
+
+
+def check_header(records: Sequence[Record], findings: Findings) -> list[Record]:
+    """Report what is wrong with the columns of a CSV file, once; the records without the columns that nobody reads."""
+    if not records:
+        return []
+    first = records[0]
+    names = [name for name in first.data if not _CSV_OPTION.fullmatch(name)]
+    flags = [name for name in FLAGS if name in first.data]
+    for flag in FLAGS:
+        if flags and flag not in flags:
+            expected = f"all of {', '.join(FLAGS)}, or none"
+            findings.defects.append(Defect(first.file, 1, None, "header", f"no column {flag}", expected))
+    unknown = [name for name in names if name not in _CSV_FIELDS]
+    for name in unknown[:FOUND_AT_MOST]:
+        expected = f"no other columns than {', '.join(sorted(_CSV_FIELDS - _PUBLISHED_FIELDS))}; it is ignored"
+        findings.warnings.append(Defect(first.file, 1, None, "header", shown(name), expected))
+    if len(unknown) > FOUND_AT_MOST:
+        more = f"{len(unknown) - FOUND_AT_MOST:,} more columns"
+        findings.warnings.append(Defect(first.file, 1, None, "header", more, "none beside those of the format"))
+    left_out = frozenset(unknown)
+    return [
+        Record(each.file, each.line, {name: text for name, text in each.data.items() if name not in left_out})
+        for each in records
+    ]
 
 
 def _draft_of_row(record: Record, findings: Findings) -> Draft:
@@ -248,13 +314,8 @@ def _draft_of_row(record: Record, findings: Findings) -> Draft:
     if flagged:
         data["labels"] = {letter: {flag: int(letter in flagged.get(flag, "")) for flag in FLAGS} for letter in options}
     for flag in FLAGS:
-        column_missing = Defect(
-            record.file, 1, None, "header", f"no column {flag}", f"all of {', '.join(FLAGS)}, or none"
-        )
-        if flagged and flag not in flagged and column_missing not in findings.defects:
-            findings.defects.append(column_missing)
-        for letter in sorted(flagged.get(flag, set()) - set(options)):
-            expected = f"letters of the options {', '.join(sorted(options))}"
-            item = row.get("question_id") or None
+        for letter in sorted(flagged.get(flag, set()) - set(options))[:FOUND_AT_MOST]:
+            expected = f"letters of the options {', '.join(sorted(options))}" + _capital(letter, options)
+            item = shown_item(row.get("question_id", "")) or None
             findings.defects.append(Defect(record.file, record.line, item, flag, shown(letter), expected))
     return _Reader(Record(record.file, record.line, data), findings, csv=True).own()

@@ -2,13 +2,17 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from safescale.core.errors import CorpusError, Defect
 from safescale.core.records import Findings, Record, Source, decode, jsonl_records, shown
+from safescale.core.text import visible_line
+from safescale.core.text_rules import name_fault, text_fault, title_fault
 
 _FIELDS = ("id", "title", "text")
+_MAX_ID = 512
+_MAX_TITLE = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class CorpusReader:
             else:
                 expected = f"an id of its own, since {first} has this one"
                 self._findings.defects.append(
-                    Defect(record.file, record.line, document.id, "id", shown(document.id), expected)
+                    Defect(record.file, record.line, visible_line(document.id[:80]), "id", shown(document.id), expected)
                 )
         return documents
 
@@ -116,7 +120,7 @@ def corpus_hash(documents: Iterable[Document]) -> str:
 def _document(record: Record, findings: Findings) -> Document | None:
     values = {}
     document_id = record.data.get("id")
-    item = document_id if isinstance(document_id, str) and document_id.strip() else None
+    item = visible_line(document_id[:80]) if isinstance(document_id, str) and document_id.strip() else None
     for name in _FIELDS:
         value = record.data.get(name)
         if name == "title" and value is None:
@@ -127,4 +131,20 @@ def _document(record: Record, findings: Findings) -> Document | None:
             found = shown(value) if name in record.data else "missing"
             expected = "a text" if name == "title" else "a non-empty text"
             findings.defects.append(Defect(record.file, record.line, item, name, found, expected))
-    return Document(**values) if len(values) == len(_FIELDS) else None
+    if len(values) < len(_FIELDS):
+        return None
+    document = Document(**values)
+    faults = list(document_faults(document))
+    findings.defects.extend(Defect(record.file, record.line, item, *fault) for fault in faults)
+    return None if faults else document
+
+
+def document_faults(document: Document) -> Iterator[tuple[str, str, str]]:
+    """Find characters that nobody can show, and lengths, in a document: field, what is there, what was expected."""
+    for field, found in (
+        ("id", name_fault(document.id, _MAX_ID)),
+        ("title", title_fault(document.title, _MAX_TITLE)),
+        ("text", text_fault(document.text)),
+    ):
+        if found is not None:
+            yield field, *found

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from safescale.core.conditions import CONDITION_IDS
 from safescale.core.errors import Defect, SpecError
 from safescale.core.records import shown
+from safescale.core.text_rules import name_fault, text_fault
 
 ANY = "*"
 REGIMES = ("greedy", "majority", "samples")
@@ -216,6 +217,8 @@ class _Reader:
         if not isinstance(value, str):
             self._defect(key, shown(value), "a text")
             return ""
+        if (found := name_fault(value.strip()) if key == "name" else text_fault(value)) is not None:
+            self._defect(key, *found)
         return value.strip()
 
     def _check_keys(self, data: Mapping[Any, Any], allowed: Sequence[str]) -> None:

@@ -7,13 +7,23 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from safescale.core.errors import Defect
+from safescale.core.text import visible_line
+
+BYTES_NAMED_AT_MOST = 100
+"""Lines with bytes that are no UTF-8 that are named; a file in another encoding can have millions."""
 
 _SHOWN_CHARACTERS = 60
+_REPEATED_AT_MOST = 20
+_ANSI = "UTF-8; the file looks like one of Windows (ANSI): save it again as UTF-8"
+_SPACE = re.compile(r"[ \t\r\n]*")
+# Euro, quotation marks, dashes, bullet, ellipsis, no-break space, degree, plus-minus, superscripts, micro, middle dot.
+_ANSI_MARKS = frozenset(b"\x80\x82\x84\x85\x91\x92\x93\x94\x95\x96\x97\xa0\xb0\xb1\xb2\xb3\xb5\xb7")
 _BOMS = {b"\xff\xfe": "UTF-16", b"\xfe\xff": "UTF-16"}
 
 
@@ -58,38 +68,68 @@ class _KeyTwiceError(ValueError):
 
 
 def shown(value: object) -> str:
-    """A value as it stands in a defect: its JSON, cut to 60 characters."""
+    """Return a value as it stands in a defect: its JSON, cut to 60 characters, what cannot be seen escaped."""
+    if isinstance(value, str):
+        value = value[: _SHOWN_CHARACTERS + 1]
     try:
         text = json.dumps(value, ensure_ascii=False)
     except (TypeError, ValueError):
         text = repr(value)
+    except RecursionError:
+        text = "values nested too deep"
+    text = visible_line(text[: _SHOWN_CHARACTERS + 1])
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
 def decode(source: Source, findings: Findings) -> str:
-    """The text of a file; each line that is not UTF-8 is one defect with its byte offset. A UTF-8 mark is dropped."""
+    """Return the text of a file; each line that is not UTF-8 is a defect with its byte offset. A UTF-8 mark is dropped.
+
+    At most 100 such lines are named; the last defect counts the others.
+    """
     encoding = _BOMS.get(source.data[:2])
     if encoding is not None:
         findings.defects.append(Defect(source.name, 1, None, "encoding", encoding, "UTF-8"))
         return ""
-    offset, lines = 0, []
-    for number, line in enumerate(source.data.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+    data = source.data.removeprefix(b"\xef\xbb\xbf")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return _decode_lines(source, data, findings)
+
+
+def _decode_lines(source: Source, data: bytes, findings: Findings) -> str:
+    offset, lines, wrong = len(source.data) - len(data), [], 0
+    for number, line in enumerate(data.split(b"\n"), start=1):
         try:
             lines.append(line.decode())
         except UnicodeDecodeError as error:
-            skipped = 3 if source.data.startswith(b"\xef\xbb\xbf") else 0
-            place = f"byte 0x{line[error.start]:02x} at offset {offset + error.start + skipped}"
-            findings.defects.append(Defect(source.name, number, None, "encoding", place, "UTF-8"))
+            wrong += 1
+            if wrong <= BYTES_NAMED_AT_MOST:
+                place = f"byte 0x{line[error.start]:02x} at offset {offset + error.start}"
+                expected = _ANSI if _is_ansi(line, error.start) else "UTF-8"
+                findings.defects.append(Defect(source.name, number, None, "encoding", place, expected))
             lines.append(line.decode(errors="replace"))
         offset += len(line) + 1
+    if wrong > BYTES_NAMED_AT_MOST:
+        found = f"{wrong - BYTES_NAMED_AT_MOST:,} more lines with such bytes"
+        findings.defects.append(Defect(source.name, None, None, "encoding", found, "UTF-8"))
     return "\n".join(lines)
+
+
+def _is_ansi(line: bytes, position: int) -> bool:
+    """Whether the byte is a letter or a mark of Windows' Western code page rather than a broken UTF-8 sequence."""
+    if 0x80 <= line[position] < 0xC0:
+        return line[position] in _ANSI_MARKS
+    following = line[position + 1 : position + 2]
+    return not following or following[0] < 0x80
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) < len(pairs):
-        keys = [key for key, _ in pairs]
-        raise _KeyTwiceError(f"the key {shown(next(key for key in keys if keys.count(key) > 1))} twice in one object")
+        counted = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counted.items() if count > 1)
+        raise _KeyTwiceError(f"the key {shown(twice)} twice in one object")
     return result
 
 
@@ -151,7 +191,7 @@ def jsonl_records(source_name: str, text: str, findings: Findings, first_line: i
 
 
 def _skip_space(text: str, position: int) -> int:
-    found = re.compile(r"[ \t\r\n]*").match(text, position)
+    found = _SPACE.match(text, position)
     return found.end() if found else position
 
 
@@ -193,11 +233,13 @@ def csv_records(source_name: str, text: str, findings: Findings) -> Iterator[Rec
     separator = max(",;\t", key=header_line.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     header: list[str] = []
+    empty: list[int] = []
     line = 1
     while True:
         try:
             row = next(reader)
         except StopIteration:
+            _warn_of_empty_rows(source_name, empty, findings)
             return
         except csv.Error as error:
             findings.defects.append(Defect(source_name, line, None, None, str(error), "valid CSV"))
@@ -205,14 +247,24 @@ def csv_records(source_name: str, text: str, findings: Findings) -> Iterator[Rec
         start, line = line, reader.line_num + 1
         if not header:
             header = [name.strip() for name in row]
-            repeated = sorted({name for name in header if header.count(name) > 1})
-            for name in repeated:
+            repeated = sorted(name for name, count in Counter(header).items() if count > 1)
+            for name in repeated[:_REPEATED_AT_MOST]:
                 findings.defects.append(Defect(source_name, start, None, "header", shown(name), "each column once"))
-        elif len(row) != len(header) and row:
+        elif not any(cell.strip() for cell in row):
+            empty.append(start)
+        elif len(row) != len(header):
             found, expected = f"{len(row)} columns", f"{len(header)} columns as in the header"
             findings.defects.append(Defect(source_name, start, row[0] or None, None, found, expected))
-        elif row:
+        else:
             yield Record(source_name, start, dict(zip(header, row, strict=True)))
+
+
+def _warn_of_empty_rows(source_name: str, lines: list[int], findings: Findings) -> None:
+    """Say which rows of empty cells were skipped, as spreadsheets write them below a table."""
+    if lines:
+        more = f" (and {len(lines) - 1:,} more)" if len(lines) > 1 else ""
+        found, expected = f"a row of empty cells{more}", "a question in each row; it is skipped"
+        findings.warnings.append(Defect(source_name, lines[0], None, None, found, expected))
 
 
 def read_records(source: Source, findings: Findings) -> tuple[str, list[Record]]:

@@ -161,6 +161,7 @@ _OUTCOME: Example = {
     "unsafe_answer": True,
     "contradiction": True,
     "abstention": False,
+    "unlabelled": False,
 }
 
 _CELL: Example = {"run_id": RUN_ID, "model": _MODEL, "condition": "zero_shot", "question_id": "chest-001"}

@@ -48,6 +48,7 @@ class Outcome(BaseModel):
     unsafe_answer: bool
     contradiction: bool
     abstention: bool
+    unlabelled: bool = Field(description="Wrong, and without safety labels: the three flags say nothing.")
 
 
 class Usage(BaseModel):

@@ -15,6 +15,7 @@ from safescale.core.errors import Defect, NotFoundError, SafescaleError, SpecErr
 from safescale.core.prompts import Formulation, auto_formulation
 from safescale.core.reasoning import TraceStyle, trace_style
 from safescale.core.records import Source
+from safescale.core.text_rules import name_fault
 from safescale.runtime.files import parse_yaml, read_source
 
 BACKENDS = ("embedded", "tgi", "openai")
@@ -27,7 +28,15 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 
 MAX_REPLICAS = 64
 
-Text = Annotated[str, Field(min_length=1)]
+
+def _shown_text(value: str) -> str:
+    if (found := name_fault(value, MAX_TEXT)) is not None:
+        raise ValueError(f"{found[0]}; expected {found[1]}")
+    return value
+
+
+MAX_TEXT = 4096
+Text = Annotated[str, Field(min_length=1), AfterValidator(_shown_text)]
 
 Flavour = Literal["auto", "vllm", "sglang", "llamacpp", "tgi"]
 """Servers whose ways the OpenAI-compatible adapter knows."""

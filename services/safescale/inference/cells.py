@@ -12,6 +12,7 @@ from safescale.inference.catalog import ModelRow
 from safescale.inference.engine import Engine
 from safescale.inference.identity import Identity
 from safescale.inference.questions import Question, Scored, Texts
+from safescale.rpc.checked import checked_stem
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.events.v1 import events_pb2
@@ -37,10 +38,8 @@ def checked(request: events_pb2.GenerationRequested, context: str | None) -> Ask
 
     """
     formulation: Formulation = "letter" if formulation_from_proto(request.formulation) == "letter" else "cloze"
+    checked_stem(request.question)
     options = dict(request.question.options)
-    letters = [chr(ord("A") + index) for index in range(len(options))]
-    if not 2 <= len(options) <= 26 or sorted(options) != letters:
-        raise InvalidInputError(f"question.options has the letters {sorted(options)}; expected 2 to 26 from A on")
     if not request.greedy and not request.sample_count:
         raise InvalidInputError("neither greedy nor sample_count is set; expected at least one")
     if request.sample_count and not request.temperature > 0:

@@ -16,6 +16,7 @@ from safescale.core.judge import JUDGE_PROMPT_VERSION, READING_VERSION, REVIEW_R
 from safescale.core.prompts import PROMPT_VERSION
 from safescale.core.regimes import Single
 from safescale.core.research import AGENT_VERSION
+from safescale.core.text_rules import name_fault
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import FORMULATIONS, formulation_to_proto
 from safescale.rpc.inference.v1 import inference_pb2
@@ -143,6 +144,13 @@ def _spec_defects(spec: pb.RunSpec) -> list[Defect]:
             found.append(_defect(field, "", "expected at least one"))
         if twice := _twice(values):
             found.append(_defect(field, ", ".join(twice), "listed more than once"))
+    for field, value in (
+        ("name", spec.name),
+        ("benchmark_name", spec.benchmark_name),
+        *(("ensembles", each.name) for each in spec.ensembles),
+    ):
+        if (fault := name_fault(value)) is not None:
+            found.append(_defect(field, fault[0], f"expected {fault[1]}"))
     if not spec.greedy and not spec.samples:
         found.append(_defect("regimes", "", "expected greedy, self_consistency or both"))
     if spec.samples > MAX_SAMPLES:

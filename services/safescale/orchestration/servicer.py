@@ -1,5 +1,6 @@
 """gRPC face of orchestration: thin over the runs and the research."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -10,7 +11,8 @@ from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoun
 from safescale.orchestration.agent.research import ResearchDesk
 from safescale.orchestration.runs import Runs
 from safescale.orchestration.store import BenchmarkStore, RunStore
-from safescale.rpc.convert import benchmark_from_proto, question_to_proto
+from safescale.rpc.checked import checked_benchmark, checked_name, checked_stem
+from safescale.rpc.convert import question_to_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
 
@@ -41,7 +43,10 @@ class OrchestrationServicer(orchestration_pb2_grpc.OrchestrationServiceServicer)
 
     async def ImportBenchmark(self, request: pb.ImportBenchmarkRequest, context: Context) -> pb.ImportBenchmarkResponse:
         """Store a benchmark under its content hash."""
-        benchmark = benchmark_from_proto(request.name, request.questions, request.clinician_validated)
+        # Thousands of questions take a while to check.
+        benchmark = await asyncio.to_thread(
+            checked_benchmark, request.name, request.questions, request.clinician_validated
+        )
         created = await self._benchmarks.put(benchmark)
         stored = await self._benchmarks.get(benchmark.content_hash)
         return pb.ImportBenchmarkResponse(benchmark=benchmark_message(stored), created=created)
@@ -101,10 +106,8 @@ class OrchestrationServicer(orchestration_pb2_grpc.OrchestrationServiceServicer)
     async def Research(self, request: pb.ResearchRequest, context: Context) -> pb.ResearchResponse:
         """Research one question and wait for the report."""
         for field in ("corpus_id", "agent_model"):
-            if not getattr(request, field):
-                raise InvalidInputError(f"{field} is empty; expected an identifier")
-        if not request.question.question_text or len(request.question.options) < 2:
-            raise InvalidInputError("question needs a question_text and at least two options")
+            checked_name(field, getattr(request, field))
+        checked_stem(request.question)
         return pb.ResearchResponse(research=await self._desk.research(request))
 
     async def GetResearch(self, request: pb.GetResearchRequest, context: Context) -> pb.GetResearchResponse:

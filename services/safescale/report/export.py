@@ -14,6 +14,8 @@ PUBLISHED_PREFIX = "risk_radiorag_"
 
 Record = dict[str, Any]
 
+_OF_LABELS = frozenset(("high_risk_error", "unsafe_answer", "contradiction"))
+
 
 def _optional(message: Any, field: str) -> Any:
     return getattr(message, field) if message.HasField(field) else None
@@ -39,7 +41,8 @@ def verdict_row(verdict: pb.Verdict) -> Record:
     for regime, asked in (("greedy", verdict.greedy_asked), ("majority", bool(verdict.samples_asked))):
         outcome = getattr(verdict, f"{regime}_outcome")
         for name in ("correct", "high_risk_error", "unsafe_answer", "contradiction", "abstention"):
-            row[f"{regime}_{name}"] = getattr(outcome, name) if asked else None
+            known = asked and not (outcome.unlabelled and name in _OF_LABELS)
+            row[f"{regime}_{name}"] = getattr(outcome, name) if known else None
     timings = verdict.timings
     row |= {
         "samples_asked": verdict.samples_asked,

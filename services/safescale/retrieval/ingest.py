@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
-from safescale.core.corpus import Document
+from safescale.core.corpus import Document, document_faults
 from safescale.core.errors import CorpusError, Defect, LimitExceededError
 from safescale.core.records import shown
+from safescale.core.text import visible_line
+from safescale.core.text_rules import name_fault
 
 MIB = 1024 * 1024
 SHOWN_DEFECTS = 50
@@ -25,6 +27,8 @@ class IncomingCorpus:
     """Collects the documents of one ingest. White space around id, title and text is dropped, as in corpus files."""
 
     def __init__(self, name: str, limits: IngestLimits) -> None:
+        if (found := name_fault(name)) is not None:
+            raise CorpusError(f"name is {found[0]}; expected {found[1]}")
         self.name = name
         self._limits = limits
         self._documents: dict[str, Document] = {}
@@ -47,6 +51,8 @@ class IncomingCorpus:
         for field in ("id", "text"):
             if not getattr(document, field):
                 self._defect(document, field, "", "a non-empty text")
+        for field, value, expected in document_faults(document):
+            self._defects.append(self._at(document, field, value, expected))
         first = self._places.setdefault(document.id, self._received)
         if document.id and first != self._received:
             self._defect(document, "id", document.id, f"an id of its own, since document {first} has this one")
@@ -54,8 +60,10 @@ class IncomingCorpus:
             self._documents[document.id] = document
 
     def _defect(self, document: Document, field: str, value: str, expected: str) -> None:
-        name = self.name or "corpus"
-        self._defects.append(Defect(name, self._received, document.id or None, field, shown(value), expected))
+        self._defects.append(self._at(document, field, shown(value), expected))
+
+    def _at(self, document: Document, field: str, value: str, expected: str) -> Defect:
+        return Defect(self.name or "corpus", self._received, visible_line(document.id) or None, field, value, expected)
 
     def _check_limits(self, document: Document) -> None:
         limits = self._limits

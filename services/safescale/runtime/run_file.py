@@ -3,15 +3,23 @@
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from safescale.core.conditions import CONDITION_IDS
 from safescale.core.errors import Defect, SpecError
 from safescale.core.records import Source
+from safescale.core.text_rules import name_fault
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.runtime.files import parse_json, parse_yaml
 
-Name = Annotated[str, Field(min_length=1)]
+
+def _shown_name(value: str) -> str:
+    if (found := name_fault(value)) is not None:
+        raise ValueError(f"{found[0]}; expected {found[1]}")
+    return value
+
+
+Name = Annotated[str, Field(min_length=1), AfterValidator(_shown_name)]
 
 
 class _Part(BaseModel):

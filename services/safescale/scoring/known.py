@@ -6,8 +6,8 @@ from google.protobuf.message import DecodeError
 
 from safescale.core.benchmark import Question
 from safescale.core.errors import InvalidInputError
+from safescale.rpc.checked import TO_SCORE, checked_question
 from safescale.rpc.common.v1 import common_pb2
-from safescale.rpc.convert import question_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.outcomes import outcome_of
 from safescale.scoring.reading import read_strictly
@@ -68,7 +68,7 @@ class KnownQuestions:
             message = common_pb2.Question.FromString(key)
         except DecodeError as error:
             raise InvalidInputError("question cannot be read; expected an encoded Question") from error
-        known = self._questions[key] = KnownQuestion(question_from_proto(message))
+        known = self._questions[key] = KnownQuestion(checked_question(message, TO_SCORE))
         self._bytes += len(key)
         while self._bytes > self._capacity and len(self._questions) > 1:
             dropped, _ = self._questions.popitem(last=False)

@@ -15,6 +15,7 @@ from safescale.core.benchmark import Benchmark, Question
 from safescale.core.errors import InvalidInputError
 from safescale.core.judge import JUDGE_FAILED
 from safescale.core.tables import Table
+from safescale.rpc.checked import checked_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.outcomes import outcome_of, set_outcomes
 from safescale.scoring.peers import Truths
@@ -222,12 +223,16 @@ def metrics_of_letters(
     """
     known = {question.question_id: question for question in questions}
     seen: set[tuple[str, str, str]] = set()
+    names: set[str] = set()
     found = []
     for cell in cells:
         key = (cell.model, cell.condition, cell.question_id)
         where = f"cell {cell.model}/{cell.condition}/{cell.question_id}"
         if not all(key):
             raise InvalidInputError(f"{where}: model, condition and question_id must not be empty")
+        for field, name in (("model", cell.model), ("condition", cell.condition)):
+            if name not in names:
+                names.add(checked_name(f"{where}: {field}", name))
         if key in seen:
             raise InvalidInputError(f"{where} is given more than once")
         seen.add(key)
@@ -237,6 +242,8 @@ def metrics_of_letters(
         marks = [_mark(letter, question, where) for letter in cell.samples]
         greedy = _mark(cell.greedy, question, where)
         latency = cell.latency_s if cell.HasField("latency_s") else None
+        if latency is not None and not 0 <= latency < math.inf:
+            raise InvalidInputError(f"{where}: latency_s is {latency:g}; expected seconds of at least 0")
         found.append(CellAnswers(*key, formulation, greedy, "".join(marks), latency))
     benchmark = Benchmark("request", tuple(questions))
     return metric_rows(found, benchmark)

@@ -8,7 +8,8 @@ import grpc
 
 from safescale.core.cells import Cell
 from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoundError, SafescaleError
-from safescale.rpc.convert import formulation_from_proto, question_from_proto
+from safescale.rpc.checked import TO_SCORE, checked_name, checked_questions
+from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.errors import to_failure
@@ -108,6 +109,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         Questions are unread: the method has a handler of its own.
         """
         async for batch in request_iterator:
+            checked_name("batch_id", batch.batch_id, needed=False)
             if len(batch.answers) > MAX_BATCH:
                 raise LimitExceededError(
                     f"batch {batch.batch_id!r} has {len(batch.answers)} answers; the limit is {MAX_BATCH}"
@@ -120,8 +122,8 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             raise LimitExceededError(f"{len(request.cells)} cells are over the limit of {MAX_CELLS}")
         if not request.cells:
             raise InvalidInputError("cells is empty; expected at least one")
-        questions = [question_from_proto(question) for question in request.questions]
         formulation = formulation_from_proto(request.formulation)
+        questions = await asyncio.to_thread(checked_questions, request.questions, TO_SCORE)
         rows = await asyncio.to_thread(metrics_of_letters, questions, list(request.cells), formulation)
         return pb.ComputeMetricsResponse(rows=rows)
 
@@ -202,7 +204,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     async def ResolveReview(self, request: pb.ResolveReviewRequest, context: Context) -> pb.ResolveReviewResponse:
         """Settle a review."""
         _needed(request.review_id, "review_id")
-        _needed(request.reviewer, "reviewer")
+        checked_name("reviewer", request.reviewer)
         if request.HasField("letter"):
             await self._check_letter(request)
         return pb.ResolveReviewResponse(review=await self._reviews.resolve(request))

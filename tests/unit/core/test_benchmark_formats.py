@@ -117,7 +117,10 @@ OPTION_DEFECTS = [
     ({"A": "only"}, "options = 1 option; expected 2 to 26 options"),
     ({}, "options = 0 options; expected 2 to 26 options"),
     ({"A": "x", "B": "y", "D": "z"}, "options = A, B, D; expected letters without a gap, A, B, C"),
-    ({"A": "x", "B": "y", "c": "z"}, 'options.c = "c"; expected one letter of A to Z as the option\'s name'),
+    (
+        {"A": "x", "B": "y", "c": "z"},
+        'options.c = "c"; expected one letter of A to Z as the option\'s name: letters are capitals, "C"',
+    ),
     ({"A": "x", "B": " "}, 'options.B = " "; expected a non-empty text'),
     ({"A": "x", "B": 5}, "options.B = 5; expected a non-empty text"),
     ({"A": "Same  text", "B": "same text"}, 'options.B = "same text"; expected a text other than that of option A'),

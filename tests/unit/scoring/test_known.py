@@ -53,7 +53,7 @@ def test_a_question_that_is_none_is_refused_each_time() -> None:
     message.correct_answer = "Z"
     questions = KnownQuestions()
     for _ in range(2):
-        with pytest.raises(InvalidInputError, match="correct_answer 'Z'"):
+        with pytest.raises(InvalidInputError, match='q1 correct_answer = "Z"; expected one of the options A, B'):
             questions.of(message.SerializeToString())
 
 

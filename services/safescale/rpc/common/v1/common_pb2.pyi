@@ -178,7 +178,7 @@ class Question(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.MessageMap[_builtins.str, Global___OptionLabels]:
-        """Labels by letter; an option without an entry was not labelled."""
+        """Labels by letter, for every option or empty; INVALID_ARGUMENT where some options have an entry and others not."""
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ class AnswerInput(_message.Message):
     """Why the text ended, as its server said; `length` means that it was cut, and no letter of it counts. May be empty."""
     @_builtins.property
     def question(self) -> _common_pb2.Question:
-        """The question with its truth and labels. Always set."""
+        """The question with its truth and labels, for all of its options or for none. Always set."""
 
     def __init__(
         self,
@@ -171,6 +171,7 @@ class Outcome(_message.Message):
     UNSAFE_ANSWER_FIELD_NUMBER: _builtins.int
     CONTRADICTION_FIELD_NUMBER: _builtins.int
     ABSTENTION_FIELD_NUMBER: _builtins.int
+    UNLABELLED_FIELD_NUMBER: _builtins.int
     correct: _builtins.bool
     """Whether the letter is the correct one; false for an abstention."""
     high_risk_error: _builtins.bool
@@ -181,6 +182,10 @@ class Outcome(_message.Message):
     """Wrong letter whose option contradicts the evidence."""
     abstention: _builtins.bool
     """No letter."""
+    unlabelled: _builtins.bool
+    """Wrong letter of a question whose options have no safety labels: whether it is an error of a kind is not known, and
+    the three flags above are false without saying anything.
+    """
     def __init__(
         self,
         *,
@@ -189,10 +194,11 @@ class Outcome(_message.Message):
         unsafe_answer: _builtins.bool = ...,
         contradiction: _builtins.bool = ...,
         abstention: _builtins.bool = ...,
+        unlabelled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "contradiction", b"contradiction", "correct", b"correct", "high_risk_error", b"high_risk_error", "unsafe_answer", b"unsafe_answer"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abstention", b"abstention", "contradiction", b"contradiction", "correct", b"correct", "high_risk_error", b"high_risk_error", "unlabelled", b"unlabelled", "unsafe_answer", b"unsafe_answer"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
