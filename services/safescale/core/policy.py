@@ -6,11 +6,11 @@ Nothing passes by absence: a requirement without a measurement fails, and so doe
 import difflib
 import math
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from safescale.core.conditions import CONDITION_IDS
-from safescale.core.errors import Defect, SpecError
+from safescale.core.errors import Defect, LimitExceededError, SpecError
 from safescale.core.records import shown
 from safescale.core.text_rules import name_fault, text_fault
 
@@ -19,6 +19,20 @@ REGIMES = ("greedy", "majority", "samples")
 
 Bound = Literal["estimate", "ci_low", "ci_high", "worst"]
 BOUNDS: tuple[Bound, ...] = ("estimate", "ci_low", "ci_high", "worst")
+
+MAX_NAME = 200
+"""Characters of a policy's name."""
+
+MAX_REQUIREMENTS = 1000
+"""Requirements of a policy."""
+
+MAX_RESULTS = 20_000
+"""Results of a policy: more than a person reads, and about what fits into one message."""
+
+MAX_DEFECTS = 100
+"""Defects of a policy that are told."""
+
+_LONGEST_NAME = 100
 
 _POLICY_KEYS = ("name", "description", "requirements")
 _REQUIREMENT_KEYS = ("metric", "condition", "model", "regime", "max", "min", "bound")
@@ -88,30 +102,76 @@ class RequirementResult:
     reason: str
 
 
-def evaluate(policy: Policy, measurements: Sequence[Measurement]) -> tuple[RequirementResult, ...]:
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What a run was asked for: models, conditions, and the places (model, condition) skipped, with the reason."""
+
+    models: Sequence[str]
+    conditions: Sequence[str]
+    skipped: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+
+def evaluate(
+    policy: Policy, measurements: Sequence[Measurement], scope: Scope | None = None
+) -> tuple[RequirementResult, ...]:
     """Every requirement on every measurement that it matches, in the order of the policy.
 
-    With `*` as model, each model of the measurements must have at least one that matches: a model without one fails.
+    With `*` as model each model of the scope must have a measurement, and with `*` as condition it must have one under
+    each condition: where there is none, such as where the condition was skipped for it, the requirement fails. Without
+    a scope the models are those of the measurements, each of which needs one measurement that matches.
+
+    Raises LimitExceededError where there would be too many results.
     """
-    models = list(dict.fromkeys(row.model for row in measurements)) or [ANY]
+    rows: dict[tuple[str, str], list[Measurement]] = {}
+    for row in measurements:
+        rows.setdefault((row.model, row.metric), []).append(row)
+    models = list(scope.models if scope else dict.fromkeys(row.model for row in measurements)) or [ANY]
     results: list[RequirementResult] = []
     for requirement in policy.requirements:
         for model in models if requirement.model == ANY else [requirement.model]:
-            rows = [row for row in measurements if row.model == model and _matches(requirement, row)]
-            results.extend(_judge(requirement, row) for row in rows)
-            if not rows:
-                nan = math.nan
-                place = (model, requirement.condition, requirement.regime)
-                results.append(RequirementResult(requirement, *place, nan, nan, passed=False, reason="no measurement"))
+            found = [row for row in rows.get((model, requirement.metric), ()) if _matches(requirement, row)]
+            results.extend(_judge(requirement, row) for row in found)
+            results.extend(_unmeasured(requirement, model, {row.condition for row in found}, scope))
+        if len(results) > MAX_RESULTS:
+            raise LimitExceededError(f"the policy gives more than {MAX_RESULTS:,} results; expected fewer requirements")
     return tuple(results)
 
 
+def _unmeasured(
+    requirement: Requirement, model: str, measured: Collection[str], scope: Scope | None
+) -> list[RequirementResult]:
+    """A failed result for each condition under which the model should have been measured and was not."""
+    wanted: Sequence[str] = [requirement.condition]
+    if requirement.condition == ANY and scope is not None and model in scope.models:
+        wanted = scope.conditions or [ANY]
+    if requirement.condition == ANY and scope is None and measured:
+        wanted = []
+    results = []
+    for name in wanted:
+        if name in measured:
+            continue
+        reason = f"no measurement{_why(requirement, model, name, scope)}"
+        place = (model, name, requirement.regime)
+        results.append(RequirementResult(requirement, *place, math.nan, math.nan, passed=False, reason=reason))
+    return results
+
+
+def _why(requirement: Requirement, model: str, name: str, scope: Scope | None) -> str:
+    """What is known of why there is no measurement."""
+    if scope is None:
+        return ""
+    if model not in scope.models:
+        return "" if model == ANY else f": the run does not have the model {model}"
+    if name not in scope.conditions:
+        return "" if name == ANY else f": the run does not have the condition {name}"
+    if (model, name) in scope.skipped:
+        return f": {name} was skipped for {model}: {scope.skipped[model, name]}"
+    regime = "" if requirement.regime == ANY else f" ({requirement.regime})"
+    return f": the run has no {requirement.metric}{regime} of {model} under {name}"
+
+
 def _matches(requirement: Requirement, row: Measurement) -> bool:
-    return (
-        row.metric == requirement.metric
-        and requirement.condition in {ANY, row.condition}
-        and requirement.regime in {ANY, row.regime}
-    )
+    return requirement.condition in {ANY, row.condition} and requirement.regime in {ANY, row.regime}
 
 
 def _judge(requirement: Requirement, row: Measurement) -> RequirementResult:
@@ -146,6 +206,14 @@ def parse_policy(data: object, file: str, metrics: Collection[str]) -> Policy:
     return policy
 
 
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        # An integer that no float can hold.
+        return False
+
+
 class _Reader:
     """Reads a policy document and collects what is wrong with it."""
 
@@ -154,6 +222,7 @@ class _Reader:
         self._file = file
         self._metrics = metrics
         self._item: str | None = None
+        self._count = 0
 
     def policy(self, data: object) -> Policy:
         """The policy, which is to be used only if there are no defects."""
@@ -165,7 +234,12 @@ class _Reader:
         if not isinstance(items, list) or not items:
             self._defect("requirements", shown(items) if items is not None else "missing", "a list of requirements")
             items = []
+        if len(items) > MAX_REQUIREMENTS:
+            self._defect("requirements", f"{len(items):,}", f"at most {MAX_REQUIREMENTS:,} requirements")
+            items = []
         texts = [self._text(data, key) for key in ("name", "description")]
+        if len(texts[0]) > MAX_NAME:
+            self._defect("name", f"{len(texts[0]):,} characters", f"at most {MAX_NAME}")
         requirements = [self._requirement(number, item) for number, item in enumerate(items, start=1)]
         return Policy(texts[0], texts[1], tuple(each for each in requirements if each is not None))
 
@@ -174,7 +248,7 @@ class _Reader:
         if not isinstance(item, Mapping):
             self._defect(None, shown(item), "a mapping with metric and max or min")
             return None
-        before = len(self.defects)
+        before = self._count
         self._check_keys(item, _REQUIREMENT_KEYS)
         metric = self._name(item, "metric", sorted(self._metrics), None)
         condition = self._name(item, "condition", (*CONDITION_IDS, ANY), ANY)
@@ -187,7 +261,7 @@ class _Reader:
         if len(directions) != 1:
             self._defect("max", " and ".join(directions) or "missing", "either max or min")
         limits = {key: self._limit(item, key, metric) for key in directions}
-        if len(self.defects) > before:
+        if self._count > before:
             return None
         direction: Literal["max", "min"] = "max" if "max" in limits else "min"
         decides: Bound = next(each for each in BOUNDS if each == bound)
@@ -195,7 +269,7 @@ class _Reader:
 
     def _limit(self, item: Mapping[Any, Any], key: str, metric: str) -> float:
         value = item[key]
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value):
             self._defect(key, shown(value), "a number")
             return math.nan
         seconds = metric.endswith("_s")
@@ -207,9 +281,7 @@ class _Reader:
         value = item.get(key, default)
         if isinstance(value, str) and value in allowed:
             return value
-        near = difflib.get_close_matches(str(value), allowed, n=1) if key in item else []
-        hint = f"{near[0]!r}, or another of {', '.join(allowed)}" if near else f"one of {', '.join(allowed)}"
-        self._defect(key, shown(value) if key in item else "missing", hint)
+        self._defect(key, shown(value) if key in item else "missing", self._hint(value if key in item else "", allowed))
         return ""
 
     def _text(self, data: Mapping[Any, Any], key: str) -> str:
@@ -224,9 +296,19 @@ class _Reader:
     def _check_keys(self, data: Mapping[Any, Any], allowed: Sequence[str]) -> None:
         for key in data:
             if key not in allowed:
-                near = difflib.get_close_matches(str(key), allowed, n=1)
-                hint = f"{near[0]!r}, or another of {', '.join(allowed)}" if near else f"one of {', '.join(allowed)}"
-                self._defect(str(key), "an unknown key", hint)
+                self._defect(str(key)[:_LONGEST_NAME], "an unknown key", self._hint(key, allowed))
+            if len(self.defects) >= MAX_DEFECTS:
+                return
+
+    def _hint(self, value: object, allowed: Sequence[str]) -> str:
+        """The nearest name and all others. Comparing takes long: neither long texts nor too many are compared."""
+        text = str(value) if isinstance(value, (str, int, float)) else ""
+        near: list[str] = []
+        if text and len(text) <= _LONGEST_NAME and len(self.defects) < MAX_DEFECTS:
+            near = difflib.get_close_matches(text, allowed, n=1)
+        return f"{near[0]!r}, or another of {', '.join(allowed)}" if near else f"one of {', '.join(allowed)}"
 
     def _defect(self, field: str | None, value: str, expected: str) -> None:
-        self.defects.append(Defect(self._file, None, self._item, field, value, expected))
+        self._count += 1
+        if len(self.defects) < MAX_DEFECTS:
+            self.defects.append(Defect(self._file, None, self._item, field, value, expected))

@@ -170,7 +170,14 @@ METRICS: tuple[Metric, ...] = (
         "gauge",
         "cells",
         ("name", "model", "condition"),
-        "Cells without an answer in the newest completed run of this name",
+        "Cells without an answer, or with one that the judge failed to read, in the newest completed run of this name",
+    ),
+    Metric(
+        "safescale_run_unfinished_cells",
+        "gauge",
+        "cells",
+        ("name",),
+        "Cells with neither a verdict nor a skip in the newest completed run of this name",
     ),
     Metric(
         "safescale_run_ended_timestamp_seconds",

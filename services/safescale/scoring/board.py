@@ -5,20 +5,23 @@ It is read from the stores again and again, so that a restart loses nothing and 
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 
 import grpc
 
 from safescale.core.errors import SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.auth.caller import caller
+from safescale.runtime.auth.roles import Role
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
 from safescale.runtime.tracing import at
 from safescale.scoring.gates import Gate, GateStore, high_risk_limits
 from safescale.scoring.records import ReviewStore
-from safescale.scoring.results import RunResults, Shares
+from safescale.scoring.results import RunResults, RunShares
 
 INTERVAL_S = 30.0
 """Seconds between two looks, where they are quick."""
@@ -35,15 +38,25 @@ MAX_NAMES = 50
 MAX_RUNS = 1000
 """Newest runs among which they are looked for."""
 
+FULL_LOOK_S = 300.0
+"""Seconds after which reviews are read again though none seems to have changed: another replica settles some, too."""
+
+ROLE: Role = "runner"
+"""Role of those whose judgements are recorded."""
+
 OF_RUNS = (
     "safescale_run_high_risk_ratio",
     "safescale_run_accuracy_ratio",
     "safescale_run_failed_cells",
+    "safescale_run_unfinished_cells",
     "safescale_run_ended_timestamp_seconds",
 )
 
 PAGE = 200
 LIST_S = 30.0
+
+Stand = tuple[int, ...]
+"""Numbers that are the same while what they stand for is."""
 
 Series = dict[str, dict[tuple[tuple[str, str], ...], float]]
 """Values by metric and labels."""
@@ -64,7 +77,9 @@ class Board:
         self._orchestration = orchestration
         self._telemetry = telemetry
         self._shown: Series = {}
-        self._known: dict[str, tuple[tuple[int, int], Sequence[Shares]]] = {}
+        self._known: dict[str, tuple[Stand, RunShares]] = {}
+        self._waiting: tuple[Stand, tuple[int, float | None]] | None = None
+        self._reviews_at: Stand = ()
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger("scoring")
 
@@ -111,7 +126,10 @@ class Board:
             DependencyUnavailableError: the store cannot be reached.
 
         """
-        count, oldest = await self._reviews.waiting()
+        stand = await self._stand(None)
+        if self._waiting is None or self._waiting[0] != stand:
+            self._waiting = (stand, await self._reviews.waiting())
+        count, oldest = self._waiting[1]
         self._telemetry.gauge("safescale_reviews_open", count)
         age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
         self._telemetry.gauge("safescale_review_oldest_seconds", age)
@@ -133,10 +151,14 @@ class Board:
 
         """
         runs = await self._newest_completed()
+        stand = await self._stand(None)
+        changed, self._reviews_at = stand != self._reviews_at, ()
         found: Series = {metric: {} for metric in OF_RUNS}
         for name, run in runs.items():
             found["safescale_run_ended_timestamp_seconds"][("name", name),] = run.ended_at.ToNanoseconds() / 1e9
-            for share in await self._shares(run):
+            known = await self._shares(run, changed)
+            found["safescale_run_unfinished_cells"][("name", name),] = known.unfinished
+            for share in known.shares:
                 labels = (("name", name), ("model", share.model), ("condition", share.condition))
                 found["safescale_run_failed_cells"][labels] = share.failed
                 if share.asked:
@@ -144,14 +166,25 @@ class Board:
                     found["safescale_run_accuracy_ratio"][labels] = share.correct / share.asked
         kept = {run.run_id for run in runs.values()}
         self._known = {run_id: known for run_id, known in self._known.items() if run_id in kept}
+        # Only now: a look that failed has seen nothing.
+        self._reviews_at = stand
         self._show(found)
 
-    async def _shares(self, run: orchestration_pb2.Run) -> Sequence[Shares]:
-        """Counts of a run, counted again when it was retried or a person settled more of its answers."""
-        stand = (run.attempt, await self._results.settled_count(run.run_id))
+    async def _stand(self, run_id: str | None) -> "Stand":
+        """What changes when a review is opened or settled, and now and then anyway."""
+        return (*await self._reviews.stand(run_id), int(time.time() // FULL_LOOK_S))
+
+    async def _shares(self, run: orchestration_pb2.Run, changed: bool) -> RunShares:
+        """Counts of a run, counted again when it was retried or a person settled more of its answers.
+
+        `changed` is False where the reviews of all runs are what they were.
+        """
         known = self._known.get(run.run_id)
+        if known is not None and not changed and known[0][0] == run.attempt:
+            return known[1]
+        stand = (run.attempt, *await self._stand(run.run_id))
         if known is None or known[0] != stand:
-            known = self._known[run.run_id] = (stand, await self._results.shares(run.run_id))
+            known = self._known[run.run_id] = (stand, await self._results.shares(run))
         return known[1]
 
     async def _newest_completed(self) -> Mapping[str, orchestration_pb2.Run]:
@@ -191,8 +224,11 @@ def _gate_series(gates: Iterable[Gate]) -> Series:
     limits: dict[tuple[tuple[str, str], ...], float] = {}
     for gate in gates:
         labels = (("policy", gate.policy), ("name", gate.name))
-        passed[labels] = float(gate.passed)
-        at_time[labels] = gate.judged_at_s
+        # Of several texts of a policy all must be met; the time is that of the judgement which decides.
+        before = passed.get(labels, 1.0)
+        if labels not in at_time or gate.passed < before:
+            at_time[labels] = gate.judged_at_s
+        passed[labels] = min(before, float(gate.passed))
         for model, condition, limit in gate.high_risk_limits:
             place = (("name", gate.name), ("model", model), ("condition", condition))
             limits[place] = min(limit, limits.get(place, limit))
@@ -203,6 +239,14 @@ def _gate_series(gates: Iterable[Gate]) -> Series:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class PolicyText:
+    """Name of a policy, and the SHA-256 of its text in hex."""
+
+    name: str
+    sha256: str
+
+
 class Judgements:
     """Records what policies said. The judgement stands whether or not it can be recorded."""
 
@@ -211,10 +255,17 @@ class Judgements:
         self._board = board
         self._log = get_logger("scoring")
 
-    async def record(self, run: orchestration_pb2.Run, policy: str, judged: pb.EvaluatePolicyResponse) -> None:
-        """Record a judgement and show it at once."""
+    async def record(self, run: orchestration_pb2.Run, policy: PolicyText, judged: pb.EvaluatePolicyResponse) -> None:
+        """Record a judgement and show it at once.
+
+        That of a caller who may not run anything is not recorded, for it would end an alert or begin one; nor is that
+        of a run under way, which says nothing yet.
+        """
+        if ROLE not in caller().roles or run.state == orchestration_pb2.RUN_STATE_RUNNING:
+            return
         gate = Gate(
-            policy=policy,
+            policy=policy.name,
+            policy_sha256=policy.sha256,
             name=run.manifest.spec.name,
             run_id=run.run_id,
             run_created_at_s=run.created_at.ToNanoseconds() / 1e9,
@@ -223,7 +274,11 @@ class Judgements:
             high_risk_limits=high_risk_limits(judged.results),
         )
         try:
-            await self._gates.put(gate)
+            stands = await self._gates.put(gate)
+            self._log.info(
+                "judgement recorded" if stands else "judgement of an older run not recorded", who=caller().name,
+                policy=gate.policy, policy_sha256=gate.policy_sha256, run_id=run.run_id, passed=gate.passed,
+            )  # fmt: skip
             await self._board.look_at_gates()
         except SafescaleError as error:
             self._log.error("judgement not recorded, its series is old", run_id=run.run_id, reason=error.reason)

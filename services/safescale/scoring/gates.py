@@ -1,6 +1,10 @@
-"""Judgements of policies in the document store: the last of each policy on each name of runs."""
+"""Judgements of policies in the document store: the last of each policy on each name of runs.
+
+A policy is what its text says: another text of the same name is another policy, whose judgement leaves the first alone.
+"""
 
 import heapq
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
@@ -12,13 +16,17 @@ GATE = "gate"
 WRITE_TRIES = 10
 HIGH_RISK = "high_risk_error_rate"
 
+RETIRED_S = 30 * 86400.0
+"""Seconds without a judgement after which a policy counts no more, where another text of its name has been judged."""
+
 
 @dataclass(frozen=True, slots=True)
 class Gate:
     """How a policy judged a run. Times in seconds since 1970.
 
     `high_risk_limits` are (model, condition, limit): the most that the policy allows of high-risk errors among the
-    greedy answers.
+    greedy answers. `policy_sha256` is that of the policy's text in hex; empty in documents of versions that knew names
+    alone.
     """
 
     policy: str
@@ -28,6 +36,13 @@ class Gate:
     judged_at_s: float
     passed: bool
     high_risk_limits: tuple[tuple[str, str, float], ...]
+    policy_sha256: str = ""
+
+    @property
+    def key(self) -> str:
+        """Key of its document."""
+        known_by_name = f"{len(self.policy)}/{self.policy}/{self.name}"
+        return f"{self.policy_sha256}/{known_by_name}" if self.policy_sha256 else known_by_name
 
 
 def high_risk_limits(results: Sequence[pb.RequirementResult]) -> tuple[tuple[str, str, float], ...]:
@@ -53,7 +68,7 @@ class GateStore:
             FailedPreconditionError: others write it all the time.
 
         """
-        key = f"{len(gate.policy)}/{gate.policy}/{gate.name}"
+        key = gate.key
         for _ in range(WRITE_TRIES):
             stored = await self._documents.get(GATE, key)
             if stored is not None and _gate(stored).run_created_at_s > gate.run_created_at_s:
@@ -64,9 +79,30 @@ class GateStore:
         raise FailedPreconditionError(f"the judgement of policy {gate.policy!r} is changed by others all the time")
 
     async def newest(self, count: int) -> list[Gate]:
-        """The `count` judgements that were made last, the last first."""
+        """The `count` judgements that were made last, the last first; those that others have replaced left out."""
         gates = [_gate(document) async for document in self._documents.scan(GATE)]
-        return heapq.nlargest(count, gates, key=lambda gate: gate.judged_at_s)
+        return heapq.nlargest(count, _standing(gates), key=lambda gate: gate.judged_at_s)
+
+
+def _standing(gates: Sequence[Gate]) -> list[Gate]:
+    """Judgements that count: not those of a policy that another text of its name has replaced.
+
+    Of a judgement that is known by the name alone nobody can tell whose it was: the first one of that name on a run as
+    new replaces it.
+    """
+    by_name: dict[tuple[str, str], list[Gate]] = {}
+    for gate in gates:
+        by_name.setdefault((gate.policy, gate.name), []).append(gate)
+    found = []
+    for named in by_name.values():
+        last = max(gate.judged_at_s for gate in named)
+        newest_run = max((gate.run_created_at_s for gate in named if gate.policy_sha256), default=-math.inf)
+        found += [
+            gate
+            for gate in named
+            if gate.judged_at_s > last - RETIRED_S and (gate.policy_sha256 or gate.run_created_at_s > newest_run)
+        ]
+    return found
 
 
 def _gate(document: Document) -> Gate:

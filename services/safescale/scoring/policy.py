@@ -1,13 +1,24 @@
 """Judges metric rows by a policy."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+from safescale.core.completeness import Completeness
+from safescale.core.errors import LimitExceededError
+from safescale.core.judge import JUDGE_FAILED
 from safescale.core.metrics import METRIC_NAMES
-from safescale.core.policy import Measurement, Policy, RequirementResult, evaluate, parse_policy
+from safescale.core.policy import Measurement, Policy, RequirementResult, Scope, evaluate, parse_policy
 from safescale.core.records import Source
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.files import parse_yaml
+
+MAX_POLICY_BYTES = 1024 * 1024
+
+SAID = 5
+"""Sentences about what is missing that a judgement repeats; the metrics of the run have all."""
+
+_RARER = "so harm may be rarer here than it is; ask them again first (`safescale runs retry`)"
 
 
 def _number(row: pb.MetricRow, field: str) -> float:
@@ -15,48 +26,94 @@ def _number(row: pb.MetricRow, field: str) -> float:
 
 
 def read_policy(text: str) -> Policy:
-    """Policy of YAML or JSON text.
+    """Policy of YAML or JSON text. Takes long for a large text: not to be called on an event loop.
 
     Raises:
+        LimitExceededError: the text is too long.
         SpecError: the text is no policy; every defect is named.
 
     """
+    size = len(text.encode())
+    if size > MAX_POLICY_BYTES:
+        raise LimitExceededError(f"the policy has {size:,} bytes; the limit is {MAX_POLICY_BYTES:,}")
     return parse_policy(parse_yaml(Source("policy", text.encode())), "policy", METRIC_NAMES)
 
 
-def evaluate_policy(text: str, rows: Iterable[pb.MetricRow], failed_count: int = 0) -> pb.EvaluatePolicyResponse:
-    """Judge metric rows by a policy given as YAML or JSON text.
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a policy judges: the metric rows of a run, what the run was asked for, and what keeps it from passing.
 
-    Failed cells are attempted questions without an error, which makes harm look rarer than it may be; so a run that has
-    any fails whatever the policy says.
+    `obstacles` are what no requirement speaks of, each with its number and a sentence, such as failed cells.
+    """
+
+    rows: Sequence[pb.MetricRow]
+    scope: Scope
+    obstacles: Sequence["Obstacle"] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Something that keeps a run from passing any policy: what is counted, how many, and why in a sentence."""
+
+    name: str
+    count: int
+    reason: str
+
+
+def evaluate_policy(policy: Policy, measured: Measured) -> pb.EvaluatePolicyResponse:
+    """Judge metric rows by a policy. A run with an obstacle fails whatever the policy says.
 
     Raises:
-        SpecError: the text is no policy; every defect is named.
+        LimitExceededError: the policy gives too many results.
 
     """
-    policy = read_policy(text)
     measurements = [
         Measurement(
             row.model, row.condition, row.regime, row.metric,
             _number(row, "value"), _number(row, "ci_low"), _number(row, "ci_high"), row.n,
         )
-        for row in rows
+        for row in measured.rows
     ]  # fmt: skip
-    results = [_message(result) for result in evaluate(policy, measurements)]
-    if failed_count:
-        results.append(_failed_cells(failed_count))
-    return pb.EvaluatePolicyResponse(passed=all(result.passed for result in results), results=results)
+    results = [_message(result) for result in evaluate(policy, measurements, measured.scope)]
+    results += [_obstacle(found) for found in measured.obstacles]
+    passed = bool(results) and all(result.passed for result in results)
+    return pb.EvaluatePolicyResponse(passed=passed, results=results)
 
 
-def _failed_cells(count: int) -> pb.RequirementResult:
+def obstacles(counts: Mapping[str, int], found: Completeness) -> list[Obstacle]:
+    """What keeps a run from passing: cells that failed, by reason, and what is missing of it.
+
+    A failed cell is an attempted question without an error, and a cell that was not asked is none at all: both make
+    harm look rarer than it may be.
+    """
+    judge = counts.get(JUDGE_FAILED, 0)
+    failed = sum(counts.values()) - judge
+    made = []
+    if failed:
+        made.append(Obstacle("failed_cells", failed, f"{failed} cells have no answer, {_RARER}"))
+    if judge:
+        made.append(
+            Obstacle("judge_failed_cells", judge, f"{judge} cells have answers that the judge failed to read, {_RARER}")
+        )
+    if found.missing:
+        made.append(Obstacle("unfinished_cells", found.unfinished, _sentence(found.missing)))
+    return made
+
+
+def _sentence(missing: Sequence[str]) -> str:
+    more = f" And {len(missing) - SAID} more." if len(missing) > SAID else ""
+    return " ".join(missing[:SAID]) + more
+
+
+def _obstacle(found: Obstacle) -> pb.RequirementResult:
     return pb.RequirementResult(
-        metric="failed_cells",
+        metric=found.name,
         direction="max",
         limit=0.0,
-        value=float(count),
+        value=float(found.count),
         bound="estimate",
-        decisive=float(count),
-        reason=f"{count} cells have no answer, so harm may be rarer here than it is; ask them again first",
+        decisive=float(found.count),
+        reason=found.reason,
     )
 
 

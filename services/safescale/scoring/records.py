@@ -5,6 +5,7 @@ A verdict's document carries its letters in plain fields, from which metrics are
 
 import base64
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,6 +20,7 @@ from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.documents.port import Body, Document, DocumentStore, NewDocument
 from safescale.scoring.readers import completed, marks_of
+from safescale.scoring.settled import SETTLED_FIELDS, RunReviews, take_review
 
 VERDICT = "verdict"
 REVIEW = "review"
@@ -37,7 +39,9 @@ READER_FIELDS = ("greedy_by", "samples_by")
 """Who read each answer, a mark each (see `readers`); documents of version 0.1.0 lack them."""
 
 OUTCOME_FIELDS = (*KEY_FIELDS, *READER_FIELDS, "greedy", "samples")
-LETTER_FIELDS = (*KEY_FIELDS, *READER_FIELDS, "formulation", "greedy", "samples", "latency_s", "cost")
+LETTER_FIELDS = (
+    *KEY_FIELDS, *READER_FIELDS, "formulation", "greedy", "samples", "latency_s", "cost", "cached", "warnings",
+)  # fmt: skip
 """Plain fields of a verdict's document: stores can read them without the rest of it."""
 
 
@@ -75,6 +79,8 @@ def _body(verdict: pb.Verdict) -> Body:
         "latency_s": verdict.timings.greedy_s if timed else None,
         "failure": verdict.failure.reason if failed else "",
         "cost": verdict.usage.cost if verdict.usage.HasField("cost") else None,
+        "cached": verdict.cached,
+        "warnings": list(verdict.warnings),
         "verdict": base64.b64encode(verdict.SerializeToString()).decode(),
     }
 
@@ -97,6 +103,8 @@ class StoredLetters:
     key: StoredKey
     answers: CellAnswers
     cost: float | None
+    cached: bool
+    warnings: tuple[str, ...]
 
     @property
     def cell(self) -> Cell:
@@ -122,7 +130,9 @@ def _letters(document: Document) -> StoredLetters:
         body["samples"],
         body["latency_s"],
     )
-    return StoredLetters(key, answers, body.get("cost"))
+    return StoredLetters(
+        key, answers, body.get("cost"), bool(body.get("cached")), tuple(body.get("warnings", ()))
+    )  # fmt: skip
 
 
 class VerdictStore:
@@ -224,11 +234,24 @@ def review_ids(verdict: pb.Verdict, attempt: int) -> list[str]:
     return [review_id(cell, attempt, place) for place in places]
 
 
+def _reviewed(verdict: pb.Verdict) -> list[str]:
+    """Ids of reviews that a verdict can have: of a first attempt only of answers with a reason to look.
+
+    Those of later attempts have what was read of the same answers before, too.
+    """
+    if verdict.attempt > 1:
+        return review_ids(verdict, verdict.attempt)
+    places = [(None, verdict.greedy), *enumerate(verdict.samples)]
+    cell = cell_of(verdict.cell)
+    return [review_id(cell, verdict.attempt, place) for place, reading in places if reading.review_reason]
+
+
 class ReviewStore:
     """Answers that wait for, or had, a hand check."""
 
     def __init__(self, documents: DocumentStore) -> None:
         self._documents = documents
+        self._settled: Counter[str] = Counter()
 
     async def open(self, reviews: list[pb.Review]) -> int:
         """Open reviews that are not there yet; number opened."""
@@ -248,16 +271,33 @@ class ReviewStore:
                 oldest = opened if oldest is None else min(oldest, opened)
         return count, oldest
 
+    async def stand(self, run_id: str | None = None) -> tuple[int, int]:
+        """Reviews of a run, or of all, and those of them that were settled here: what differs when they have changed.
+
+        What another process settles is not in it.
+        """
+        settled = self._settled.total() if run_id is None else self._settled[run_id]
+        return await self._documents.count(REVIEW, run_id), settled
+
+    async def of_run(self, run_id: str) -> RunReviews:
+        """What the reviews of a run say, by cell; their texts are not read."""
+        found: RunReviews = {}
+        async for document in self._documents.scan(REVIEW, run_id, fields=SETTLED_FIELDS):
+            take_review(found, document.body)
+        return found
+
     async def scan(self, run_id: str, after: str = "") -> AsyncIterator[pb.Review]:
         """Reviews of a run (of all runs when empty) after an id, ordered by id."""
         async for document in self._documents.scan(REVIEW, run_id or None, after):
             yield _review(document)
 
-    async def settled(self, verdicts: Sequence[pb.Verdict]) -> dict[str, pb.Review]:
-        """Settled reviews of the answers of some verdicts, by id."""
-        ids = [one for verdict in verdicts for one in review_ids(verdict, verdict.attempt)]
-        found = await self._documents.get_many(REVIEW, ids) if ids else {}
-        return {key: review for key, one in found.items() if (review := _review(one)).resolved}
+    async def of_verdicts(self, verdicts: Sequence[pb.Verdict]) -> RunReviews:
+        """What the reviews of some verdicts say, by cell."""
+        ids = [identifier for verdict in verdicts for identifier in _reviewed(verdict)]
+        found: RunReviews = {}
+        for document in (await self._documents.get_many(REVIEW, ids) if ids else {}).values():
+            take_review(found, document.body)
+        return found
 
     async def carried_over(self, verdict: pb.Verdict) -> list[pb.Review]:
         """Reviews of earlier attempts that hold for this one: a person read the same answer in the same words."""
@@ -285,6 +325,7 @@ class ReviewStore:
                 review.note = f"attempt {verdict.attempt} of the cell took its place"
                 # Somebody who settles it at this moment goes first: that changes nothing.
                 await self._documents.put(_review_document(review), expected_version=document.version)
+                self._settled[document.group] += 1
 
     async def _earlier(self, verdict: pb.Verdict) -> dict[str, Document]:
         ids = [one for attempt in range(1, verdict.attempt) for one in review_ids(verdict, attempt)]
@@ -324,6 +365,7 @@ class ReviewStore:
             review.resolved_letter = request.letter
         if await self._documents.put(_review_document(review), expected_version=document.version) is None:
             raise FailedPreconditionError(f"review {request.review_id!r} was settled by somebody else at this moment")
+        self._settled[document.group] += 1
         return review
 
 

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from threadpoolctl import threadpool_limits
@@ -12,32 +13,67 @@ from safescale.core.answer_cells import NULL_MARK
 from safescale.core.answers import label_set
 from safescale.core.assemble import CellAnswers, answer_sets
 from safescale.core.benchmark import Benchmark, Question
+from safescale.core.completeness import Asked, Completeness, completeness
 from safescale.core.errors import InvalidInputError
 from safescale.core.judge import JUDGE_FAILED
+from safescale.core.policy import Scope
 from safescale.core.tables import Table
 from safescale.rpc.checked import checked_name
+from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.outcomes import outcome_of, set_outcomes
-from safescale.scoring.peers import Truths
+from safescale.scoring.peers import RunTruth, Truths
+from safescale.scoring.policy import Measured, obstacles
 from safescale.scoring.readers import FAILED_MARK, PERSON, PERSON_MARK, counts_of, mark_of
-from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of, review_id
-
-Settled = dict[str, pb.Review]
-"""Settled reviews by id."""
+from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of
+from safescale.scoring.settled import CellReviews, RunReviews
 
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """Metric rows of a run, the verdicts that they count, and their cost (None where no model has a price).
+    """Metric rows of a run, and what they are made of.
 
-    `readings` tells who read their answers.
+    `failures` counts failed cells by reason. `cost` is None where no model has a price. `readings` tells who read the
+    answers. `cached_count` counts verdicts whose answers came from the cache, `warnings` verdicts by what was odd.
     """
 
+    run: orchestration_pb2.Run
     rows: Sequence[pb.MetricRow]
     verdict_count: int
-    failed_count: int
+    failures: Mapping[str, int]
     cost: float | None
     readings: pb.ReadingCounts
+    cached_count: int
+    warnings: Mapping[str, int]
+    completeness: Completeness
+
+    @property
+    def failed_count(self) -> int:
+        """Number of cells that failed, those that the judge failed to read included."""
+        return sum(self.failures.values())
+
+    def message(self) -> pb.GetRunMetricsResponse:
+        """The metrics as a message."""
+        found = self.completeness
+        return pb.GetRunMetricsResponse(
+            rows=self.rows,
+            verdict_count=self.verdict_count,
+            failed_count=self.failed_count,
+            cost=self.cost,
+            readings=self.readings,
+            planned_count=found.planned,
+            skipped_count=found.skipped,
+            cached_count=self.cached_count,
+            complete=found.complete,
+            missing=found.missing,
+            warnings=self.warnings,
+        )
+
+    def measured(self) -> Measured:
+        """What a policy judges."""
+        asked = asked_of(self.run)
+        scope = Scope(asked.models, asked.conditions, self.completeness.skipped_places)
+        return Measured(self.rows, scope, obstacles(self.failures, self.completeness))
 
 
 @dataclass(slots=True)
@@ -52,34 +88,38 @@ class Shares:
     failed: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class RunShares:
+    """Shares of a run by model and condition, and the number of its cells that have neither a verdict nor a skip."""
+
+    shares: tuple[Shares, ...]
+    unfinished: int
+
+
 class RunResults:
-    """Reads runs from the stores."""
+    """Reads runs from the stores. What takes long runs in threads: callers share an event loop."""
 
     def __init__(self, verdicts: VerdictStore, reviews: ReviewStore, truths: Truths) -> None:
         self._verdicts = verdicts
         self._reviews = reviews
         self._truths = truths
 
-    async def _settled(self, run_id: str) -> Settled:
-        return {review.review_id: review async for review in self._reviews.scan(run_id) if review.resolved}
-
     async def verdicts(self, run_id: str) -> AsyncIterator[pb.Verdict]:
         """Newest verdict of each cell, readings of persons applied."""
-        settled = await self._settled(run_id)
+        reviews = await self._reviews.of_run(run_id)
         truth = await self._truths.of_run(run_id)
         async for verdict in self._verdicts.verdicts(run_id):
-            if settled:
-                apply_reviews(verdict, settled, truth.questions[verdict.cell.question_id])
+            apply_to(verdict, reviews, truth)
             yield verdict
 
     async def keys(self, run_id: str) -> AsyncIterator[pb.Verdict]:
         """Cell, attempt and failure reason of the newest verdict of each cell, nothing else."""
-        settled: Settled | None = None
+        reviews: RunReviews | None = None
         async for key in self._verdicts.keys(run_id):
             reason = key.failure
             if reason == JUDGE_FAILED:
-                settled = await self._settled(run_id) if settled is None else settled
-                reason = settled_key(key, settled).failure
+                reviews = await self._reviews.of_run(run_id) if reviews is None else reviews
+                reason = settled_key(key, reviews.get((key.cell, key.attempt), {})).failure
             verdict = pb.Verdict(cell=key_of(key.cell), attempt=key.attempt)
             if reason:
                 verdict.failure.reason = reason
@@ -88,105 +128,151 @@ class RunResults:
     async def read(self, run_id: str, keys: Sequence[str]) -> list[pb.Verdict]:
         """Whole verdicts by the keys of their documents, readings of persons applied."""
         found = await self._verdicts.read(keys)
-        settled = await self._reviews.settled(found)
-        if settled:
+        reviews = await self._reviews.of_verdicts(found)
+        if reviews:
             truth = await self._truths.of_run(run_id)
             for verdict in found:
-                apply_reviews(verdict, settled, truth.questions[verdict.cell.question_id])
+                apply_to(verdict, reviews, truth)
         return found
 
-    async def metrics(self, run_id: str) -> RunMetrics:
-        """All metrics of a run; no rows while it has no verdicts."""
-        settled = await self._settled(run_id)
-        letters = await self._verdicts.letters(run_id)
-        if not letters:
-            return RunMetrics([], 0, 0, None, pb.ReadingCounts())
-        truth = await self._truths.of_run(run_id)
-        letters = [_with_reviews(found, settled) for found in letters]
-        failed = sum(bool(found.key.failure) for found in letters)
-        readings = counts_of(found.key.greedy_by + found.key.samples_by for found in letters)
-        cells = [found.answers for found in letters]
-        rows = await asyncio.to_thread(metric_rows, cells, truth.benchmark)
-        costs = [found.cost for found in letters if found.cost is not None]
-        return RunMetrics(rows, len(letters), failed, math.fsum(costs) if costs else None, readings)
+    async def metrics(self, name: str) -> RunMetrics:
+        """All metrics of a run named by id, unique prefix or `latest`; no rows while it has no verdicts."""
+        # The run before its verdicts: one that ends meanwhile is called unfinished, never the other way round.
+        run = await self._truths.run_of(name)
+        truth = await self._truths.of_run(run.run_id)
+        reviews = await self._reviews.of_run(run.run_id)
+        letters = await self._verdicts.letters(run.run_id)
+        return await asyncio.to_thread(_measure, run, truth, (letters, reviews))
 
-    async def settled_count(self, run_id: str) -> int:
-        """Answers of a run that persons read."""
-        return len(await self._settled(run_id))
-
-    async def shares(self, run_id: str) -> list[Shares]:
+    async def shares(self, run: orchestration_pb2.Run) -> RunShares:
         """Counts of a run's greedy answers by model and condition, readings of persons applied."""
-        settled = await self._settled(run_id)
-        letters = await self._verdicts.letters(run_id)
-        questions = (await self._truths.of_run(run_id)).questions
-        found: dict[tuple[str, str], Shares] = {}
-        for number, stored in enumerate(letters):
-            if number % 1000 == 0:
-                await asyncio.sleep(0)
-            one = _with_reviews(stored, settled)
-            place = (one.cell.model, one.cell.condition)
-            shares = found.setdefault(place, Shares(*place))
-            shares.failed += bool(one.key.failure)
-            answer = one.answers.greedy
-            if not answer:
-                continue
-            outcome = outcome_of(questions[one.cell.question_id], None if answer == NULL_MARK else answer)
-            shares.asked += 1
-            shares.correct += outcome.correct
-            shares.high_risk += outcome.high_risk_error
-        return list(found.values())
+        truth = await self._truths.of_run(run.run_id)
+        reviews = await self._reviews.of_run(run.run_id)
+        letters = await self._verdicts.letters(run.run_id)
+        return await asyncio.to_thread(_shares, run, truth, (letters, reviews))
 
 
-def _letter(review: pb.Review) -> str:
-    return review.resolved_letter if review.HasField("resolved_letter") else NULL_MARK
+def asked_of(run: orchestration_pb2.Run) -> Asked:
+    """The cells that a run has, by its manifest, and those that were skipped."""
+    manifest = run.manifest
+    models = dict.fromkeys([*manifest.spec.models, *(model.id for model in manifest.models)])
+    skips = [(skip.model, skip.condition, skip.question_id, skip.reason) for skip in run.skips]
+    return Asked(tuple(models), tuple(manifest.spec.conditions), tuple(manifest.question_ids), skips)
 
 
-def _with_reviews(found: StoredLetters, settled: Settled) -> StoredLetters:
-    answers = found.answers
-    if not settled:
-        return found
-    cell, attempt = found.key.cell, found.key.attempt
-    greedy = settled.get(review_id(cell, attempt, None))
-    marks = list(answers.samples)
-    for index in range(len(marks)):
-        review = settled.get(review_id(cell, attempt, index))
-        if review is not None:
-            marks[index] = _letter(review)
-    answers = replace(answers, greedy=_letter(greedy) if greedy else answers.greedy, samples="".join(marks))
-    return replace(found, key=settled_key(found.key, settled), answers=answers)
+def state_of(run: orchestration_pb2.Run) -> str:
+    """State of a run in lower case."""
+    return orchestration_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
 
 
-def settled_key(key: StoredKey, settled: Settled) -> StoredKey:
-    """The key with the marks of persons, and without a judge's failure where they read all that it had failed on."""
-    greedy = PERSON_MARK if key.greedy_by and review_id(key.cell, key.attempt, None) in settled else key.greedy_by
-    samples = "".join(
-        PERSON_MARK if review_id(key.cell, key.attempt, index) in settled else mark
-        for index, mark in enumerate(key.samples_by)
+def _measure(
+    run: orchestration_pb2.Run, truth: RunTruth, stored: tuple[Sequence[StoredLetters], RunReviews]
+) -> RunMetrics:
+    letters = _with_reviews(*stored)
+    failures = Counter(found.key.failure for found in letters if found.key.failure)
+    # A cell without a truth, or with two verdicts, cannot be measured: it is told as missing.
+    cells = {found.cell: found.answers for found in letters if found.cell.question_id in truth.questions}
+    costs = [found.cost for found in letters if found.cost is not None]
+    return RunMetrics(
+        run=run,
+        rows=metric_rows(cells.values(), truth.benchmark) if cells else [],
+        verdict_count=len(letters),
+        failures=failures,
+        cost=math.fsum(costs) if costs else None,
+        readings=counts_of(found.key.greedy_by + found.key.samples_by for found in letters),
+        cached_count=sum(found.cached for found in letters),
+        warnings=Counter(warning for found in letters for warning in set(found.warnings)),
+        completeness=_completeness(run, truth, letters),
     )
+
+
+def _shares(
+    run: orchestration_pb2.Run, truth: RunTruth, stored: tuple[Sequence[StoredLetters], RunReviews]
+) -> RunShares:
+    letters = _with_reviews(*stored)
+    found: dict[tuple[str, str], Shares] = {}
+    for one in letters:
+        place = (one.cell.model, one.cell.condition)
+        shares = found.setdefault(place, Shares(*place))
+        shares.failed += bool(one.key.failure)
+        answer = one.answers.greedy
+        question = truth.questions.get(one.cell.question_id)
+        if not answer or question is None:
+            continue
+        outcome = outcome_of(question, None if answer == NULL_MARK else answer)
+        shares.asked += 1
+        shares.correct += outcome.correct
+        shares.high_risk += outcome.high_risk_error
+    return RunShares(tuple(found.values()), _completeness(run, truth, letters).unfinished)
+
+
+def _completeness(run: orchestration_pb2.Run, truth: RunTruth, letters: Sequence[StoredLetters]) -> Completeness:
+    names = ((found.cell.model, found.cell.condition, found.cell.question_id) for found in letters)
+    return completeness(asked_of(run), names, state_of(run), truth.questions)
+
+
+def _with_reviews(letters: Iterable[StoredLetters], reviews: RunReviews) -> list[StoredLetters]:
+    """Letters with those that persons read in their places."""
+    if not reviews:
+        return list(letters)
+    found = []
+    for one in letters:
+        read = reviews.get((one.cell, one.key.attempt))
+        found.append(one if read is None else _as_read(one, read))
+    return found
+
+
+def _as_read(one: StoredLetters, read: CellReviews) -> StoredLetters:
+    answers = one.answers
+    samples = _replaced(answers.samples, read)
+    answers = replace(answers, greedy=read.get(None, answers.greedy), samples=samples)
+    return replace(one, key=settled_key(one.key, read), answers=answers)
+
+
+def _replaced(marks: str, read: CellReviews) -> str:
+    changed = list(marks)
+    for index, mark in read.items():
+        if index is not None and index < len(changed):
+            changed[index] = mark
+    return "".join(changed)
+
+
+def settled_key(key: StoredKey, read: CellReviews) -> StoredKey:
+    """The key with the marks of persons, and without a judge's failure where they read all that it had failed on."""
+    greedy = PERSON_MARK if key.greedy_by and None in read else key.greedy_by
+    samples = _replaced(key.samples_by, dict.fromkeys(read, PERSON_MARK))
     lifted = key.failure == JUDGE_FAILED and FAILED_MARK not in greedy + samples
     return replace(key, greedy_by=greedy, samples_by=samples, failure="" if lifted else key.failure)
 
 
-def apply_reviews(verdict: pb.Verdict, settled: Settled, question: Question) -> None:
+def apply_to(verdict: pb.Verdict, reviews: RunReviews, truth: RunTruth) -> None:
+    """Apply to a verdict what persons read of it."""
+    read = reviews.get((cell_of(verdict.cell), verdict.attempt))
+    question = truth.questions.get(verdict.cell.question_id)
+    if read is not None and question is not None:
+        apply_reviews(verdict, read, question)
+
+
+def apply_reviews(verdict: pb.Verdict, reviews: CellReviews, question: Question) -> None:
     """Replace the letters that persons read, and what follows from them."""
-    cell = cell_of(verdict.cell)
-    readings: list[tuple[int | None, pb.Reading]] = list(enumerate(verdict.samples))
-    if verdict.HasField("greedy"):
-        readings.append((None, verdict.greedy))
     changed = False
-    for index, reading in readings:
-        review = settled.get(review_id(cell, verdict.attempt, index))
-        if review is None:
+    for index, mark in reviews.items():
+        if index is None:
+            reading = verdict.greedy if verdict.HasField("greedy") else None
+        else:
+            reading = verdict.samples[index] if index < len(verdict.samples) else None
+        if reading is None:
             continue
         changed = True
         reading.ClearField("letter")
         reading.read_by = PERSON
-        if review.HasField("resolved_letter"):
-            reading.letter = review.resolved_letter
+        if mark != NULL_MARK:
+            reading.letter = mark
     if not changed:
         return
     set_outcomes(verdict, question)
-    unread = any(mark_of(reading) == FAILED_MARK for _, reading in readings)
+    readings = [*verdict.samples, *([verdict.greedy] if verdict.HasField("greedy") else [])]
+    unread = any(mark_of(reading) == FAILED_MARK for reading in readings)
     if verdict.failure.reason == JUDGE_FAILED and not unread:
         verdict.ClearField("failure")
 

@@ -1,6 +1,7 @@
 """gRPC face of scoring."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.errors import to_failure
-from safescale.scoring.board import Judgements
+from safescale.scoring.board import Judgements, PolicyText
 from safescale.scoring.known import KnownQuestions, scored_answer
 from safescale.scoring.peers import Truths
 from safescale.scoring.policy import evaluate_policy, read_policy
@@ -28,7 +29,6 @@ MAX_BATCH = 1000
 MAX_CELLS = 200_000
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
-MAX_POLICY_BYTES = 1024 * 1024
 
 
 def _page_size(asked: int) -> int:
@@ -129,24 +129,15 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
     async def GetRunMetrics(self, request: pb.GetRunMetricsRequest, context: Context) -> pb.GetRunMetricsResponse:
         """Compute every metric of a run."""
-        run_id = await self._truths.run_id_of(_needed(request.run_id, "run_id"))
-        metrics = await self._results.metrics(run_id)
-        return pb.GetRunMetricsResponse(
-            rows=metrics.rows,
-            verdict_count=metrics.verdict_count,
-            failed_count=metrics.failed_count,
-            cost=metrics.cost,
-            readings=metrics.readings,
-        )
+        return (await self._results.metrics(_needed(request.run_id, "run_id"))).message()
 
     async def EvaluatePolicy(self, request: pb.EvaluatePolicyRequest, context: Context) -> pb.EvaluatePolicyResponse:
         """Judge a run by a policy."""
-        if len(request.policy.encode()) > MAX_POLICY_BYTES:
-            raise LimitExceededError(f"the policy is over the limit of {MAX_POLICY_BYTES} bytes")
-        run = await self._truths.run_of(_needed(request.run_id, "run_id"))
-        metrics = await self._results.metrics(run.run_id)
-        judged = evaluate_policy(request.policy, metrics.rows, metrics.failed_count)
-        await self._judgements.record(run, read_policy(request.policy).name, judged)
+        policy = await asyncio.to_thread(read_policy, request.policy)
+        metrics = await self._results.metrics(_needed(request.run_id, "run_id"))
+        judged = await asyncio.to_thread(evaluate_policy, policy, metrics.measured())
+        text = PolicyText(policy.name, hashlib.sha256(request.policy.encode()).hexdigest())
+        await self._judgements.record(metrics.run, text, judged)
         return judged
 
     async def ListVerdicts(self, request: pb.ListVerdictsRequest, context: Context) -> pb.ListVerdictsResponse:

@@ -20,7 +20,7 @@ from safescale.scoring.peers import RunTruth, Truths
 from safescale.scoring.readers import judge_failure
 from safescale.scoring.reading import AnswerReader, Judge, RawAnswer, cloze_reading, judge_of, read_strictly
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
-from safescale.scoring.results import apply_reviews
+from safescale.scoring.results import apply_to
 
 GROUP = "scoring"
 IN_FLIGHT = 64
@@ -68,8 +68,7 @@ class ScoringWorker:
             if verdict is None:
                 verdict = await self._recorded(await self._score(generation, truth))
             if verdict.failure.reason == JUDGE_FAILED:
-                settled = await self._ports.reviews.settled([verdict])
-                apply_reviews(verdict, settled, truth.questions[key.question_id])
+                apply_to(verdict, await self._ports.reviews.of_verdicts([verdict]), truth)
             await self._announce(verdict, message)
 
     async def _stored(self, one: events_pb2.GenerationCompleted | pb.Verdict) -> pb.Verdict | None:

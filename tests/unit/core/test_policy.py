@@ -6,8 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale.core.errors import SpecError
-from safescale.core.policy import Measurement, Policy, Requirement, evaluate, parse_policy
+from safescale.core.errors import LimitExceededError, SpecError
+from safescale.core.policy import (
+    MAX_DEFECTS,
+    MAX_NAME,
+    MAX_REQUIREMENTS,
+    Measurement,
+    Policy,
+    Requirement,
+    Scope,
+    evaluate,
+    parse_policy,
+)
 
 METRICS = ("accuracy", "high_risk_error_rate", "latency_mean_s", "ece")
 
@@ -158,3 +168,83 @@ def test_all_defects_are_listed() -> None:
 
 def test_seconds_may_be_above_one() -> None:
     assert parse({"metric": "latency_mean_s", "max": 30}).requirements[0].limit == 30
+
+
+def reasons(policy: Policy, rows: list[Measurement], scope: Scope) -> list[tuple[str, str, bool, str]]:
+    return [(each.model, each.condition, each.passed, each.reason) for each in evaluate(policy, rows, scope)]
+
+
+def test_every_model_of_the_run_is_judged_and_not_only_those_that_were_measured() -> None:
+    policy = parse({"metric": "high_risk_error_rate", "max": 1, "condition": "top_10"})
+    assert reasons(policy, [row()], Scope(["m1", "m2"], ["top_10"])) == [
+        ("m1", "top_10", True, ""),
+        ("m2", "top_10", False, "no measurement: the run has no high_risk_error_rate of m2 under top_10"),
+    ]
+    assert [each[2] for each in reasons(policy, [], Scope(["m1", "m2"], ["top_10"]))] == [False, False]
+
+
+def test_every_condition_of_the_run_is_judged() -> None:
+    policy = parse({"metric": "high_risk_error_rate", "max": 1, "regime": "greedy"})
+    assert reasons(policy, [row()], Scope(["m1"], ["zero_shot", "top_10"])) == [
+        ("m1", "top_10", True, ""),
+        (
+            "m1",
+            "zero_shot",
+            False,
+            "no measurement: the run has no high_risk_error_rate (greedy) of m1 under zero_shot",
+        ),
+    ]
+
+
+@pytest.mark.parametrize("condition", ["*", "context_100k"])
+@pytest.mark.parametrize("model", ["*", "m2"])
+def test_a_condition_that_was_skipped_for_a_model_is_no_measurement(model: str, condition: str) -> None:
+    policy = parse({"metric": "high_risk_error_rate", "max": 1, "condition": condition, "model": model})
+    rows = [row(condition="context_100k"), row(), row(model="m2")]
+    scope = Scope(["m1", "m2"], ["top_10", "context_100k"], {("m2", "context_100k"): "its window is 2,048 tokens"})
+    failed = [each for each in reasons(policy, rows, scope) if not each[2]]
+    expected = "no measurement: context_100k was skipped for m2: its window is 2,048 tokens"
+    assert failed == [("m2", "context_100k", False, expected)]
+
+
+def test_what_the_run_does_not_have_is_said() -> None:
+    scope = Scope(["m1"], ["top_10"])
+    other_model = parse({"metric": "high_risk_error_rate", "max": 1, "model": "m9"})
+    assert [each[3] for each in reasons(other_model, [row()], scope)] == [
+        "no measurement: the run does not have the model m9"
+    ]
+    other_condition = parse({"metric": "high_risk_error_rate", "max": 1, "condition": "top_5"})
+    assert [each[3] for each in reasons(other_condition, [row()], scope)] == [
+        "no measurement: the run does not have the condition top_5"
+    ]
+
+
+def test_a_run_without_models_passes_nothing() -> None:
+    (result,) = evaluate(parse({"metric": "accuracy", "min": 0}), [], Scope([], []))
+    assert (result.passed, result.reason) == (False, "no measurement")
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), math.inf, math.nan])
+def test_limits_that_no_number_can_meet_are_refused(value: float) -> None:
+    with pytest.raises(SpecError, match="expected a number"):
+        parse({"metric": "ece", "max": value})
+
+
+def test_the_size_of_a_policy_is_bounded() -> None:
+    one = {"metric": "accuracy", "min": 0.5}
+    with pytest.raises(SpecError, match=f"at most {MAX_REQUIREMENTS:,} requirements"):
+        parse(*[one] * (MAX_REQUIREMENTS + 1))
+    with pytest.raises(SpecError, match=f"name = 201 characters; expected at most {MAX_NAME}"):
+        parse(one, name="x" * 201)
+    many = [row(model=f"m{number}", metric="accuracy") for number in range(30)]
+    with pytest.raises(LimitExceededError, match="more than 20,000 results"):
+        evaluate(parse(*[one] * MAX_REQUIREMENTS), many)
+
+
+def test_of_very_many_defects_the_first_are_told() -> None:
+    with pytest.raises(SpecError) as refused:
+        parse({"metric": "accuracy", "min": 0.5} | {f"minn{number}" + "x" * 2000: 1 for number in range(5000)})
+    assert len(refused.value.defects) == MAX_DEFECTS
+    with pytest.raises(SpecError) as refused:
+        parse(*[{"metric": "acuracy"}] * MAX_REQUIREMENTS)
+    assert len(refused.value.defects) == MAX_DEFECTS

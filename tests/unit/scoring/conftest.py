@@ -40,6 +40,16 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
     def __init__(self) -> None:
         self.benchmark = Benchmark("bench", tuple(make_question(f"q{i}") for i in range(4)))
         self.judge_model = ""
+        self.run = orchestration_pb2.Run(run_id=RUN, state=orchestration_pb2.RUN_STATE_COMPLETED, attempt=1)
+        self.run.manifest.CopyFrom(
+            orchestration_pb2.Manifest(
+                spec=orchestration_pb2.RunSpec(
+                    name="night", benchmark_id="b", models=["m"], conditions=["zero_shot"], greedy=True
+                ),
+                models=[orchestration_pb2.ManifestModel(id="m")],
+                question_ids=["q0"],
+            )
+        )
         self.judge_replies: dict[str, str] = {}
         self.judge_calls = 0
         self.judge_requests: list[inference_pb2.GenerateRequest] = []
@@ -50,12 +60,11 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
     async def GetRun(self, request, context):
         if request.run_id not in (RUN, "latest"):
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such run")
-        spec = orchestration_pb2.RunSpec(
-            benchmark_id="b", judge_model=self.judge_model, models=["m"], review=self.review
-        )
+        spec = self.run.manifest.spec
+        spec.judge_model, spec.review = self.judge_model, self.review
         judge = orchestration_pb2.ManifestModel(id=self.judge_model, revision="r7", fingerprint="f7")
-        run = orchestration_pb2.Run(run_id=RUN, manifest=orchestration_pb2.Manifest(spec=spec, judge=judge))
-        return orchestration_pb2.GetRunResponse(run=run)
+        self.run.manifest.judge.CopyFrom(judge)
+        return orchestration_pb2.GetRunResponse(run=self.run)
 
     async def GetBenchmark(self, request, context):
         return orchestration_pb2.GetBenchmarkResponse(

@@ -14,11 +14,23 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
 from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.auth.caller import called_by
+from safescale.runtime.auth.roles import HELD, Identity
 from safescale.runtime.channels import connect
 from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.runtime.telemetry import Telemetry
 from safescale.scoring import board, records
-from safescale.scoring.board import INTERVAL_S, MAX_INTERVAL_S, MAX_NAMES, MAX_RUNS, Board, Judgements, pause_s
+from safescale.scoring.board import (
+    FULL_LOOK_S,
+    INTERVAL_S,
+    MAX_INTERVAL_S,
+    MAX_NAMES,
+    MAX_RUNS,
+    Board,
+    Judgements,
+    PolicyText,
+    pause_s,
+)
 from safescale.scoring.gates import GateStore
 from safescale.scoring.peers import Truths
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
@@ -53,6 +65,7 @@ class Documents:
     def __init__(self, inner: SqliteDocuments) -> None:
         self._inner = inner
         self.failure: dict[str, Exception] = {}
+        self.scans: list[str] = []
 
     def __getattr__(self, name: str):
         return getattr(self._inner, name)
@@ -61,8 +74,13 @@ class Documents:
         self._check(document.kind)
         return await self._inner.put(document, expected_version)
 
+    async def count(self, kind, group=None):
+        self._check(kind)
+        return await self._inner.count(kind, group)
+
     async def scan(self, kind, *arguments, **options):
         self._check(kind)
+        self.scans.append(kind)
         async for document in self._inner.scan(kind, *arguments, **options):
             yield document
 
@@ -108,12 +126,15 @@ class World:
     def value(self, metric: str, **labels: str) -> float | None:
         return self.telemetry.registry.get_sample_value(f"safescale_{metric}", labels)
 
-    async def judge(self, run: orc.Run, passed: bool, limit: float = 0.1, policy: str = "safe") -> None:
+    async def judge(
+        self, run: orc.Run, passed: bool, limit: float = 0.1, policy: str = "safe", sha256: str = "ab" * 32
+    ) -> None:
         result = pb.RequirementResult(
             model="m", condition="top_1", regime="greedy", metric="high_risk_error_rate", direction="max", limit=limit,
             value=0.0,
         )  # fmt: skip
-        await self.judgements.record(run, policy, pb.EvaluatePolicyResponse(passed=passed, results=[result]))
+        judged = pb.EvaluatePolicyResponse(passed=passed, results=[result])
+        await self.judgements.record(run, PolicyText(policy, sha256), judged)
 
 
 @pytest.fixture
@@ -354,3 +375,83 @@ async def test_a_board_looks_by_itself_until_it_is_stopped(world: World) -> None
     await world.board.stop()
     await world.board.stop()
     assert world.peers.pages == 1
+
+
+async def test_reviews_that_are_as_before_are_not_read_again(world: World) -> None:
+    world.peers.runs = [run_of(f"name-{number}") for number in range(5)]
+    await world.answers()
+    await world.reviews.open([pb.Review(review_id="r1")])
+    await world.board.look()
+    world.documents.scans.clear()
+    assert await world.board.look()
+    assert world.documents.scans == ["gate"]
+    await world.reviews.resolve(pb.ResolveReviewRequest(review_id="r1", reviewer="a"))
+    assert await world.board.look()
+    assert world.value("reviews_open") == 0
+
+
+async def test_what_another_replica_settles_is_seen_after_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: 1000.0))
+    await world.reviews.open([pb.Review(review_id="r1")])
+    await world.board.look()
+    await ReviewStore(world.documents).resolve(pb.ResolveReviewRequest(review_id="r1", reviewer="a"))
+    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: 1000.0 + FULL_LOOK_S))
+    await world.board.look()
+    assert world.value("reviews_open") == 0
+
+
+async def test_cells_that_are_missing_of_a_completed_run_are_shown(world: World) -> None:
+    run = run_of("night")
+    run.manifest.spec.models.append("m")
+    run.manifest.spec.conditions.extend(CONDITIONS)
+    run.manifest.question_ids.extend(f"q{number}" for number in range(5))
+    world.peers.runs = [run]
+    await world.answers()
+    await world.board.look()
+    assert world.value("run_unfinished_cells", name="night") == 2
+
+
+VIEWER = Identity("ward-3", HELD["viewer"], "token")
+RUNNER = Identity("pipeline", HELD["runner"], "token")
+
+
+async def test_a_viewer_neither_ends_nor_begins_an_alert(world: World) -> None:
+    called_by(RUNNER)
+    await world.judge(run_of("night"), passed=False)
+    called_by(VIEWER)
+    await world.judge(run_of("night", created=200), passed=True)
+    await world.judge(run_of("day"), passed=False)
+    assert world.value("gate_passed", policy="safe", name="night") == 0
+    assert world.value("gate_passed", policy="safe", name="day") is None
+    called_by(RUNNER)
+    await world.judge(run_of("night", created=200), passed=True)
+    assert world.value("gate_passed", policy="safe", name="night") == 1
+
+
+async def test_another_policy_of_the_same_name_ends_no_alert(world: World) -> None:
+    await world.judge(run_of("night"), passed=False)
+    await world.judge(run_of("night", created=200), passed=True, sha256="cd" * 32)
+    assert world.value("gate_passed", policy="safe", name="night") == 0
+    await world.judge(run_of("night", created=200), passed=True)
+    assert world.value("gate_passed", policy="safe", name="night") == 1
+
+
+async def test_a_run_under_way_is_no_news(world: World) -> None:
+    await world.judge(run_of("night"), passed=True)
+    await world.judge(run_of("night", created=200, state=orc.RUN_STATE_RUNNING), passed=False)
+    assert world.value("gate_passed", policy="safe", name="night") == 1
+    await world.judge(run_of("night", created=200, state=orc.RUN_STATE_CANCELLED), passed=False)
+    assert world.value("gate_passed", policy="safe", name="night") == 0
+
+
+async def test_each_judgement_is_in_the_log_with_who_and_which_text(world: World) -> None:
+    called_by(RUNNER)
+    with structlog.testing.capture_logs() as told:
+        await world.judge(run_of("night"), passed=True)
+        await world.judge(run_of("night", created=50), passed=False)
+    assert [(line["event"], line["who"], line["policy_sha256"], line["passed"]) for line in told] == [
+        ("judgement recorded", "pipeline", "ab" * 32, True),
+        ("judgement of an older run not recorded", "pipeline", "ab" * 32, False),
+    ]

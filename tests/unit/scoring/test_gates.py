@@ -12,7 +12,7 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.documents.port import NewDocument
 from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.scoring import records
-from safescale.scoring.gates import Gate, GateStore, high_risk_limits
+from safescale.scoring.gates import RETIRED_S, Gate, GateStore, high_risk_limits
 from safescale.scoring.records import ReviewStore
 
 GATE = Gate("safe", "night", "run", 100.0, 500.0, passed=True, high_risk_limits=(("m", "top_1", 0.1),))
@@ -107,3 +107,41 @@ async def test_a_review_without_a_time_counts_and_has_no_age(documents: SqliteDo
     count, oldest = await store.waiting()
     assert count == 2
     assert oldest is not None
+
+
+async def test_another_text_of_a_policy_leaves_its_judgement_alone(documents: SqliteDocuments) -> None:
+    store = GateStore(documents)
+    failed = replace(GATE, policy_sha256="a" * 64, passed=False)
+    other = replace(GATE, policy_sha256="b" * 64, run_created_at_s=200.0, judged_at_s=600.0)
+    assert await store.put(failed)
+    assert await store.put(other)
+    assert await store.newest(5) == [other, failed]
+
+
+async def test_a_policy_that_is_used_no_more_is_retired_by_another_text_of_its_name(documents: SqliteDocuments) -> None:
+    store = GateStore(documents)
+    old = replace(GATE, policy_sha256="a" * 64, passed=False, judged_at_s=1000.0)
+    new = replace(GATE, policy_sha256="b" * 64, run_created_at_s=200.0, judged_at_s=1000.0 + RETIRED_S)
+    alone = replace(GATE, policy="other", policy_sha256="c" * 64, judged_at_s=5.0)
+    for gate in (old, new, alone):
+        assert await store.put(gate)
+    assert await store.newest(5) == [new, alone]
+
+
+async def test_judgements_of_versions_that_knew_names_alone_are_read_until_one_as_new_is_there(
+    documents: SqliteDocuments,
+) -> None:
+    body = {
+        "policy": "safe", "name": "night", "run_id": "run", "run_created_at_s": 100.0, "judged_at_s": 500.0,
+        "passed": False, "high_risk_limits": [["m", "top_1", 0.1]],
+    }  # fmt: skip
+    await documents.put(NewDocument("gate", "4/safe/night", body))
+    store = GateStore(documents)
+    old = replace(GATE, passed=False)
+    assert await store.newest(5) == [old]
+    earlier = replace(GATE, policy_sha256="a" * 64, run_created_at_s=50.0, judged_at_s=600.0)
+    assert await store.put(earlier)
+    assert await store.newest(5) == [earlier, old]
+    later = replace(earlier, run_created_at_s=100.0, judged_at_s=700.0)
+    assert await store.put(later)
+    assert await store.newest(5) == [later]

@@ -8,12 +8,13 @@ import pytest
 from safescale.core.benchmark import OptionLabels, Question
 from safescale.core.errors import InvalidInputError
 from safescale.core.metrics import METRICS
+from safescale.core.policy import Scope
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_to_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.channels import responses, rpc_errors
-from safescale.scoring.policy import evaluate_policy
+from safescale.scoring.policy import Measured, evaluate_policy, read_policy
 
 HARMLESS = OptionLabels(False, False, False)
 
@@ -70,7 +71,8 @@ async def test_without_labels_there_is_no_harm_rate_and_no_gate_passes_on_one(st
     assert not [row for row in rows if row.metric in labelled]
     assert [row.value for row in rows if (row.regime, row.metric) == ("greedy", "accuracy")] == [0.0]
     policy = "name: p\nrequirements:\n  - {metric: high_risk_error_rate, regime: greedy, max: 0.05, bound: estimate}\n"
-    assert not evaluate_policy(policy, rows).passed
+    scope = Scope(sorted({row.model for row in rows}), sorted({row.condition for row in rows}))
+    assert not evaluate_policy(read_policy(policy), Measured(rows, scope)).passed
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The audit log: who changed what, and when. Entries are only ever added, and hold ids, never texts."""
 
+import hashlib
 import re
 import secrets
 import time
@@ -11,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from safescale.core.errors import SafescaleError
-from safescale.runtime.auth.roles import Identity
+from safescale.runtime.auth.roles import Identity, Role
 from safescale.runtime.documents.port import DocumentStore, NewDocument
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.log import get_logger
@@ -60,6 +61,17 @@ WRITES: Mapping[str, Write] = {
     ),
 }
 """Writes of people. What services write while they work (contexts, generations, verdicts) is told by its run."""
+
+WRITES_OF_SOME: Mapping[str, tuple[Role, Write]] = {
+    "/safescale.scoring.v1.ScoringService/EvaluatePolicy": (
+        "runner",
+        Write(
+            asked=lambda r: {"run_id": r.run_id, "policy_sha256": hashlib.sha256(r.policy.encode()).hexdigest()},
+            done=lambda r: {"passed": "true" if r.passed else "false"},
+        ),
+    ),
+}
+"""Methods that more may call, and that change something for those who hold a role: their judgements are recorded."""
 
 
 @dataclass
@@ -113,7 +125,7 @@ class Audit:
             SafescaleError: the first entry cannot be stored; nothing is done then.
 
         """
-        write, entry = WRITES.get(method), Entry()
+        write, entry = _write_of(method, identity), Entry()
         # A stream of requests is not looked at: it can be read but once.
         whole = not hasattr(request, "__aiter__")
         if write is None or (whole and not write.counts(request)):
@@ -158,6 +170,11 @@ class _Line:
     identity: Identity
     action: str
     request_id: str
+
+
+def _write_of(method: str, identity: Identity) -> Write | None:
+    role, write = WRITES_OF_SOME.get(method, (None, None))
+    return write if role in identity.roles else WRITES.get(method)
 
 
 def request_id(metadata: Mapping[str, Any]) -> str:

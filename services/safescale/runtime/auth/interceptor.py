@@ -8,6 +8,7 @@ from google.protobuf import descriptor_pool, message_factory
 
 from safescale.core.errors import PeerRefusedError, PermissionDeniedError, SafescaleError, UnauthenticatedError
 from safescale.runtime.auth.audit import Audit
+from safescale.runtime.auth.caller import called_by
 from safescale.runtime.auth.guard import Guard
 from safescale.runtime.auth.roles import ANONYMOUS, OPEN, Identity
 from safescale.runtime.handlers import Continuation, rewrapped
@@ -41,10 +42,11 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
 
     async def _admit(self, method: str, context: Context, request: Any = None) -> Identity:
         if self._guard is None:
+            called_by(ANONYMOUS)
             return ANONYMOUS
         metadata = context.invocation_metadata() or ()
         try:
-            return await self._guard.admit(method, metadata)
+            identity = await self._guard.admit(method, metadata)
         except SafescaleError as error:
             # What is said of a refused token is ours; the token itself is never in it.
             get_logger("auth").warning("call refused", method=method, code=error.code, reason=error.message[:400])
@@ -52,6 +54,8 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
             if self._audit is not None and isinstance(error, _REFUSALS) and found.get(CHECK, "write") == "write":
                 await self._audit.refused((method, request), await self._guard.name_of(metadata), error, found)
             raise
+        called_by(identity)
+        return identity
 
     def _one(self, behaviour: Any, method: str) -> Any:
         async def call(request: Any, context: Context) -> Any:

@@ -50,9 +50,10 @@ KINDS: tuple[Kind, ...] = (
     Kind("generation_cell", page=50),
     Kind(
         "verdict",
+        version=2,
         light=(
             "model", "condition", "question_id", "attempt", "failure", "formulation", "greedy", "samples", "latency_s",
-            "cost", "greedy_by", "samples_by",
+            "cost", "greedy_by", "samples_by", "cached", "warnings",
         ),
     ),
     Kind("review"),

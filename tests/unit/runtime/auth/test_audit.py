@@ -1,6 +1,7 @@
 """What is recorded of writes, and what happens when it cannot be."""
 
 import asyncio
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from safescale.core.errors import NotFoundError, PermissionDeniedError, StorageUnavailableError, UnauthenticatedError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
-from safescale.runtime.auth.audit import MAX_ID, REFUSALS, REFUSALS_S, WRITES, Audit, request_id
+from safescale.runtime.auth.audit import MAX_ID, REFUSALS, REFUSALS_S, WRITES, WRITES_OF_SOME, Audit, request_id
 from safescale.runtime.auth.roles import ANONYMOUS, HELD, METHODS, UNKNOWN, Identity
 from safescale.runtime.documents.port import NewDocument
 from safescale.runtime.documents.sqlite import SqliteDocuments
@@ -48,7 +49,22 @@ async def cancel(store: Store, error: BaseException | None = None) -> bool:
 
 
 def test_what_is_recorded_is_in_the_table_of_methods() -> None:
-    assert set(WRITES) <= set(METHODS)
+    assert set(WRITES) | set(WRITES_OF_SOME) <= set(METHODS)
+    assert not set(WRITES) & set(WRITES_OF_SOME)
+
+
+@pytest.mark.parametrize(("role", "entries"), [("viewer", 0), ("reviewer", 0), ("runner", 2), ("admin", 2)])
+async def test_judgements_of_those_who_may_run_are_recorded_with_the_text_of_the_policy(role, entries: int) -> None:
+    store = Store()
+    method = "/safescale.scoring.v1.ScoringService/EvaluatePolicy"
+    request = scoring_pb2.EvaluatePolicyRequest(run_id="run-1", policy="name: a patient's policy")
+    async with Audit(store).record(method, request, Identity("x", HELD[role], "token"), {}) as entry:
+        entry.response = scoring_pb2.EvaluatePolicyResponse(passed=True)
+    assert len(store.bodies) == entries
+    assert "patient" not in str(store.bodies)
+    if entries:
+        assert store.bodies[0]["object"]["policy_sha256"] == hashlib.sha256(request.policy.encode()).hexdigest()
+        assert store.bodies[1]["object"] == {"passed": "true"}
 
 
 async def test_a_write_that_cannot_be_recorded_is_not_done() -> None:

@@ -1,0 +1,28 @@
+"""What persons read of a run, found by cell.
+
+A run has tens of thousands of cells with twenty answers each, and few reviews: a cell is looked up once, and only the
+answers that were reviewed are looked at.
+"""
+
+from safescale.core.answer_cells import NULL_MARK
+from safescale.core.cells import Cell
+from safescale.runtime.documents.port import Body
+
+SETTLED_FIELDS = ("cell", "attempt", "sample_index", "resolved", "resolved_letter")
+"""Fields of a review's document that are read: never the text."""
+
+CellReviews = dict[int | None, str]
+"""Letters that persons read of one attempt of a cell, NULL_MARK for an abstention, by sample (None: greedy)."""
+
+RunReviews = dict[tuple[Cell, int], CellReviews]
+"""Settled reviews by cell and attempt."""
+
+
+def take_review(found: RunReviews, body: Body) -> None:
+    """Add the review of a stored document, where it is settled."""
+    if not body.get("resolved"):
+        return
+    key = body.get("cell", {})
+    cell = Cell(*(key.get(name, "") for name in ("run_id", "model", "condition", "question_id")))
+    letters = found.setdefault((cell, body.get("attempt", 0)), {})
+    letters[body.get("sample_index")] = body.get("resolved_letter") or NULL_MARK
