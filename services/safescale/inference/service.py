@@ -60,11 +60,12 @@ class InferenceService:
         cache = GenerationCache(config.documents)
         self._engine = Engine(config.catalog, backends, cache, config.telemetry, policy)
         self._contexts = ContextReader(config.retrieval)
-        self._servicer = InferenceServicer(self._engine)
         self._runs = RunStates(config.orchestration)
         self._worker = GenerationWorker(
             WorkerPorts(config.bus, config.documents, config.telemetry, self._engine, self._contexts, self._runs)
         )
+
+        self._servicer = InferenceServicer(self._engine, self._worker.look)
 
     @property
     def name(self) -> str:

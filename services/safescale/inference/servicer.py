@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -29,13 +30,16 @@ MAX_CONTINUATIONS = 100
 MAX_STOPS = 16
 MAX_SEED = 2**31 - 1
 REVISION_TIMEOUT_S = 10.0
+LOOK_TIMEOUT_S = 2.0
 
 
 class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Checks requests and hands them on."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, look: Callable[[], Awaitable[None]] | None = None) -> None:
+        """Take the engine, and what is to be done before models are told as available."""
         self._engine = engine
+        self._look = look
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Ask a model for texts or scores."""
@@ -131,12 +135,21 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
         """Tell all rows of the catalog."""
+        await self._looked()
         return pb.ListModelsResponse(models=await asyncio.gather(*(self._model(row) for row in self._engine.rows)))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
         """Tell one row."""
         _needed(request.model, "model")
+        await self._looked()
         return pb.GetModelResponse(model=await self._model(self._engine.row(request.model)))
+
+    async def _looked(self) -> None:
+        """See to it that a model which is told as available is one whose cells are taken."""
+        if self._look is not None:
+            # Where the bus is away, the next look comes soon enough: its topics keep what is published later.
+            with suppress(SafescaleError, TimeoutError):
+                await asyncio.wait_for(self._look(), LOOK_TIMEOUT_S)
 
     async def _model(self, row: ModelRow) -> pb.Model:
         backend = self._engine.backend(row.id)

@@ -3,19 +3,27 @@
 import asyncio
 import base64
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from google.protobuf.message import DecodeError
 
 from safescale.core.cells import Cell, record_key
-from safescale.core.errors import DependencyUnavailableError, InvalidInputError, StorageError
+from safescale.core.errors import (
+    DependencyUnavailableError,
+    InvalidInputError,
+    OutcomeTooLargeError,
+    SafescaleError,
+    StorageError,
+)
 from safescale.inference import cells
 from safescale.inference.backends.port import Backend
+from safescale.inference.catalog import ModelRow
 from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import Engine
 from safescale.inference.run_states import RunStates
 from safescale.rpc.events.v1 import events_pb2
 from safescale.runtime.bus import topics
+from safescale.runtime.bus.limits import MESSAGE_LIMIT, fits
 from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
 from safescale.runtime.documents.port import DocumentStore, NewDocument
 from safescale.runtime.errors import as_safescale_error, to_failure
@@ -24,6 +32,9 @@ from safescale.runtime.telemetry import Telemetry
 
 GROUP = "inference"
 KIND = "generation_cell"
+
+LOOK_S = 2.0
+"""Seconds between two looks at which models can be asked. A look reads no more than whether files are there."""
 
 
 @dataclass(frozen=True)
@@ -39,37 +50,83 @@ class WorkerPorts:
 
 
 class GenerationWorker:
-    """One subscription per available model, with as many cells in flight as its backend works on at once."""
+    """One subscription per available model, with as many cells in flight as its backend works on at once.
+
+    Which models can be asked is looked at again and again: cells of a model that cannot be asked wait in its topic, and
+    are asked once it can be.
+    """
 
     def __init__(self, ports: WorkerPorts) -> None:
         self._ports = ports
-        self._subscriptions: list[Subscription] = []
+        self._subscriptions: dict[str, Subscription] = {}
+        self._leaving: dict[str, asyncio.Task[None]] = {}
+        self._one_look = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
         self._log = get_logger("inference")
 
     async def start(self) -> None:
-        """Start to consume the topics of the models that can be asked."""
+        """Start to consume the topics of the models that can be asked, and to look which those are.
+
+        Raises:
+            BusUnavailableError: the bus does not answer.
+
+        """
         for row in self._ports.engine.rows:
-            backend = self._ports.engine.backend(row.id)
-            if backend.unavailable_reason():
-                self._log.info("model not available", model=row.id)
-                continue
+            if reason := self._ports.engine.backend(row.id).unavailable_reason():
+                self._log.info("model not available", model=row.id, reason=reason)
+        await self.look()
+        self._looking = asyncio.create_task(self._look_on())
+
+    async def look(self) -> None:
+        """Begin with the models that can be asked by now, leave those that cannot be any more.
+
+        Raises:
+            BusUnavailableError: the bus does not answer.
+
+        """
+        async with self._one_look:
+            for row in self._ports.engine.rows:
+                await self._look_at(row)
+
+    async def _look_at(self, row: ModelRow) -> None:
+        backend = self._ports.engine.backend(row.id)
+        reason = backend.unavailable_reason()
+        self._ports.telemetry.gauge("safescale_model_available", 0 if reason else 1, {"model": row.id})
+        if not reason and row.id not in self._subscriptions and row.id not in self._leaving:
             options = SubscriptionOptions(max_in_flight=_in_flight(backend))
             topic = topics.generation_requested(row.id)
-            self._subscriptions.append(await self._ports.bus.subscribe(topic, GROUP, self._handle, options))
+            self._subscriptions[row.id] = await self._ports.bus.subscribe(topic, GROUP, self._handle, options)
+            self._log.info("cells of a model are asked", model=row.id)
+        elif reason and row.id in self._subscriptions:
+            self._log.warning("model not available any more; its cells wait", model=row.id, reason=reason)
+            # Its cells in flight may take long to end, and others are to be looked at meanwhile.
+            leaving = asyncio.create_task(self._subscriptions.pop(row.id).stop())
+            self._leaving[row.id] = leaving
+            leaving.add_done_callback(lambda _: self._leaving.pop(row.id, None))
+
+    async def _look_on(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self.look()
+            except SafescaleError as error:
+                self._log.warning("models not looked at", reason=error.reason)
 
     async def stop(self) -> None:
         """Take no more cells, finish those in flight."""
-        stopping = [subscription.stop() for subscription in self._subscriptions]
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+        stopping = [subscription.stop() for subscription in self._subscriptions.values()]
         self._subscriptions.clear()
-        await asyncio.gather(*stopping)
+        await asyncio.gather(*stopping, *self._leaving.values())
 
     async def _handle(self, message: Message) -> None:
         try:
             request = events_pb2.GenerationRequested.FromString(message.value)
         except DecodeError as error:
             raise InvalidInputError("the message is not a GenerationRequested") from error
-        named = request.cell
-        cell = Cell(named.run_id, named.model, named.condition, named.question_id)
+        cell = _cell_of(request)
         with log_context(run_id=cell.run_id, model=cell.model, condition=cell.condition, question_id=cell.question_id):
             key = record_key(cell, request.attempt)
             event = await self._stored(key)
@@ -77,18 +134,23 @@ class GenerationWorker:
                 self._log.info("cell of a run that was stopped is not asked", attempt=request.attempt)
                 return
             if event is None:
-                completed = await self._complete(request)
+                completed = await self._complete(request, message)
                 event = completed.SerializeToString()
                 if not await self._ports.documents.put_if_absent(_document(key, completed, event)):
                     event = await self._stored(key) or event
-            headers = {**message.headers, "message-type": events_pb2.GenerationCompleted.DESCRIPTOR.full_name}
-            await self._ports.bus.publish(Message(topics.GENERATION_COMPLETED, cell.cell_id, event, headers))
+            outcome = _outcome(message, cell.cell_id, event)
+            if not fits(outcome):
+                # Stored by a version that did not look at its size.
+                outcome = replace(outcome, value=_failed(request, _too_large(outcome)).SerializeToString())
+            await self._ports.bus.publish(outcome)
 
     async def _stored(self, key: str) -> bytes | None:
         document = await self._ports.documents.get(KIND, key)
         return None if document is None else base64.b64decode(document.body["event"])
 
-    async def _complete(self, request: events_pb2.GenerationRequested) -> events_pb2.GenerationCompleted:
+    async def _complete(
+        self, request: events_pb2.GenerationRequested, message: Message
+    ) -> events_pb2.GenerationCompleted:
         """Outcome of a cell; whatever goes wrong with it is an outcome too.
 
         Raises:
@@ -103,13 +165,15 @@ class GenerationWorker:
             asked = cells.checked(request, context)
             waited = _since(request)
             waited += await cells.ask(self._ports.engine, asked, completed)
+            event = _outcome(message, _cell_of(request).cell_id, completed.SerializeToString())
+            if not fits(event):
+                raise _too_large(event)
             outcome = "cached" if completed.cached else "ok"
         except (DependencyUnavailableError, StorageError):
             raise
         except Exception as error:
             known = as_safescale_error(error)
-            completed = _blank(request)
-            completed.failure.CopyFrom(to_failure(known))
+            completed = _failed(request, known)
             outcome = known.reason
             self._log.warning("cell failed", reason=known.reason, code=known.code, exception_type=type(error).__name__)
         completed.timings.queue_wait_s = waited
@@ -129,6 +193,11 @@ def _in_flight(backend: Backend) -> int:
     return concurrency + concurrency // 2 if backend.capabilities.repeats else concurrency
 
 
+def _cell_of(request: events_pb2.GenerationRequested) -> Cell:
+    named = request.cell
+    return Cell(named.run_id, named.model, named.condition, named.question_id)
+
+
 def _blank(request: events_pb2.GenerationRequested) -> events_pb2.GenerationCompleted:
     return events_pb2.GenerationCompleted(
         cell=request.cell,
@@ -136,6 +205,24 @@ def _blank(request: events_pb2.GenerationRequested) -> events_pb2.GenerationComp
         attempt=request.attempt,
         greedy_asked=request.greedy,
         samples_asked=request.sample_count,
+    )
+
+
+def _failed(request: events_pb2.GenerationRequested, error: SafescaleError) -> events_pb2.GenerationCompleted:
+    completed = _blank(request)
+    completed.failure.CopyFrom(to_failure(error))
+    return completed
+
+
+def _outcome(asked: Message, key: str, event: bytes) -> Message:
+    headers = {**asked.headers, "message-type": events_pb2.GenerationCompleted.DESCRIPTOR.full_name}
+    return Message(topics.GENERATION_COMPLETED, key, event, headers)
+
+
+def _too_large(outcome: Message) -> OutcomeTooLargeError:
+    return OutcomeTooLargeError(
+        f"the answers of the cell have {len(outcome.value):,} bytes; a message of the bus holds {MESSAGE_LIMIT:,}: "
+        "ask for fewer samples or fewer new tokens"
     )
 
 

@@ -236,6 +236,13 @@ METRICS: tuple[Metric, ...] = (
         "1 while a replica is not asked since its last calls failed, else 0",
     ),
     Metric(
+        "safescale_model_available",
+        "gauge",
+        "state",
+        ("model",),
+        "1 while this process takes cells of a model, 0 while it cannot ask it; such cells wait in their topic",
+    ),
+    Metric(
         "safescale_storage_seconds",
         "histogram",
         "seconds",

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 import time
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ from safescale.core import cloze
 from safescale.core.errors import (
     BackendTimeoutError,
     BackendUnavailableError,
+    BusUnavailableError,
     GarbageAnswerError,
     NotFoundError,
     PromptTooLongError,
@@ -16,12 +18,16 @@ from safescale.core.errors import (
     StorageError,
     StorageUnavailableError,
 )
+from safescale.inference.servicer import InferenceServicer
 from safescale.inference.worker import GenerationWorker, WorkerPorts
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
+from safescale.rpc.inference.v1 import inference_pb2
 from safescale.runtime.bus import topics
+from safescale.runtime.bus.limits import MESSAGE_LIMIT
 from safescale.runtime.bus.memory import MemoryBus
 from safescale.runtime.bus.port import Message, SubscriptionOptions
+from safescale.runtime.documents.port import NewDocument
 
 LETTER, CLOZE = common_pb2.FORMULATION_LETTER, common_pb2.FORMULATION_CLOZE
 
@@ -60,6 +66,10 @@ class Rig:
         self.worker = GenerationWorker(
             WorkerPorts(self.bus, bench.documents, bench.telemetry, bench.engine, self.contexts, self.runs)
         )
+
+    @property
+    def available(self) -> float:
+        return self.bench.metric("safescale_model_available", model="m")
 
     async def start(self) -> None:
         async def completed(message):
@@ -319,6 +329,103 @@ async def test_models_that_cannot_be_asked_are_not_consumed(bench_of) -> None:
     await rig.send(request().SerializeToString())
     await asyncio.sleep(0.05)
     assert rig.published == rig.dead == []
+    assert rig.available == 0
+    await rig.worker.stop()
+
+
+async def test_a_model_that_comes_after_the_start_is_asked(bench_of, monkeypatch) -> None:
+    monkeypatch.setattr("safescale.inference.worker.LOOK_S", 0.01)
+    rig = Rig(bench_of())
+    rig.bench.backend.reason = "not installed"
+    await rig.start()
+    rig.bench.backend.reason = ""
+    async with asyncio.timeout(5):
+        while not rig.available:
+            await asyncio.sleep(0.005)
+    (done,) = await rig.ask(request())
+    assert done.greedy.text == "B"
+    await rig.worker.stop()
+
+
+async def test_a_model_is_asked_from_when_it_is_told_as_available(bench_of) -> None:
+    rig = Rig(bench_of())
+    rig.bench.backend.reason = "not installed"
+    await rig.start()
+    servicer = InferenceServicer(rig.bench.engine, rig.worker.look)
+    rig.bench.backend.reason = ""
+    assert (await servicer.ListModels(inference_pb2.ListModelsRequest(), None)).models[0].available
+    (done,) = await rig.ask(request())
+    assert done.greedy.text == "B"
+    await rig.worker.stop()
+
+
+async def test_cells_of_a_model_that_went_wait_until_it_is_back(rig) -> None:
+    await rig.ask(request())
+    for _ in range(3):
+        rig.bench.backend.reason = "the weights are gone"
+        await rig.worker.look()
+        assert rig.available == 0
+        await rig.send(request(question="q2").SerializeToString())
+        await asyncio.sleep(0.02)
+        assert (len(rig.published), rig.dead) == (1, [])
+        rig.bench.backend.reason = ""
+        async with asyncio.timeout(5):
+            while not rig.published[1:]:
+                await rig.worker.look()
+                await asyncio.sleep(0.005)
+        assert rig.available == 1
+        del rig.published[1:]
+    # Test's own two, and one of the worker, however often it came and went.
+    assert len(rig.bus._subscriptions) == 3
+
+
+async def test_a_bus_that_is_away_does_not_end_the_looking(rig, monkeypatch) -> None:
+    monkeypatch.setattr("safescale.inference.worker.LOOK_S", 0.01)
+    rig.bench.backend.reason = "gone"
+    await rig.worker.look()
+    await rig.worker.stop()
+    subscribe, failures = rig.bus.subscribe, [BusUnavailableError("away")]
+
+    async def flaky(*given):
+        if failures:
+            raise failures.pop()
+        return await subscribe(*given)
+
+    await rig.worker.start()
+    monkeypatch.setattr(rig.bus, "subscribe", flaky)
+    rig.bench.backend.reason = ""
+    (done,) = await rig.ask(request())
+    assert (done.greedy.text, failures) == ("B", [])
+
+
+@pytest.mark.parametrize("size", [MESSAGE_LIMIT // 4, MESSAGE_LIMIT])
+async def test_answers_over_the_limit_of_the_bus_are_a_failure_of_their_cell_alone(rig, size) -> None:
+    rig.bench.backend.text = "é" * (size // 2)
+    (done,) = await rig.ask(request())
+    assert done.failure.reason == "OUTCOME_TOO_LARGE"
+    assert (done.failure.code, done.failure.retryable) == ("RESOURCE_EXHAUSTED", False)
+    assert "1,048,576" in done.failure.message
+    assert (done.greedy_asked, done.samples_asked, len(done.samples)) == (True, 3, 0)
+    labels = {"model": "m", "condition": "zero_shot", "outcome": "OUTCOME_TOO_LARGE"}
+    assert rig.bench.metric("safescale_generations_total", **labels) == 1
+    # Stored as a failure: whoever looks for failed cells finds it, and it comes again as it is.
+    stored = [document async for document in rig.bench.documents.scan("generation_cell")]
+    assert [document.body["failure"] for document in stored] == ["OUTCOME_TOO_LARGE"]
+    assert await rig.ask(request()) == [done]
+    rig.bench.backend.text = "B"
+    (later,) = await rig.ask(request(question="q2", fresh=True))
+    assert later.greedy.text == "B"
+    assert rig.dead == []
+
+
+async def test_an_outcome_that_an_older_version_stored_too_large_is_a_failure(rig) -> None:
+    (done,) = await rig.ask(request())
+    done.greedy.text = "x" * MESSAGE_LIMIT
+    (stored,) = [document async for document in rig.bench.documents.scan("generation_cell")]
+    event = base64.b64encode(done.SerializeToString()).decode()
+    await rig.bench.documents.put(NewDocument(stored.kind, stored.key, {**stored.body, "event": event}, stored.group))
+    (again,) = await rig.ask(request())
+    assert (again.failure.reason, rig.dead) == ("OUTCOME_TOO_LARGE", [])
 
 
 async def test_cells_of_a_stopped_run_are_not_asked_until_it_goes_on(rig) -> None:

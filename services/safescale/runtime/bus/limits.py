@@ -14,6 +14,10 @@ BATCH_RESERVE = 16 * 1024
 """Bytes that Kafka's own framing may add to one message, so that the limit told is ours and never the broker's."""
 
 
+HEADERS_ON_THE_WAY = 1024
+"""Bytes of headers that a message may get between who makes it and the bus, such as its place in a trace."""
+
+
 def limit_of(topic: str) -> int:
     """Bytes that a message of a topic may have."""
     return DEAD_LETTER_LIMIT if topic == DEAD_LETTER else MESSAGE_LIMIT
@@ -27,6 +31,11 @@ def size_of(message: Message) -> int:
 
 def _bytes(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-8", "surrogateescape"))
+
+
+def fits(message: Message) -> bool:
+    """Whether a message can be published, with what is put on it on the way."""
+    return size_of(message) + HEADERS_ON_THE_WAY <= limit_of(message.topic)
 
 
 def check_size(message: Message) -> int:

@@ -87,8 +87,7 @@ class MemoryBus:
 
     async def close(self) -> None:
         """Stop all subscriptions; messages that wait are dropped."""
-        await asyncio.gather(*(subscription.stop() for subscription in self._subscriptions))
-        self._subscriptions.clear()
+        await asyncio.gather(*(subscription.stop() for subscription in list(self._subscriptions)))
         self._groups.clear()
 
     def _observe(self, group: _Group) -> None:
@@ -149,5 +148,7 @@ class _MemorySubscription:
         for worker in late:
             worker.cancel()
         await asyncio.gather(*late, return_exceptions=True)
+        if self in self._bus._subscriptions:
+            self._bus._subscriptions.remove(self)
         async with self._group.changed:
             self._group.changed.notify_all()
