@@ -16,7 +16,7 @@ from google.protobuf.message import Message as Payload
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.cells import Cell
 from safescale.core.conditions import condition
-from safescale.core.errors import ModelChangedError, SafescaleError
+from safescale.core.errors import LimitExceededError, ModelChangedError, SafescaleError
 from safescale.core.regimes import cell_seed
 from safescale.orchestration.progress import STATES, RunProgress
 from safescale.orchestration.store import RunStore, now
@@ -27,6 +27,7 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.event import event_message
+from safescale.runtime.bus.limits import fits, limit_of, size_of
 from safescale.runtime.bus.port import Bus, Message, back_off_s
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger
@@ -184,9 +185,11 @@ class RunDriver:
         key = (row.id, question.question_id, cell.model if row.builder == "max_context" else "")
         if key in self._requested:
             return []
+        request = self._context_request(key, question)
+        # Once it is made: a question too large for it fails each of its cells.
         self._requested.add(key)
         self._awaited.add(key)
-        return [self._context_request(key, question)]
+        return [request]
 
     async def _text_context(self, text: str) -> common_pb2.ContextRef:
         if len(text.encode()) <= INLINE_BYTES:
@@ -250,7 +253,19 @@ class RunDriver:
         return stem
 
     def _message(self, topic: str, key: str, payload: Payload) -> Message:
-        return event_message(topic, key, payload, self.run.run_id, self.run.attempt)
+        """An event as a message.
+
+        Raises:
+            LimitExceededError: the bus would not take it, such as for the length of a question.
+
+        """
+        message = event_message(topic, key, payload, self.run.run_id, self.run.attempt)
+        if not fits(message):
+            raise LimitExceededError(
+                f"the request for the cell has {size_of(message):,} bytes; a message of the bus holds "
+                f"{limit_of(topic):,}: shorten the question or its options"
+            )
+        return message
 
     async def on_context(self, event: events_pb2.ContextBuilt) -> None:
         """Take up a context: ask the cells that waited for it, skip them, or record their failure."""
@@ -276,7 +291,10 @@ class RunDriver:
     def _after_context(self, event: events_pb2.ContextBuilt, cells: Iterable[Cell]) -> Iterable[Message]:
         for cell in cells:
             if event.HasField("context"):
-                yield self._generation(cell, event.context)
+                try:
+                    yield self._generation(cell, event.context)
+                except LimitExceededError as error:
+                    yield self._failed(cell, to_failure(error))
             elif event.HasField("failure"):
                 yield self._failed(cell, event.failure)
 

@@ -2,12 +2,12 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import grpc
 
-from safescale.core.cells import Cell
+from safescale.core.cells import Cell, record_key
 from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoundError, SafescaleError
 from safescale.rpc.checked import TO_SCORE, checked_name, checked_questions
 from safescale.rpc.convert import formulation_from_proto
@@ -29,6 +29,8 @@ MAX_BATCH = 1000
 MAX_CELLS = 200_000
 MAX_PAGE = 1000
 DEFAULT_PAGE = 100
+MAX_PAGE_BYTES = 8 * 1024 * 1024
+"""Bytes of a page, whatever the number asked for: texts of models can be long, and a message has a limit."""
 
 
 def _page_size(asked: int) -> int:
@@ -161,11 +163,24 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             if failed is not None and cell not in failed:
                 continue
             if len(found) == size:
-                verdicts = await self._results.read(run_id, found)
-                return pb.ListVerdictsResponse(verdicts=verdicts, next_page_token=last)
+                return await self._page(run_id, found, last)
             found.append(document.key)
             last = cell_key
-        return pb.ListVerdictsResponse(verdicts=await self._results.read(run_id, found))
+        return await self._page(run_id, found, "")
+
+    async def _page(self, run_id: str, keys: Sequence[str], token: str) -> pb.ListVerdictsResponse:
+        """Verdicts with the token behind them, or as many of them as a message should hold with theirs."""
+        page = pb.ListVerdictsResponse(next_page_token=token)
+        size = 0
+        for begin in range(0, len(keys), DEFAULT_PAGE):
+            for verdict in await self._results.read(run_id, keys[begin : begin + DEFAULT_PAGE]):
+                size += verdict.ByteSize()
+                if page.verdicts and size > MAX_PAGE_BYTES:
+                    last = page.verdicts[-1]
+                    page.next_page_token = record_key(cell_of(last.cell), last.attempt).rpartition("/")[0]
+                    return page
+                page.verdicts.append(verdict)
+        return page
 
     async def ExportVerdicts(
         self, request: pb.ExportVerdictsRequest, context: Context
@@ -184,10 +199,12 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         run_id = await self._truths.run_id_of(request.run_id) if request.run_id else ""
         size = _page_size(request.page_size)
         found: list[pb.Review] = []
+        held = 0
         async for review in self._reviews.scan(run_id, request.page_token):
             if review.resolved and not request.include_resolved:
                 continue
-            if len(found) == size:
+            held += review.ByteSize()
+            if len(found) == size or (found and held > MAX_PAGE_BYTES):
                 return pb.ListReviewsResponse(reviews=found, next_page_token=found[-1].review_id)
             found.append(review)
         return pb.ListReviewsResponse(reviews=found)

@@ -11,6 +11,7 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.bus import topics
+from safescale.runtime.bus.limits import fits
 from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger, log_context
@@ -106,6 +107,7 @@ class ScoringWorker:
             attempt=generation.attempt,
             greedy_asked=generation.greedy_asked,
             samples_asked=generation.samples_asked,
+            warnings=generation.warnings,
         )
         if generation.HasField("failure"):
             verdict.failure.CopyFrom(generation.failure)
@@ -152,15 +154,32 @@ class ScoringWorker:
         return read
 
     async def _announce(self, verdict: pb.Verdict, message: Message) -> None:
-        event = events_pb2.VerdictRecorded(verdict=verdict)
-        headers = {**message.headers, "message-type": event.DESCRIPTOR.full_name}
-        await self._ports.bus.publish(
-            Message(topics.VERDICT_RECORDED, cell_of(verdict.cell).cell_id, event.SerializeToString(), headers)
-        )
+        event = _announcement(events_pb2.VerdictRecorded(verdict=verdict), message)
+        if not fits(event):
+            short = events_pb2.VerdictRecorded(verdict=without_texts(verdict), texts_left_out=True)
+            event = _announcement(short, message)
+        await self._ports.bus.publish(event)
 
     def _observe(self, verdict: pb.Verdict) -> None:
         labels = {"model": verdict.cell.model, "condition": verdict.cell.condition, "outcome": outcome_name(verdict)}
         self._ports.telemetry.count("safescale_verdicts_total", 1, labels)
+
+
+def _announcement(event: events_pb2.VerdictRecorded, message: Message) -> Message:
+    headers = {**message.headers, "message-type": event.DESCRIPTOR.full_name}
+    key = cell_of(event.verdict.cell).cell_id
+    return Message(topics.VERDICT_RECORDED, key, event.SerializeToString(), headers)
+
+
+def without_texts(verdict: pb.Verdict) -> pb.Verdict:
+    """A verdict without what models wrote: its letters, outcomes and reasons stay."""
+    short = pb.Verdict()
+    short.CopyFrom(verdict)
+    for reading in (short.greedy, *short.samples) if short.HasField("greedy") else short.samples:
+        reading.text = ""
+        if reading.HasField("judge"):
+            reading.judge.reasoning = ""
+    return short
 
 
 @dataclass(slots=True)

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from safescale.core.benchmark import Benchmark
 from safescale.core.cells import Cell
 from safescale.orchestration.driver import DriverPorts, RunDriver
 from safescale.orchestration.manifest import Surroundings, resolve
@@ -14,6 +15,7 @@ from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.bus import topics
+from safescale.runtime.bus.limits import MESSAGE_LIMIT
 from safescale.runtime.bus.memory import MemoryBus
 from safescale.runtime.bus.port import SubscriptionOptions
 from safescale.runtime.documents.sqlite import SqliteDocuments
@@ -103,6 +105,43 @@ async def test_cells_without_retrieval_are_asked_at_once_and_the_run_completes(m
         await world.answer(generation.cell)
     assert world.driver.run.state == pb.RUN_STATE_COMPLETED
     assert world.driver.message().tokens == 60
+
+
+@pytest.mark.parametrize("conditions", [["zero_shot"], ["top_5"], ["deep_research"]])
+async def test_a_question_too_large_for_the_bus_fails_its_cells_alone(
+    make_world, make_question, spec, conditions
+) -> None:
+    questions = [make_question("q0"), make_question("q1", text="x" * MESSAGE_LIMIT), make_question("q2")]
+    spec.models[:] = ["small", "other"]
+    spec.conditions[:] = conditions
+    spec.corpus_id = "c1"
+    spec.agent_model = "other" if conditions == ["deep_research"] else ""
+    world = await make_world(spec, Benchmark("bench", tuple(questions)))
+    world.driver.start()
+    await world.until(lambda: len(world.failures) == 2)
+    assert {(one.cell.model, one.cell.question_id) for one in world.failures} == {("small", "q1"), ("other", "q1")}
+    assert {one.failure.reason for one in world.failures} == {"LIMIT_EXCEEDED"}
+    asked = {"zero_shot": world.generations, "top_5": world.contexts, "deep_research": world.research}[conditions[0]]
+    await world.until(lambda: len(asked) == (4 if conditions == ["zero_shot"] else 2))
+    assert not world.driver.ended.is_set()
+
+
+async def test_a_question_too_large_with_its_context_fails_its_cells_alone(make_world, make_question, spec) -> None:
+    spec.conditions[:] = ["top_5"]
+    spec.corpus_id = "c1"
+    options = {"A": "this", "B": "y" * MESSAGE_LIMIT}
+    world = await make_world(spec, Benchmark("bench", (make_question("q0", options=options), make_question("q1"))))
+    world.driver.start()
+    await world.until(lambda: len(world.contexts) == 2)
+    for question_id in ("q0", "q1"):
+        built = events_pb2.ContextBuilt(
+            run_id=world.driver.run.run_id, condition="top_5", question_id=question_id, attempt=1,
+            context=common_pb2.ContextRef(context_id="abc", token_count=1500),
+        )  # fmt: skip
+        await world.driver.on_context(built)
+    await world.until(lambda: bool(world.failures and world.generations))
+    assert [one.cell.question_id for one in world.failures] == ["q0"]
+    assert [one.cell.question_id for one in world.generations] == ["q1"]
 
 
 async def test_known_verdicts_are_not_asked_again(make_world, spec) -> None:

@@ -18,6 +18,7 @@ from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.bus import topics
+from safescale.runtime.bus.limits import MESSAGE_LIMIT
 from safescale.runtime.bus.port import Message, SubscriptionOptions
 from safescale.runtime.channels import responses, rpc_errors
 
@@ -71,6 +72,60 @@ async def test_a_cell_becomes_a_verdict(world, verdicts, cell_key) -> None:
     assert verdict.majority_outcome.high_risk_error
     assert [reading.seed for reading in verdict.samples] == [0, 1, 2, 3]
     assert verdict.samples[3].review_reason == "NO_ANSWER"
+
+
+async def test_what_was_odd_about_the_answers_goes_with_them(world, verdicts, cell_key) -> None:
+    generation = letter_cell(cell_key(), "A", [])
+    generation.warnings.append("PROMPT_MAYBE_CUT")
+    assert list((await complete(world, verdicts, generation)).warnings) == ["PROMPT_MAYBE_CUT"]
+
+
+async def test_a_verdict_too_large_for_the_bus_is_announced_without_its_texts_and_kept_whole(
+    world, stub, cell_key
+) -> None:
+    events: list[events_pb2.VerdictRecorded] = []
+
+    async def handle(message: Message) -> None:
+        events.append(events_pb2.VerdictRecorded.FromString(message.value))
+
+    await world.bus.subscribe(topics.VERDICT_RECORDED, "test", handle, SubscriptionOptions())
+    generation = letter_cell(cell_key(), "", ["B"] * 100)
+    generation.usage.prompt_tokens = 7
+    # It just fits as answers, and no more once each has its letter.
+    generation.greedy.text += "x" * (MESSAGE_LIMIT - 200 - generation.ByteSize())
+    text = generation.greedy.text
+    for _ in range(2):
+        await complete(world, events, generation)
+    for event in events:
+        assert event.texts_left_out
+        assert {reading.text for reading in (event.verdict.greedy, *event.verdict.samples)} == {""}
+        assert (event.verdict.greedy.review_reason, event.verdict.majority_letter) == ("NO_ANSWER", "B")
+        assert (len(event.verdict.samples), event.verdict.usage.prompt_tokens) == (100, 7)
+    stored = await stub.ListVerdicts(pb.ListVerdictsRequest(run_id="run-1"))
+    assert [verdict.greedy.text for verdict in stored.verdicts] == [text]
+    await complete(world, events, letter_cell(cell_key("q1"), "B", []))
+    assert (events[-1].texts_left_out, events[-1].verdict.greedy.text) == (False, "B")
+
+
+async def test_pages_are_bounded_in_bytes_too(world, stub, verdicts, cell_key) -> None:
+    for name in ("q0", "q1"):
+        for attempt in (1, 2):
+            await complete(world, verdicts, letter_cell(cell_key(name), f"{attempt}" * 900_000, [], attempt))
+    pages, reviews = [], []
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("safescale.scoring.servicer.MAX_PAGE_BYTES", 1_000_000)
+        token = ""
+        while not pages or token:
+            page = await stub.ListVerdicts(pb.ListVerdictsRequest(run_id="run-1", page_token=token))
+            pages.append([(verdict.cell.question_id, verdict.attempt) for verdict in page.verdicts])
+            token = page.next_page_token
+        while not reviews or token:
+            listed = await stub.ListReviews(pb.ListReviewsRequest(run_id="run-1", page_token=token))
+            reviews.append([review.cell.question_id for review in listed.reviews])
+            token = listed.next_page_token
+    assert sorted(pages) == [[("q0", 2)], [("q1", 2)]]
+    assert {len(page) for page in reviews} == {1}
+    assert {name for (name,) in reviews} == {"q0", "q1"}
 
 
 async def test_the_correct_option_is_no_error_whatever_flags_it_carries(world, verdicts, cell_key) -> None:
