@@ -11,23 +11,17 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from google.protobuf.message import Message as Payload
-
-from safescale.core.benchmark import Benchmark, Question
+from safescale.core.benchmark import Benchmark
 from safescale.core.cells import Cell
 from safescale.core.conditions import condition
 from safescale.core.errors import LimitExceededError, ModelChangedError, SafescaleError
-from safescale.core.regimes import cell_seed
 from safescale.orchestration.progress import STATES, RunProgress
-from safescale.orchestration.store import RunStore, now
+from safescale.orchestration.requests import ContextKey, RunMessages
+from safescale.orchestration.store import RunStore
 from safescale.rpc.common.v1 import common_pb2
-from safescale.rpc.convert import stem_to_proto
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
-from safescale.runtime.bus import topics
-from safescale.runtime.bus.event import event_message
-from safescale.runtime.bus.limits import fits, limit_of, size_of
 from safescale.runtime.bus.port import Bus, Message, back_off_s
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger
@@ -47,9 +41,6 @@ PUBLISH_BATCH = 2000
 
 BREATH = 200
 """Cells after which planning lets others work."""
-
-ContextKey = tuple[str, str, str]
-"""(condition, question id, model), the model empty where one context serves all."""
 
 
 def _nobody(driver: "RunDriver") -> None:
@@ -87,8 +78,7 @@ class RunDriver:
         self.progress = RunProgress(run)
         self._ports = ports
         self._questions = {question.question_id: question for question in benchmark.questions}
-        self._stems: dict[str, common_pb2.QuestionStem] = {}
-        self._models = {model.id: model for model in run.manifest.models}
+        self._messages = RunMessages(run, self._questions)
         self._awaited: set[ContextKey] = set()
         self._requested: set[ContextKey] = set()
         self._changed = asyncio.Event()
@@ -170,22 +160,22 @@ class RunDriver:
         try:
             return await self._patiently(lambda: self._ask(cell))
         except Exception as error:
-            return [self._failed(cell, to_failure(error))]
+            return [self._messages.failed(cell, to_failure(error))]
 
     async def _ask(self, cell: Cell) -> list[Message]:
         question = self._questions[cell.question_id]
         row = condition(cell.condition)
         if row.builder == "none":
-            return [self._generation(cell, common_pb2.ContextRef())]
+            return [self._messages.generation(cell, common_pb2.ContextRef())]
         if row.evidence_field is not None:
             text = getattr(question, row.evidence_field) or ""
-            return [self._generation(cell, await self._text_context(text))]
+            return [self._messages.generation(cell, await self._text_context(text))]
         if row.builder == "agent" and not self.run.manifest.spec.agent_model:
-            return [self._generation(cell, await self._text_context(question.deep_research_report or ""))]
+            return [self._messages.generation(cell, await self._text_context(question.deep_research_report or ""))]
         key = (row.id, question.question_id, cell.model if row.builder == "max_context" else "")
         if key in self._requested:
             return []
-        request = self._context_request(key, question)
+        request = self._messages.context(key, question)
         # Once it is made: a question too large for it fails each of its cells.
         self._requested.add(key)
         self._awaited.add(key)
@@ -196,83 +186,12 @@ class RunDriver:
             return common_pb2.ContextRef(inline_text=text)
         return common_pb2.ContextRef(context_id=await self._ports.put_context(text))
 
-    def _context_request(self, key: ContextKey, question: Question) -> Message:
-        name, question_id, model = key
-        manifest = self.run.manifest
-        spec = manifest.spec
-        if condition(name).builder == "agent":
-            research = events_pb2.ResearchRequested(
-                run_id=self.run.run_id,
-                condition=name,
-                question=stem_to_proto(question),
-                corpus_id=spec.corpus_id,
-                agent_model=spec.agent_model,
-                attempt=self.run.attempt,
-                agent_revision=manifest.agent_revision,
-                agent_fingerprint=manifest.agent.fingerprint,
-                fresh=spec.fresh,
-            )
-            return self._message(topics.RESEARCH_REQUESTED, f"{self.run.run_id}/{question_id}", research)
-        request = events_pb2.ContextRequested(
-            run_id=self.run.run_id,
-            condition=name,
-            question_id=question_id,
-            model=model,
-            corpus_id=spec.corpus_id,
-            query=question.text,
-            attempt=self.run.attempt,
-        )
-        return self._message(topics.CONTEXT_REQUESTED, "/".join((self.run.run_id, *key)), request)
-
-    def _generation(self, cell: Cell, context: common_pb2.ContextRef) -> Message:
-        spec = self.run.manifest.spec
-        model = self._models[cell.model]
-        request = events_pb2.GenerationRequested(
-            cell=_cell_key(cell),
-            question=self._stem(cell.question_id),
-            formulation=model.formulation,
-            greedy=spec.greedy,
-            sample_count=spec.samples,
-            temperature=spec.temperature,
-            max_new_tokens=model.max_new_tokens,
-            seed=cell_seed(spec.seed, cell.model, cell.condition, cell.question_id),
-            fresh=spec.fresh,
-            attempt=self.run.attempt,
-            requested_at=now(),
-            model_revision=model.revision,
-            model_fingerprint=model.fingerprint,
-        )
-        if context.WhichOneof("source"):
-            request.context.CopyFrom(context)
-        return self._message(topics.generation_requested(cell.model), cell.cell_id, request)
-
-    def _stem(self, question_id: str) -> common_pb2.QuestionStem:
-        stem = self._stems.get(question_id)
-        if stem is None:
-            stem = self._stems[question_id] = stem_to_proto(self._questions[question_id])
-        return stem
-
-    def _message(self, topic: str, key: str, payload: Payload) -> Message:
-        """An event as a message.
-
-        Raises:
-            LimitExceededError: the bus would not take it, such as for the length of a question.
-
-        """
-        message = event_message(topic, key, payload, self.run.run_id, self.run.attempt)
-        if not fits(message):
-            raise LimitExceededError(
-                f"the request for the cell has {size_of(message):,} bytes; a message of the bus holds "
-                f"{limit_of(topic):,}: shorten the question or its options"
-            )
-        return message
-
     async def on_context(self, event: events_pb2.ContextBuilt) -> None:
         """Take up a context: ask the cells that waited for it, skip them, or record their failure."""
         key = (event.condition, event.question_id, event.model)
         if key not in self._awaited or event.attempt != self.run.attempt or self.ended.is_set():
             return
-        models = [event.model] if event.model else list(self._models)
+        models = [event.model] if event.model else [model.id for model in self.run.manifest.models]
         cells = [Cell(self.run.run_id, model, event.condition, event.question_id) for model in models]
         cells = [cell for cell in cells if self.progress.is_open(cell)]
         outcome = event.WhichOneof("outcome")
@@ -292,23 +211,11 @@ class RunDriver:
         for cell in cells:
             if event.HasField("context"):
                 try:
-                    yield self._generation(cell, event.context)
+                    yield self._messages.generation(cell, event.context)
                 except LimitExceededError as error:
-                    yield self._failed(cell, to_failure(error))
+                    yield self._messages.failed(cell, to_failure(error))
             elif event.HasField("failure"):
-                yield self._failed(cell, event.failure)
-
-    def _failed(self, cell: Cell, failure: common_pb2.Failure) -> Message:
-        spec = self.run.manifest.spec
-        outcome = events_pb2.GenerationCompleted(
-            cell=_cell_key(cell),
-            formulation=self._models[cell.model].formulation,
-            failure=failure,
-            attempt=self.run.attempt,
-            greedy_asked=spec.greedy,
-            samples_asked=spec.samples,
-        )
-        return self._message(topics.GENERATION_COMPLETED, cell.cell_id, outcome)
+                yield self._messages.failed(cell, event.failure)
 
     async def on_verdict(self, verdict: scoring_pb2.Verdict) -> None:
         """Take up a verdict of the current attempt."""
@@ -409,9 +316,3 @@ class RunDriver:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _cell_key(cell: Cell) -> common_pb2.CellKey:
-    return common_pb2.CellKey(
-        run_id=cell.run_id, model=cell.model, condition=cell.condition, question_id=cell.question_id
-    )
