@@ -27,6 +27,9 @@ SafescaleError
     ├── BackendOverloadedError   retryable
     ├── BackendTimeoutError      DEADLINE_EXCEEDED, retryable
     ├── BackendRefusedError      INVALID_ARGUMENT     the server refused the request as such
+    │   └── AnswerCutError                            it ended an answer before the tokens asked for
+    ├── PromptCutError           DATA_LOSS            it read less of the prompt than was sent
+    ├── AnotherModelError        FAILED_PRECONDITION  the answer names another model than was asked
     └── GarbageAnswerError       DATA_LOSS            an answer that is not of the protocol
 """
 
@@ -252,6 +255,26 @@ class BackendRefusedError(BackendError):
 
     code = "INVALID_ARGUMENT"
     reason = "BACKEND_REFUSED"
+
+
+class AnswerCutError(BackendRefusedError):
+    """A model server ended an answer by its length before the tokens asked for: it is not the answer."""
+
+    reason = "ANSWER_CUT"
+
+
+class PromptCutError(BackendError):
+    """A model server read less of the prompt than was sent; the message names both counts."""
+
+    code = "DATA_LOSS"
+    reason = "PROMPT_CUT"
+
+
+class AnotherModelError(BackendError):
+    """The answer names another model than the one asked; the message names both."""
+
+    code = "FAILED_PRECONDITION"
+    reason = "ANOTHER_MODEL_ANSWERED"
 
 
 class GarbageAnswerError(BackendError):

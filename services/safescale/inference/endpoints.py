@@ -105,6 +105,11 @@ class Endpoints:
         ]
         self._places = Places(model, servers, telemetry, Patience(options.retry_for_s, self._pause_s))
 
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """The servers."""
+        return self._options.replicas
+
     async def call(
         self,
         exchange: Callable[[Replica], Awaitable[T]],

@@ -4,6 +4,8 @@ A status is no failure here: what 4xx and 5xx mean is for the adapter to say.
 """
 
 import asyncio
+import email.utils
+import re
 import ssl
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -32,8 +34,16 @@ KEEP_ALIVE_S = 4.0
 CONNECT_TIMEOUT_S = 10.0
 MAX_BYTES = 64 * 1024 * 1024
 
+LONGEST_RETRY_AFTER_S = 3600.0
+
 MAX_LINE_BYTES = 8 * 1024 * 1024
 """Longest line of an event stream."""
+
+_UNQUOTING = (
+    "Not enough data to satisfy transfer length header.'>",
+    "Not enough data to satisfy content length header.'>",
+)
+"""Ends of the HTTP parser's sentences that quote nothing of the answer."""
 
 Body = bytes | Mapping[str, Any]
 
@@ -113,6 +123,7 @@ class HttpStream:
     def __init__(self, response: aiohttp.ClientResponse, max_bytes: int) -> None:
         self._response = response
         self._max_bytes = max_bytes
+        self._begun = b""
 
     @property
     def status(self) -> int:
@@ -131,7 +142,17 @@ class HttpStream:
             BackendError: as for `HttpClient.post_json`.
 
         """
-        return await _bounded(self._response, self._max_bytes)
+        return self._begun + await _bounded(self._response, self._max_bytes)
+
+    async def is_events(self) -> bool:
+        """Whether the answer is an event stream, told by how it begins: JSON and pages are none, whatever is stated."""
+        while not (start := self._begun.lstrip(b"\xef\xbb\xbf \t\r\n")):
+            # Blank lines may be sent to keep the connection open.
+            chunk = await self._response.content.readany()
+            if not chunk or len(self._begun) > MAX_LINE_BYTES:
+                return True
+            self._begun += chunk
+        return start[:1] not in (b"{", b"[", b"<")
 
     async def events(self) -> AsyncIterator[bytes]:
         """Data of each event as it comes, `[DONE]` included.
@@ -141,7 +162,9 @@ class HttpStream:
 
         """
         parser = SseParser()
-        size = 0
+        size = len(self._begun)
+        for event in parser.feed(self._begun):
+            yield event
         async for chunk in self._response.content.iter_any():
             size += len(chunk)
             if size > self._max_bytes:
@@ -159,11 +182,12 @@ class HttpClient:
 
     def __init__(self, options: HttpOptions) -> None:
         self._options = options
-        self._session: aiohttp.ClientSession | None = None
+        # One session whose connections are used again, one whose connections are closed after each answer.
+        self._sessions: dict[bool, aiohttp.ClientSession] = {}
 
     def unavailable_reason(self) -> str:
         """Why no call can be made: a file of the catalog that cannot be read; empty when they can. Asks no server."""
-        if self._session is not None:
+        if self._sessions:
             return ""
         try:
             self._headers()
@@ -209,11 +233,10 @@ class HttpClient:
             BackendError: as for `post_json`, also while it is read.
 
         """
-        session = self._opened()
-        headers = None if reuse else {"Connection": "close"}
+        session = self._opened(reuse)
         try:
             async with session.request(
-                "POST", url, data=_encoded(body), headers=headers, timeout=_timeout(timeout_s), allow_redirects=False
+                "POST", url, data=_encoded(body), timeout=_timeout(timeout_s), allow_redirects=False
             ) as response:
                 yield HttpStream(response, self._options.max_bytes)
         except (aiohttp.ClientError, OSError) as error:
@@ -235,29 +258,44 @@ class HttpClient:
         except (OSError, ssl.SSLError) as error:
             raise InvalidInputError(f"the CA file {path} cannot be read; expected certificates in PEM") from error
 
-    def _opened(self) -> aiohttp.ClientSession:
-        if self._session is None:
+    def _opened(self, reuse: bool = True) -> aiohttp.ClientSession:
+        if reuse not in self._sessions:
             try:
                 headers, context = self._headers(), self._ssl()
             except InvalidInputError as error:
                 raise BackendUnavailableError(error.message) from error
-            connector = aiohttp.TCPConnector(
-                limit=self._options.connections, keepalive_timeout=KEEP_ALIVE_S, ssl=context
-            )
-            self._session = aiohttp.ClientSession(
+            kept: dict[str, Any] = {"keepalive_timeout": KEEP_ALIVE_S} if reuse else {"force_close": True}
+            connector = aiohttp.TCPConnector(limit=self._options.connections, ssl=context, **kept)
+            self._sessions[reuse] = aiohttp.ClientSession(
                 connector=connector,
                 headers=headers,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 auto_decompress=False,
                 trust_env=False,
             )
-        return self._session
+        return self._sessions[reuse]
 
     async def close(self) -> None:
         """Close all connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
+
+
+def retry_after(headers: Mapping[str, str]) -> dict[str, str]:
+    """What Retry-After asks for, as details of an error: seconds, given there as a number or a date; empty without."""
+    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
+    if not value:
+        return {}
+    try:
+        seconds = float(value) if re.fullmatch(r"\d{1,9}(\.\d+)?", value) else _until(value)
+    except (ValueError, TypeError, OverflowError):
+        return {}
+    return {"retry_after_s": f"{min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S):g}"}
+
+
+def _until(date: str) -> float:
+    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()
 
 
 def _encoded(body: Body) -> bytes:
@@ -287,12 +325,15 @@ def _too_large(max_bytes: int) -> GarbageAnswerError:
 
 
 def _mapped(error: Exception, url: str, timeout_s: float) -> BackendError:
-    what = str(error) or type(error).__name__
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return BackendUnavailableError(f"{url}: no connection within {CONNECT_TIMEOUT_S:g} s", details=NOT_SENT)
     if isinstance(error, asyncio.TimeoutError):
         return BackendTimeoutError(f"{url}: no whole answer within {timeout_s:g} s")
     if isinstance(error, aiohttp.ClientResponseError):
-        return GarbageAnswerError(f"{url}: the answer is not HTTP: {error.message[:200]}")
+        # The parser's own sentence quotes the bytes that it could not read.
+        return GarbageAnswerError(f"{url}: the answer is not HTTP ({type(error).__name__})")
+    what = str(error) or type(error).__name__
+    if isinstance(error, aiohttp.ClientPayloadError) and not what.endswith(_UNQUOTING):
+        what = f"the answer cannot be read to its end ({type(error).__name__})"
     details = NOT_SENT if isinstance(error, aiohttp.ClientConnectorError) else None
     return BackendUnavailableError(f"{url}: {what[:300]}", details=details)

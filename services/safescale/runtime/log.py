@@ -18,7 +18,7 @@ ALLOWED_FIELDS = frozenset({
     "research_id", "corpus_id", "benchmark_id", "context_id", "topic", "group", "attempt", "code", "reason",
     "retryable", "method", "address", "port", "elapsed_s", "count", "documents", "chunks", "cells", "tokens",
     "step", "state", "exception_type", "where", "kind", "in_flight", "signal", "revision",
-    "dependency", "request_id", "route", "status", "trace_id",
+    "dependency", "request_id", "route", "status", "trace_id", "replica", "open",
 })
 # fmt: on
 """Fields that may stand in a log line; any other is dropped and its name listed under `dropped`."""

@@ -185,4 +185,5 @@ def _generation(texts: Sequence[Collected], primed: Collected | None) -> Generat
     before = primed.elapsed_s if primed else 0.0
     outputs: tuple[Output, ...] = tuple(text.output for text in texts)
     elapsed = before + sum(text.elapsed_s for text in texts)
-    return Generation(outputs, texts[0].prompt_tokens, elapsed, before + texts[0].time_to_first_token_s)
+    first = texts[0].time_to_first_token_s
+    return Generation(outputs, texts[0].prompt_tokens, elapsed, None if first is None else before + first)

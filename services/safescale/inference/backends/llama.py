@@ -23,6 +23,7 @@ from safescale.core.errors import (
     SafescaleError,
 )
 from safescale.core.prompts import Messages
+from safescale.inference.backends.checks import check_whole
 from safescale.inference.backends.llama_dialog import LlamaDialog, refused_length
 from safescale.inference.backends.llama_stream import Collected, Collector
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
@@ -69,6 +70,7 @@ class LlamaServer:
         Raises:
             BackendTimeoutError: `stop` was set.
             PromptTooLongError: the prompt is over the context.
+            AnswerCutError: the context ended before the answer.
             BackendError: of any other kind.
 
         """
@@ -82,7 +84,9 @@ class LlamaServer:
             raise self._error(collector.refusal)
         if stop.is_set():
             raise self._given_up()
-        return collector.result(begin, time.perf_counter())
+        text = collector.result(begin, time.perf_counter())
+        check_whole(self._config.model, [text.output], sampling.max_new_tokens)
+        return text
 
     def prime(self, messages: Messages, stop: threading.Event) -> Collected:
         """Evaluate a prompt cold (and one token), so that the slot holds it whatever was there before."""

@@ -12,16 +12,18 @@ from safescale.inference.backends.port import Output
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """One whole text: the output, the prompt's tokens, seconds in all and until the first token.
+    """One whole text: the output, the prompt's tokens, seconds in all and until the first token (None: not streamed).
 
-    `cached_tokens` of the prompt were held by the server already; None where it does not say.
+    `cached_tokens` of the prompt were held by the server already; None where it does not say. `answered` is the model
+    that the answer names; empty where it names none.
     """
 
     output: Output
     prompt_tokens: int
     elapsed_s: float
-    time_to_first_token_s: float
+    time_to_first_token_s: float | None
     cached_tokens: int | None = None
+    answered: str = ""
 
 
 class Collector:

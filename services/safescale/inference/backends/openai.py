@@ -6,29 +6,32 @@ asked by a rule of its own (`openai_llama`).
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from safescale.core.errors import (
+    BackendOverloadedError,
+    BackendRefusedError,
     BackendTimeoutError,
     BackendUnavailableError,
     FailedPreconditionError,
 )
-from safescale.core.regimes import sample_seed
+from safescale.inference.backends.checks import check_prompt
 from safescale.inference.backends.llama_dialog import LlamaDialog
 from safescale.inference.backends.llama_stream import Collected
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
-from safescale.inference.backends.openai_client import OpenAIClient, all_or_none
+from safescale.inference.backends.openai_client import OpenAIClient, left
+from safescale.inference.backends.openai_counting import PromptCounter
 from safescale.inference.backends.openai_dialect import unscored, untokenised
-from safescale.inference.backends.openai_discovery import Discovery, Found
+from safescale.inference.backends.openai_discovery import Discovery, Found, with_hint
 from safescale.inference.backends.openai_llama import LlamaCall, Slots, seeded
 from safescale.inference.backends.openai_scores import SCORINGS, ScoredTexts
+from safescale.inference.backends.openai_texts import Drawing, Drawn, Texts
 from safescale.inference.backends.openai_tokens import Served as ServedModel
 from safescale.inference.backends.openai_tokens import tgi_tokens, tokens
-from safescale.inference.backends.openai_wire import STREAMED, Reply, closed, opening, options
+from safescale.inference.backends.openai_wire import opening
 from safescale.inference.backends.port import (
     Call,
     Capabilities,
@@ -49,6 +52,21 @@ T = TypeVar("T")
 TOKENIZE_TIMEOUT_S = 60.0
 
 
+LOOKS = 3
+"""Times that a call is made whole where its server went away before it could be looked at again."""
+
+K = TypeVar("K", Generations, Scores)
+
+
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[K]):
+    """What a call gave, the replicas that answered (at least one), the fewest tokens that they told of the prompt."""
+
+    value: K
+    replicas: tuple[Replica, ...]
+    prompt_tokens: int
+
+
 class OpenAIBackend:
     """One model of the catalog at the replicas of its endpoint. What they are is found out at the first use."""
 
@@ -62,6 +80,8 @@ class OpenAIBackend:
         self._discovery = Discovery(row, self._client, self._endpoints)
         self._slots = Slots(self._client, endpoint.concurrency)
         self._dialog = LlamaDialog(row.id, row.instruct)
+        self._texts = Texts(row.id, self._client, self._path)
+        self._counter = PromptCounter(self._client, self._dialog, row)
         self._concurrency = endpoint.concurrency * len(endpoint.urls)
 
     @property
@@ -90,6 +110,10 @@ class OpenAIBackend:
             except BackendUnavailableError:
                 self._away(replica)
                 raise
+            except BackendRefusedError as error:
+                if found.hint and type(error) is BackendRefusedError:
+                    raise BackendRefusedError(with_hint(error.message, found), details=error.details) from error
+                raise
 
         try:
             return await self._endpoints.call(checked, call.deadline, prefer, bounded=True)
@@ -100,62 +124,71 @@ class OpenAIBackend:
     def _away(self, replica: Replica) -> None:
         self._discovery.away(replica)
         self._slots.forget(replica)
+        self._texts.forget(replica)
 
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
         """Ask one prompt for texts, once per sampling: greedy first."""
-        found = await self._discovery.found()
-        if found.unsampled and not all(sampling.greedy for sampling in samplings):
-            raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {found.unsampled}")
+        return await self._kept(call, lambda found: self._generated(found, call, samplings))
+
+    async def _kept(self, call: Call, work: Callable[[Found], Awaitable["_Done[K]"]]) -> K:
+        """What the work gives, once its servers were looked at again; anew where one went away before that."""
+        tries = LOOKS
+        while True:
+            found = await self._discovery.found()
+            done = await work(found)
+            tries -= 1
+            try:
+                await self._discovery.confirm(done.replicas, found)
+            except (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError):
+                for replica in done.replicas:
+                    self._away(replica)
+                if not tries or left(call) <= 0:
+                    raise
+                continue
+            counted = await self._counter.count(found, done.replicas[0], call)
+            warnings = check_prompt(self._row.id, call.messages, done.prompt_tokens, counted)
+            return replace(done.value, warnings=warnings)
+
+    async def _generated(self, found: Found, call: Call, samplings: Sequence[Sampling]) -> "_Done[Generations]":
+        self._check_sampled(found, samplings)
         if found.dialect.name == "llamacpp":
-            items, waited = await self._pinned(found, call, lambda one: one.generate(call, samplings))
-            return Generations(items, waited)
+            served = await self._pinned(found, call, lambda one: one.generate(call, samplings))
+            items, leased_s = served.value
+            return _Done(Generations(items, served.waited_s + leased_s), (served.replica,), items[0].prompt_tokens)
         opened = opening(found.name, call.messages, instruct=self._row.instruct)
         done: dict[int, Generation] = {}
         waited = 0.0
-        replica: Replica | None = None
+        replicas: list[Replica] = []
         for index, sampling in enumerate(samplings):
             if sampling.greedy:
-                text = await self._greedy(found, call, opened, sampling)
-                done[index], replica = _generation(text.value), text.replica
+                text = await self._greedy(found, Drawing(found, call, opened, sampling))
+                done[index] = _generation(text.value)
+                replicas.append(text.replica)
                 waited += text.waited_s
         for index, sampling in enumerate(samplings):
             if index not in done:
-                replies = await self._samples(found, call, opened, sampling, replica)
+                prefer = replicas[0] if replicas else None
+                replies = await self._samples(found, Drawing(found, call, opened, sampling), prefer)
                 done[index] = _together(replies)
+                replicas += [reply.replica for reply in replies]
                 waited += max(reply.waited_s for reply in replies)
-        return Generations(tuple(done[index] for index in range(len(samplings))), waited)
+        items = tuple(done[index] for index in range(len(samplings)))
+        return _Done(Generations(items, waited), tuple(dict.fromkeys(replicas)), _fewest(items))
 
-    async def _greedy(self, found: Found, call: Call, opened: bytes, sampling: Sampling) -> Served[Collected]:
-        body = closed(opened, {**options(found.dialect, sampling), **STREAMED})
+    def _check_sampled(self, found: Found, samplings: Sequence[Sampling]) -> None:
+        if found.unsampled and not all(sampling.greedy for sampling in samplings):
+            raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {found.unsampled}")
 
-        async def exchange(replica: Replica) -> Collected:
-            return await self._client.streamed(replica, self._path, body, _left(call), reuse=found.dialect.keeps)
+    async def _greedy(self, found: Found, drawing: Drawing) -> Served[Collected]:
+        return await self._asked(lambda replica: self._texts.one(replica, drawing), found, drawing.call)
 
-        return await self._asked(exchange, found, call)
-
-    async def _samples(
-        self, found: Found, call: Call, opened: bytes, sampling: Sampling, prefer: Replica | None
-    ) -> list[Served[tuple[Reply, float]]]:
-        count = sampling.count if found.choices else 1
-        asked = options(found.dialect, sampling, count)
-        seeds = [sample_seed(sampling.seed, number) for number in range(0, sampling.count, count)]
-
-        async def ask(seed: int) -> Served[tuple[Reply, float]]:
-            asked["seed"] = seed
-            body = closed(opened, asked)
-
-            async def exchange(replica: Replica) -> tuple[Reply, float]:
-                return await self._client.reply(replica, self._path, body, count, _left(call))
-
-            return await self._asked(exchange, found, call, prefer)
-
-        return [await ask(seeds[0])] if len(seeds) == 1 else await all_or_none(*map(ask, seeds))
+    async def _samples(self, found: Found, drawing: Drawing, prefer: Replica | None) -> list[Drawn]:
+        return await self._texts.samples(drawing, lambda exchange: self._asked(exchange, found, drawing.call, prefer))
 
     async def stream(self, call: Call, sampling: Sampling) -> AsyncIterator[str | Generation]:
         """Ask for one text: its pieces as they come, then the whole generation."""
         found = await self._discovery.found()
-        if found.unsampled and not sampling.greedy:
-            raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {found.unsampled}")
+        self._check_sampled(found, [sampling])
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         running = asyncio.create_task(self._streamed(found, call, sampling, pieces.put_nowait))
         running.add_done_callback(lambda _: pieces.put_nowait(None))
@@ -171,23 +204,29 @@ class OpenAIBackend:
         self, found: Found, call: Call, sampling: Sampling, on_piece: Callable[[str], None]
     ) -> Generation:
         async with self._endpoints.place(call.deadline) as place:
-            await self._discovery.check(place.replica, found)
-            if found.dialect.name == "llamacpp":
-                one = self._on_slot(found, call, place.replica, lambda slot: slot.stream(call, sampling, on_piece))
-                return (await one)[0]
-            first = sampling if sampling.greedy else seeded(sampling, 0)
-            opened = opening(found.name, call.messages, instruct=self._row.instruct)
-            body = closed(opened, {**options(found.dialect, first), **STREAMED})
-            text = await self._client.streamed(
-                place.replica, self._path, body, _left(call), on_piece, reuse=found.dialect.keeps
-            )
-            return _generation(text)
+            generation = await self._piecewise(found, call, sampling, (place.replica, on_piece))
+        await self._discovery.confirm([place.replica], found)
+        counted = await self._counter.count(found, place.replica, call)
+        warnings = check_prompt(self._row.id, call.messages, generation.prompt_tokens, counted)
+        return replace(generation, warnings=warnings)
 
-    async def _pinned(self, found: Found, call: Call, work: Callable[[LlamaCall], Awaitable[T]]) -> tuple[T, float]:
-        """Work on one slot of one replica; the seconds waited for it."""
-        served = await self._asked(lambda replica: self._on_slot(found, call, replica, work), found, call)
-        value, leased_s = served.value
-        return value, served.waited_s + leased_s
+    async def _piecewise(
+        self, found: Found, call: Call, sampling: Sampling, to: tuple[Replica, Callable[[str], None]]
+    ) -> Generation:
+        replica, on_piece = to
+        await self._discovery.check(replica, found)
+        if found.dialect.name == "llamacpp":
+            one = self._on_slot(found, call, replica, lambda slot: slot.stream(call, sampling, on_piece))
+            return (await one)[0]
+        first = sampling if sampling.greedy else seeded(sampling, 0)
+        opened = opening(found.name, call.messages, instruct=self._row.instruct)
+        return _generation(await self._texts.one(replica, Drawing(found, call, opened, first), on_piece))
+
+    async def _pinned(
+        self, found: Found, call: Call, work: Callable[[LlamaCall], Awaitable[T]]
+    ) -> Served[tuple[T, float]]:
+        """Work on one slot of one replica; the seconds waited for the slot."""
+        return await self._asked(lambda replica: self._on_slot(found, call, replica, work), found, call)
 
     async def _on_slot(
         self, found: Found, call: Call, replica: Replica, work: Callable[[LlamaCall], Awaitable[T]]
@@ -202,7 +241,7 @@ class OpenAIBackend:
     async def _in_time(self, call: Call, work: Awaitable[T]) -> T:
         """What takes several exchanges, within the time of one."""
         try:
-            async with asyncio.timeout(_left(call)):
+            async with asyncio.timeout(left(call)):
                 return await work
         except TimeoutError as error:
             raise BackendTimeoutError(f"{self._row.id} did not answer within {call.timeout_s:g} s") from error
@@ -214,21 +253,26 @@ class OpenAIBackend:
             FailedPreconditionError: the server tells none.
 
         """
-        found = await self._discovery.found()
+        return await self._kept(call, lambda found: self._scored(found, call, continuations))
+
+    async def _scored(self, found: Found, call: Call, continuations: Sequence[str]) -> "_Done[Scores]":
         if found.dialect.scores == "forced":
-            scores, waited = await self._pinned(found, call, lambda one: one.score(call, continuations))
-            return replace(scores, waited_s=waited)
+            pinned = await self._pinned(found, call, lambda one: one.score(call, continuations))
+            scores, leased_s = pinned.value
+            scores = replace(scores, waited_s=pinned.waited_s + leased_s)
+            return _Done(scores, (pinned.replica,), scores.prompt_tokens)
         scoring = SCORINGS.get(found.dialect.scores)
         if scoring is None:
             raise unscored(self._row.id, found.dialect.name)
 
         async def exchange(replica: Replica) -> tuple[ScoredTexts, float]:
             steps = scoring(self._served(found), call.messages, continuations)
-            return await self._in_time(call, self._client.run(replica, steps, call.timeout_s))
+            return await self._in_time(call, self._client.run(replica, steps, call.timeout_s, found.names))
 
         served = await self._asked(exchange, found, call)
         scored, elapsed = served.value
-        return Scores(scored.items, scored.prompt_tokens, elapsed, None, served.waited_s)
+        scores = Scores(scored.items, scored.prompt_tokens, elapsed, None, served.waited_s, len(continuations))
+        return _Done(scores, (served.replica,), scored.prompt_tokens)
 
     def _served(self, found: Found) -> ServedModel:
         return ServedModel(self._row.id, found.name, self._row.instruct)
@@ -262,11 +306,6 @@ class OpenAIBackend:
         await self._http.close()
 
 
-def _left(call: Call) -> float:
-    """Seconds that an exchange which begins now may take."""
-    return min(call.timeout_s, call.deadline - time.monotonic())
-
-
 def _endpoint(row: ModelRow) -> HttpEndpoint:
     if row.endpoint is None:
         raise ValueError(f"{row.id} has no endpoint")
@@ -286,7 +325,12 @@ def _generation(text: Collected) -> Generation:
     return Generation((text.output,), text.prompt_tokens, text.elapsed_s, text.time_to_first_token_s)
 
 
-def _together(replies: Sequence[Served[tuple[Reply, float]]]) -> Generation:
+def _fewest(items: Sequence[Generation]) -> int:
+    return min(item.prompt_tokens for item in items)
+
+
+def _together(replies: Sequence[Drawn]) -> Generation:
     outputs = tuple(output for served in replies for output in served.value[0].outputs)
     elapsed = max(served.value[1] for served in replies)
-    return Generation(outputs, replies[0].value[0].prompt_tokens, elapsed, None)
+    fewest = min(served.value[0].prompt_tokens for served in replies)
+    return Generation(outputs, fewest, elapsed, None, len(replies))

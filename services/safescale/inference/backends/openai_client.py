@@ -7,9 +7,11 @@ from typing import Any, TypeVar
 
 from safescale.core.errors import GarbageAnswerError
 from safescale.inference.backends.llama_stream import Collected
-from safescale.inference.backends.messages import CHAT
+from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.openai_errors import error_in, error_of
-from safescale.inference.backends.openai_wire import Reply, StreamedText, parsed, read_reply, read_texts
+from safescale.inference.backends.openai_names import Names
+from safescale.inference.backends.openai_wire import Reply, StreamedText, answered_by, parsed, read_reply, read_texts
+from safescale.inference.backends.port import Call
 from safescale.inference.backends.steps import Steps
 from safescale.inference.endpoints import Replica
 from safescale.inference.http import HttpAnswer, HttpClient
@@ -50,6 +52,11 @@ class OpenAIClient:
         async with self._http.stream(replica.url + path, body, timeout_s, reuse=reuse) as stream:
             if stream.status != 200:
                 raise error_of(self._model, stream.status, stream.headers, await stream.body())
+            if not await stream.is_events():
+                # A proxy or the server itself gave an error, a page or the whole answer instead.
+                piece = text.take_whole(await stream.body())
+                if piece and on_piece is not None:
+                    on_piece(piece)
             # Read to its end: a connection with a rest on it could not be used again.
             async for event in stream.events():
                 piece = text.take(event)
@@ -68,7 +75,12 @@ class OpenAIClient:
         return read_texts(self._model, answer.body, chat=path == CHAT)
 
     async def told_at(self, replica: Replica, path: str, timeout_s: float) -> Any:
-        """What the server tells at a path; None where it has no such path or tells no JSON."""
+        """What the server tells at a path; None where it has no such path or tells no JSON.
+
+        Raises:
+            BackendError: it refuses to tell, or fails.
+
+        """
         answer = await self._http.get(replica.url + path, timeout_s)
         if answer.status in (404, 405, 501):
             return None
@@ -79,8 +91,10 @@ class OpenAIClient:
         except GarbageAnswerError:
             return None
 
-    async def run(self, replica: Replica, steps: Steps[T], timeout_s: float) -> tuple[T, float]:
-        """A conversation to its end, and the seconds of its last exchange."""
+    async def run(
+        self, replica: Replica, steps: Steps[T], timeout_s: float, names: Names | None = None
+    ) -> tuple[T, float]:
+        """A conversation to its end, and the seconds of its last exchange; with `names`, by that model alone."""
         seconds = 0.0
         try:
             ask = next(steps)
@@ -92,6 +106,8 @@ class OpenAIClient:
                 document = parsed(self._model, answer.body)
                 if (told := error_in(self._model, document)) is not None:
                     raise told
+                if names is not None and ask.path in (CHAT, COMPLETIONS):
+                    names.check(self._model, answered_by(document))
                 ask = steps.send(document)
         except StopIteration as end:
             return end.value, seconds
@@ -100,6 +116,11 @@ class OpenAIClient:
         if 200 <= answer.status < 400:
             return GarbageAnswerError(f"the server of {self._model} answered with status {answer.status}")
         return error_of(self._model, answer.status, answer.headers, answer.body)
+
+
+def left(call: Call) -> float:
+    """Seconds that an exchange which begins now may take."""
+    return min(call.timeout_s, call.deadline - time.monotonic())
 
 
 async def all_or_none(*work: Any) -> list[Any]:

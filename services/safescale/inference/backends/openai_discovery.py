@@ -1,16 +1,29 @@
 """What stands behind an endpoint: which server and version, which weights, whether it gives k answers at once."""
 
 import asyncio
+import math
+import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as default
 from typing import Any
 
-from safescale.core.errors import BackendRefusedError, FailedPreconditionError
+from safescale.core.errors import (
+    BackendError,
+    BackendOverloadedError,
+    BackendRefusedError,
+    BackendTimeoutError,
+    BackendUnavailableError,
+    FailedPreconditionError,
+    ModelChangedError,
+)
 from safescale.core.prompts import Messages
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.openai_client import OpenAIClient
 from safescale.inference.backends.openai_dialect import DIALECTS, Dialect
+from safescale.inference.backends.openai_errors import UNASKED
+from safescale.inference.backends.openai_names import Names, names_of, tgi_names
 from safescale.inference.backends.openai_wire import closed, opening, options
 from safescale.inference.backends.port import Sampling
 from safescale.inference.backends.steps import field
@@ -19,13 +32,16 @@ from safescale.inference.endpoints import Endpoints, Replica
 
 ASK_TIMEOUT_S = 30.0
 PROBE_TIMEOUT_S = 300.0
+PAUSE_S = 1.0
 LISTED = 10
 """Models of a server that an error names at most."""
 
 PROBE = Messages("", "Write any sentence that comes to your mind.")
 PROBE_CHOICES = 4
 # So hot that two answers are never the same, unless they were drawn with the same random numbers.
-PROBE_SAMPLING = Sampling(2.0, 16, seed=1)
+HOT = Sampling(2.0, 16, seed=1)
+# For servers that take no higher temperature.
+WARM = replace(HOT, temperature=1.0)
 
 _VERSION_PATHS: Mapping[str, Sequence[str]] = {
     "vllm": ("/version",),
@@ -42,6 +58,8 @@ class Found:
 
     `name` is the model's there; `window` its context in tokens, 0 where that is not told. `facts` is what else decides
     its answers, for the fingerprint. `unsampled` says why sampling would be wrong there; empty where it is right.
+    `hint` is what may help where the server refuses something: who it is was not to be found out. `names` are those
+    under which the model may answer.
     """
 
     dialect: Dialect
@@ -52,6 +70,8 @@ class Found:
     choices: bool = False
     facts: str = ""
     unsampled: str = ""
+    hint: str = ""
+    names: Names = default(default_factory=lambda: Names(""))
 
     @property
     def told(self) -> str:
@@ -69,6 +89,10 @@ class Found:
         return ", ".join(part for part in (f"{self.dialect.name} {self.version}", self.facts, way) if part)
 
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})(?:/|$)")
+
+
 class Discovery:
     """Asks servers who they are: one replica at the first use, each before its first call, and again after it was away.
 
@@ -82,6 +106,8 @@ class Discovery:
         self._asking = asyncio.Lock()
         self._stale = True
         self._checked: set[str] = set()
+        self._looking: dict[str, asyncio.Lock] = {}
+        self._looks: dict[str, tuple[float, Found]] = {}
         self.known: Found | None = None
 
     async def found(self) -> Found:
@@ -112,23 +138,55 @@ class Discovery:
         """See to it that a replica is what was found.
 
         Raises:
-            FailedPreconditionError: it is another server.
+            ModelChangedError: it is another server.
 
         """
         if replica.url in self._checked:
             return
         now = await self._identity(replica)
+        self._compare(replica, found, now)
+        self._checked.add(replica.url)
+
+    async def confirm(self, replicas: Iterable[Replica], found: Found) -> None:
+        """Look at replicas once more after their answers; callers at one time share a look that began after all.
+
+        Raises:
+            ModelChangedError: one is another server, or serves another model, than was found.
+            BackendError: one cannot be asked.
+
+        """
+        since = time.monotonic()
+        for replica in replicas:
+            async with self._looking.setdefault(replica.url, asyncio.Lock()):
+                began, now = self._looks.get(replica.url, (-math.inf, found))
+                if began < since:
+                    began = time.monotonic()
+                    now = await self._look(replica)
+                    self._looks[replica.url] = (began, now)
+            self._compare(replica, found, now)
+
+    async def _look(self, replica: Replica) -> Found:
+        try:
+            return await self._identity(replica)
+        except FailedPreconditionError as error:
+            self._stale = True
+            raise ModelChangedError(f"{replica.url} serves another model than before: {error.message}") from error
+        except BackendError:
+            self._stale = True
+            raise
+
+    def _compare(self, replica: Replica, found: Found, now: Found) -> None:
         if not _same(found, now):
             self._stale = True
-            raise FailedPreconditionError(
+            raise ModelChangedError(
                 f"{replica.url} is {now.told}, where {self._row.id} was {found.told}: expected equal replicas"
             )
-        self._checked.add(replica.url)
 
     async def _find(self, before: Found | None) -> Found:
         served = await self._endpoints.call(self._identity, time.monotonic() + 10 * ASK_TIMEOUT_S)
         found = served.value
         self._checked = {served.replica.url}
+        await self._check_others(served.replica, found)
         if found.dialect.choices == "never":
             return found
         if before is not None and _same(before, found):
@@ -137,24 +195,55 @@ class Discovery:
         deadline = time.monotonic() + 2 * PROBE_TIMEOUT_S
         return (await self._endpoints.call(lambda replica: self._probed(replica, found), deadline)).value
 
+    async def _check_others(self, known: Replica, found: Found) -> None:
+        """See to it that the other replicas are equal, those that can be asked: what is told is said of all."""
+        others = [replica for replica in self._endpoints.replicas if replica != known]
+        looks = await asyncio.gather(*(self._identity(replica) for replica in others), return_exceptions=True)
+        for replica, now in zip(others, looks, strict=True):
+            if isinstance(now, BackendUnavailableError | BackendOverloadedError | BackendTimeoutError):
+                # It is looked at before its first call.
+                continue
+            if isinstance(now, BaseException):
+                raise now
+            self._compare(replica, found, now)
+            self._checked.add(replica.url)
+
     async def _identity(self, replica: Replica) -> Found:
-        listed = field(await self._client.told_at(replica, "/v1/models", ASK_TIMEOUT_S), "data")
+        listed = field((await self._told(replica, "/v1/models"))[0], "data")
         models = [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
         flavour: str = self._row.endpoint.flavour if self._row.endpoint else "auto"
         info: Any = None
+        hint = ""
         if flavour == "auto":
             owner = str(field(models, 0, "owned_by"))
             flavour = owner if owner in ("vllm", "sglang", "llamacpp") else "auto"
         if flavour == "auto":
-            info = await self._client.told_at(replica, "/info", ASK_TIMEOUT_S)
+            info, hidden = await self._told(replica, "/info")
             flavour = "tgi" if field(info, "router") == "text-generation-router" else "auto"
+            if flavour == "auto" and (hidden or not models or _listed_by_tgi(models)):
+                hint = "its /info does not tell which server it is; if it is TGI behind a proxy, set flavour: tgi"
         dialect = DIALECTS["other" if flavour == "auto" else flavour]
         for path in _VERSION_PATHS[dialect.name]:
-            info = info or await self._client.told_at(replica, path, ASK_TIMEOUT_S)
-        self._check_served(dialect, models)
-        return self._found(dialect, info, models)
+            info = info or (await self._told(replica, path))[0]
+        self._check_served(dialect, models, hint)
+        self._check_revision(replica, info, models)
+        return self._found(dialect, info, models, hint)
 
-    def _check_served(self, dialect: Dialect, models: Sequence[Mapping[str, Any]]) -> None:
+    async def _told(self, replica: Replica, path: str) -> tuple[Any, bool]:
+        """What a server tells at a path, None where nothing; whether it, or a proxy before it, refuses to tell."""
+        for _ in range(2):
+            try:
+                return await self._client.told_at(replica, path, ASK_TIMEOUT_S), False
+            except (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError):
+                # It is not ready, which says nothing about what it can do.
+                raise
+            except BackendError as error:
+                # A failure can pass, a refusal does not.
+                if error.details.get("repeat") != "once":
+                    break
+        return None, True
+
+    def _check_served(self, dialect: Dialect, models: Sequence[Mapping[str, Any]], hint: str) -> None:
         """A server that answers whatever name it is called by would be measured under the name of another model."""
         if dialect.name == "tgi" or not models:
             return
@@ -166,10 +255,21 @@ class Discovery:
             shown = ", ".join(sorted(names)[:LISTED]) + (", …" if len(names) > LISTED else "")
             raise FailedPreconditionError(
                 f"the server of {self._row.id} serves {shown}; "
-                f"the catalog asks for {self._row.served_model}: set served_model"
+                f"the catalog asks for {self._row.served_model}: set served_model" + (f"; {hint}" if hint else "")
             )
 
-    def _found(self, dialect: Dialect, info: Any, models: Sequence[Mapping[str, Any]]) -> Found:
+    def _check_revision(self, replica: Replica, info: Any, models: Sequence[Mapping[str, Any]]) -> None:
+        stated = self._row.revision
+        mine = next((model for model in models if model.get("id") == self._row.served_model), {})
+        served = field(info, "model_sha")
+        # A folder of the hub's cache has the revision in its path.
+        if not served and stated and _COMMIT.fullmatch(stated):
+            folder = _SNAPSHOT.search(str(mine.get("root") or ""))
+            served = folder[1] if folder else None
+        if stated and served and stated != served:
+            raise BackendError(f"{replica.url} serves revision {served} of {self._row.id}; the catalog states {stated}")
+
+    def _found(self, dialect: Dialect, info: Any, models: Sequence[Mapping[str, Any]], hint: str) -> Found:
         model = next((one for one in models if self._row.served_model == one.get("id")), models[0] if models else {})
         version = field(info, "build_info") if dialect.name == "llamacpp" else field(info, "version")
         window = field(info, "default_generation_settings", "n_ctx") or model.get("max_model_len")
@@ -177,7 +277,11 @@ class Discovery:
         slots = field(info, "total_slots")
         facts = ", ".join([f"context {window}"] * bool(window) + [f"slots {slots}"] * bool(slots))
         revision = self._row.revision or _revision(info, model) or self._row.served_model
-        return Found(dialect, self._name(dialect), str(version or "of unknown version"), revision, window, facts=facts)
+        version = str(version or "of unknown version")
+        names = names_of(self._row.served_model, models)
+        if dialect.name == "tgi":
+            names = tgi_names(self._name(dialect), str(field(info, "model_id") or ""))
+        return Found(dialect, self._name(dialect), version, revision, window, facts=facts, hint=hint, names=names)
 
     def _name(self, dialect: Dialect) -> str:
         named = self._row.endpoint.served_model if self._row.endpoint else None
@@ -188,30 +292,61 @@ class Discovery:
         """The server with what `n` and seeds do there.
 
         Some ignore `n`; some give the same text n times, drawn with the same seed; and some give the same text for
-        every seed: then twenty samples would be one.
+        every seed: then twenty samples would be one. What cannot be found out narrows what is asked, no more.
         """
-        together = await self._texts(replica, found, PROBE_CHOICES, PROBE_SAMPLING.seed)
+        one = await self._texts(replica, found, HOT)
+        sampling = HOT if one else WARM
+        together = await self._texts(replica, found, replace(sampling, count=PROBE_CHOICES))
         if len(together) == PROBE_CHOICES and len(set(together)) > 1:
             return replace(found, choices=True)
-        one = await self._texts(replica, found, 1, PROBE_SAMPLING.seed)
-        other = await self._texts(replica, found, 1, PROBE_SAMPLING.seed + 1)
-        reason = "" if one != other else "it gives the same text for every seed, so samples would be one answer"
-        return replace(found, unsampled=reason)
+        other = await self._texts(replica, found, replace(HOT, seed=HOT.seed + 1)) if one else []
+        # A server that hides a trace may have no text left to show; that says nothing about its seeds.
+        if one != other or not any(one):
+            return found
+        return replace(found, unsampled="it gives the same text for every seed, so samples would be one answer")
 
-    async def _texts(self, replica: Replica, found: Found, count: int, seed: int) -> list[str]:
+    async def _texts(self, replica: Replica, found: Found, sampling: Sampling) -> list[str]:
+        """Texts of one call; none where the server does not give them in this way.
+
+        Raises:
+            BackendError: it is away, or refuses whatever is asked (key, path, model).
+
+        """
         path = CHAT if self._row.instruct else COMPLETIONS
         opened = opening(found.name, PROBE, instruct=self._row.instruct)
-        body = closed(opened, options(found.dialect, replace(PROBE_SAMPLING, seed=seed), count))
-        try:
-            return await self._client.texts(replica, path, body, PROBE_TIMEOUT_S)
-        except BackendRefusedError:
-            if count == 1:
+        body = closed(opened, options(found.dialect, sampling, sampling.count))
+        for pause_s in (PAUSE_S, 0.0):
+            try:
+                return await self._client.texts(replica, path, body, PROBE_TIMEOUT_S)
+            except (BackendOverloadedError, BackendTimeoutError):
                 raise
-            return []
+            except BackendUnavailableError:
+                # One text came before: a server that is there, but fails at several, twice.
+                if sampling.count == 1:
+                    raise
+                await asyncio.sleep(pause_s)
+            except BackendError as error:
+                if error.details.get("request") == UNASKED["request"]:
+                    raise BackendRefusedError(with_hint(error.message, found), details=error.details) from error
+                if error.details.get("repeat") != "once":
+                    break
+        return []
+
+
+def with_hint(message: str, found: Found) -> str:
+    """The message of a refusal, with what may help."""
+    return f"{message}; {found.hint}" if found.hint else message
+
+
+def _listed_by_tgi(models: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether this looks as TGI's list of models does: one, owned by itself, made at the beginning of time."""
+    return len(models) == 1 and models[0].get("created") == 0 and models[0].get("owned_by") == models[0].get("id")
 
 
 def _same(before: Found, found: Found) -> bool:
-    return replace(before, choices=False, unsampled="") == found
+    # Servers may list other models today than yesterday, which says nothing of this one.
+    told = replace(before, choices=False, unsampled="", names=found.names, hint=found.hint)
+    return told == replace(found, choices=False, unsampled="")
 
 
 def _revision(info: Any, model: Mapping[str, Any]) -> str:

@@ -4,9 +4,7 @@ Known are the forms of vLLM, SGLang, llama.cpp, TGI and of proxies before them. 
 prompt, so messages tell only the kind of an error and the field that it names.
 """
 
-import email.utils
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,9 +19,9 @@ from safescale.core.errors import (
     PromptTooLongError,
     SafescaleError,
 )
+from safescale.inference.backends.steps import field as step_field
 from safescale.inference.endpoints import REPEAT_ONCE
-
-LONGEST_RETRY_AFTER_S = 3600.0
+from safescale.inference.http import retry_after
 
 _LENGTHS = tuple(
     re.compile(pattern)
@@ -45,6 +43,8 @@ _LENGTHS = tuple(
         # TGI.
         r"`inputs` must have less than (?P<window>\d+) tokens\. Given: (?P<prompt>\d+)",
         r"`max_new_tokens` must be <= (?P<window>\d+)\. Given: (?P<prompt>\d+) `inputs` tokens",
+        # Proxies before other makers' models.
+        r"[Pp]rompt is too long: (?P<prompt>\d+) tokens > (?P<window>\d+)",
         # Any other.
         r"maximum context length (?:is|of) (?P<window>\d+)",
     )
@@ -53,7 +53,12 @@ _LENGTH_KINDS = {"context_length_exceeded", "exceed_context_size_error"}
 _OVERLOADED = re.compile(r"overloaded|queue is full|too many requests|rate limit", re.IGNORECASE)
 _DEAD = re.compile(r"EngineDead|EngineCore|engine (?:loop )?(?:is|has) (?:dead|died|stopped)", re.IGNORECASE)
 _FAILED = re.compile(r"Request failed during generation|incomplete_generation|Incomplete generation")
+_CHOICES = re.compile(r"(?:^|[\s`'\"])n[`'\"]?(?:\s|:)[^0-9]{0,60}?\b(\d{1,4})\b")
 _SAFE = re.compile(r"[A-Za-z0-9_.\-]{1,60}")
+
+
+UNASKED = {"request": "unread"}
+"""Details of a refusal that has nothing to do with the options of the request: a missing key, path or model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ class Told:
 
 def error_of(model: str, status: int, headers: Mapping[str, str], body: bytes) -> SafescaleError:
     """The error that an answer with an error status tells of."""
-    return _meaning(model, status, told(_parsed(body)), _retry_after(headers))
+    return _meaning(model, status, told(_parsed(body)), retry_after(headers))
 
 
 def error_in(model: str, document: object, status: int = 0) -> SafescaleError | None:
@@ -98,7 +103,15 @@ def told(document: object) -> Told:
     code = inner.get("code")
     if isinstance(code, str):
         kind = _word(code) or kind
-    return Told(sentence if isinstance(sentence, str) else "", kind, _word(inner.get("param")), inner)
+    parameter = _word(inner.get("param")) or _located(inner.get("detail"))
+    return Told(sentence if isinstance(sentence, str) else "", kind, parameter, inner)
+
+
+def _located(detail: object) -> str:
+    """The field that FastAPI's list of defects names first: `{"loc": ["body", "n"], ...}`."""
+    place = step_field(detail, 0, "loc")
+    names = [name for name in place if name != "body"] if isinstance(place, list) else []
+    return _word(names[0]) if names else ""
 
 
 def _meaning(model: str, status: int, found: Told, pause: Mapping[str, str]) -> SafescaleError:
@@ -112,14 +125,20 @@ def _meaning(model: str, status: int, found: Told, pause: Mapping[str, str]) -> 
     if status == 424 or found.kind.startswith("incomplete_generation") or _FAILED.search(found.sentence):
         return BackendError(f"the server of {model} failed while it generated ({shown})", details=REPEAT_ONCE)
     if status in (401, 403):
-        return BackendRefusedError(f"the server of {model} wants another API key ({shown}); see api_key_file")
+        return BackendRefusedError(
+            f"the server of {model} wants another API key ({shown}); see api_key_file", details=UNASKED
+        )
     if status == 404:
-        return BackendRefusedError(f"the server has no model or path of that name for {model} ({shown})")
+        return BackendRefusedError(
+            f"the server has no model or path of that name for {model} ({shown})", details=UNASKED
+        )
     if status in (408, 502, 503, 504) or _DEAD.search(found.sentence):
         return BackendUnavailableError(f"the server of {model} is not ready ({shown})", details=pause)
     if status >= 500:
         return BackendError(f"the server of {model} failed ({shown})", details=REPEAT_ONCE)
-    return BackendRefusedError(f"the server of {model} refused the request ({shown})")
+    limit = _CHOICES.search(found.sentence)
+    details = {"refused": "n", "texts": limit[1]} if limit else {"refused": found.parameter or "request"}
+    return BackendRefusedError(f"the server of {model} refused the request ({shown})", details=details)
 
 
 def _too_long(model: str, found: Told) -> PromptTooLongError | None:
@@ -145,19 +164,3 @@ def _parsed(body: bytes) -> object:
 
 def _word(value: object) -> str:
     return value if isinstance(value, str) and _SAFE.fullmatch(value) else ""
-
-
-def _retry_after(headers: Mapping[str, str]) -> dict[str, str]:
-    """Seconds that Retry-After asks to wait, given there as seconds or as a date; empty without it."""
-    value = next((value for name, value in headers.items() if name.lower() == "retry-after"), "").strip()
-    if not value:
-        return {}
-    try:
-        seconds = float(value) if re.fullmatch(r"\d{1,9}(\.\d+)?", value) else _until(value)
-    except (ValueError, TypeError, OverflowError):
-        return {}
-    return {"retry_after_s": f"{min(max(seconds, 0.0), LONGEST_RETRY_AFTER_S):g}"}
-
-
-def _until(date: str) -> float:
-    return email.utils.parsedate_to_datetime(date).timestamp() - time.time()

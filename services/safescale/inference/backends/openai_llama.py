@@ -16,6 +16,7 @@ import orjson
 
 from safescale.core.errors import BackendError, FailedPreconditionError
 from safescale.core.regimes import sample_seed
+from safescale.inference.backends.checks import check_whole
 from safescale.inference.backends.llama_dialog import LlamaDialog, too_long
 from safescale.inference.backends.llama_stream import Collected
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
@@ -116,7 +117,9 @@ class LlamaCall:
         if 0 < self._found.window < longest:
             raise too_long(self._found.name, longest, self._found.window)
         steps = self._dialog.scores(call.messages, primed.prompt_tokens, tokens)
-        items, _ = await self._client.run(self._replica, self._watched(steps, primed.prompt_tokens), call.timeout_s)
+        items, _ = await self._client.run(
+            self._replica, self._watched(steps, primed.prompt_tokens), call.timeout_s, self._found.names
+        )
         elapsed = time.perf_counter() - begin
         return Scores(tuple(items), primed.prompt_tokens, elapsed, primed.elapsed_s, 0.0)
 
@@ -131,6 +134,8 @@ class LlamaCall:
         found = await self._client.streamed(
             self._replica, ask.path, body, call.timeout_s, on_piece, reuse=dialect.keeps
         )
+        self._found.names.check(self._found.name, found.answered)
+        check_whole(self._found.name, [found.output], sampling.max_new_tokens)
         if not cold:
             _check_warm(found.cached_tokens, found.prompt_tokens)
         return found
@@ -183,4 +188,6 @@ def _generation(texts: Sequence[Collected], primed: Collected | None) -> Generat
     before = primed.elapsed_s if primed else 0.0
     elapsed = before + sum(text.elapsed_s for text in texts)
     outputs = tuple(text.output for text in texts)
-    return Generation(outputs, texts[0].prompt_tokens, elapsed, before + texts[0].time_to_first_token_s)
+    first = texts[0].time_to_first_token_s
+    first = None if first is None else before + first
+    return Generation(outputs, texts[0].prompt_tokens, elapsed, first, len(texts) + (primed is not None))

@@ -24,6 +24,7 @@ from safescale.core.errors import (
     SafescaleError,
 )
 from safescale.inference.endpoints import NOT_SENT, REPEAT_ONCE
+from safescale.inference.http import retry_after
 
 SHOWN = 200
 """Characters of a server's sentence that are told."""
@@ -40,6 +41,7 @@ KINDS = (
 """`error_type` by the beginning of the sentence, for events of chat streams, which have no type."""
 
 _DEAD_SHARD = re.compile(r"transport error|error trying to connect|connection (refused|reset|closed)|broken pipe", re.I)
+_ROUTER_SAYS = ("Failed to deserialize", "Failed to parse", "Failed to buffer", "Expected request with")
 _INPUT_LIMIT = re.compile(r"`inputs` must have less than (\d+) tokens\. Given: (\d+)")
 _TOTAL_LIMIT = re.compile(
     r"`inputs` tokens \+ `max_new_tokens` must be <= (\d+)\. "
@@ -91,12 +93,12 @@ def failure(model: str, what: Said, headers: Mapping[str, str] | None = None) ->
     Overload and a server that cannot be reached or is not ready are retryable. A failed or incomplete generation is
     worth one repeat (details `repeat`). What a server refused is not asked again.
     """
-    retry_after = _retry_after(headers)
+    pause = retry_after(headers or {})
     match what.kind:
         case "overloaded":
-            return BackendOverloadedError(f"TGI of {model} is overloaded", details=retry_after)
+            return BackendOverloadedError(f"TGI of {model} is overloaded", details=pause)
         case "healthcheck":
-            return BackendUnavailableError(f"TGI of {model} is not healthy", details=retry_after)
+            return BackendUnavailableError(f"TGI of {model} is not healthy", details=pause)
         case "generation":
             return _generation(model, what)
         case "incomplete_generation" | "incomplete_generation_stream":
@@ -109,7 +111,7 @@ def failure(model: str, what: Said, headers: Mapping[str, str] | None = None) ->
             # The sentence quotes what the model wrote.
             return BackendRefusedError(f"TGI of {model} found no tool call in the answer")
         case "":
-            return _by_status(model, what, retry_after)
+            return _by_status(model, what, pause)
         case _:
             return BackendRefusedError(f"TGI of {model} refused the request: {_shown(what)} ({what.kind[:40]})")
 
@@ -145,19 +147,20 @@ def too_long(
     )
 
 
-def _by_status(model: str, what: Said, retry_after: Mapping[str, str]) -> BackendError:
+def _by_status(model: str, what: Said, pause: Mapping[str, str]) -> BackendError:
+    # What is no sentence of TGI's own router can be of anybody, and hold anything: none of it is told.
     status = what.status
-    tail = f": {_shown(what)}" if what.sentence else ""
+    tail = f": {_shown(what)}" if what.sentence.startswith(_ROUTER_SAYS) else ""
     if status == 429:
-        return BackendOverloadedError(f"the server of {model} is overloaded (HTTP 429)", details=retry_after)
+        return BackendOverloadedError(f"the server of {model} is overloaded (HTTP 429)", details=pause)
     if status in _NOT_READY:
-        return BackendUnavailableError(f"the server of {model} is not ready (HTTP {status})", details=retry_after)
+        return BackendUnavailableError(f"the server of {model} is not ready (HTTP {status})", details=pause)
     if status is not None and status in _BY_STATUS:
         return BackendRefusedError(f"TGI of {model}, HTTP {status}: {_BY_STATUS[status]}{tail}")
     if status is not None and status >= 500:
         return BackendError(f"the server of {model} failed (HTTP {status})", details=REPEAT_ONCE)
     where = "in a stream" if status is None else f"with HTTP {status}"
-    return GarbageAnswerError(f"the server of {model} answered as TGI does not, {where}{tail}")
+    return GarbageAnswerError(f"the server of {model} answered as TGI does not, {where}")
 
 
 def from_client(model: str, error: Exception) -> SafescaleError:
@@ -172,8 +175,10 @@ def from_client(model: str, error: Exception) -> SafescaleError:
         return GarbageAnswerError(f"the answer from the server of {model} is not HTTP")
     if isinstance(cause, httpx2.TransportError):
         details = NOT_SENT if isinstance(cause, httpx2.ConnectError | httpx2.ConnectTimeout) else None
-        told = f"TGI of {model} cannot be reached: {type(cause).__name__} {cause}"
-        return BackendUnavailableError(told.strip()[: 2 * SHOWN], details=details)
+        # Only of a connection that was never made are the words those of this machine.
+        words = f": {str(cause)[:SHOWN]}" if details else ""
+        told = f"TGI of {model} cannot be reached ({type(cause).__name__}{words})"
+        return BackendUnavailableError(told, details=details)
     return GarbageAnswerError(f"the answer from the server of {model} cannot be read ({type(error).__name__})")
 
 
@@ -203,9 +208,3 @@ def _shown(what: Said) -> str:
     """The sentence without what it quotes, which can be of the prompt or the answer."""
     sentence = _QUOTED.sub('"…"', what.sentence.split("![", 1)[0])
     return sentence if len(sentence) <= SHOWN else sentence[:SHOWN] + "…"
-
-
-def _retry_after(headers: Mapping[str, str] | None) -> dict[str, str]:
-    # TGI sends none; a proxy before it may. A date is not read: the back-off serves then.
-    value = (headers or {}).get("Retry-After", "").strip()
-    return {"retry_after_s": value} if re.fullmatch(r"\d{1,6}", value) else {}

@@ -67,8 +67,11 @@ def test_an_error_without_words_is_garbage_unless_its_status_tells(content: obje
     assert isinstance(failure("m", said(content, 503)), BackendUnavailableError)
 
 
-def test_retry_after_is_handed_on_where_it_is_in_seconds() -> None:
-    for value, details in (("7", {"retry_after_s": "7"}), ("Wed, 21 Oct 2026 07:28:00 GMT", {}), ("-1", {}), ("", {})):
+def test_retry_after_is_handed_on_in_seconds_whether_it_is_a_number_or_a_date() -> None:
+    past = "Wed, 21 Oct 2015 07:28:00 GMT"
+    for value, details in (
+        ("7", {"retry_after_s": "7"}), (past, {"retry_after_s": "0"}), ("soon", {}), ("-1", {}), ("", {})
+    ):  # fmt: skip
         made = failure("m", said(b"", 429), httpx2.Headers({"Retry-After": value}))
         assert made.details == details
 
