@@ -16,7 +16,7 @@ from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.cli.setup import import_benchmark, ingest_corpus, resolve_path
-from safescale.cli.tables import failure_lines, safety_table, skip_lines
+from safescale.cli.tables import failure_lines, print_readings, safety_table, skip_lines
 from safescale.core.errors import InvalidInputError, SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
@@ -55,8 +55,8 @@ def run(
 ) -> None:
     """Measure: ask every cell, score it, print the safety table, write the report.
 
-    The same command continues an unfinished run. Exit code 0 when every cell has an answer, 1 when some failed, 2 for
-    a mistake in the spec or its files, 130 after Ctrl-C.
+    The same command continues an unfinished run. Exit code 0 when every cell has an answer, 1 when some failed, also
+    those on which the judge failed, 2 for a mistake in the spec or its files, 130 after Ctrl-C.
     """
     options = RunOptions(spec, new, dry_run, None if no_report else out, id_file)
     with lasting_terminal() as console:
@@ -147,6 +147,7 @@ async def _finish(console: Console, client: Client, run_id: str, options: RunOpt
     stored = await fetch_run(client, run_id)
     metrics = await run_metrics(client, run_id)
     console.print(safety_table(stored, metrics.rows))
+    print_readings(console, metrics.readings, stored.manifest.spec.judge_model)
     if metrics.HasField("cost"):
         console.print(f"Cost {metrics.cost:,.4f} by the prices of the catalog.", highlight=False)
     for line in skip_lines(stored.skips):

@@ -12,7 +12,7 @@ from safescale.cli.output import lasting_terminal
 from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
-from safescale.cli.tables import safety_table, skip_lines
+from safescale.cli.tables import print_readings, safety_table, skip_lines
 from safescale.cli.text import terminal
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.channels import rpc_errors
@@ -81,6 +81,7 @@ async def _show(settings: Settings, name: str) -> None:
         metrics = await run_metrics(client, stored.run_id)
     if metrics.rows:
         console.print(safety_table(stored, metrics.rows))
+        print_readings(console, metrics.readings, stored.manifest.spec.judge_model)
     for line in skip_lines(stored.skips):
         console.print(line, highlight=False, soft_wrap=True)
 
@@ -119,6 +120,7 @@ async def _retry(console: Console, settings: Settings, name: str) -> int:
         await follow(console, response.run, updates)
         metrics = await run_metrics(client, run_id)
         console.print(safety_table(await fetch_run(client, run_id), metrics.rows))
+        print_readings(console, metrics.readings, response.run.manifest.spec.judge_model)
     if metrics.failed_count:
         console.print(f"{metrics.failed_count} cells failed again.")
         return 1

@@ -3,12 +3,14 @@
 from collections.abc import Iterable, Sequence
 
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.readings import READERS, readings_line, unread_hints
 from safescale.rpc.scoring.v1 import scoring_pb2
 
 COLUMNS = (
@@ -70,6 +72,19 @@ def safety_table(run: orchestration_pb2.Run, rows: Iterable[scoring_pb2.MetricRo
             rows_of = [found.get((model, name, regime if r == "greedy" else r, metric)) for _, metric, r in COLUMNS]
             table.add_row(head, *[cell_text(row) for row in rows_of])
     return table
+
+
+def reading_lines(counts: scoring_pb2.ReadingCounts, judge: str) -> list[str]:
+    """Who read the answers, and what to do about those that nobody could; nothing while there are none."""
+    if not any(getattr(counts, name) for name in READERS):
+        return []
+    return [f"Answers {readings_line(counts)}", *unread_hints(counts, judge)]
+
+
+def print_readings(console: Console, counts: scoring_pb2.ReadingCounts, judge: str) -> None:
+    """Print who read the answers, and in yellow what to do about the others."""
+    for number, line in enumerate(reading_lines(counts, judge)):
+        console.print(line, style="yellow" if number else None, highlight=False, soft_wrap=True, markup=False)
 
 
 def skip_lines(skips: Sequence[orchestration_pb2.Skip]) -> list[str]:

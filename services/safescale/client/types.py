@@ -9,13 +9,15 @@ from safescale.core.benchmark import Question
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A model's raw text for a question. `answer_id` comes back with the result; `judge_model` may read what the
-    strict parser cannot.
+    strict parser cannot. `finish_reason` is the server's word for why the text ended: no letter of one that was cut
+    (`length`) counts.
     """
 
     text: str
     question: Question
     answer_id: str = ""
     judge_model: str = ""
+    finish_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class Scored:
 
     `failure` is the reason why it could not be scored (then all flags are False), empty when it was. `unlabelled`: the
     letter is wrong and nothing is known about its safety, so that the three flags, though False, say nothing.
+    `read_by` is parser, judge or person, and empty when nobody could read it: then it is no abstention that was stated.
     """
 
     answer_id: str
@@ -38,6 +41,7 @@ class Scored:
     failure: str
     failure_message: str
     unlabelled: bool = False
+    read_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

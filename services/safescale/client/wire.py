@@ -17,7 +17,11 @@ def answer_input(answer: Answer, known: dict[int, common_pb2.Question]) -> pb.An
     if question is None:
         question = known[id(answer.question)] = question_to_proto(answer.question)
     return pb.AnswerInput(
-        answer_id=answer.answer_id, text=answer.text, question=question, judge_model=answer.judge_model
+        answer_id=answer.answer_id,
+        text=answer.text,
+        question=question,
+        judge_model=answer.judge_model,
+        finish_reason=answer.finish_reason,
     )
 
 
@@ -47,6 +51,7 @@ def scored(message: pb.ScoredAnswer) -> Scored:
         message.failure.reason,
         message.failure.message,
         outcome.unlabelled,
+        reading.read_by,
     )
 
 

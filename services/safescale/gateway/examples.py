@@ -177,6 +177,8 @@ VERDICT: Example = {
         "review_reason": "",
         "text": "",
         "seed": None,
+        "read_by": "scores",
+        "finish_reason": "",
     },
     "samples": [],
     "greedy_outcome": _OUTCOME,
@@ -211,6 +213,16 @@ METRIC: Example = {
     "ci_high": 0.41,
     "n": 32,
     "n_null": 0,
+}
+
+READINGS: Example = {
+    "parser": 118,
+    "judge": 7,
+    "person": 1,
+    "scores": 0,
+    "unread": 2,
+    "judge_failed": 0,
+    "cut_by_length": 1,
 }
 
 POLICY: Example = {

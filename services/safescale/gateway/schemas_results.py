@@ -27,6 +27,7 @@ class Judge(BaseModel):
     clear_selection: str
     reasoning: str
     confirmed_answer: str | None
+    failure: str = Field(description="Why it could not be asked or its reply not be used, or which guard overruled it.")
 
 
 class Reading(BaseModel):
@@ -38,6 +39,8 @@ class Reading(BaseModel):
     review_reason: str
     text: str = Field(description="What the model wrote; empty in the cloze formulation.")
     seed: int | None
+    read_by: str = Field(description="parser, judge, person or scores; empty when nobody could read it.")
+    finish_reason: str = Field(description="Why the text ended, as its server said, such as stop or length.")
 
 
 class Outcome(BaseModel):
@@ -125,15 +128,36 @@ class Metric(BaseModel):
     n_null: int = Field(description="Of these, without a letter.")
 
 
+class Readings(BaseModel):
+    """Who read the answers of a run, greedy ones and samples together."""
+
+    parser: int
+    judge: int = Field(description="Abstentions that it stated included.")
+    person: int
+    scores: int = Field(description="Drawn from option scores (cloze).")
+    unread: int = Field(description="Nobody could read them: they count as abstentions, and harm can hide in them.")
+    judge_failed: int = Field(description="Of the unread: the judge failed.")
+    cut_by_length: int = Field(description="Of the unread: the text was cut before its end.")
+
+
 class Metrics(BaseModel):
     """Metrics of a run."""
 
-    model_config = _example({"items": [examples.METRIC], "verdict_count": 128, "failed_count": 0, "cost": None})
+    model_config = _example(
+        {
+            "items": [examples.METRIC],
+            "verdict_count": 128,
+            "failed_count": 0,
+            "cost": None,
+            "readings": examples.READINGS,
+        }
+    )
 
     items: list[Metric]
     verdict_count: int = Field(description="Verdicts that were counted.")
     failed_count: int = Field(description="Of these, failures.")
     cost: float | None = Field(description="Of these verdicts; none where no model has a price.")
+    readings: Readings = Field(description="Who read the answers.")
 
 
 class RequirementResult(BaseModel):
@@ -172,7 +196,7 @@ class Review(BaseModel):
     cell: Cell | None
     attempt: int
     sample_index: int | None = Field(description="From 0; none for the greedy answer.")
-    reason: str = Field(description="PARSER_JUDGE_DISAGREE, NO_ANSWER or JUDGE_FAILED.")
+    reason: str = Field(description="PARSER_JUDGE_DISAGREE, NO_ANSWER, JUDGE_FAILED or CUT_BY_LENGTH.")
     text: str
     parsed_letter: str | None
     judge_letter: str | None

@@ -8,6 +8,7 @@ from google.protobuf import json_format
 
 from safescale.core.benchmark import FLAGS, Benchmark, Question
 from safescale.rpc.convert import formulation_from_proto
+from safescale.rpc.readings import counts_of, marks_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 PUBLISHED_PREFIX = "risk_radiorag_"
@@ -38,6 +39,8 @@ def verdict_row(verdict: pb.Verdict) -> Record:
     row |= {"attempt": verdict.attempt, "greedy_letter": None, "majority_letter": _optional(verdict, "majority_letter")}
     if verdict.HasField("greedy"):
         row["greedy_letter"] = _optional(verdict.greedy, "letter")
+    row["greedy_read_by"] = verdict.greedy.read_by or None
+    row["unread_answers"] = counts_of(marks_of(verdict)).unread
     for regime, asked in (("greedy", verdict.greedy_asked), ("majority", bool(verdict.samples_asked))):
         outcome = getattr(verdict, f"{regime}_outcome")
         for name in ("correct", "high_risk_error", "unsafe_answer", "contradiction", "abstention"):
@@ -83,7 +86,10 @@ def answer_rows(verdict: pb.Verdict) -> list[Record]:
                 "letter": _optional(reading, "letter"),
                 "parsed_letter": _optional(reading, "parsed_letter"),
                 "judge_letter": None if judge is None else _optional(judge, "confirmed_answer"),
+                "judge_failure": reading.judge.failure or None,
+                "read_by": reading.read_by or None,
                 "review_reason": reading.review_reason or None,
+                "finish_reason": reading.finish_reason or None,
                 "text": reading.text,
             }
         )
@@ -153,7 +159,10 @@ def _parsed(reading: pb.Reading) -> str | None:
 
 
 def _judged_condition(verdict: pb.Verdict) -> Record:
-    error = f"{verdict.failure.reason}: {verdict.failure.message}" if verdict.HasField("failure") else None
+    failure = f"{verdict.failure.reason}: {verdict.failure.message}" if verdict.HasField("failure") else None
+    # A cell whose judge failed has answers: the error is that of those which nobody could read.
+    greedy_error = None if verdict.greedy.read_by else failure
+    error = None if verdict.samples and all(reading.read_by for reading in verdict.samples) else failure
     null = {"clear_selection": "no", "reasoning": "", "confirmed_answer": None}
     samples = list(verdict.samples)
     missing = verdict.samples_asked - len(samples)
@@ -162,7 +171,7 @@ def _judged_condition(verdict: pb.Verdict) -> Record:
         record["greedy"] = {
             "parsed_answer": _parsed(verdict.greedy) if verdict.HasField("greedy") else None,
             "elapsed_s": _optional(verdict.timings, "greedy_s"),
-            "error": error,
+            "error": greedy_error,
             "checked_answer": _checked(verdict.greedy) if verdict.HasField("greedy") else null,
         }
     record["stochastic"] = {

@@ -18,6 +18,7 @@ from safescale.core.scaling import ModelInfo
 from safescale.report.inputs import FailedCell, ReportInput
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.readings import READERS, counts_of, marks_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 ANSWER_COLUMNS = (
@@ -45,7 +46,7 @@ class RunRecord:
 
 
 def cell_answers(verdict: pb.Verdict) -> CellAnswers:
-    """Letters of a verdict, a failed one as nulls."""
+    """Letters of a verdict; where it failed what is missing is null, and what was read counts."""
     failed = verdict.HasField("failure")
     samples = "".join(_mark(reading) for reading in verdict.samples)
     return CellAnswers(
@@ -54,7 +55,7 @@ def cell_answers(verdict: pb.Verdict) -> CellAnswers:
         question_id=verdict.cell.question_id,
         formulation=formulation_from_proto(verdict.formulation),
         greedy=_mark(verdict.greedy) if verdict.greedy_asked else "",
-        samples=NULL_MARK * verdict.samples_asked if failed else samples,
+        samples=samples.ljust(verdict.samples_asked, NULL_MARK) if failed else samples,
         latency_s=verdict.timings.greedy_s if verdict.timings.HasField("greedy_s") else None,
     )
 
@@ -76,7 +77,19 @@ def run_tables(record: RunRecord) -> dict[str, pd.DataFrame]:
             tables = analyse(answers, labels, catalog, AnalysisOptions(ensembles=ensembles))
         for name, table in tables.items():
             parts.setdefault(name, []).append(pd.DataFrame(table.columns))
-    return {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+    made = {name: pd.concat(frames, ignore_index=True) for name, frames in parts.items()}
+    return made | {"readings": _readings(record.verdicts)}
+
+
+def _readings(verdicts: Sequence[pb.Verdict]) -> pd.DataFrame:
+    """Answers by who read them, a row for each formulation, model and condition."""
+    marks: dict[tuple[str, str, str], list[str]] = {}
+    for verdict in verdicts:
+        key = (formulation_from_proto(verdict.formulation), verdict.cell.model, verdict.cell.condition)
+        marks.setdefault(key, []).extend(marks_of(verdict))
+    counts = {key: counts_of(texts) for key, texts in marks.items()}
+    rows = [[*key, *(getattr(count, name) for name in READERS)] for key, count in counts.items()]
+    return pd.DataFrame(rows, columns=["formulation", "model", "condition", *READERS])
 
 
 def report_input(
@@ -125,5 +138,7 @@ def _answer(verdict: pb.Verdict) -> tuple[str | bool | None, ...]:
     cell = verdict.cell
     return (
         cell.model, cell.condition, cell.question_id, letter, outcome.correct, outcome.high_risk_error,
-        outcome.unsafe_answer, outcome.contradiction, outcome.abstention, verdict.HasField("failure"),
+        outcome.unsafe_answer, outcome.contradiction, outcome.abstention,
+        # A letter that was read is shown as what it is, though the judge failed on another answer of the cell.
+        verdict.HasField("failure") and letter is None,
     )  # fmt: skip

@@ -21,8 +21,9 @@ from safescale.report.figures_scale import latency, scaling
 from safescale.report.inputs import FailedCell, ReportInput
 from safescale.report.pictures import Drawing, Picture, draw_all
 from safescale.report.sections import Block
-from safescale.report.text import FORMULATION_SENTENCES, state_name, summary_lines
+from safescale.report.text import FORMULATION_SENTENCES, reading_counts, state_name, summary_lines
 from safescale.report.view import View, condition_name, formulation_of, views
+from safescale.rpc.readings import readings_line
 
 __all__ = ["FailedCell", "Page", "ReportInput", "page_of", "render", "summary_lines"]
 
@@ -98,6 +99,7 @@ def _html(report: ReportInput, results: list[_Results]) -> str:
         skips=sections_run.skips(report),
         failure_counts=sections_run.failure_counts(report),
         failures=sections_run.failures(report),
+        readings=sections_run.readings(report),
         definitions=sections_run.definitions(),
         resamples=RESAMPLES,
         seed=SEED,
@@ -146,9 +148,10 @@ def _facts(report: ReportInput) -> list[tuple[str, str]]:
         ("Conditions", ", ".join(condition_name(name) for name in spec.conditions)),
         ("Regimes", " and ".join(regimes) or "–"),
         (
-            "Answers read by",
+            "Answers are read by",
             f"strict parser and judge {spec.judge_model}" if spec.judge_model else "strict parser alone",
         ),
+        ("Read by", readings_line(reading_counts(report)).removeprefix("read by ")),
         ("Cells scored", f"{report.verdict_count:,}, of which {len(report.failed):,} failed"),
         ("Manifest digest", run.digest or "–"),
     ]

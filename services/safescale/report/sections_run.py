@@ -5,6 +5,7 @@ from safescale.report.inputs import ReportInput
 from safescale.report.sections import Block
 from safescale.report.text import percent, plural, seconds
 from safescale.report.view import condition_name
+from safescale.rpc.readings import READERS
 
 LISTED_FAILURES = 100
 
@@ -40,6 +41,18 @@ def failure_counts(report: ReportInput) -> Block:
         counts[key] = counts.get(key, 0) + 1
     rows = [[*key, str(count)] for key, count in sorted(counts.items())]
     return Block("Failures by reason", "", ["model", "condition", "reason", "cells"], rows, folded=False)
+
+
+def readings(report: ReportInput) -> Block:
+    """Who read the answers, by model and condition."""
+    table = report.tables.get("readings")
+    rows = []
+    if table is not None:
+        for row in table.itertuples(index=False):
+            counts = [f"{getattr(row, name):,}" for name in READERS]
+            rows.append([str(row.model), condition_name(str(row.condition)), *counts])
+    columns = ["model", "condition", *(name.replace("_", " ") for name in READERS)]
+    return Block("Who read the answers", "", columns, rows, folded=False)
 
 
 def skips(report: ReportInput) -> Block:

@@ -8,6 +8,8 @@ from safescale.core.analysis import MAX_ERROR, MIN_ACCURACY
 from safescale.report.inputs import ReportInput
 from safescale.report.view import View, condition_name, views
 from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.readings import READERS, unread_hints
+from safescale.rpc.scoring.v1 import scoring_pb2
 
 NBSP = "\u00a0"
 MINUS = "\u2212"
@@ -69,6 +71,14 @@ def plural(count: int, noun: str) -> str:
 def joined(names: list[str]) -> str:
     """Names in a row: a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
+
+
+def reading_counts(report: ReportInput) -> scoring_pb2.ReadingCounts:
+    """Answers of the whole run by who read them; none where the table is absent."""
+    table = report.tables.get("readings")
+    if table is None or table.empty:
+        return scoring_pb2.ReadingCounts()
+    return scoring_pb2.ReadingCounts(**{name: int(table[name].sum()) for name in READERS})
 
 
 def summary_lines(report: ReportInput) -> list[str]:
@@ -292,6 +302,7 @@ def _cautions(report: ReportInput, shown: tuple[View, ...]) -> list[str]:
             f"{plural(len(report.failed), 'cell')} of {report.verdict_count:,} failed. A failed cell counts as asked "
             "and unanswered: it lowers accuracy and can hide an error that an answer would have been."
         )
+    lines += unread_hints(reading_counts(report), run.manifest.spec.judge_model)
     count = min((view.question_count for view in shown if view.question_count), default=0)
     if 0 < count < SMALL_SAMPLE:
         half = 1.96 * math.sqrt(0.25 / count)

@@ -1,6 +1,6 @@
 """Run specs in YAML or JSON, checked field by field; the command line and the gateway read them alike."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -75,6 +75,7 @@ class RunFile(_Part):
     regimes: Regimes = Field(default_factory=Regimes)
     seed: int = Field(default=42, ge=0, lt=2**31)
     judge: str | None = None
+    review: Literal["paper"] | None = None
     agent: str | None = None
     questions: QuestionChoice = Field(default_factory=QuestionChoice)
     max_new_tokens: int = Field(default=10, ge=1, le=32768)
@@ -183,4 +184,5 @@ def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestrati
         question_limit=run_file.questions.limit,
         max_new_tokens=run_file.max_new_tokens,
         fresh=run_file.fresh,
+        review=run_file.review or "",
     )

@@ -111,7 +111,8 @@ METRICS: tuple[Metric, ...] = (
         "counter",
         "verdicts",
         ("model", "condition", "outcome"),
-        "Verdicts by outcome of the greedy answer: correct, wrong, high_risk, abstention or failed",
+        "Verdicts by outcome of the greedy answer: correct, wrong, unsafe, high_risk, abstention, unread (nobody could "
+        "read it), judge_failed or failed",
     ),
     Metric(
         "safescale_cost_total",

@@ -1,47 +1,11 @@
-"""Who read an answer: the words for it, a mark of each for compact columns, and counts."""
+"""What a judge's failure makes of a verdict, and what older verdicts do not tell of who read their answers."""
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from safescale.core.judge import JUDGE_FAILED
 from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.readings import FAILED_MARK, JUDGE, PARSER, SCORES, mark_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-
-PARSER, JUDGE, PERSON, SCORES = "parser", "judge", "person", "scores"
-
-UNREAD_MARK = "-"
-"""Nobody could read it."""
-
-FAILED_MARK = "f"
-"""Nobody could read it, since the judge failed."""
-
-PERSON_MARK = "h"
-
-MARKS = {PARSER: "p", JUDGE: "j", PERSON: PERSON_MARK, SCORES: "s", "": UNREAD_MARK}
-
-
-def mark_of(reading: pb.Reading) -> str:
-    """One character for who read an answer."""
-    if not reading.read_by and reading.review_reason == JUDGE_FAILED:
-        return FAILED_MARK
-    return MARKS.get(reading.read_by, UNREAD_MARK)
-
-
-def marks_of(verdict: pb.Verdict) -> tuple[str, str]:
-    """Marks of a verdict's greedy answer and of its samples; empty where there are no answers."""
-    greedy = mark_of(verdict.greedy) if verdict.HasField("greedy") else ""
-    return greedy, "".join(map(mark_of, verdict.samples))
-
-
-def counts_of(marks: Iterable[str]) -> pb.ReadingCounts:
-    """Answers by who read them, from texts of marks."""
-    found: Counter[str] = Counter()
-    for text in marks:
-        found.update(text)
-    counts = pb.ReadingCounts(unread=found[UNREAD_MARK] + found[FAILED_MARK], judge_failed=found[FAILED_MARK])
-    for name in (PARSER, JUDGE, PERSON, SCORES):
-        setattr(counts, name, found[MARKS[name]])
-    return counts
 
 
 def judge_failure(readings: Sequence[pb.Reading], causes: Sequence[common_pb2.Failure]) -> common_pb2.Failure | None:

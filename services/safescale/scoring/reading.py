@@ -14,10 +14,10 @@ from safescale.core.parsing import parse_letter
 from safescale.core.selection import Asked
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.readings import JUDGE, PARSER, SCORES
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.telemetry import Telemetry
-from safescale.scoring.readers import JUDGE, PARSER, SCORES
 
 JUDGE_DEADLINE_S = 600.0
 JUDGES_AT_ONCE = 8

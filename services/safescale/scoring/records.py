@@ -17,9 +17,10 @@ from safescale.core.cells import Cell, record_key
 from safescale.core.errors import FailedPreconditionError, NotFoundError
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
+from safescale.rpc.readings import marks_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.documents.port import Body, Document, DocumentStore, NewDocument
-from safescale.scoring.readers import completed, marks_of
+from safescale.scoring.readers import completed
 from safescale.scoring.settled import SETTLED_FIELDS, RunReviews, take_review
 
 VERDICT = "verdict"

@@ -20,11 +20,11 @@ from safescale.core.policy import Scope
 from safescale.core.tables import Table
 from safescale.rpc.checked import checked_name
 from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.readings import FAILED_MARK, PERSON, PERSON_MARK, counts_of, mark_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.outcomes import outcome_of, set_outcomes
 from safescale.scoring.peers import RunTruth, Truths
 from safescale.scoring.policy import Measured, obstacles
-from safescale.scoring.readers import FAILED_MARK, PERSON, PERSON_MARK, counts_of, mark_of
 from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of
 from safescale.scoring.settled import CellReviews, RunReviews
 

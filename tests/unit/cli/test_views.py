@@ -7,7 +7,7 @@ from rich.console import Console
 
 from safescale.cli.gate import junit_xml, requirement_table
 from safescale.cli.live import duration, follow, status_line, view
-from safescale.cli.tables import failure_lines, safety_table, skip_lines
+from safescale.cli.tables import failure_lines, reading_lines, safety_table, skip_lines
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
@@ -47,6 +47,13 @@ def test_the_safety_table_fits_eighty_columns_and_shows_intervals() -> None:
     assert "Formulation: cloze" in " ".join(text.split())
     assert "…" not in text
     assert "—" in text
+
+
+def test_who_read_the_answers_is_printed() -> None:
+    assert reading_lines(scoring_pb2.ReadingCounts(), "") == []
+    first, hint = reading_lines(scoring_pb2.ReadingCounts(parser=3, unread=1, judge_failed=1), "j")
+    assert first == "Answers read by parser 3 · judge 0 · person 0 · unread 1 (judge failed 1)"
+    assert "the judge j failed" in hint
 
 
 def test_models_are_told_apart_and_skips_are_shown() -> None:

@@ -25,6 +25,14 @@ def test_one_answer_is_scored(server: Server) -> None:
     assert (none.letter, none.abstention, none.review_reason) == (None, True, "NO_ANSWER")
 
 
+def test_a_cut_answer_has_no_letter(server: Server) -> None:
+    with ScoringClient(server.address, QUICK) as client:
+        cut = client.score(Answer("B", QUESTION, finish_reason="length"))
+        whole = client.score(Answer("B", QUESTION, finish_reason="stop"))
+    assert (cut.letter, cut.parsed_letter, cut.review_reason, cut.read_by) == (None, "B", "CUT_BY_LENGTH", "")
+    assert (whole.letter, whole.read_by) == ("B", "parser")
+
+
 def test_many_answers_keep_their_order(server: Server) -> None:
     with ScoringClient(server.address, QUICK) as client:
         results = list(client.score_many(answers(10)))

@@ -62,6 +62,13 @@ async def test_filters_of_the_service_are_handed_on(world) -> None:
     assert (found.status_code, "no other outcome" in found.json()["detail"]) == (400, True)
 
 
+def test_unread_is_told_from_a_stated_abstention() -> None:
+    stated = verdict(0, abstention=True)
+    stated.greedy.read_by = "judge"
+    unread = verdict(1, abstention=True)
+    assert [has_outcome(each, "unread", "greedy") for each in (stated, unread)] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("outcome", "expected"), [("correct", [0]), ("wrong", [1, 2]), ("high_risk_error", [2]), ("abstention", [3])]
 )
@@ -70,6 +77,11 @@ def test_outcomes(outcome, expected: list[int]) -> None:
     failed = pb.Verdict(failure=common_pb2.Failure(reason="X"))
     assert [n for n, each in enumerate([*verdicts, failed]) if has_outcome(each, outcome, "greedy")] == expected
     assert has_outcome(failed, "failed", "greedy")
+    # What was read of a cell whose judge failed is harm all the same; an abstention of it is none.
+    harm = pb.Verdict(failure=common_pb2.Failure(reason="JUDGE_FAILED"), greedy_outcome={"high_risk_error": True})
+    none = pb.Verdict(failure=common_pb2.Failure(reason="JUDGE_FAILED"), greedy_outcome={"abstention": True})
+    assert [has_outcome(harm, name, "greedy") for name in ("failed", "high_risk_error", "wrong")] == [True] * 3
+    assert [has_outcome(none, name, "greedy") for name in ("failed", "abstention", "unread")] == [True, False, False]
     # Where the regime was not asked there is no outcome of it.
     assert not has_outcome(verdicts[0], "correct", "majority")
 
@@ -80,12 +92,15 @@ async def test_metrics_can_be_narrowed(world) -> None:
         for condition in ("zero_shot", "top_1")
         for metric in ("accuracy", "abstention_rate")
     ]
-    world.fakes.on("GetRunMetrics", pb.GetRunMetricsResponse(rows=rows, verdict_count=8, failed_count=1))
+    world.fakes.on(
+        "GetRunMetrics", pb.GetRunMetricsResponse(rows=rows, verdict_count=8, failed_count=1, readings={"unread": 2})
+    )
     found = (await world.client.get("/api/v1/runs/demo-1/metrics?condition=top_1&metric=accuracy")).json()
     assert [(row["condition"], row["metric"], row["value"], row["ci_low"]) for row in found["items"]] == [
         ("top_1", "accuracy", 0.5, None)
     ]
     assert (found["verdict_count"], found["failed_count"], found["cost"]) == (8, 1, None)
+    assert (found["readings"]["unread"], found["readings"]["parser"]) == (2, 0)
 
 
 POLICY = "name: p\nrequirements:\n  - {metric: accuracy, condition: zero_shot, regime: greedy, min: 0.9}\n"

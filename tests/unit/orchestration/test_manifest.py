@@ -50,6 +50,7 @@ def test_a_reasoning_model_gets_room_to_think(spec, around) -> None:
         ({"temperature": 0.0}, "temperature"),
         ({"formulation": "essay"}, "essay"),
         ({"judge_model": "nobody"}, "judge: nobody"),
+        ({"review": "papers"}, "review: papers: expected paper"),
         ({"question_ids": ["q9"]}, "q9"),
         ({"conditions": ["deep_research"]}, "deep_research_report"),
         ({"ensembles": [pb.Ensemble(name="pair", members=["small", "other"])]}, "not models of the run: other"),

@@ -73,6 +73,31 @@ def test_the_judged_layout() -> None:
     assert (label["answer_idx"], label["option_1_high_risk"], label["option_2_contradicts"]) == ("B", 1, 1)
 
 
+def test_who_read_an_answer_is_in_the_tables() -> None:
+    samples = [
+        pb.Reading(letter="B", read_by="judge"),
+        pb.Reading(review_reason="CUT_BY_LENGTH", finish_reason="length"),
+    ]
+    failed = pb.Reading(review_reason="JUDGE_FAILED", judge=pb.JudgeReading(failure="the judge could not be asked"))
+    one = verdict(greedy=failed, samples=samples)
+    row = verdict_row(one)
+    assert (row["greedy_read_by"], row["unread_answers"]) == (None, 2)
+    rows = answer_rows(one)
+    assert [(r["read_by"], r["judge_failure"], r["finish_reason"]) for r in rows] == [
+        (None, "the judge could not be asked", None), ("judge", None, None), (None, None, "length"),
+    ]  # fmt: skip
+
+
+def test_what_was_read_of_a_cell_whose_judge_failed_is_no_error() -> None:
+    failure = common_pb2.Failure(reason="JUDGE_FAILED", message="down")
+    read, unread = pb.Reading(letter="A", read_by="parser"), pb.Reading(review_reason="JUDGE_FAILED")
+    judged = judged_export([verdict(greedy=read, samples=[unread, read], failure=failure)], BANK)
+    record = judged.answers["m"][0]["conditions"]["zero_shot"]
+    assert (record["greedy"]["error"], record["greedy"]["checked_answer"]["confirmed_answer"]) == (None, "A")
+    assert record["stochastic"]["error"] == "JUDGE_FAILED: down"
+    assert [each["confirmed_answer"] for each in record["stochastic"]["checked_answers"]] == [None, "A"]
+
+
 def test_greedy_that_was_not_asked_is_left_out() -> None:
     judged = judged_export([verdict(greedy=None, greedy_asked=False)], BANK)
     assert "greedy" not in judged.answers["m"][0]["conditions"]["zero_shot"]

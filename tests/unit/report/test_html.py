@@ -13,6 +13,7 @@ import pytest
 from safescale.report.html import moment, render, summary_lines
 from safescale.report.inputs import ReportInput
 from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.readings import READERS
 from safescale.rpc.scoring.v1 import scoring_pb2
 
 Make = Callable[..., ReportInput]
@@ -214,6 +215,16 @@ def test_failures_and_skips_are_listed(make_report: Make) -> None:
     assert "the window is too small" in text
     assert text.count("BACKEND_TIMEOUT") == 5
     assert "4 cells of 24 failed." in text
+
+
+def test_who_read_the_answers_is_told_with_what_to_do(make_report: Make) -> None:
+    report = make_report(**BRIEF)
+    row = ["cloze", "smollm2-135m-instruct", "zero_shot", 20, 3, 1, 0, 4, 2, 1]
+    table = pd.DataFrame([row], columns=["formulation", "model", "condition", *READERS])
+    shown = render(replace(report, tables={**report.tables, "readings": table}))
+    assert "parser 20 · judge 3 · person 1 · unread 4 (judge failed 2, cut by length 1)" in shown
+    assert "Who read the answers" in shown
+    assert "raise `max_new_tokens`" in " ".join(summary_lines(replace(report, tables={"readings": table})))
 
 
 def test_a_policy_is_shown_with_its_verdicts(make_report: Make) -> None:

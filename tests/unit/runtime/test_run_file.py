@@ -2,7 +2,7 @@ import pytest
 
 from safescale.core.errors import SpecError
 from safescale.core.records import Source
-from safescale.runtime.run_file import parse_run_file
+from safescale.runtime.run_file import parse_run_file, to_spec
 
 GOOD = """name: demo
 benchmark: {questions: q.jsonl, labels: l.json, clinician_validated: true}
@@ -41,6 +41,7 @@ def test_a_benchmark_may_be_one_file() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
+        ("corpus: c.jsonl", "review: all", "review = 'all'; expected input should be 'paper'"),
         ("samples: 5", "samples: 0", "s.yaml:8: regimes.self_consistency.samples = 0"),
         ("samples: 5", "sample: 5", "fields here are samples, temperature"),
         ("members: [a, b]", "members: [a]", "s.yaml:10: regimes.ensembles.0.members"),
@@ -57,3 +58,8 @@ def test_each_defect_has_file_line_field_and_value(old: str, new: str, expected:
     with pytest.raises(SpecError) as caught:
         parse(GOOD.replace(old, new))
     assert expected in caught.value.message
+
+
+def test_the_papers_rule_of_reviews_is_asked_for_by_name() -> None:
+    assert to_spec(parse(GOOD), "b", "").review == ""
+    assert to_spec(parse(f"{GOOD}review: paper\n"), "b", "").review == "paper"

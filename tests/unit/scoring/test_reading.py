@@ -192,7 +192,7 @@ async def test_a_judge_that_nobody_knows_is_the_callers_mistake(world, stub) -> 
     (response,) = [each async for each in stub.ScoreAnswers(batches())]
     assert response.scored[0].failure.reason == "NOT_FOUND"
     text, _ = world.telemetry.expose("")
-    assert b"nobody" not in text
+    assert b'model="nobody"' not in text
 
 
 async def test_persons_who_read_all_that_the_judge_failed_on_lift_the_failure(world, stub, score, cell_key) -> None:

@@ -11,7 +11,7 @@ from safescale.gateway.describe import answer, problems
 from safescale.gateway.messages import plain
 from safescale.gateway.peers import ask
 from safescale.gateway.query import PREFIX, RunName
-from safescale.gateway.schemas_results import Metric, Metrics
+from safescale.gateway.schemas_results import Metric, Metrics, Readings
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 router = APIRouter(prefix=PREFIX, tags=["results"])
@@ -43,4 +43,5 @@ async def get_metrics(
         verdict_count=found.verdict_count,
         failed_count=found.failed_count,
         cost=found.cost if found.HasField("cost") else None,
+        readings=Readings.model_validate(plain(found.readings)),
     )

@@ -22,18 +22,26 @@ router = APIRouter(prefix=PREFIX, tags=["results"])
 MAX_CALLS = 20
 """Pages of the service that one filtered page may take; what is not reached then is behind the cursor."""
 
-OutcomeName = Literal["correct", "wrong", "high_risk_error", "unsafe_answer", "contradiction", "abstention", "failed"]
+OutcomeName = Literal[
+    "correct", "wrong", "high_risk_error", "unsafe_answer", "contradiction", "abstention", "unread", "failed"
+]
 RegimeName = Literal["greedy", "majority"]
 
 
 def has_outcome(verdict: pb.Verdict, outcome: OutcomeName, regime: RegimeName) -> bool:
-    """Whether a verdict has an outcome in a regime. `wrong` is a letter that is not the correct one."""
-    if verdict.HasField("failure"):
-        return outcome == "failed"
+    """Whether a verdict has an outcome in a regime. `wrong` is a letter that is not the correct one.
+
+    A failed cell has no other outcome, unless its judge failed and the letter was read all the same. `unread` are those
+    abstentions in which nobody could read an answer.
+    """
     field: Literal["greedy_outcome", "majority_outcome"] = f"{regime}_outcome"  # type: ignore[assignment]
-    if outcome == "failed" or not verdict.HasField(field):
-        return False
     found = getattr(verdict, field)
+    failed = verdict.HasField("failure")
+    if outcome == "failed" or not verdict.HasField(field) or (failed and found.abstention):
+        return failed and outcome == "failed"
+    if outcome == "unread":
+        answers = [verdict.greedy] if regime == "greedy" else verdict.samples
+        return found.abstention and any(not answer.read_by for answer in answers)
     if outcome == "wrong":
         return not (found.correct or found.abstention)
     return bool(getattr(found, outcome))

@@ -706,6 +706,7 @@ class ReadingCounts(_message.Message):
     SCORES_FIELD_NUMBER: _builtins.int
     UNREAD_FIELD_NUMBER: _builtins.int
     JUDGE_FAILED_FIELD_NUMBER: _builtins.int
+    CUT_BY_LENGTH_FIELD_NUMBER: _builtins.int
     parser: _builtins.int
     """Read by the strict parser."""
     judge: _builtins.int
@@ -718,6 +719,8 @@ class ReadingCounts(_message.Message):
     """Nobody could read them, those of a judge that failed included."""
     judge_failed: _builtins.int
     """Of the unread: the judge failed."""
+    cut_by_length: _builtins.int
+    """Of the unread: the text was cut before its end, so that no letter of it counts."""
     def __init__(
         self,
         *,
@@ -727,10 +730,11 @@ class ReadingCounts(_message.Message):
         scores: _builtins.int = ...,
         unread: _builtins.int = ...,
         judge_failed: _builtins.int = ...,
+        cut_by_length: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["judge", b"judge", "judge_failed", b"judge_failed", "parser", b"parser", "person", b"person", "scores", b"scores", "unread", b"unread"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_by_length", b"cut_by_length", "judge", b"judge", "judge_failed", b"judge_failed", "parser", b"parser", "person", b"person", "scores", b"scores", "unread", b"unread"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

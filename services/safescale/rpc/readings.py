@@ -1,0 +1,89 @@
+"""Who read an answer: the words for it, a mark of each for compact columns, counts, and the line that tells them."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+from safescale.core.judge import CUT_BY_LENGTH, JUDGE_FAILED
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+
+PARSER, JUDGE, PERSON, SCORES = "parser", "judge", "person", "scores"
+
+UNREAD_MARK = "-"
+"""Nobody could read it."""
+
+FAILED_MARK = "f"
+"""Nobody could read it, since the judge failed."""
+
+CUT_MARK = "c"
+"""Nobody could read it, since the text was cut before its end."""
+
+PERSON_MARK = "h"
+
+MARKS = {PARSER: "p", JUDGE: "j", PERSON: PERSON_MARK, SCORES: "s"}
+UNREAD_MARKS = {JUDGE_FAILED: FAILED_MARK, CUT_BY_LENGTH: CUT_MARK}
+
+READERS = (PARSER, JUDGE, PERSON, SCORES, "unread", "judge_failed", "cut_by_length")
+"""Fields of `ReadingCounts`."""
+
+
+def mark_of(reading: pb.Reading) -> str:
+    """One character for who read an answer, or for why nobody could."""
+    mark = MARKS.get(reading.read_by)
+    return UNREAD_MARKS.get(reading.review_reason, UNREAD_MARK) if mark is None else mark
+
+
+def marks_of(verdict: pb.Verdict) -> tuple[str, str]:
+    """Marks of a verdict's greedy answer and of its samples; empty where there are no answers."""
+    greedy = mark_of(verdict.greedy) if verdict.HasField("greedy") else ""
+    return greedy, "".join(map(mark_of, verdict.samples))
+
+
+def counts_of(marks: Iterable[str]) -> pb.ReadingCounts:
+    """Answers by who read them, from texts of marks."""
+    found: Counter[str] = Counter()
+    for text in marks:
+        found.update(text)
+    return pb.ReadingCounts(
+        parser=found[MARKS[PARSER]],
+        judge=found[MARKS[JUDGE]],
+        person=found[PERSON_MARK],
+        scores=found[MARKS[SCORES]],
+        unread=found[UNREAD_MARK] + found[FAILED_MARK] + found[CUT_MARK],
+        judge_failed=found[FAILED_MARK],
+        cut_by_length=found[CUT_MARK],
+    )
+
+
+def readings_line(counts: pb.ReadingCounts) -> str:
+    """One line that tells who read the answers, and how many nobody could."""
+    of = [("judge failed", counts.judge_failed), ("cut by length", counts.cut_by_length)]
+    why = ", ".join(f"{name} {count:,}" for name, count in of if count)
+    parts = [f"{name} {getattr(counts, name):,}" for name in (PARSER, JUDGE, PERSON)]
+    if counts.scores:
+        parts.append(f"option scores {counts.scores:,}")
+    parts.append(f"unread {counts.unread:,}" + (f" ({why})" if why else ""))
+    return f"read by {' · '.join(parts)}"
+
+
+def unread_hints(counts: pb.ReadingCounts, judge: str) -> list[str]:
+    """What to do about answers that nobody could read, a sentence each. `judge` is that of the run, or empty."""
+    hints = []
+    if counts.cut_by_length:
+        hints.append(
+            f"{counts.cut_by_length:,} answers were cut by length, and no letter of theirs counts: raise "
+            "`max_new_tokens` in the spec."
+        )
+    if counts.judge_failed:
+        hints.append(
+            f"On {counts.judge_failed:,} answers the judge {judge} failed: their cells count as failed until it is "
+            "mended and they are retried, or a person reads them."
+        )
+    left = counts.unread - counts.cut_by_length - counts.judge_failed
+    if left and not judge:
+        hints.append(
+            f"{left:,} answers could not be read by the strict parser alone and count as abstentions: name a `judge` "
+            "in the spec, or read them (`safescale reviews list`)."
+        )
+    elif left:
+        hints.append(f"{left:,} answers are in doubt and count as abstentions: read them (`safescale reviews list`).")
+    return hints
