@@ -12,6 +12,7 @@ import grpc
 
 from safescale.building import BUILDERS, Parts, ServiceName, open_bus, open_documents
 from safescale.core.errors import AddressInUseError, DependencyUnavailableError, InvalidInputError, SafescaleError
+from safescale.runtime.addresses import LOOPBACK, address_of, reachable
 from safescale.runtime.atomic import PRIVATE, write_text
 from safescale.runtime.auth.audit import Audit
 from safescale.runtime.auth.guard import guard_of
@@ -24,7 +25,7 @@ from safescale.runtime.extras import lacking
 from safescale.runtime.log import get_logger
 from safescale.runtime.server import GrpcServer, Protection
 from safescale.runtime.service import Service
-from safescale.runtime.settings import LOOPBACK, Settings
+from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import Telemetry
 from safescale.runtime.tls import server_tls
 from safescale.runtime.tracing import client_interceptors, open_tracer
@@ -63,6 +64,7 @@ class Host:
         self._own = ""
         self._own_access = Access()
         self._access = Access()
+        self._port = 0
         self.address = ""
         self.metrics_address = ""
 
@@ -84,8 +86,7 @@ class Host:
 
     @property
     def _reachable(self) -> str:
-        anywhere = self._options.host in ("0.0.0.0", "[::]")  # noqa: S104
-        return self.address.replace(self._options.host, LOOPBACK, 1) if anywhere else self.address
+        return address_of(reachable(self._options.host), self._port)
 
     @property
     def said(self) -> str:
@@ -139,7 +140,8 @@ class Host:
         port = await server.listen(self._options.host, self._options.port, socket)
         # Stopped after the services: cells that they finish while draining still ask each other over gRPC.
         stack.push_async_callback(server.stop)
-        self.address = f"{self._options.host}:{port}"
+        self._port = port
+        self.address = address_of(self._options.host, port)
         self._own = self._reachable if socket is None else f"unix:{socket}"
         stack.push_async_callback(bus.close)
         if self._options.metrics_port is not None:
@@ -221,9 +223,9 @@ class Host:
         try:
             actual = self.telemetry.serve(self._options.host, port)
         except OSError as error:
-            message = f"cannot serve /metrics on {self._options.host}:{port}: {error.strerror}"
+            message = f"cannot serve /metrics on {address_of(self._options.host, port)}: {error.strerror}"
             raise AddressInUseError(message) from error
-        return f"http://{self._options.host}:{actual}/metrics"
+        return f"http://{address_of(self._options.host, actual)}/metrics"
 
     async def __aexit__(self, *_: object) -> None:
         """Drain and stop everything, in reverse order."""

@@ -7,10 +7,14 @@ import pytest
 import structlog
 
 from safescale import hosting
+from safescale.cli.session import session
 from safescale.core.errors import StorageError
 from safescale.hosting import Host, HostOptions
 from safescale.orchestration.service import OrchestrationService
+from safescale.probe import ask
+from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2, scoring_pb2_grpc
+from safescale.runtime.datadir import announced_address
 from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.runtime.settings import Settings
 from safescale.scoring.service import ScoringService
@@ -65,3 +69,20 @@ async def test_a_store_that_cannot_be_used_is_an_error_at_the_start(tmp_path: Pa
     with pytest.raises(StorageError, match="another version"):
         async with Host(Settings(data_dir=tmp_path), HostOptions()):
             pass
+
+
+@pytest.mark.parametrize("given", ["::1", "[::1]", "::"])
+async def test_a_host_on_ipv6_is_found_by_its_own_words(tmp_path: Path, given: str) -> None:
+    options = HostOptions(given, metrics_port=0)
+    async with Host(Settings(data_dir=tmp_path), options) as host:
+        shown = f"[{given.strip('[]')}]"
+        assert host.said.startswith(f"gRPC on {shown}:")
+        assert f"http://{shown}:" in host.metrics_address
+        announced = announced_address(tmp_path)
+        assert announced is not None
+        assert announced.startswith("[::1]:")
+        assert await asyncio.to_thread(ask, announced) == ""
+        url = host.metrics_address.replace("[::]", "[::1]")
+        assert await asyncio.to_thread(ask, url) == ""
+        async with session(Settings(data_dir=tmp_path, server=announced)) as client:
+            await client.orchestration.ListRuns(orchestration_pb2.ListRunsRequest(), timeout=5)

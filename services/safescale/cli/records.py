@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from safescale.core.errors import InvalidInputError, NotFoundError
-from safescale.runtime.datadir import DataDir
+from safescale.runtime.addresses import host_of, is_loopback
+from safescale.runtime.datadir import DataDir, announced_address
 from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.settings import Settings
 
@@ -14,7 +16,7 @@ async def open_records(settings: Settings, alone: bool) -> AsyncIterator[Documen
     """The store of the settings; `alone` holds the data folder, so that no other process writes to it.
 
     Raises:
-        InvalidInputError: the settings name the services of a grid, but not the store of its records.
+        InvalidInputError: the settings name services whose records are elsewhere, but not the store of them.
         NotFoundError: there is no data folder.
         FailedPreconditionError: `alone`, and another process uses the folder.
         StorageUnavailableError: the store does not answer.
@@ -29,6 +31,12 @@ async def open_records(settings: Settings, alone: bool) -> AsyncIterator[Documen
             "the settings name the services of a grid, whose records are in Elasticsearch, and this command reads the "
             "store itself; expected SAFESCALE_ELASTICSEARCH, or no service's address where the data folder is meant"
         )
+    if settings.server and not settings.elasticsearch and not _holds(settings.data_dir, settings.server):
+        raise InvalidInputError(
+            f"the settings name the server {settings.server}, and this command reads the store itself: the data folder "
+            f"{settings.data_dir} is not the one of that server; expected the command on the machine and with the "
+            "SAFESCALE_DATA_DIR of the server, or SAFESCALE_SERVER unset where this folder is meant"
+        )
     async with AsyncExitStack() as stack:
         data = None if settings.elasticsearch else DataDir(settings.data_dir)
         if data is not None and alone:
@@ -39,3 +47,12 @@ async def open_records(settings: Settings, alone: bool) -> AsyncIterator[Documen
         stack.push_async_callback(store.close)
         await store.ping()
         yield store
+
+
+def _holds(folder: Path, server: str) -> bool:
+    """Whether a server is the process on this machine that holds a data folder."""
+    announced = announced_address(folder)
+    if announced is None:
+        return False
+    same_port = announced.rpartition(":")[2] == server.rpartition(":")[2]
+    return announced == server or (same_port and all(is_loopback(host_of(each)) for each in (announced, server)))

@@ -4,8 +4,9 @@ import re
 from dataclasses import dataclass, field
 
 from safescale.core.errors import InvalidInputError
+from safescale.runtime.addresses import LOOPBACK, host_of
 from safescale.runtime.credentials import Access
-from safescale.runtime.settings import LOOPBACK, Settings
+from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import Telemetry
 from safescale.runtime.tls import Pair, client_tls, pair_of
 
@@ -59,8 +60,9 @@ class Deadlines:
 class GatewayConfig:
     """The settings of a gateway. It holds no state: two of the same settings answer alike.
 
-    `cors_origins` are the origins whose pages may call it; none by default. `pair` is the certificate of HTTPS; plain
-    HTTP without. `access` never holds a token: the gateway passes on those of its callers.
+    `cors_origins` are the origins whose pages may call it; none by default. `allowed_hosts` are the names by which it
+    may be called besides localhost; on an address that others reach, none means any. `pair` is the certificate of
+    HTTPS; plain HTTP without. `access` never holds a token: the gateway passes on those of its callers.
     """
 
     addresses: Addresses
@@ -68,10 +70,15 @@ class GatewayConfig:
     host: str = LOOPBACK
     port: int = 0
     cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
     deadlines: Deadlines = field(default_factory=Deadlines)
     pair: Pair | None = None
     access: Access = field(default_factory=Access)
+
+
+def _listed(setting: str) -> tuple[str, ...]:
+    return tuple(each for each in map(str.strip, setting.split(",")) if each)
 
 
 def gateway_config(settings: Settings, telemetry: Telemetry) -> GatewayConfig:
@@ -91,11 +98,17 @@ def gateway_config(settings: Settings, telemetry: Telemetry) -> GatewayConfig:
     if missing:
         names = ", ".join(missing)
         raise InvalidInputError(f"{names} not set; the gateway expects host:port of each service, or SAFESCALE_SERVER")
-    origins = tuple(origin for origin in map(str.strip, settings.cors_origins.split(",")) if origin)
+    origins = _listed(settings.cors_origins)
     wrong = [origin for origin in origins if not re.fullmatch(r"https?://[^/\s*]+", origin)]
     if wrong:
         raise InvalidInputError(
             f"SAFESCALE_CORS_ORIGINS holds {wrong[0]!r}; expected https://host or https://host:port"
+        )
+    hosts = tuple(host_of(name) for name in _listed(settings.allowed_hosts))
+    wrong = [name for name in hosts if not re.fullmatch(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9])?|[0-9a-f:.]+", name)]
+    if wrong or any("/" in name for name in _listed(settings.allowed_hosts)):
+        raise InvalidInputError(
+            f"SAFESCALE_ALLOWED_HOSTS is {settings.allowed_hosts!r}; expected names such as safescale.example,..."
         )
     return GatewayConfig(
         Addresses(**found),
@@ -103,6 +116,7 @@ def gateway_config(settings: Settings, telemetry: Telemetry) -> GatewayConfig:
         settings.host,
         settings.port,
         origins,
+        hosts,
         pair=pair_of(settings.tls_certificate_file, settings.tls_key_file),
         access=Access(client_tls(settings)),
     )

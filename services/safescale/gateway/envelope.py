@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from safescale.core.errors import SafescaleError, UnauthenticatedError
 from safescale.gateway.config import GatewayConfig
 from safescale.gateway.problem import HttpError, http_problem, problem_of, response_of
+from safescale.runtime.addresses import host_of, is_address, is_loopback
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.log import get_logger
 from safescale.runtime.tracing import TRACEPARENT, place_of
@@ -20,6 +21,9 @@ from safescale.runtime.tracing import TRACEPARENT, place_of
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 METHODS = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
+PROBES = ("/healthz", "/readyz")
+"""Paths that tell whether the process lives and is ready, to anybody and by any name."""
+
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -102,6 +106,12 @@ class Envelope:
             self._record(scope, exchange)
 
     def _refuse_at_once(self, scope: Scope, headers: Headers) -> None:
+        if scope["path"] not in PROBES and not self._is_ours(host_of(headers.get("host", ""))):
+            detail = (
+                f"the request is for the host {headers.get('host', '')[:200]!r}; expected localhost, or a name in "
+                "SAFESCALE_ALLOWED_HOSTS"
+            )
+            raise HttpError(421, "UNKNOWN_HOST", detail)
         if scope["path"] in ("/healthz", "/readyz", "/metrics"):
             return
         if self._in_flight > self._config.limits.requests:
@@ -111,6 +121,15 @@ class Envelope:
         if scope["method"] not in SAFE_METHODS and origin is not None and not self._may_write(origin, headers):
             detail = "the request comes from a page of another origin, which may not change anything here"
             raise HttpError(403, "FOREIGN_ORIGIN", detail)
+
+    def _is_ours(self, host: str) -> bool:
+        # A page may have its own name resolve to this address: then its browser takes the gateway for its own server,
+        # and tells by the name alone what it asks for. An address that is no name cannot be made to point elsewhere.
+        if is_loopback(host) or host in self._config.allowed_hosts:
+            return True
+        if is_loopback(self._config.host):
+            return False
+        return not self._config.allowed_hosts or is_address(host)
 
     def _may_write(self, origin: str, headers: Headers) -> bool:
         # A browser sends Origin with every writing request; a page of elsewhere must not drive a gateway on loopback.

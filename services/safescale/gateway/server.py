@@ -13,6 +13,7 @@ from safescale.gateway.app import create_app
 from safescale.gateway.config import GatewayConfig
 from safescale.gateway.context import Gateway
 from safescale.gateway.peers import open_services
+from safescale.runtime.addresses import address_of, bare
 from safescale.runtime.log import get_logger
 from safescale.runtime.tls import https_context
 from safescale.runtime.tracing import client_interceptors
@@ -39,7 +40,7 @@ async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str
         told = asyncio.create_task(stop.wait())
         renewing = asyncio.create_task(_renewing(renew))
         try:
-            address = "{}:{}".format(*listener.getsockname()[:2])
+            address = address_of(*listener.getsockname()[:2])
             get_logger("gateway").info("serving", address=address)
             if ready is not None:
                 ready(address)
@@ -54,16 +55,20 @@ async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener: socket.socket | None = None
     try:
+        found = socket.getaddrinfo(bare(host), port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, where = found[0][0], found[0][4]
+        listener = socket.socket(family, socket.SOCK_STREAM)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host.strip("[]"), port))
+        listener.bind(where)
         listener.listen(1024)
         listener.setblocking(False)
-    except OSError as error:
-        listener.close()
-        raise AddressInUseError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    except (OSError, UnicodeError) as error:
+        if listener is not None:
+            listener.close()
+        reason = getattr(error, "strerror", None) or error
+        raise AddressInUseError(f"cannot listen on {address_of(host, port)}: {reason}") from error
     return listener
 
 

@@ -28,8 +28,9 @@ from safescale.core.errors import AddressInUseError, BackendUnavailableError, In
 from safescale.inference.backends.llama import LlamaConfig, llama_parameters, opened
 from safescale.inference.backends.weights import weights_of
 from safescale.inference.catalog import ModelRow
+from safescale.runtime.addresses import LOOPBACK, address_of, bare
 from safescale.runtime.log import get_logger
-from safescale.runtime.settings import LOOPBACK, read_secret
+from safescale.runtime.settings import read_secret
 
 MAX_BODY = 64 * 1024 * 1024
 DRAIN_S = 4.0
@@ -177,9 +178,9 @@ class Front:
         # The time is given twice: to calls, and to what is left of them.
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=DRAIN_S / 2)
         await self._runner.setup()
-        await web.TCPSite(self._runner, host, port).start()
+        await web.TCPSite(self._runner, bare(host), port).start()
         name, bound = self._runner.addresses[0][:2]
-        return f"http://{name}:{bound}"
+        return f"http://{address_of(name, bound)}"
 
     async def __aexit__(self, *_: object) -> None:
         """Let calls end, cut those that do not; close the log."""
@@ -254,14 +255,15 @@ def _free(host: str, port: int) -> int:
         AddressInUseError: it is not, or the host is not ours.
 
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    plain = bare(host)
+    family = socket.AF_INET6 if ":" in plain else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((host, port))
+            probe.bind((plain, port))
             return port
     except OSError as error:
-        raise AddressInUseError(f"cannot serve on {host}:{port}: {error.strerror or error}") from error
+        raise AddressInUseError(f"cannot serve on {address_of(host, port)}: {error.strerror or error}") from error
 
 
 def _passed_on(headers: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from safescale.runtime.addresses import checked
 from safescale.runtime.credentials import Access, AccessChannel
 from safescale.runtime.errors import from_rpc_error
 
@@ -88,8 +89,13 @@ def connect(
 
 
 def target_of(address: str) -> str:
-    """Target of an address as gRPC has it: a name is resolved to all of its addresses, again and again."""
-    return address if address.startswith(SCHEMES) else f"dns:///{address}"
+    """Target of an address as gRPC has it: a name is resolved to all of its addresses, again and again.
+
+    Raises:
+        InvalidInputError: an IPv6 address without brackets.
+
+    """
+    return address if address.startswith(SCHEMES) else f"dns:///{checked(address)}"
 
 
 @contextmanager

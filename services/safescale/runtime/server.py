@@ -12,6 +12,7 @@ from grpc_reflection.v1alpha import reflection
 from grpc_status import rpc_status
 
 from safescale.core.errors import AddressInUseError
+from safescale.runtime.addresses import address_of
 from safescale.runtime.auth.audit import Audit
 from safescale.runtime.auth.guard import Guard
 from safescale.runtime.auth.interceptor import GuardInterceptor
@@ -156,16 +157,17 @@ class GrpcServer:
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], self._server)
         tls = self._protection.tls
         credentials = None if tls is None else server_credentials(tls)
+        address = address_of(host, port)
         try:
             if credentials is None:
-                self.port = self._server.add_insecure_port(f"{host}:{port}")
+                self.port = self._server.add_insecure_port(address)
             else:
-                self.port = self._server.add_secure_port(f"{host}:{port}", credentials)
+                self.port = self._server.add_secure_port(address, credentials)
             if socket_path is not None:
                 self._server.add_insecure_port(f"unix:{socket_path}")
         except RuntimeError as error:
             raise AddressInUseError(
-                f"cannot listen on {host}:{port}: the address is in use or not of this machine"
+                f"cannot listen on {address}: the address is in use or not of this machine"
             ) from error
         await self._server.start()
         return self.port

@@ -9,8 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from safescale.core.errors import InvalidInputError
-
-LOOPBACK = "127.0.0.1"
+from safescale.runtime.addresses import LOOPBACK
 
 
 class Settings(BaseSettings):
@@ -47,6 +46,11 @@ class Settings(BaseSettings):
     metrics_port: int = Field(default=9464, ge=0, le=65535, description="Port of /metrics when serving; 0 takes any.")
     cors_origins: str = Field(
         default="", description="Origins whose web pages may call the gateway, https://host,...; none unless set."
+    )
+    allowed_hosts: str = Field(
+        default="",
+        description="Names by which the gateway may be called, host,...: on loopback besides localhost, elsewhere any "
+        "name unless set.",
     )
     instance: str = Field(
         default_factory=socket.gethostname,

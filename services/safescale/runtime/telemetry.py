@@ -8,6 +8,7 @@ from typing import Any, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.exposition import choose_encoder
 
+from safescale.runtime.addresses import bare
 from safescale.runtime.tracing import NoTracer, Place, Tracer, sampled_trace_id
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -350,5 +351,5 @@ class Telemetry:
             OSError: the address is taken.
 
         """
-        server, _thread = start_http_server(port, addr=host, registry=self.registry)
+        server, _thread = start_http_server(port, addr=bare(host), registry=self.registry)
         return int(server.server_port)

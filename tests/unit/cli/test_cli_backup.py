@@ -136,4 +136,47 @@ def test_a_grid_without_its_store_is_no_data_folder(command, folder: Path, monke
 def test_the_server_of_the_data_folder_may_be_named(command, folder: Path, monkeypatch) -> None:
     # As in the pod of a trial.
     monkeypatch.setenv("SAFESCALE_SERVER", "127.0.0.1:50051")
-    assert command("backup", "-", data=folder).exit_code == 0
+    with DataDir(folder) as held:
+        held.announce("127.0.0.1:50051")
+        assert command("backup", "-", data=folder).exit_code == 0
+
+
+@pytest.mark.parametrize("arguments", [("backup", "b.jsonl.gz"), ("restore", "b.jsonl.gz"), ("audit",)])
+def test_a_server_elsewhere_is_never_taken_for_the_folder_here(
+    command, folder: Path, tmp_path: Path, monkeypatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert command("backup", "b.jsonl.gz", data=folder).exit_code == 0
+    before = (tmp_path / "b.jsonl.gz").read_bytes()
+    if arguments[0] == "backup":
+        arguments = ("backup", "other.jsonl.gz")
+    monkeypatch.setenv("SAFESCALE_SERVER", "grid.example:50051")
+    result = command(*arguments, data=folder)
+    assert isinstance(result.exception, InvalidInputError)
+    assert "name the server grid.example:50051" in result.exception.message
+    assert "SAFESCALE_SERVER unset" in result.exception.message
+    assert [each.name for each in tmp_path.glob("*.gz")] == ["b.jsonl.gz"]
+    assert (tmp_path / "b.jsonl.gz").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("announced", "server", "same"),
+    [
+        ("127.0.0.1:50051", "127.0.0.1:50051", True),
+        ("127.0.0.1:50051", "localhost:50051", True),
+        ("[::1]:50051", "localhost:50051", True),
+        ("10.0.0.7:50051", "10.0.0.7:50051", True),
+        ("127.0.0.1:50051", "127.0.0.1:50052", False),
+        ("127.0.0.1:50051", "grid.example:50051", False),
+    ],
+)
+def test_the_server_that_holds_the_folder_is_the_one_here(
+    command, folder: Path, tmp_path: Path, monkeypatch, announced: str, server: str, same: bool
+) -> None:
+    monkeypatch.setenv("SAFESCALE_SERVER", server)
+    with DataDir(folder) as held:
+        held.announce(announced)
+        result = command("backup", tmp_path / "b.jsonl.gz", data=folder)
+    assert (result.exit_code == 0) is same, result.output
+    # Nobody holds it any more: the server that is named has another.
+    assert command("backup", tmp_path / "c.jsonl.gz", data=folder).exit_code != 0

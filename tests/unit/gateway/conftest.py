@@ -108,13 +108,28 @@ def cors_origins() -> tuple[str, ...]:
 
 
 @pytest.fixture
+def host() -> str:
+    return "127.0.0.1"
+
+
+@pytest.fixture
+def allowed_hosts() -> tuple[str, ...]:
+    return ("gateway",)
+
+
+@pytest.fixture
 def guard() -> Guard | None:
     return None
 
 
 @pytest.fixture
 async def world(
-    limits: Limits, deadlines: Deadlines, cors_origins: tuple[str, ...], guard: Guard | None
+    limits: Limits,
+    deadlines: Deadlines,
+    cors_origins: tuple[str, ...],
+    guard: Guard | None,
+    host: str,
+    allowed_hosts: tuple[str, ...],
 ) -> AsyncIterator[World]:
     fakes = Fakes()
     server = grpc.aio.server(interceptors=[CallInterceptor(Telemetry()), GuardInterceptor(guard, None)])
@@ -140,7 +155,16 @@ async def world(
     telemetry = Telemetry()
     async with open_services(addresses) as services:
         gateway = Gateway(
-            GatewayConfig(addresses, telemetry, cors_origins=cors_origins, limits=limits, deadlines=deadlines), services
+            GatewayConfig(
+                addresses,
+                telemetry,
+                host,
+                cors_origins=cors_origins,
+                allowed_hosts=allowed_hosts,
+                limits=limits,
+                deadlines=deadlines,
+            ),
+            services,
         )
         transport = httpx.ASGITransport(create_app(gateway), raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:

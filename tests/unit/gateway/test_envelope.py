@@ -180,8 +180,8 @@ async def test_an_answer_that_breaks_on_the_way_is_cut_and_not_ended(world) -> N
 
     scope = {
         "type": "http", "method": "GET", "path": "/api/v1/runs/demo-1/export", "query_string": b"format=csv",
-        "headers": [], "scheme": "http", "server": ("gateway", 80), "client": ("c", 1), "root_path": "",
-        "http_version": "1.1",
+        "headers": [(b"host", b"gateway")], "scheme": "http", "server": ("gateway", 80), "client": ("c", 1),
+        "root_path": "", "http_version": "1.1",
     }  # fmt: skip
     with contextlib.suppress(httpx.HTTPError):
         await world.client._transport.app(scope, receive, send)
@@ -198,3 +198,51 @@ async def test_a_problem_shows_what_no_reader_can_see(world) -> None:
         found = await world.client.get(f"/api/v1/runs/demo-1/verdicts?{query}")
         assert found.status_code == 400
         assert not {"\x1b", "\x00", "\u202e", "\x9b"} & set(found.json()["detail"] + "".join(found.json()["defects"]))
+
+
+RUNS = "/api/v1/runs"
+
+
+@pytest.mark.parametrize("allowed_hosts", [("review.example",)])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "localhost",
+        "localhost:8080",
+        "127.0.0.1:1",
+        "127.0.0.2",
+        "[::1]:8080",
+        "[::1]",
+        "LOCALHOST",
+        "Review.Example:443",
+    ],
+)
+async def test_a_gateway_on_loopback_answers_to_its_own_names(world, name: str) -> None:
+    world.fakes.on("ListRuns", pb.ListRunsResponse())
+    assert (await world.client.get(RUNS, headers={"Host": name})).status_code == 200
+
+
+@pytest.mark.parametrize("path", [RUNS, "/metrics", "/api/v1/openapi.json", "/nothing"])
+@pytest.mark.parametrize(
+    "name",
+    ["evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example", "10.0.0.7", "", "["],
+)
+async def test_a_name_that_somebody_pointed_at_loopback_is_refused(world, path: str, name: str) -> None:
+    found = await world.client.get(path, headers={"Host": name})
+    assert (found.status_code, found.json()["reason"]) == (421, "UNKNOWN_HOST")
+    posted = await world.client.post(RUNS, headers={"Host": name, "Origin": f"http://{name}"})
+    assert posted.status_code == 421
+    assert world.fakes.asked == []
+    assert (await world.client.get("/healthz", headers={"Host": name})).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+@pytest.mark.parametrize("allowed_hosts", [(), ("review.example",)])
+async def test_a_gateway_that_others_reach_is_held_to_the_names_that_are_set(world, host, allowed_hosts) -> None:
+    world.fakes.on("ListRuns", pb.ListRunsResponse())
+    statuses = {
+        name: (await world.client.get(RUNS, headers={"Host": name})).status_code
+        for name in ("review.example", "10.0.0.7:8080", "[fd00::7]:8080", "localhost", "evil.example")
+    }
+    assert statuses.pop("evil.example") == (421 if allowed_hosts else 200)
+    assert set(statuses.values()) == {200}

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -89,3 +90,35 @@ def test_origins_come_from_the_settings() -> None:
 def test_what_is_no_origin_is_named(origin: str) -> None:
     with pytest.raises(InvalidInputError, match="SAFESCALE_CORS_ORIGINS holds"):
         gateway_config(Settings(server="grid:1", cors_origins=f"https://a.example,{origin}"), Telemetry())
+
+
+def test_names_come_from_the_settings() -> None:
+    settings = Settings(server="grid:1", allowed_hosts="Review.Example, safescale-gateway:8080, 10.0.0.7,[fd00::7]")
+    assert gateway_config(settings, Telemetry()).allowed_hosts == (
+        "review.example", "safescale-gateway", "10.0.0.7", "fd00::7",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["*", "*.example", "https://a.example", "a b", "-"])
+def test_what_is_no_name_is_told(name: str) -> None:
+    with pytest.raises(InvalidInputError, match="SAFESCALE_ALLOWED_HOSTS is"):
+        gateway_config(Settings(server="grid:1", allowed_hosts=f"a.example,{name}"), Telemetry())
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::", "localhost"])
+async def test_it_listens_on_ipv6_and_tells_a_url(world, host: str) -> None:
+    task, stop, url = await started(replace(world.gateway.config, host=host))
+    try:
+        assert host == "localhost" or url.startswith("http://[::")
+        async with httpx.AsyncClient(base_url=url.replace("[::]", "[::1]")) as client:
+            assert (await client.get("/healthz")).status_code == 200
+            assert (await client.get("/metrics")).status_code == 200
+    finally:
+        stop.set()
+        await task
+
+
+async def test_a_host_that_is_none_is_told(world) -> None:
+    for host in ("not a host", "256.1.1.1", "\udcff"):
+        with pytest.raises(AddressInUseError, match="cannot listen on"):
+            await serve(replace(world.gateway.config, host=host), asyncio.Event())

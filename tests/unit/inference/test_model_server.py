@@ -77,3 +77,11 @@ async def test_a_log_that_cannot_be_written_is_told(tmp_path) -> None:
     with pytest.raises(StorageError, match="request log"):
         async with Front("http://127.0.0.1:1", tmp_path):
             pass
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+async def test_it_listens_on_ipv6_and_tells_a_url(host: str) -> None:
+    async with OpenAIStandIn() as target, Front(target.url) as proxy, aiohttp.ClientSession() as session:
+        url = await proxy.listen(host, 0)
+        assert url.startswith("http://[::1]:")
+        assert (await session.get(f"{url}/v1/models")).status == 200
