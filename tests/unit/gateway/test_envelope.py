@@ -49,7 +49,7 @@ async def test_defects_name_place_value_and_expectation(world) -> None:
     found = await world.client.get("/api/v1/runs/demo-1/verdicts?page_size=x&outcome=good")
     assert sorted(found.json()["defects"]) == [
         "query: outcome = \"good\"; expected input should be 'correct', 'wrong', 'high_risk_error', 'unsafe_answer', "
-        "'contradiction', 'abstention' or 'failed'",
+        "'contradiction', 'abstention', 'unread' or 'failed'",
         'query: page_size = "x"; expected input should be a valid integer, unable to parse string as an integer',
     ]
     found = await world.client.get("/api/v1/runs/demo-1/verdicts?modle=m&page=2")
