@@ -100,6 +100,7 @@ def _inference(parts: Parts) -> Service:
             instances=settings.instances,
             call_timeout_s=settings.call_timeout_s,
             cell_timeout_s=settings.cell_timeout_s,
+            cache_max_bytes=settings.cache_max_bytes,
         )
     )
 

@@ -192,6 +192,42 @@ async def test_the_first_of_one_key_twice_in_a_batch_wins(documents: DocumentSto
     assert await documents.get_many("k", []) == {}
 
 
+async def test_sizes_are_told_by_group(documents: DocumentStore) -> None:
+    assert await documents.sizes("k") == {}
+    await documents.put_many_if_absent([new(str(i), group="even" if i % 2 == 0 else "odd") for i in range(5)])
+    await documents.put_if_absent(new("other", kind="other"))
+    sizes = await documents.sizes("k")
+    assert {group: size.count for group, size in sizes.items()} == {"even": 3, "odd": 2}
+    one = sizes["odd"].bytes / 2
+    assert sizes["even"].bytes == 3 * one
+    assert 20 < one < 60
+    await documents.put(NewDocument("k", "1", {"text": "x" * 1000}, "odd"))
+    assert (await documents.sizes("k"))["odd"].bytes > 1000
+
+
+async def test_documents_are_removed_as_they_were_read(documents: DocumentStore) -> None:
+    await documents.put_many_if_absent([new(str(i), i) for i in range(250)])
+    read = [document async for document in documents.scan("k", fields=["value"])]
+    await documents.put(new("7", 700))
+    assert await documents.delete(read) == 249
+    assert [(document.key, document.body["value"]) async for document in documents.scan("k")] == [("7", 700)]
+    assert await documents.delete(read) == 0
+    assert await documents.delete([]) == 0
+    # What comes back is a new document.
+    assert await documents.put_if_absent(new("1", 1))
+    found = await documents.get("k", "1")
+    assert found is not None
+    assert found.body["value"] == 1
+
+
+async def test_a_scan_may_remove_what_it_read(documents: DocumentStore) -> None:
+    await documents.put_many_if_absent([new(f"{i:04d}") for i in range(1203)])
+    async for document in documents.scan("k"):
+        if int(document.key) % 3:
+            assert await documents.delete([document]) == 1
+    assert await documents.count("k") == 401
+
+
 async def test_a_scan_that_is_left_early_harms_nothing(documents: DocumentStore) -> None:
     await documents.put_many_if_absent([new(f"{i:03d}", i) for i in range(250)])
     async for document in documents.scan("k"):

@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "analyze": "analyze:analyze",
     "benchmark": "benchmark:app",
     "models": "models:models",
+    "cache": "cache:app",
     "serve": "serve:app",
     "backup": "backup:backup",
     "restore": "backup:restore",

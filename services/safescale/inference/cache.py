@@ -15,9 +15,8 @@ import orjson
 from safescale.core.errors import InvalidInputError
 from safescale.core.prompts import PROMPT_VERSION, Messages
 from safescale.inference.backends.port import Generation, Output, Sampling, Score, Scores
-from safescale.runtime.documents.port import Body, DocumentStore, NewDocument
-
-KIND = "generation"
+from safescale.inference.cache_bound import KIND, CacheKeeper
+from safescale.runtime.documents.port import Body, DocumentStore
 
 KEY_VERSION = 2
 """Raised where keys come to hold more: what is stored under an older key may be of another adapter or template."""
@@ -94,33 +93,36 @@ def _canonical(body: Mapping[str, Any]) -> bytes:
 class GenerationCache:
     """Generations and scores in the document store. Seconds are those of the call that was really made."""
 
-    def __init__(self, documents: DocumentStore) -> None:
+    def __init__(self, documents: DocumentStore, keeper: CacheKeeper | None = None) -> None:
+        """Take the store, and who keeps the cache within its bound (default: none)."""
         self._documents = documents
+        self.keeper = keeper or CacheKeeper(documents)
 
     async def generations(self, keys: Sequence[str]) -> dict[str, Generation]:
         """Stored generations by key, in one exchange; missing ones are left out."""
         found = await self._documents.get_many(KIND, keys)
         return {key: _generation(document.body) for key, document in found.items()}
 
-    async def put_generations(self, generations: Mapping[str, Generation], *, replace: bool) -> None:
+    async def put_generations(self, generations: Mapping[str, Generation], *, replace: bool, model: str = "") -> None:
         """Store generations under their keys; with `replace` in place of older ones, else only where none is."""
-        documents = [NewDocument(KIND, key, _generation_body(value)) for key, value in generations.items()]
-        await self._put(documents, replace)
+        await self._put({key: _generation_body(value) for key, value in generations.items()}, replace, model)
 
     async def scores(self, key: str) -> Scores | None:
         """Stored scores; None when there are none."""
         document = await self._documents.get(KIND, key)
         return None if document is None else _scores(document.body)
 
-    async def put_scores(self, key: str, scores: Scores, *, replace: bool) -> None:
+    async def put_scores(self, key: str, scores: Scores, *, replace: bool, model: str = "") -> None:
         """Store scores; with `replace` in place of older ones, else only where none are."""
-        await self._put([NewDocument(KIND, key, _scores_body(scores))], replace)
+        await self._put({key: _scores_body(scores)}, replace, model)
 
-    async def _put(self, documents: Sequence[NewDocument], replace: bool) -> None:
+    async def _put(self, bodies: Mapping[str, Body], replace: bool, model: str) -> None:
+        documents = [self.keeper.document(key, body, model) for key, body in bodies.items()]
         if replace:
             await asyncio.gather(*(self._documents.put(document) for document in documents))
         else:
             await self._documents.put_many_if_absent(documents)
+        self.keeper.stored(sum(len(orjson.dumps(document.body)) for document in documents))
 
 
 def _generation_body(generation: Generation) -> Body:

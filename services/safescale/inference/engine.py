@@ -24,6 +24,7 @@ from safescale.core.errors import (
 from safescale.inference.attempts import Attempts, CallPolicy
 from safescale.inference.backends.port import Backend, Call, Generation, Generations, Sampling, Scores
 from safescale.inference.cache import Asked, GenerationCache, sampling_key, sampling_keys, scores_key
+from safescale.inference.cache_bound import CacheKeeper
 from safescale.inference.catalog import Catalog, ModelRow
 from safescale.inference.checks import check_generations, check_scores
 from safescale.inference.flight import SingleFlight
@@ -85,6 +86,11 @@ class Engine:
     def rows(self) -> Sequence[ModelRow]:
         """The rows of the catalog, ordered by id."""
         return [self._catalog.rows[name] for name in sorted(self._catalog.rows)]
+
+    @property
+    def keeper(self) -> CacheKeeper:
+        """Who keeps the cache within its bound."""
+        return self._cache.keeper
 
     def row(self, model: str) -> ModelRow:
         """The row of a model.
@@ -192,7 +198,7 @@ class Engine:
         items = [replace(item, warnings=(*item.warnings, *answer.warnings)) for item in answer.items]
         cost = observer.answered(samplings, items)
         new = dict(zip(missing, items, strict=True))
-        await self._cache.put_generations(new, replace=question.fresh)
+        await self._cache.put_generations(new, replace=question.fresh, model=question.model)
         return _New(new, answer.waited_s, cost)
 
     async def scores(self, question: Question, continuations: Sequence[str]) -> Scored:
@@ -239,7 +245,7 @@ class Engine:
         observer = self._observer(question)
         scores = await self._attempts.run(asking.backend, (observer, MODEL_LATENCY), call.deadline, attempt)
         cost = observer.scored(scores)
-        await self._cache.put_scores(key, scores, replace=question.fresh)
+        await self._cache.put_scores(key, scores, replace=question.fresh, model=question.model)
         return scores, cost
 
     async def stream(self, question: Question, sampling: Sampling) -> AsyncIterator[str | Texts]:
@@ -279,7 +285,7 @@ class Engine:
                 observer.failed(latency_metric(sampling.greedy), reason, time.perf_counter() - begin)
             raise
         cost = observer.answered([sampling], [whole])
-        await self._cache.put_generations({key: whole}, replace=question.fresh)
+        await self._cache.put_generations({key: whole}, replace=question.fresh, model=question.model)
         yield Texts((whole,), (False,), 0.0, revision, cost.sent, cost.prompt_once)
 
     async def _asking(self, backend: Backend, question: Question) -> _Asking:
@@ -323,4 +329,5 @@ class Engine:
     async def close(self) -> None:
         """End what runs and release the models."""
         await self._flights.close()
+        await self._cache.keeper.close()
         await asyncio.gather(*(backend.close() for backend in self._backends.values()))

@@ -12,6 +12,7 @@ from safescale.inference.attempts import CallPolicy
 from safescale.inference.backends.pool import Gate
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.cache import GenerationCache
+from safescale.inference.cache_bound import CacheKeeper
 from safescale.inference.catalog import Catalog
 from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import Engine
@@ -32,7 +33,7 @@ class InferenceConfig:
 
     `instances` of each embedded model, and of all together at work (default: 2, or 1 on one core). `cache_dir` holds
     weights that come in parts. `call_timeout_s` is the time of one exchange with a model, `cell_timeout_s` that of all
-    exchanges about one prompt with their retries and waits.
+    exchanges about one prompt with their retries and waits. `cache_max_bytes` bounds the generation cache; 0 does not.
     """
 
     bus: Bus
@@ -45,6 +46,7 @@ class InferenceConfig:
     instances: int | None = None
     call_timeout_s: float = 600.0
     cell_timeout_s: float = 3600.0
+    cache_max_bytes: int = 0
 
 
 class InferenceService:
@@ -57,7 +59,7 @@ class InferenceService:
         options = BackendOptions(instances, Gate(instances), config.cache_dir, config.telemetry)
         backends = {name: build(row, options) for name, row in config.catalog.rows.items()}
         policy = CallPolicy(timeout_s=config.call_timeout_s, deadline_s=config.cell_timeout_s)
-        cache = GenerationCache(config.documents)
+        cache = GenerationCache(config.documents, CacheKeeper(config.documents, config.cache_max_bytes))
         self._engine = Engine(config.catalog, backends, cache, config.telemetry, policy)
         self._contexts = ContextReader(config.retrieval)
         self._runs = RunStates(config.orchestration)

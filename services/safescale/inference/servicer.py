@@ -12,6 +12,7 @@ from safescale.core.errors import InvalidInputError, LimitExceededError, Safesca
 from safescale.core.prompts import Messages
 from safescale.core.reasoning import split_reasoning
 from safescale.inference.backends.port import Generation, Sampling
+from safescale.inference.cache_bound import Trim
 from safescale.inference.catalog import ModelRow
 from safescale.inference.cells import usage_of_scores, usage_of_texts
 from safescale.inference.engine import Engine
@@ -143,6 +144,26 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         _needed(request.model, "model")
         await self._looked()
         return pb.GetModelResponse(model=await self._model(self._engine.row(request.model)))
+
+    async def GetCache(self, request: pb.GetCacheRequest, context: Context) -> pb.GetCacheResponse:
+        """Tell what the generation cache holds."""
+        sizes = await self._engine.keeper.sizes()
+        models = [
+            pb.CachedModel(model=name, entry_count=of.count, bytes=of.bytes) for name, of in sorted(sizes.items())
+        ]
+        return pb.GetCacheResponse(models=models, max_bytes=self._engine.keeper.max_bytes)
+
+    async def TrimCache(self, request: pb.TrimCacheRequest, context: Context) -> pb.TrimCacheResponse:
+        """Remove answers from the generation cache."""
+        if not (math.isfinite(request.older_than_s) and request.older_than_s >= 0):
+            raise InvalidInputError(f"older_than_s is {request.older_than_s:g}; expected 0 or more seconds")
+        bound = request.max_bytes if request.HasField("max_bytes") else None
+        if not request.model and not request.older_than_s and bound is None:
+            raise InvalidInputError("nothing says what is to go; expected model, older_than_s or max_bytes")
+        keeper = self._engine.keeper
+        removed = await keeper.trim(Trim(request.model, request.older_than_s, bound))
+        left = sum(size.bytes for size in (await keeper.sizes()).values())
+        return pb.TrimCacheResponse(removed_count=removed.count, removed_bytes=removed.bytes, bytes=left)
 
     async def _looked(self) -> None:
         """See to it that a model which is told as available is one whose cells are taken."""

@@ -35,6 +35,11 @@ class Settings(BaseSettings):
     cell_timeout_s: float = Field(
         default=3600.0, gt=0, description="Deadline of one cell in seconds: all its calls, their retries and waits."
     )
+    cache_max_bytes: int = Field(
+        default=4 * 1024**3,
+        ge=0,
+        description="Bytes that the generation cache may hold; the oldest answers go beyond it. 0 for no bound.",
+    )
     drain_timeout_s: float = Field(
         default=10.0,
         ge=0,

@@ -55,6 +55,14 @@ WRITES: Mapping[str, Write] = {
     _ORCHESTRATION + "Research": Write(
         asked=lambda r: {"corpus_id": r.corpus_id}, done=lambda r: {"research_id": r.research.research_id}
     ),
+    "/safescale.inference.v1.InferenceService/TrimCache": Write(
+        asked=lambda r: {
+            "model": r.model,
+            "older_than_s": f"{r.older_than_s:g}",
+            "max_bytes": str(r.max_bytes) if r.HasField("max_bytes") else "",
+        },
+        done=lambda r: {"removed_count": str(r.removed_count), "removed_bytes": str(r.removed_bytes)},
+    ),
     "/safescale.retrieval.v1.RetrievalService/IngestCorpus": Write(done=lambda r: {"corpus_id": r.corpus.corpus_id}),
     "/safescale.scoring.v1.ScoringService/ResolveReview": Write(
         asked=lambda r: {"review_id": r.review_id, "letter": r.letter}, done=lambda r: {"review_id": r.review.review_id}

@@ -26,6 +26,8 @@ METHODS: Mapping[str, Role] = {
     _INFERENCE + "Tokenize": "runner",
     _INFERENCE + "ListModels": "viewer",
     _INFERENCE + "GetModel": "viewer",
+    _INFERENCE + "GetCache": "viewer",
+    _INFERENCE + "TrimCache": "admin",
     _RETRIEVAL + "IngestCorpus": "runner",
     _RETRIEVAL + "Search": "viewer",
     _RETRIEVAL + "BuildContext": "runner",

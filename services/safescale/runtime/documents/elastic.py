@@ -14,7 +14,7 @@ from safescale.runtime.documents.elastic_calls import BulkReader, BulkWriter, Re
 from safescale.runtime.documents.elastic_kinds import KINDS, Kind, Naming, check_key, decode_found, encode, id_of
 from safescale.runtime.documents.elastic_scan import Scan, group_query
 from safescale.runtime.documents.lane import Bounds, Lane
-from safescale.runtime.documents.port import Document, NewDocument
+from safescale.runtime.documents.port import Document, NewDocument, Size
 from safescale.runtime.elastic import APPLY_HINT, PING_S, ElasticConnection
 
 SWAP_TRIES = 5
@@ -132,6 +132,24 @@ class ElasticDocuments:
 
         return await self._connection.perform("count", call)
 
+    async def sizes(self, kind: str) -> dict[str, Size]:
+        """What documents of a kind take, by group. Each of them is read: no field of an index tells its bytes."""
+        found: dict[str, Size] = {}
+        async for document in self.scan(kind):
+            before = found.get(document.group, Size(0, 0))
+            found[document.group] = Size(before.count + 1, before.bytes + len(orjson.dumps(document.body)))
+        return found
+
+    async def delete(self, documents: Sequence[Document]) -> int:
+        """Remove documents that are still of the version in which they were read; number removed."""
+        found = await self._reader.read([self._read(one.kind, one.key, whole=False) for one in documents])
+        writes = [
+            self._removal(document, _Condition(stored.seq_no, stored.primary_term))
+            for document, stored in zip(documents, found, strict=True)
+            if stored is not None and stored.version == document.version
+        ]
+        return sum(result.status == 200 for result in await self._writer.write(writes))
+
     async def ping(self) -> None:
         """Return when Elasticsearch answers and has our indices, after one try."""
         wanted = {self._naming.alias(kind): self._naming.index(kind) for kind in self._kinds.values()}
@@ -183,6 +201,16 @@ class ElasticDocuments:
             head.update(if_seq_no=condition.seq_no, if_primary_term=condition.primary_term)
         lines = b"%b\n%b\n" % (orjson.dumps({action: head}), encode(kind, document, owner))
         return Write(kind, document.key, owner, lines)
+
+    def _removal(self, document: Document, condition: _Condition) -> Write:
+        kind = self._kind(document.kind)
+        head = {
+            "_index": self._naming.alias(kind),
+            "_id": id_of(document.key),
+            "if_seq_no": condition.seq_no,
+            "if_primary_term": condition.primary_term,
+        }
+        return Write(kind, document.key, self._new_owner(), orjson.dumps({"delete": head}) + b"\n")
 
     async def _create(self, documents: Sequence[NewDocument]) -> list[bool]:
         writes = [self._write("create", document, self._new_owner()) for document in documents]

@@ -45,7 +45,7 @@ class Write:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What came of a write: status 200 or 201, or 409 when another was first.
+    """What came of a write: status 200 or 201, 409 when another was first, 404 where there was nothing to remove.
 
     `doubtful` says that an earlier try had no answer: a 409 can be that of our own write then.
     """
@@ -120,7 +120,7 @@ class BulkWriter:
             again = await self._lane.ask([writes[i] for i in refused])
             for i, result in zip(refused, again, strict=True):
                 results[i] = replace(result, doubtful=True)
-        failed = [i for i, result in enumerate(results) if result.status not in (200, 201, 409)]
+        failed = [i for i, result in enumerate(results) if not _done(result)]
         if failed:
             raise StorageError(_refusal(writes, results, failed))
         return results
@@ -140,6 +140,11 @@ class BulkWriter:
     async def close(self) -> None:
         """End what is under way."""
         await self._lane.close()
+
+
+def _done(result: Written) -> bool:
+    # What is not there to be removed is no error; an index that is not there is.
+    return result.status in (200, 201, 409) or (result.status == 404 and not result.error)
 
 
 def _refusal(writes: Sequence[Write], results: Sequence[Written], failed: Sequence[int]) -> str:

@@ -29,6 +29,14 @@ class NewDocument:
     group: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How many documents, and the bytes that their bodies take."""
+
+    count: int
+    bytes: int
+
+
 def with_fields(document: Document, fields: Sequence[str]) -> Document:
     """The document with these top-level fields of its body alone; those it does not have are left out."""
     body = document.body
@@ -67,6 +75,12 @@ class DocumentStore(Protocol):
 
     async def count(self, kind: str, group: str | None = None) -> int:
         """Number of documents of a kind (of one group, or of all)."""
+
+    async def sizes(self, kind: str) -> dict[str, Size]:
+        """What documents of a kind take, by group. For housekeeping: it may look at each of them."""
+
+    async def delete(self, documents: Sequence[Document]) -> int:
+        """Remove documents that are still of the version in which they were read; number removed."""
 
     async def ping(self) -> None:
         """Return when the store answers; StorageError when it does not."""

@@ -10,7 +10,7 @@ import aiosqlite
 import orjson
 
 from safescale.core.errors import StorageError
-from safescale.runtime.documents.port import Document, NewDocument, with_fields
+from safescale.runtime.documents.port import Document, NewDocument, Size, with_fields
 
 SCAN_PAGE = 500
 """Documents read at once by a scan."""
@@ -80,10 +80,11 @@ class SqliteDocuments:
         """Write those that do not exist, in one transaction; number written."""
         rows = [(d.kind, d.key, d.group, orjson.dumps(dict(d.body))) for d in documents]
         # A caller that is cancelled, such as a call that was cut, leaves no transaction open behind it.
-        return await asyncio.shield(asyncio.ensure_future(self._insert(rows)))
-
-    async def _insert(self, rows: Sequence[tuple[str, str, str, bytes]]) -> int:
         statement = "INSERT INTO documents VALUES (?, ?, ?, 1, ?) ON CONFLICT DO NOTHING"
+        return await asyncio.shield(asyncio.ensure_future(self._each(statement, rows)))
+
+    async def _each(self, statement: str, rows: Sequence[tuple[object, ...]]) -> int:
+        """Execute a statement for each row, in one transaction; number of documents that it changed."""
         written = 0
         async with self._write:
             with _storage_errors(self._path):
@@ -167,6 +168,19 @@ class SqliteDocuments:
                 )
             )
         return int(rows[0][0])
+
+    async def sizes(self, kind: str) -> dict[str, Size]:
+        """What documents of a kind take, by group."""
+        statement = "SELECT grp, count(*), sum(length(body)) FROM documents WHERE kind = ? GROUP BY grp"
+        with _storage_errors(self._path):
+            rows = await self._db.execute_fetchall(statement, (kind,))
+        return {str(row[0]): Size(int(row[1]), int(row[2])) for row in rows}
+
+    async def delete(self, documents: Sequence[Document]) -> int:
+        """Remove documents that are still of the version in which they were read; number removed."""
+        rows = [(document.kind, document.key, document.version) for document in documents]
+        statement = "DELETE FROM documents WHERE kind = ? AND key = ? AND version = ?"
+        return await asyncio.shield(asyncio.ensure_future(self._each(statement, rows)))
 
     async def ping(self) -> None:
         """Return when the file answers; StorageError when it does not."""

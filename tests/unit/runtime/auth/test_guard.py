@@ -89,7 +89,7 @@ def test_every_method_of_the_protos_has_a_role_and_nothing_else_has() -> None:
 
 
 def test_every_write_needs_more_than_a_viewer() -> None:
-    assert {METHODS[method] for method in WRITES} == {"runner", "reviewer"}
+    assert {METHODS[method] for method in WRITES} == {"runner", "reviewer", "admin"}
 
 
 def test_roles_hold_those_before_them() -> None:

@@ -60,12 +60,14 @@ class StubElastic:
         return answer
 
     def _bulk(self, body: bytes) -> web.Response:
-        lines = body.splitlines()
+        lines = iter(body.splitlines())
         items = []
-        for head, source in zip(lines[::2], lines[1::2], strict=True):
+        for head in lines:
             ((action, meta),) = orjson.loads(head).items()
+            # What is removed has no second line.
+            source = {} if action == "delete" else orjson.loads(next(lines))
             faults = self.item_faults.get(meta["_id"])
-            result = faults.popleft() if faults else self._write(action, meta, orjson.loads(source))
+            result = faults.popleft() if faults else self._write(action, meta, source)
             items.append({action: result})
         return reply({"items": items})
 
@@ -73,9 +75,14 @@ class StubElastic:
         place = (meta["_index"], meta["_id"])
         found = self.stored.get(place)
         stale = "if_seq_no" in meta and (found is None or found["_seq_no"] != meta["if_seq_no"])
+        if action == "delete" and found is None:
+            return {"status": 404, "_version": 1}
         if stale or (action == "create" and found is not None):
             return {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "conflict"}}
         self.seq_no += 1
+        if action == "delete":
+            del self.stored[place]
+            return {"status": 200, "_version": 2}
         version = 1 if found is None else found["_version"] + 1
         self.stored[place] = {
             "_index": place[0], "_id": place[1], "_version": version, "_seq_no": self.seq_no, "_primary_term": 1,

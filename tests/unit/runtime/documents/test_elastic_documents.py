@@ -184,3 +184,31 @@ async def test_what_cannot_be_kept_is_refused_before_it_is_sent(place: Place, mo
     with pytest.raises(InvalidInputError, match="group"):
         await place.store.put_if_absent(NewDocument("k", "a", {}, "g" * 9000))
     assert place.stub.requests == []
+
+
+async def test_what_was_written_since_it_was_read_is_not_removed(place: Place) -> None:
+    await place.store.put_many_if_absent([new(key) for key in ("a", "b", "c")])
+    read = list((await place.store.get_many("k", ["a", "b", "c"])).values())
+    await place.store.put(new("b", 2))
+    assert await place.store.delete(read) == 2
+    assert set(await place.store.get_many("k", ["a", "b", "c"])) == {"b"}
+    # Gone already, such as by another process: no error, and not counted twice.
+    assert await place.store.delete(read) == 0
+
+
+async def test_a_removal_that_comes_second_is_none(place: Place) -> None:
+    await place.store.put_many_if_absent([new(key) for key in ("a", "b")])
+    read = list((await place.store.get_many("k", ["a", "b"])).values())
+    gone = {"status": 404, "_version": 2}
+    beaten = {"status": 409, "error": {"type": "version_conflict_engine_exception", "reason": "conflict"}}
+    place.stub.item_faults = {"a": deque([gone]), "b": deque([beaten])}
+    assert await place.store.delete(read) == 0
+
+
+async def test_a_removal_from_an_index_that_is_not_there_is_an_error(place: Place) -> None:
+    await place.store.put_if_absent(new("a"))
+    read = list((await place.store.get_many("k", ["a"])).values())
+    absent = {"status": 404, "error": {"type": "index_not_found_exception", "reason": "no such index"}}
+    place.stub.item_faults = {"a": deque([absent])}
+    with pytest.raises(StorageError, match="no such index"):
+        await place.store.delete(read)

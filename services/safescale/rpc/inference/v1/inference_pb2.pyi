@@ -581,3 +581,140 @@ class GetModelResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetModelResponse: _TypeAlias = GetModelResponse  # noqa: Y015
+
+@_typing.final
+class GetCacheRequest(_message.Message):
+    """Asks what the generation cache holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCacheRequest: _TypeAlias = GetCacheRequest  # noqa: Y015
+
+@_typing.final
+class CachedModel(_message.Message):
+    """Answers of one model in the cache."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    ENTRY_COUNT_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Catalog id; empty for answers that version 0.1.0 stored, which no later version takes."""
+    entry_count: _builtins.int
+    """Stored answers: one for each sampling of a prompt."""
+    bytes: _builtins.int
+    """Bytes that they take, about."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        entry_count: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "entry_count", b"entry_count", "model", b"model"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CachedModel: _TypeAlias = CachedModel  # noqa: Y015
+
+@_typing.final
+class GetCacheResponse(_message.Message):
+    """What the generation cache holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODELS_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    max_bytes: _builtins.int
+    """Bytes that it may hold; the oldest answers go when there are more. 0 for no bound."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___CachedModel]:
+        """By model, ordered by id."""
+
+    def __init__(
+        self,
+        *,
+        models: _abc.Iterable[Global___CachedModel] | None = ...,
+        max_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_bytes", b"max_bytes", "models", b"models"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetCacheResponse: _TypeAlias = GetCacheResponse  # noqa: Y015
+
+@_typing.final
+class TrimCacheRequest(_message.Message):
+    """Asks to remove answers from the generation cache. At least one field is set."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    OLDER_THAN_S_FIELD_NUMBER: _builtins.int
+    MAX_BYTES_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """Catalog id; empty for all. Alone, all answers of the model go."""
+    older_than_s: _builtins.float
+    """Remove what was stored more than so many seconds ago; 0 for any age."""
+    max_bytes: _builtins.int
+    """Remove the oldest until at most so many bytes are left, of the model where one is named."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        older_than_s: _builtins.float = ...,
+        max_bytes: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes", "max_bytes", b"max_bytes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes", "max_bytes", b"max_bytes", "model", b"model", "older_than_s", b"older_than_s"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__max_bytes: _TypeAlias = _typing.Literal["max_bytes"]  # noqa: Y015
+    _WhichOneofArgType__max_bytes: _TypeAlias = _typing.Literal["_max_bytes", b"_max_bytes"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__max_bytes) -> _WhichOneofReturnType__max_bytes | None: ...
+
+Global___TrimCacheRequest: _TypeAlias = TrimCacheRequest  # noqa: Y015
+
+@_typing.final
+class TrimCacheResponse(_message.Message):
+    """What was removed."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REMOVED_COUNT_FIELD_NUMBER: _builtins.int
+    REMOVED_BYTES_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    removed_count: _builtins.int
+    """Answers removed."""
+    removed_bytes: _builtins.int
+    """Bytes that they took."""
+    bytes: _builtins.int
+    """Bytes that the whole cache holds now."""
+    def __init__(
+        self,
+        *,
+        removed_count: _builtins.int = ...,
+        removed_bytes: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "removed_bytes", b"removed_bytes", "removed_count", b"removed_count"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrimCacheResponse: _TypeAlias = TrimCacheResponse  # noqa: Y015

@@ -60,6 +60,16 @@ class InferenceServiceStub:
                 request_serializer=safescale_dot_inference_dot_v1_dot_inference__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=safescale_dot_inference_dot_v1_dot_inference__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.GetCache = channel.unary_unary(
+                '/safescale.inference.v1.InferenceService/GetCache',
+                request_serializer=safescale_dot_inference_dot_v1_dot_inference__pb2.GetCacheRequest.SerializeToString,
+                response_deserializer=safescale_dot_inference_dot_v1_dot_inference__pb2.GetCacheResponse.FromString,
+                _registered_method=True)
+        self.TrimCache = channel.unary_unary(
+                '/safescale.inference.v1.InferenceService/TrimCache',
+                request_serializer=safescale_dot_inference_dot_v1_dot_inference__pb2.TrimCacheRequest.SerializeToString,
+                response_deserializer=safescale_dot_inference_dot_v1_dot_inference__pb2.TrimCacheResponse.FromString,
+                _registered_method=True)
 
 
 class InferenceServiceServicer:
@@ -101,6 +111,20 @@ class InferenceServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetCache(self, request, context):
+        """Tells what the generation cache holds.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def TrimCache(self, request, context):
+        """Removes answers from the generation cache, the oldest first. What was removed is asked anew when it is wanted again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_InferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +152,16 @@ def add_InferenceServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=safescale_dot_inference_dot_v1_dot_inference__pb2.GetModelRequest.FromString,
                     response_serializer=safescale_dot_inference_dot_v1_dot_inference__pb2.GetModelResponse.SerializeToString,
+            ),
+            'GetCache': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetCache,
+                    request_deserializer=safescale_dot_inference_dot_v1_dot_inference__pb2.GetCacheRequest.FromString,
+                    response_serializer=safescale_dot_inference_dot_v1_dot_inference__pb2.GetCacheResponse.SerializeToString,
+            ),
+            'TrimCache': grpc.unary_unary_rpc_method_handler(
+                    servicer.TrimCache,
+                    request_deserializer=safescale_dot_inference_dot_v1_dot_inference__pb2.TrimCacheRequest.FromString,
+                    response_serializer=safescale_dot_inference_dot_v1_dot_inference__pb2.TrimCacheResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +300,60 @@ class InferenceService:
             '/safescale.inference.v1.InferenceService/GetModel',
             safescale_dot_inference_dot_v1_dot_inference__pb2.GetModelRequest.SerializeToString,
             safescale_dot_inference_dot_v1_dot_inference__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetCache(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/safescale.inference.v1.InferenceService/GetCache',
+            safescale_dot_inference_dot_v1_dot_inference__pb2.GetCacheRequest.SerializeToString,
+            safescale_dot_inference_dot_v1_dot_inference__pb2.GetCacheResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def TrimCache(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/safescale.inference.v1.InferenceService/TrimCache',
+            safescale_dot_inference_dot_v1_dot_inference__pb2.TrimCacheRequest.SerializeToString,
+            safescale_dot_inference_dot_v1_dot_inference__pb2.TrimCacheResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -43,6 +43,10 @@ class InferenceServiceStub:
     """Lists the models of the catalog."""
     GetModel: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetModelRequest, _inference_pb2.GetModelResponse]
     """Tells one model of the catalog. NOT_FOUND when it has no row."""
+    GetCache: _grpc.UnaryUnaryMultiCallable[_inference_pb2.GetCacheRequest, _inference_pb2.GetCacheResponse]
+    """Tells what the generation cache holds."""
+    TrimCache: _grpc.UnaryUnaryMultiCallable[_inference_pb2.TrimCacheRequest, _inference_pb2.TrimCacheResponse]
+    """Removes answers from the generation cache, the oldest first. What was removed is asked anew when it is wanted again."""
 
 @_typing.type_check_only
 class InferenceServiceAsyncStub(InferenceServiceStub):
@@ -59,6 +63,10 @@ class InferenceServiceAsyncStub(InferenceServiceStub):
     """Lists the models of the catalog."""
     GetModel: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetModelRequest, _inference_pb2.GetModelResponse]  # type: ignore[assignment]
     """Tells one model of the catalog. NOT_FOUND when it has no row."""
+    GetCache: _aio.UnaryUnaryMultiCallable[_inference_pb2.GetCacheRequest, _inference_pb2.GetCacheResponse]  # type: ignore[assignment]
+    """Tells what the generation cache holds."""
+    TrimCache: _aio.UnaryUnaryMultiCallable[_inference_pb2.TrimCacheRequest, _inference_pb2.TrimCacheResponse]  # type: ignore[assignment]
+    """Removes answers from the generation cache, the oldest first. What was removed is asked anew when it is wanted again."""
 
 class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     """Asks models for text and for option scores, and tells what it knows of them."""
@@ -102,5 +110,21 @@ class InferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_inference_pb2.GetModelResponse, _abc.Awaitable[_inference_pb2.GetModelResponse]]:
         """Tells one model of the catalog. NOT_FOUND when it has no row."""
+
+    @_abc_1.abstractmethod
+    def GetCache(
+        self,
+        request: _inference_pb2.GetCacheRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.GetCacheResponse, _abc.Awaitable[_inference_pb2.GetCacheResponse]]:
+        """Tells what the generation cache holds."""
+
+    @_abc_1.abstractmethod
+    def TrimCache(
+        self,
+        request: _inference_pb2.TrimCacheRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inference_pb2.TrimCacheResponse, _abc.Awaitable[_inference_pb2.TrimCacheResponse]]:
+        """Removes answers from the generation cache, the oldest first. What was removed is asked anew when it is wanted again."""
 
 def add_InferenceServiceServicer_to_server(servicer: InferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
