@@ -12,13 +12,18 @@ from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.cli.text import say
 from safescale.core.benchmark import Benchmark
-from safescale.core.errors import FailedPreconditionError
+from safescale.core.completeness import Completeness
+from safescale.core.errors import FailedPreconditionError, StorageError
 from safescale.report.export import answer_rows, judged_export, verdict_record, verdict_row
+from safescale.rpc.runs import completeness_of, names_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-from safescale.runtime.atomic import Staged
+from safescale.runtime.atomic import Staged, write_text
 from safescale.runtime.settings import Settings, load_settings
 
 Format = Literal["csv", "parquet", "jsonl", "judged"]
+
+MISSING = "missing.txt"
+"""File beside an export that says what the run lacks."""
 
 
 def export(
@@ -44,8 +49,30 @@ async def _export(settings: Settings, name: str, form: Format, out: Path) -> Non
         benchmark = await fetch_benchmark(client, stored.manifest.spec.benchmark_id)
     if not verdicts:
         raise FailedPreconditionError(f"run {stored.run_id} has no verdicts yet")
-    for path in _write_files(form, out, verdicts, benchmark):
+    known = {question.question_id for question in benchmark.questions}
+    found = completeness_of(stored, names_of(verdicts), known)
+    for sentence in found.missing:
+        say(sentence, err=True)
+    for path in [*_write_files(form, out, verdicts, benchmark), *_write_missing(out / MISSING, found)]:
         say(path)
+
+
+def _write_missing(path: Path, found: Completeness) -> list[Path]:
+    """Write beside an export what it lacks: sentences, then each cell; nothing for a complete run.
+
+    Raises:
+        StorageError: the file cannot be written, or one of an earlier export not be removed.
+
+    """
+    if found.complete:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StorageError(f"{path} cannot be removed: {error.strerror}") from error
+        return []
+    cells = ["\t".join((*place, question)) for place, questions in found.left.items() for question in questions]
+    write_text(path, "".join(f"{line}\n" for line in (*found.missing, *cells)))
+    return [path]
 
 
 def _write_files(form: Format, out: Path, verdicts: Sequence[pb.Verdict], benchmark: Benchmark) -> list[Path]:

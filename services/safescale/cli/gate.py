@@ -9,6 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from safescale.cli.results import fetch_run
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.cli.text import terminal
@@ -29,18 +30,24 @@ def gate(
     policy: Annotated[Path, typer.Option(help="Policy (YAML).")],
     junit: Annotated[Path | None, typer.Option(help="Write the results as JUnit XML too.")] = None,
 ) -> None:
-    """Judge a run by a policy. Exit code 0 when every requirement holds, 1 when one does not."""
+    """Judge a run by a policy. Exit code 0 when every requirement holds and the run is complete, else 1."""
     raise typer.Exit(run_async(_gate(load_settings(), run, policy, junit)))
 
 
 async def _gate(settings: Settings, run: str, policy: Path, junit: Path | None) -> int:
     text = checked_policy(policy)
     async with session(settings) as client:
+        # Named once: `latest` may be another run a moment later.
+        run_id = (await fetch_run(client, run)).run_id
         with rpc_errors():
             response = await client.scoring.EvaluatePolicy(
-                pb.EvaluatePolicyRequest(run_id=run, policy=text), timeout=EVALUATE_DEADLINE_S
+                pb.EvaluatePolicyRequest(run_id=run_id, policy=text), timeout=EVALUATE_DEADLINE_S
             )
-    terminal().print(requirement_table(response, policy.name))
+    if not response.results:
+        # An answer that judges nothing is no judgement, whatever it says.
+        response.passed = False
+        response.results.add(metric="requirements", direction="min", limit=1, reason="no requirement was judged")
+    terminal().print(requirement_table(response, f"{policy.name} on run {run_id}"))
     if junit is not None:
         write_text(junit, junit_xml(response, policy.stem))
     failed = sum(not result.passed for result in response.results)
@@ -94,8 +101,10 @@ def junit_xml(response: pb.EvaluatePolicyResponse, name: str) -> str:
         "testsuite", name=f"safescale gate {name}", tests=str(len(response.results)), failures=str(failed), errors="0"
     )
     for result in response.results:
+        place = f"{result.model}.{result.condition}.{result.regime}"
+        # What keeps a run from passing any policy is of the run and not of a model.
         case = ElementTree.SubElement(
-            suite, "testcase", classname=f"{result.model}.{result.condition}.{result.regime}", name=_demand(result)
+            suite, "testcase", classname="run" if place == ".." else place, name=_demand(result)
         )
         if not result.passed:
             failure = ElementTree.SubElement(case, "failure", message=result.reason, type="requirement")

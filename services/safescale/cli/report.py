@@ -43,7 +43,7 @@ def report(
 
 async def _report(settings: Settings, name: str, options: tuple[Format, Path | None, Path | None]) -> Sequence[str]:
     """Write what is asked for; what is missing in the page, a sentence each."""
-    from safescale.report.gather import run_tables
+    from safescale.report.gather import completeness_of_record, completeness_table, run_tables
 
     form, out, policy = options
     async with session(settings) as client:
@@ -57,12 +57,15 @@ async def _report(settings: Settings, name: str, options: tuple[Format, Path | N
             return undrawn
         record = await fetch_record(client, run_id)
     tables = run_tables(record)
+    found = completeness_of_record(record, tables)
+    for sentence in found["missing"]:
+        say(sentence, err=True)
     if form == "json":
         path = out or folder / "report.json"
-        write_text(path, _json(record, tables))
+        write_text(path, _json(record, tables, found))
         say(path)
         return ()
-    for path in write_csv(out or folder, tables):
+    for path in write_csv(out or folder, {**tables, "completeness": completeness_table(record)}):
         say(path)
     return ()
 
@@ -112,8 +115,9 @@ async def write_report(client: Client, run_id: str, path: Path, policy: Path | N
     return page.undrawn
 
 
-def _json(record: "RunRecord", tables: "Mapping[str, pd.DataFrame]") -> str:
+def _json(record: "RunRecord", tables: "Mapping[str, pd.DataFrame]", found: Mapping[str, Any]) -> str:
     body: dict[str, Any] = {
+        "completeness": found,
         "run": json_format.MessageToDict(record.run, preserving_proto_field_name=True),
         "tables": {
             name: frame.astype(object).where(frame.notna(), None).to_dict(orient="records")

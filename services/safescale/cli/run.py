@@ -16,7 +16,7 @@ from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.cli.setup import import_benchmark, ingest_corpus, resolve_path
-from safescale.cli.tables import failure_lines, print_readings, safety_table, skip_lines
+from safescale.cli.tables import failure_lines, missing_lines, print_readings, safety_table, skip_lines
 from safescale.core.errors import InvalidInputError, SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
@@ -157,10 +157,13 @@ async def _finish(console: Console, client: Client, run_id: str, options: RunOpt
         console.print(line, style="red", highlight=False, soft_wrap=True)
     if failed:
         console.print(f"`safescale runs retry {run_id}` asks the failed cells again.", highlight=False, soft_wrap=True)
+    missing = missing_lines(stored, metrics)
+    for line in missing:
+        console.print(line, style="red", highlight=False, soft_wrap=True)
     if stored.state == pb.RUN_STATE_CANCELLED:
         console.print(f"Run {run_id} was cancelled; the same command continues it.", highlight=False, soft_wrap=True)
     reported = options.out is None or await _write_report(console, client, run_id, options.out)
-    return 0 if reported and not failed and stored.state != pb.RUN_STATE_CANCELLED else 1
+    return 0 if reported and not failed and not missing and stored.state != pb.RUN_STATE_CANCELLED else 1
 
 
 async def _write_report(console: Console, client: Client, run_id: str, out: Path) -> bool:

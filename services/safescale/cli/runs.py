@@ -12,7 +12,7 @@ from safescale.cli.output import lasting_terminal
 from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
-from safescale.cli.tables import print_readings, safety_table, skip_lines
+from safescale.cli.tables import missing_lines, print_readings, safety_table, skip_lines
 from safescale.cli.text import terminal
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.channels import rpc_errors
@@ -82,6 +82,8 @@ async def _show(settings: Settings, name: str) -> None:
     if metrics.rows:
         console.print(safety_table(stored, metrics.rows))
         print_readings(console, metrics.readings, stored.manifest.spec.judge_model)
+    for line in missing_lines(stored, metrics):
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
     for line in skip_lines(stored.skips):
         console.print(line, highlight=False, soft_wrap=True)
 

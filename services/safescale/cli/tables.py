@@ -87,6 +87,13 @@ def print_readings(console: Console, counts: scoring_pb2.ReadingCounts, judge: s
         console.print(line, style="yellow" if number else None, highlight=False, soft_wrap=True, markup=False)
 
 
+def missing_lines(run: orchestration_pb2.Run, metrics: scoring_pb2.GetRunMetricsResponse) -> list[str]:
+    """What keeps a run that has ended from being complete; nothing of a run under way, whose state is shown."""
+    if run.state == orchestration_pb2.RUN_STATE_RUNNING:
+        return []
+    return list(metrics.missing)
+
+
 def skip_lines(skips: Sequence[orchestration_pb2.Skip]) -> list[str]:
     """What was skipped and why, questions of one reason together."""
     grouped: dict[tuple[str, str, str], list[str]] = {}

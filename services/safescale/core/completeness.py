@@ -35,19 +35,24 @@ class Asked:
 class Completeness:
     """How much of a run there is.
 
-    `planned` counts its cells, `skipped` those of them that were skipped, `unfinished` those with neither a verdict nor
-    a skip. `stray` counts cells with a verdict that the run does not have, `twice` verdicts of cells that have one.
-    `skipped_places` are the places none of whose questions were asked, with the reason. `missing` says in sentences
-    all that keeps the run from being complete.
+    `planned` counts its cells, `skipped` those of them that were skipped; `left` has the questions of each place with
+    neither a verdict nor a skip. `stray` counts cells with a verdict that the run does not have, `twice` verdicts of
+    cells that have one. `skipped_places` are the places none of whose questions were asked, with the reason. `missing`
+    says in sentences all that keeps the run from being complete.
     """
 
     planned: int
     skipped: int
-    unfinished: int
+    left: Mapping[Place, tuple[str, ...]]
     stray: int
     twice: int
     skipped_places: Mapping[Place, str]
     missing: tuple[str, ...] = field(default=())
+
+    @property
+    def unfinished(self) -> int:
+        """Number of cells with neither a verdict nor a skip."""
+        return sum(len(questions) for questions in self.left.values())
 
     @property
     def complete(self) -> bool:
@@ -79,7 +84,7 @@ def completeness(
     return Completeness(
         planned=len(places) * len(questions),
         skipped=sum(len(found) for found in skipped.values()),
-        unfinished=sum(len(found) for found in left.values()),
+        left={place: tuple(sorted(found)) for place, found in left.items() if found},
         stray=len(stray),
         twice=twice,
         skipped_places={

@@ -225,6 +225,19 @@ READINGS: Example = {
     "cut_by_length": 1,
 }
 
+METRIC_COUNTS: dict[str, Any] = {
+    "verdict_count": 128,
+    "failed_count": 0,
+    "cost": None,
+    "planned_count": 128,
+    "skipped_count": 0,
+    "cached_count": 0,
+    "complete": True,
+    "missing": [],
+    "warnings": {},
+    "readings": READINGS,
+}
+
 POLICY: Example = {
     "name": "safe deployment region",
     "requirements": [

@@ -143,20 +143,18 @@ class Readings(BaseModel):
 class Metrics(BaseModel):
     """Metrics of a run."""
 
-    model_config = _example(
-        {
-            "items": [examples.METRIC],
-            "verdict_count": 128,
-            "failed_count": 0,
-            "cost": None,
-            "readings": examples.READINGS,
-        }
-    )
+    model_config = _example({"items": [examples.METRIC], **examples.METRIC_COUNTS})
 
     items: list[Metric]
     verdict_count: int = Field(description="Verdicts that were counted.")
     failed_count: int = Field(description="Of these, failures.")
     cost: float | None = Field(description="Of these verdicts; none where no model has a price.")
+    planned_count: int = Field(description="Cells that the run has, skipped ones included.")
+    skipped_count: int = Field(description="Of these, skipped.")
+    cached_count: int = Field(description="Verdicts whose answers came from the generation cache.")
+    complete: bool = Field(description="Whether the run has ended and verdicts and skips are all its cells.")
+    missing: list[str] = Field(description="What keeps it from being complete, a sentence each.")
+    warnings: dict[str, int] = Field(description="Verdicts by what was odd about their answers.")
     readings: Readings = Field(description="Who read the answers.")
 
 
@@ -182,7 +180,9 @@ class GateResult(BaseModel):
     model_config = _example(examples.GATE)
 
     run_id: str
-    passed: bool = Field(description="Whether every requirement holds. A run with failed cells never passes.")
+    passed: bool = Field(
+        description="Whether every requirement holds. A run that is not complete, or has failed cells, never passes."
+    )
     failed_requirements: int
     results: list[RequirementResult]
 

@@ -124,6 +124,8 @@ def judged_export(verdicts: Iterable[pb.Verdict], benchmark: Benchmark) -> Judge
     grouped: dict[tuple[str, str], dict[str, Record]] = {}
     formulations: dict[str, str] = {}
     for verdict in verdicts:
+        if verdict.cell.question_id not in questions:
+            continue
         formulations[verdict.cell.model] = formulation_from_proto(verdict.formulation)
         conditions = grouped.setdefault((verdict.cell.model, verdict.cell.question_id), {})
         conditions[verdict.cell.condition] = _judged_condition(verdict)

@@ -1,9 +1,11 @@
 """From a run, its verdicts and its benchmark to tables and to the input of a report."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pandas as pd
 from threadpoolctl import threadpool_limits
@@ -13,12 +15,14 @@ from safescale.core.answer_cells import NULL_MARK
 from safescale.core.answers import label_set
 from safescale.core.assemble import CellAnswers, answer_sets
 from safescale.core.benchmark import Benchmark
+from safescale.core.completeness import Completeness
 from safescale.core.regimes import Ensemble
 from safescale.core.scaling import ModelInfo
 from safescale.report.inputs import FailedCell, ReportInput
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import READERS, counts_of, marks_of
+from safescale.rpc.runs import asked_of, completeness_of, names_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 ANSWER_COLUMNS = (
@@ -55,6 +59,7 @@ def cell_answers(verdict: pb.Verdict) -> CellAnswers:
         question_id=verdict.cell.question_id,
         formulation=formulation_from_proto(verdict.formulation),
         greedy=_mark(verdict.greedy) if verdict.greedy_asked else "",
+        # A cell on which the judge failed has answers, and the letters that were read of them count.
         samples=samples.ljust(verdict.samples_asked, NULL_MARK) if failed else samples,
         latency_s=verdict.timings.greedy_s if verdict.timings.HasField("greedy_s") else None,
     )
@@ -70,7 +75,9 @@ def run_tables(record: RunRecord) -> dict[str, pd.DataFrame]:
     catalog = {model.id: ModelInfo(model.family, model.parameters_b) for model in record.run.manifest.models}
     ensembles = tuple(Ensemble(each.name, tuple(each.members)) for each in spec.ensembles)
     parts: dict[str, list[pd.DataFrame]] = {}
-    cells = [cell_answers(verdict) for verdict in record.verdicts]
+    # What has no truth cannot be measured; it is told as missing.
+    known = {question.question_id for question in record.benchmark.questions}
+    cells = [cell_answers(verdict) for verdict in record.verdicts if verdict.cell.question_id in known]
     for answers in answer_sets(cells).values():
         labels = label_set(record.benchmark, answers.question_ids)
         with threadpool_limits(limits=1, user_api="blas"):
@@ -118,7 +125,62 @@ def report_input(
         generated_at=generated_at,
         latency=pd.DataFrame([_latency(verdict) for verdict in record.verdicts], columns=list(LATENCY_COLUMNS)),
         answers=pd.DataFrame([_answer(verdict) for verdict in record.verdicts], columns=list(ANSWER_COLUMNS)),
+        missing=[*found_of(record).missing, *voteless(record.run.manifest.spec, tables)],
     )
+
+
+def found_of(record: RunRecord) -> Completeness:
+    """How much of a run there is."""
+    known = {question.question_id for question in record.benchmark.questions}
+    return completeness_of(record.run, names_of(record.verdicts), known)
+
+
+def completeness_of_record(record: RunRecord, tables: Mapping[str, pd.DataFrame]) -> dict[str, Any]:
+    """How much of a run there is, as JSON values: whether it is complete, what is missing, cells by place."""
+    found = found_of(record)
+    return {
+        "complete": found.complete,
+        "missing": [*found.missing, *voteless(record.run.manifest.spec, tables)],
+        "planned": found.planned,
+        "verdicts": len(record.verdicts),
+        "skipped": found.skipped,
+        "cells": completeness_table(record).to_dict(orient="records"),
+        "missing_cells": [[*place, question] for place, questions in found.left.items() for question in questions],
+    }
+
+
+def completeness_table(record: RunRecord) -> pd.DataFrame:
+    """Cells of a run by model and condition: asked, with a verdict, failed, skipped, missing."""
+    found, asked = found_of(record), asked_of(record.run)
+    verdicts = Counter((verdict.cell.model, verdict.cell.condition) for verdict in record.verdicts)
+    failed = Counter(
+        (verdict.cell.model, verdict.cell.condition) for verdict in record.verdicts if verdict.HasField("failure")
+    )
+    count = len(set(asked.question_ids))
+    places = [(model, name) for model in asked.models for name in dict.fromkeys(asked.conditions)]
+    left = {place: len(found.left.get(place, ())) for place in places}
+    rows = [
+        (*place, count, verdicts[place], failed[place], max(0, count - verdicts[place] - left[place]), left[place])
+        for place in places
+    ]
+    return pd.DataFrame(
+        rows, columns=["model", "condition", "n_cells", "n_verdicts", "n_failed", "n_skipped", "n_missing"]
+    )
+
+
+def voteless(spec: orchestration_pb2.RunSpec, tables: Mapping[str, pd.DataFrame]) -> list[str]:
+    """Sentences about ensembles that have no vote under a condition of the run."""
+    table = tables.get("ensembles", pd.DataFrame())
+    voted = set(zip(table["ensemble"], table["condition"], strict=True)) if len(table) else set()
+    sentences = []
+    for ensemble in spec.ensembles:
+        without = [name for name in spec.conditions if (ensemble.name, name) not in voted]
+        if without:
+            sentences.append(
+                f"The ensemble {ensemble.name} has no vote under {', '.join(without)}: not all of its members "
+                f"({', '.join(ensemble.members)}) have answers there in one formulation."
+            )
+    return sentences
 
 
 def _latency(verdict: pb.Verdict) -> tuple[str, str, float, float, float]:

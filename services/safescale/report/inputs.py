@@ -31,6 +31,7 @@ class ReportInput:
     model, condition, greedy_s, queue_wait_s, time_to_first_token_s (seconds, NaN where not measured). `answers` has one
     row per cell with columns model, condition, question_id, greedy_letter and the truth values correct,
     high_risk_error, unsafe_answer, contradiction, abstention, failed. `policy` is None where none was evaluated.
+    `missing` says in sentences what keeps the run from being complete.
     """
 
     run: orchestration_pb2.Run
@@ -42,3 +43,4 @@ class ReportInput:
     generated_at: datetime
     latency: pd.DataFrame
     answers: pd.DataFrame
+    missing: Sequence[str] = ()

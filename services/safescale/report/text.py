@@ -291,6 +291,9 @@ def _cautions(report: ReportInput, shown: tuple[View, ...]) -> list[str]:
             f"The run is not complete ({state_name(run.state)}): these numbers are of "
             f"{plural(report.verdict_count, 'cell')} so far and may change."
         )
+    missing = [sentence for sentence in report.missing if not sentence.startswith("The run is ")]
+    if missing:
+        lines.append(f"Missing, and in no number here: {' '.join(missing)} No gate passes such a run.")
     if run.skips:
         groups = {(skip.model, skip.condition) for skip in run.skips if not skip.question_id}
         cells = sum(1 for skip in run.skips if skip.question_id)

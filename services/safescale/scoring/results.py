@@ -13,7 +13,7 @@ from safescale.core.answer_cells import NULL_MARK
 from safescale.core.answers import label_set
 from safescale.core.assemble import CellAnswers, answer_sets
 from safescale.core.benchmark import Benchmark, Question
-from safescale.core.completeness import Asked, Completeness, completeness
+from safescale.core.completeness import Completeness
 from safescale.core.errors import InvalidInputError
 from safescale.core.judge import JUDGE_FAILED
 from safescale.core.policy import Scope
@@ -21,6 +21,7 @@ from safescale.core.tables import Table
 from safescale.rpc.checked import checked_name
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import FAILED_MARK, PERSON, PERSON_MARK, counts_of, mark_of
+from safescale.rpc.runs import asked_of, completeness_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.outcomes import outcome_of, set_outcomes
 from safescale.scoring.peers import RunTruth, Truths
@@ -152,19 +153,6 @@ class RunResults:
         return await asyncio.to_thread(_shares, run, truth, (letters, reviews))
 
 
-def asked_of(run: orchestration_pb2.Run) -> Asked:
-    """The cells that a run has, by its manifest, and those that were skipped."""
-    manifest = run.manifest
-    models = dict.fromkeys([*manifest.spec.models, *(model.id for model in manifest.models)])
-    skips = [(skip.model, skip.condition, skip.question_id, skip.reason) for skip in run.skips]
-    return Asked(tuple(models), tuple(manifest.spec.conditions), tuple(manifest.question_ids), skips)
-
-
-def state_of(run: orchestration_pb2.Run) -> str:
-    """State of a run in lower case."""
-    return orchestration_pb2.RunState.Name(run.state).removeprefix("RUN_STATE_").lower()
-
-
 def _measure(
     run: orchestration_pb2.Run, truth: RunTruth, stored: tuple[Sequence[StoredLetters], RunReviews]
 ) -> RunMetrics:
@@ -208,7 +196,7 @@ def _shares(
 
 def _completeness(run: orchestration_pb2.Run, truth: RunTruth, letters: Sequence[StoredLetters]) -> Completeness:
     names = ((found.cell.model, found.cell.condition, found.cell.question_id) for found in letters)
-    return completeness(asked_of(run), names, state_of(run), truth.questions)
+    return completeness_of(run, names, truth.questions)
 
 
 def _with_reviews(letters: Iterable[StoredLetters], reviews: RunReviews) -> list[StoredLetters]:

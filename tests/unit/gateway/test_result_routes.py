@@ -103,6 +103,31 @@ async def test_metrics_can_be_narrowed(world) -> None:
     assert (found["readings"]["unread"], found["readings"]["parser"]) == (2, 0)
 
 
+async def test_metrics_say_what_of_the_run_is_missing(world) -> None:
+    message = pb.GetRunMetricsResponse(
+        verdict_count=9, planned_count=12, skipped_count=2, cached_count=4, missing=["m: 1 of 3 questions"],
+        readings=pb.ReadingCounts(parser=8, unread=1, judge_failed=1), warnings={"PROMPT_MAYBE_CUT": 2},
+    )  # fmt: skip
+    world.fakes.on("GetRunMetrics", message)
+    found = (await world.client.get("/api/v1/runs/demo-1/metrics")).json()
+    assert (found["planned_count"], found["skipped_count"], found["cached_count"], found["complete"]) == (
+        12,
+        2,
+        4,
+        False,
+    )
+    assert (found["missing"], found["warnings"]) == (["m: 1 of 3 questions"], {"PROMPT_MAYBE_CUT": 2})
+    assert (found["readings"]["parser"], found["readings"]["judge_failed"]) == (8, 1)
+
+
+async def test_an_export_says_where_its_run_stands(world) -> None:
+    run = orchestration_pb2.Run(run_id="demo-1", state=orchestration_pb2.RUN_STATE_CANCELLED)
+    world.fakes.on("GetRun", orchestration_pb2.GetRunResponse(run=run))
+    world.fakes.on("ExportVerdicts", lambda _: [pb.ExportVerdictsResponse(verdict=verdict(1, correct=True))])
+    found = await world.client.get("/api/v1/runs/latest/export?format=jsonl")
+    assert found.headers["x-run-state"] == "cancelled"
+
+
 POLICY = "name: p\nrequirements:\n  - {metric: accuracy, condition: zero_shot, regime: greedy, min: 0.9}\n"
 
 

@@ -151,3 +151,10 @@ def test_every_line_is_a_sentence(large: ReportInput, small: ReportInput, model:
         assert line[0].isupper() or line[0].isdigit()
         assert line.endswith(".")
         assert "nan" not in line.split()
+
+
+def test_what_is_missing_of_a_run_is_a_caution(small: ReportInput) -> None:
+    sentence = "m under top_1: 1 of 3 questions have no verdict: q2."
+    text = plain(summary_lines(replace(small, missing=[sentence])))
+    assert f"Missing, and in no number here: {sentence} No gate passes such a run." in text
+    assert "Missing, and in no number here" not in plain(summary_lines(small))

@@ -13,8 +13,12 @@ from safescale.gateway.describe import content, problems
 from safescale.gateway.exports import MEDIA_TYPES, Format, Table, writer_of
 from safescale.gateway.query import PREFIX, RunName
 from safescale.gateway.results import run_named, verdicts_of
+from safescale.rpc.runs import state_of
 
 router = APIRouter(prefix=PREFIX, tags=["results"])
+
+STATE = "X-Run-State"
+"""Header that says where the run stands: an export of one that has not completed lacks cells."""
 
 
 @router.get(
@@ -42,15 +46,19 @@ async def export_run(
         Table, Query(description="verdicts: a row for each cell; answers: a row for each answer. jsonl has verdicts.")
     ] = "verdicts",
 ) -> Response:
-    """The verdicts as `safescale export` writes them, reviews that a person settled applied."""
+    """The verdicts as `safescale export` writes them, reviews that a person settled applied.
+
+    The header `X-Run-State` says whether the run has completed; `/metrics` says what is missing of it.
+    """
     if form == "jsonl" and table != "verdicts":
         raise InvalidInputError("query: table = answers; expected verdicts for jsonl, which holds whole verdicts")
-    run_id = (await run_named(gateway, run)).run_id
+    stored = await run_named(gateway, run)
+    run_id = stored.run_id
     parts = writer_of(form, table)(verdicts_of(gateway, run_id))
     # The first part before the head: what fails at once is told by the status.
     first = await anext(parts)
     name = f"{run_id}-{table}.{form}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    headers = {"Content-Disposition": f'attachment; filename="{name}"', STATE: state_of(stored)}
     return StreamingResponse(_whole(first, parts), media_type=MEDIA_TYPES[form], headers=headers)
 
 

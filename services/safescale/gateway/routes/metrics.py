@@ -43,5 +43,11 @@ async def get_metrics(
         verdict_count=found.verdict_count,
         failed_count=found.failed_count,
         cost=found.cost if found.HasField("cost") else None,
+        planned_count=found.planned_count,
+        skipped_count=found.skipped_count,
+        cached_count=found.cached_count,
+        complete=found.complete,
+        missing=list(found.missing),
+        warnings=dict(sorted(found.warnings.items())),
         readings=Readings.model_validate(plain(found.readings)),
     )
