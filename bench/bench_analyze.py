@@ -29,9 +29,9 @@ def measure(folder: Path) -> dict[str, float]:
     from safescale.runtime.tables_io import write_tables
 
     imported = time.perf_counter()
-    answers, labels, catalog = read_inputs(folder / "answers", folder / "labels.json", folder / "models.csv")
+    found = read_inputs(folder / "answers", folder / "labels.json", folder / "models.csv")
     read = time.perf_counter()
-    analysis = compute(answers, labels, catalog, AnalysisOptions())
+    analysis = compute(found.answers, found.labels, found.catalog, AnalysisOptions())
     computed = time.perf_counter()
     write_tables(analysis.tables.values(), folder / "out")
     written = time.perf_counter()

@@ -1,5 +1,6 @@
 """`safescale analyze`: answer files and labels in, tables of every statistic out."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -38,30 +39,41 @@ def analyze(
     # Here and not above: help needs no tables.
     from safescale.runtime.tables_io import write_tables
 
-    answers, label_arrays, catalog = read_inputs(answers_dir, labels, models)
-    analysis = compute(answers, label_arrays, catalog, AnalysisOptions(resamples=resamples, seed=seed))
-    say(_read(answers))
+    found = read_inputs(answers_dir, labels, models)
+    analysis = compute(found.answers, found.labels, found.catalog, AnalysisOptions(resamples=resamples, seed=seed))
+    say(_read(found.answers))
     for path in write_tables(analysis.tables.values(), out):
         if path.suffix == ".csv":
             typer.echo(f"  {path} ({len(analysis.tables[path.stem]):,} rows), {path.stem}.parquet")
-    for note in analysis.notes:
-        typer.echo(f"Note: {note}")
+    for note in (*found.notes, *analysis.notes):
+        say(f"Note: {note}")
 
 
-def read_inputs(
-    answers_dir: Path, labels: Path, models: Path | None
-) -> tuple[AnswerSet, LabelSet, dict[str, ModelInfo] | None]:
-    """The answers, the labels of their questions, and the list of models if there is one.
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What is analysed: answers, labels of their questions, the list of models if there is one.
+
+    `notes` says what the answers lack, or what is odd about them but counts.
+    """
+
+    answers: AnswerSet
+    labels: LabelSet
+    catalog: dict[str, ModelInfo] | None
+    notes: tuple[str, ...]
+
+
+def read_inputs(answers_dir: Path, labels: Path, models: Path | None) -> Inputs:
+    """Read what is to be analysed.
 
     Raises the errors of `safescale.core.errors` that name the file and what was expected.
     """
-    from safescale.runtime.answers_io import read_answers
+    from safescale.runtime.answers_io import read_answers_with_notes
     from safescale.runtime.tables_io import read_models
 
     catalog = read_models(models) if models is not None else None
     benchmark = _benchmark(labels)
-    answers = read_answers(answers_dir, benchmark)
-    return answers, label_set(benchmark, answers.question_ids), catalog
+    answers, notes = read_answers_with_notes(answers_dir, benchmark)
+    return Inputs(answers, label_set(benchmark, answers.question_ids), catalog, notes)
 
 
 def compute(

@@ -140,6 +140,19 @@ def _constant(name: str) -> Any:
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 
 
+def strict_json(text: str) -> Any:
+    """Return the value of a JSON text, read strictly: no key twice, no NaN.
+
+    Raises ValueError that says what is wrong, with the column where it stands.
+    """
+    try:
+        return _DECODER.decode(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at column {error.colno}") from error
+    except RecursionError as error:
+        raise ValueError("objects nested too deep") from error
+
+
 def _decode_json(source_name: str, text: str, start: int, findings: Findings) -> tuple[Any, int] | None:
     """The JSON value at `start` and the position after it, or None and a defect with line and column."""
     try:

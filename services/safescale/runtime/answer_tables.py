@@ -1,21 +1,31 @@
 """The tables `verdicts` and `answers` that `safescale export` writes, read back; csv or parquet."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
 from safescale.core.answer_cells import NULL_MARK, AnswerCells
-from safescale.core.errors import InvalidInputError, StorageError
+from safescale.core.benchmark import LETTERS
+from safescale.core.errors import Defect, InvalidInputError, StorageError
+from safescale.core.records import shown
+from safescale.core.spreadsheet import unguarded
+from safescale.core.text import visible_line
+from safescale.core.text_rules import name_fault
+from safescale.runtime.judged_layout import COUNT, DEFECTS_AT_MOST, LONGEST_CALL_S, MOST_SAMPLES, Truth
 
 _VERDICTS = (
     "model", "condition", "question_id", "formulation", "greedy_letter", "greedy_correct", "samples_asked", "greedy_s",
     "failure_reason",
 )  # fmt: skip
+_KINDS = frozenset(("greedy", "sample"))
+_FORMULATIONS = frozenset(("letter", "cloze"))
+_TEXTS = ("model", "condition", "question_id", "formulation", "greedy_letter", "failure_reason", "kind", "letter")
+_GUARDED = ("model", "condition", "question_id")
 _ANSWERS = ("model", "condition", "question_id", "kind", "sample_index", "letter")
 
 
@@ -36,24 +46,142 @@ def exported_tables(folder: Path) -> ExportedTables | None:
     return None
 
 
-def add_exported_tables(tables: ExportedTables, cells: AnswerCells) -> None:
+Place = tuple[str, str, str]
+
+
+def add_exported_tables(tables: ExportedTables, cells: AnswerCells, truths: Mapping[str, Truth]) -> None:
     """Add every cell of the tables.
 
-    Raises InvalidInputError where a file is damaged or lacks a column, StorageError where the disk fails.
+    Raises InvalidInputError where a file is damaged, lacks a column or a row, or holds what cannot be; StorageError
+    where the disk fails.
     """
-    samples: dict[tuple[str, str, str], dict[int, str]] = {}
-    for row in _rows(tables.answers, _ANSWERS):
-        if row["kind"] == "sample":
-            drawn = samples.setdefault((row["model"], row["condition"], str(row["question_id"])), {})
-            drawn[int(row["sample_index"])] = row["letter"] or NULL_MARK
-    for row in _rows(tables.verdicts, _VERDICTS):
-        cell = (row["model"], row["condition"], str(row["question_id"]))
-        drawn = samples.get(cell, {})
+    reader = _TableReader(tables, truths)
+    samples = reader.samples()
+    for number, row in enumerate(_rows(tables.verdicts, _VERDICTS), start=1):
+        reader.verdict(number, row, samples, cells)
+    reader.leftover(samples)
+    if reader.defects:
+        raise defects_error(reader.defects)
+
+
+def defects_error(defects: list[Defect]) -> InvalidInputError:
+    """Return the error that lists the defects of answer files."""
+    more = f" (and {len(defects) - 1} more)" if len(defects) > 1 else ""
+    return InvalidInputError(f"{defects[0]}{more}", defects=defects[:DEFECTS_AT_MOST])
+
+
+class _TableReader:
+    """Holds each row to what it must be, and the two tables to each other: rows that a cut file lacks are missed."""
+
+    def __init__(self, tables: ExportedTables, truths: Mapping[str, Truth]) -> None:
+        self.defects: list[Defect] = []
+        self._tables = tables
+        self._truths = truths
+        self._seen: set[Place] = set()
+
+    def samples(self) -> dict[Place, dict[int, str]]:
+        """The letters of the samples of each cell, by index."""
+        found: dict[Place, dict[int, str]] = {}
+        for number, row in enumerate(_rows(self._tables.answers, _ANSWERS), start=1):
+            at = _At(self._tables.answers, number, row)
+            if row["kind"] not in _KINDS:
+                self._defect(at, "kind", row["kind"], "greedy or sample")
+            place, letter = _place(row), self._letter(at, "letter")
+            drawn = found.setdefault(place, {})
+            if row["kind"] != "sample":
+                continue
+            index = _count(row["sample_index"])
+            if index is None:
+                self._defect(at, "sample_index", row["sample_index"], COUNT)
+            elif index in drawn:
+                self._defect(at, "sample_index", index, "each sample of a cell once")
+            else:
+                drawn[index] = letter
+        return found
+
+    def verdict(
+        self, number: int, row: dict[str, Any], samples: dict[Place, dict[int, str]], cells: AnswerCells
+    ) -> None:
+        """Add the cell of one row of the verdicts, with its samples, which are taken away."""
+        at, place = _At(self._tables.verdicts, number, row), _place(row)
+        if place in self._seen:
+            self._defect(at, "question_id", place[2], "each model, condition and question once")
+            return
+        self._seen.add(place)
+        for name, value in zip(("model", "condition", "question_id"), place, strict=True):
+            fault = ("empty", "a name") if not value else name_fault(value)
+            if fault is not None:
+                self.defects.append(at.defect(name, *fault))
+        if row["formulation"] not in _FORMULATIONS:
+            self._defect(at, "formulation", row["formulation"], "letter or cloze")
+            return
         cells.formulated(row["formulation"])
-        letters = "".join(drawn.get(index, NULL_MARK) for index in range(int(row["samples_asked"])))
-        asked = row["greedy_correct"] is not None
-        seconds = None if row["failure_reason"] else row["greedy_s"]
-        cells.add(cell, (row["greedy_letter"] or NULL_MARK) if asked else "", letters, seconds)
+        drawn, asked = samples.pop(place, {}), _count(row["samples_asked"])
+        if asked is None:
+            self._defect(at, "samples_asked", row["samples_asked"], COUNT)
+            return
+        failed = bool(row["failure_reason"])
+        if len(drawn) != asked and not (failed and len(drawn) < asked):
+            expected = f"as many samples as {self._tables.answers} has of the cell, {len(drawn)}"
+            self._defect(at, "samples_asked", asked, expected)
+        elif drawn and max(drawn) >= asked:
+            self._defect(at, "samples_asked", asked, f"more than the sample_index {max(drawn)} of the cell")
+        letters = "".join(drawn.get(index, NULL_MARK) for index in range(asked))
+        greedy = self._letter(at, "greedy_letter") if row["greedy_correct"] is not None else ""
+        seconds = row["greedy_s"]
+        if seconds is not None and not (_is_number(seconds) and 0 <= seconds <= LONGEST_CALL_S):
+            self._defect(at, "greedy_s", seconds, f"seconds from 0 to {LONGEST_CALL_S:,.0f}")
+            seconds = None
+        cells.add(place, greedy, letters, None if failed else seconds)
+
+    def leftover(self, samples: Mapping[Place, Any]) -> None:
+        """Report answers of cells that the verdicts do not have."""
+        for place in samples:
+            found = " / ".join(place)
+            expected = f"a row of this cell in {self._tables.verdicts}"
+            self.defects.append(Defect(str(self._tables.answers), None, None, None, visible_line(found), expected))
+
+    def _letter(self, at: "_At", field: str) -> str:
+        value = at.row[field]
+        truth = self._truths.get(str(at.row["question_id"]))
+        letters = truth.letters if truth else frozenset(LETTERS)
+        if value is None or value == "":
+            return NULL_MARK
+        if isinstance(value, str) and value in letters:
+            return value
+        self._defect(at, field, value, f"one of the letters {', '.join(sorted(letters))} alone, or nothing")
+        return NULL_MARK
+
+    def _defect(self, at: "_At", field: str, value: object, expected: str) -> None:
+        self.defects.append(at.defect(field, shown(value), expected))
+
+
+@dataclass(frozen=True, slots=True)
+class _At:
+    """One row of a table, counted from 1 without the header."""
+
+    path: Path
+    number: int
+    row: Mapping[str, Any]
+
+    def defect(self, field: str, value: str, expected: str) -> Defect:
+        """A defect of this row."""
+        return Defect(str(self.path), None, f"row {self.number}", field, value, expected)
+
+
+def _place(row: Mapping[str, Any]) -> Place:
+    return str(row["model"] or ""), str(row["condition"] or ""), str(row["question_id"] or "")
+
+
+def _count(value: object) -> int | None:
+    """A whole number of at least 0; tables of data frames hold it as a float where others are missing."""
+    if not _is_number(value) or not 0 <= value <= MOST_SAMPLES or value != int(value):
+        return None
+    return int(value)
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
@@ -70,15 +198,19 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
         raise InvalidInputError(
             f"{path}: no column {', '.join(missing)}; expected the columns {', '.join(columns)} of `safescale export`"
         )
-    yield from table.select(list(columns)).to_pylist()
+    from_csv = path.suffix == ".csv"
+    for row in table.select(list(columns)).to_pylist():
+        if from_csv:
+            for name in _GUARDED:
+                row[name] = unguarded(row[name] or "")
+        yield row
 
 
 def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     if path.suffix == ".parquet":
         return pyarrow.parquet.read_table(path)
-    texts = ("model", "condition", "question_id", "formulation", "greedy_letter", "failure_reason", "kind", "letter")
     convert = pyarrow.csv.ConvertOptions(
-        column_types={column: pa.string() for column in texts if column in columns},
+        column_types={column: pa.string() for column in _TEXTS if column in columns},
         strings_can_be_null=True,
         null_values=[""],
     )

@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -75,4 +76,42 @@ def test_a_disk_that_fails_is_a_storage_error(tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(answer_tables, "_read", fail)
     with pytest.raises(StorageError, match="Input/output error"):
+        read_answers(tmp_path, BANK)
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "column", "value", "message"),
+    [
+        ("verdicts", 0, "greedy_letter", "a", 'row 1 greedy_letter = "a"; expected one of the letters A, B alone'),
+        ("verdicts", 0, "greedy_s", -1.0, "row 1 greedy_s = -1.0; expected seconds"),
+        ("verdicts", 0, "samples_asked", 3, "row 1 samples_asked = 3; expected as many samples as .*answers.csv has"),
+        ("verdicts", 0, "samples_asked", 1, "row 1 samples_asked = 1; expected as many"),
+        ("verdicts", 0, "samples_asked", -2, "row 1 samples_asked = -2; expected a whole number"),
+        ("verdicts", 0, "formulation", "free", 'row 1 formulation = "free"'),
+        ("verdicts", 0, "model", "", "row 1 model = empty"),
+        ("verdicts", 1, "question_id", "q1", "row 2 question_id = .* once"),
+        ("answers", 2, "letter", "B.", 'row 3 letter = "B."'),
+        ("answers", 2, "sample_index", 1, "row 3 sample_index = 1; expected each sample of a cell once"),
+        ("answers", 2, "sample_index", 0.5, "row 3 sample_index = 0.5"),
+        ("answers", 2, "kind", "drawn", 'row 3 kind = "drawn"; expected greedy or sample'),
+        ("answers", 0, "question_id", "q9", "m / zero_shot / q9; expected a row of this cell in .*verdicts.csv"),
+    ],
+)
+def test_tables_that_are_less_than_they_say_are_refused(
+    tmp_path: Path, table: str, row: int, column: str, value: Any, message: str
+) -> None:
+    export(tmp_path, "csv")
+    frame = pd.read_csv(tmp_path / f"{table}.csv").astype(object)
+    frame.loc[row, column] = value
+    frame.to_csv(tmp_path / f"{table}.csv", index=False)
+    with pytest.raises(InvalidInputError) as caught:
+        read_answers(tmp_path, BANK)
+    assert any(re.search(rf"{table}\.csv: {message}", str(defect)) for defect in caught.value.defects)
+
+
+def test_a_table_that_was_cut_is_refused(tmp_path: Path) -> None:
+    export(tmp_path, "csv")
+    answers = pd.read_csv(tmp_path / "answers.csv")
+    answers.iloc[:-1].to_csv(tmp_path / "answers.csv", index=False)
+    with pytest.raises(InvalidInputError, match="row 3 samples_asked = 2"):
         read_answers(tmp_path, BANK)

@@ -9,7 +9,8 @@ import pytest
 from safescale.core.answers import AnswerSet
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.errors import InvalidInputError
-from safescale.runtime.answers_io import DEFECTS_AT_MOST, read_answers
+from safescale.runtime.answers_io import read_answers
+from safescale.runtime.judged_layout import DEFECTS_AT_MOST
 
 OPTIONS = {letter: f"option {letter}" for letter in "ABCD"}
 BANK = Benchmark("bank", tuple(Question(f"risk_radiorag_{n}", "", OPTIONS, "B") for n in (1, 2, 3)))
@@ -62,18 +63,6 @@ def test_a_failed_call_is_a_null_without_latency(tmp_path: Path) -> None:
     answers = read_answers(tmp_path, BANK)
     assert letters(answers) == ([[-1, 0]], [[-1], [0]])
     assert np.isnan(answers.latency_s).all()
-
-
-def test_whatever_is_no_confirmed_letter_is_a_null(tmp_path: Path) -> None:
-    odd = block("A", ["A"])
-    odd["stochastic"]["checked_answers"] = [
-        {"confirmed_answer": "AB"}, None, {"reasoning": ""}, {"confirmed_answer": 3}, {"confirmed_answer": "E"},
-        {"confirmed_answer": "F"}, {"confirmed_answer": "b"}, {"confirmed_answer": ""},
-    ]  # fmt: skip
-    odd["greedy"]["checked_answer"] = None
-    write(tmp_path, "m.jsonl", record(1, zero_shot=odd))
-    # E is read although the question has four options: the published analysis takes A to E for letters.
-    assert letters(read_answers(tmp_path, BANK)) == ([[-1]], [[-1, -1, -1, -1, 4, -1, -1, -1]])
 
 
 def test_conditions_that_were_not_attempted_are_absent(tmp_path: Path) -> None:
@@ -159,7 +148,7 @@ def test_answers_that_were_not_judged_are_refused(tmp_path: Path, part: str) -> 
         (lambda path: None, "no such folder"),
         (lambda path: path.write_text(""), "is a file"),
         (lambda path: path.mkdir(), "no answer files"),
-        (lambda path: write(path, "m.jsonl", ""), "there are no answers"),
+        (lambda path: write(path, "m.jsonl", ""), "no records; expected at least one record"),
         (lambda path: (path.mkdir(), (path / "m.jsonl.gz").write_bytes(b"no gzip")), "whole gzip file"),
         (lambda path: (path.mkdir(), (path / "m.jsonl.gz").write_bytes(gzip.compress(b"{}" * 99)[:-9])), "gzip"),
     ],
