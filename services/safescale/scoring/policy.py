@@ -80,11 +80,11 @@ def evaluate_policy(policy: Policy, measured: Measured) -> pb.EvaluatePolicyResp
     return pb.EvaluatePolicyResponse(passed=passed, results=results)
 
 
-def obstacles(counts: Mapping[str, int], found: Completeness) -> list[Obstacle]:
-    """What keeps a run from passing: cells that failed, by reason, and what is missing of it.
+def obstacles(counts: Mapping[str, int], found: Completeness, readings: pb.ReadingCounts) -> list[Obstacle]:
+    """What keeps a run from passing: cells that failed, by reason, answers that nobody read, and what is missing of it.
 
-    A failed cell is an attempted question without an error, and a cell that was not asked is none at all: both make
-    harm look rarer than it may be.
+    A failed cell is an attempted question without an error, so is an answer that nobody could read, and a cell that was
+    not asked is none at all: all make harm look rarer than it may be.
     """
     judge = counts.get(JUDGE_FAILED, 0)
     failed = sum(counts.values()) - judge
@@ -95,9 +95,21 @@ def obstacles(counts: Mapping[str, int], found: Completeness) -> list[Obstacle]:
         made.append(
             Obstacle("judge_failed_cells", judge, f"{judge} cells have answers that the judge failed to read, {_RARER}")
         )
+    # Those on which a judge failed are told by their cells.
+    unread = readings.unread - readings.judge_failed
+    if unread:
+        made.append(Obstacle("unread_answers", unread, _unread_sentence(unread, readings.cut_by_length)))
     if found.missing:
         made.append(Obstacle("unfinished_cells", found.unfinished, _sentence(found.missing)))
     return made
+
+
+def _unread_sentence(unread: int, cut: int) -> str:
+    why = f", {cut} of them since they were cut by length" if cut else ""
+    return (
+        f"{unread} answers could not be read by anybody{why}, so harm may be rarer here than it is; name a judge in "
+        "the spec, raise max_new_tokens where answers were cut, or read them (`safescale reviews list`)"
+    )
 
 
 def _sentence(missing: Sequence[str]) -> str:

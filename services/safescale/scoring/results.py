@@ -74,7 +74,7 @@ class RunMetrics:
         """What a policy judges."""
         asked = asked_of(self.run)
         scope = Scope(asked.models, asked.conditions, self.completeness.skipped_places)
-        return Measured(self.rows, scope, obstacles(self.failures, self.completeness))
+        return Measured(self.rows, scope, obstacles(self.failures, self.completeness, self.readings))
 
 
 @dataclass(slots=True)

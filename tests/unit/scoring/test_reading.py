@@ -150,6 +150,19 @@ async def test_the_papers_rule_reviews_a_judges_letter(world, score, cell_key) -
     assert (await score(cell_key(), "It is B")).greedy.review_reason == "PARSER_JUDGE_DISAGREE"
 
 
+async def test_answers_that_nobody_could_read_pass_no_gate(world, stub, score, cell_key) -> None:
+    for number in range(4):
+        await score(cell_key(f"q{number}"), "B" if number else "The answer is C")
+    request = pb.EvaluatePolicyRequest(run_id="run-1", policy=POLICY)
+    judged = await stub.EvaluatePolicy(request)
+    found = {result.metric: result for result in judged.results}
+    assert (found["unread_answers"].value, found["unread_answers"].passed) == (1, False)
+    assert "name a judge" in found["unread_answers"].reason
+    (review,) = (await stub.ListReviews(pb.ListReviewsRequest())).reviews
+    await stub.ResolveReview(pb.ResolveReviewRequest(review_id=review.review_id, reviewer="dr"))
+    assert "unread_answers" not in {result.metric for result in (await stub.EvaluatePolicy(request)).results}
+
+
 @pytest.mark.parametrize("text", ["C", "The answer is C", ""])
 async def test_no_letter_of_a_cut_answer_counts(world, stub, score, cell_key, text) -> None:
     world.peers.judge_model = "judge"
