@@ -241,7 +241,7 @@ def test_evaluations_end_in_a_gate(render: Render) -> None:
     nightly = jobs["safescale-eval-nightly"]["spec"]
     spec = nightly["jobTemplate"]["spec"]
     script = spec["template"]["spec"]["containers"][0]["command"][2]
-    assert "safescale run '/inputs/run.yaml' --new --no-report --id-file /tmp/run-id" in script
+    assert "safescale run '/inputs/run.yaml' --new --no-report --id-file /tmp/run-id --fresh" in script
     assert "safescale gate \"$(cat /tmp/run-id)\" --policy '/inputs/policy.yaml'" in script
     assert nightly["concurrencyPolicy"] == "Forbid"
     assert spec["backoffLimit"] == 0

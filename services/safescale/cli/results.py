@@ -53,6 +53,12 @@ async def fetch_verdicts(client: Client, run_id: str) -> list[scoring_pb2.Verdic
     return [response.verdict async for response in responses(stream)]
 
 
+async def failed_verdicts(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:
+    """Verdicts of a run that are failures, the newest attempt of each cell."""
+    request = scoring_pb2.ListVerdictsRequest(run_id=run_id, page_size=PAGE_SIZE, failed_only=True)
+    return [verdict async for page in pages(client.scoring.ListVerdicts, request) for verdict in page.verdicts]
+
+
 async def fetch_benchmark(client: Client, benchmark_id: str) -> Benchmark:
     """A stored benchmark with its questions.
 

@@ -10,16 +10,16 @@ from rich.console import Console
 from rich.text import Text
 
 from safescale.cli.live import duration, follow, watched
+from safescale.cli.origins import cached_line, warning_lines
 from safescale.cli.output import lasting_terminal, tell
 from safescale.cli.report import say_undrawn, write_report
-from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
+from safescale.cli.results import failed_verdicts, fetch_run, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import Client, session
 from safescale.cli.setup import import_benchmark, ingest_corpus, resolve_path
 from safescale.cli.tables import failure_lines, missing_lines, print_readings, safety_table, skip_lines
 from safescale.core.errors import InvalidInputError, SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
-from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.atomic import write_text
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.errors import error_of_failure
@@ -36,6 +36,7 @@ class RunOptions:
 
     spec_path: Path
     new: bool
+    fresh: bool
     dry_run: bool
     out: Path | None
     id_file: Path | None
@@ -44,8 +45,11 @@ class RunOptions:
 def run(
     spec: Annotated[Path, typer.Argument(help="Run spec (YAML).", metavar="SPEC.yaml")],
     new: Annotated[bool, typer.Option("--new", help="Start another run though one of the same spec exists.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Ask the models even where the generation cache has their answers.")
+    ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Check the spec and print cells, tokens and estimated time only.")
+        bool, typer.Option("--dry-run", help="Check the spec and print cells, tokens, cost and estimated time only.")
     ] = False,
     out: Annotated[Path, typer.Option(help="Folder for the report; the run's id is added.")] = Path("out"),
     no_report: Annotated[bool, typer.Option("--no-report", help="Print the table alone.")] = False,
@@ -58,7 +62,7 @@ def run(
     The same command continues an unfinished run. Exit code 0 when every cell has an answer, 1 when some failed, also
     those on which the judge failed, 2 for a mistake in the spec or its files, 130 after Ctrl-C.
     """
-    options = RunOptions(spec, new, dry_run, None if no_report else out, id_file)
+    options = RunOptions(spec, new, fresh, dry_run, None if no_report else out, id_file)
     with lasting_terminal() as console:
         code = run_async(_run(console, load_settings(), options), hint="")
     raise typer.Exit(code)
@@ -69,7 +73,7 @@ async def _run(console: Console, settings: Settings, options: RunOptions) -> int
     if options.id_file and not options.id_file.parent.is_dir():
         raise InvalidInputError(f"--id-file {options.id_file}: there is no folder {options.id_file.parent}")
     async with session(settings) as client:
-        spec = await _prepare(console, client, run_file, options.spec_path)
+        spec = await _prepare(console, client, run_file, options)
         if options.dry_run:
             await _print_plan(console, client, spec)
             return 0
@@ -91,19 +95,27 @@ async def _run(console: Console, settings: Settings, options: RunOptions) -> int
         return await _finish(console, client, run_id, options)
 
 
-async def _prepare(console: Console, client: Client, run_file: RunFile, spec_path: Path) -> pb.RunSpec:
+async def _prepare(console: Console, client: Client, run_file: RunFile, options: RunOptions) -> pb.RunSpec:
+    """The spec with its benchmark and corpus at the services. What it does not say of them, its files say."""
+    spec_path = options.spec_path
     benchmark_id = await import_benchmark(client, run_file, spec_path)
-    corpus_id = ""
+    corpus_id = corpus_name = ""
     if run_file.corpus:
         path = resolve_path(spec_path, run_file.corpus)
         with console.status(Text(f"Ingesting corpus {path.name} …")):
             ingested = await ingest_corpus(client, path.stem, [path])
         corpus = ingested.corpus
-        corpus_id = corpus.corpus_id
+        corpus_id, corpus_name = corpus.corpus_id, path.stem
         if ingested.created:
             text = f"Corpus {corpus.name}: {corpus.document_count} documents, {corpus.chunk_count} chunks, indexed."
             console.print(text, highlight=False)
-    return to_spec(run_file, benchmark_id, corpus_id)
+    spec = to_spec(run_file, benchmark_id, corpus_id)
+    # Another spec may have stored the same questions under another name, or have said more of them.
+    spec.benchmark_name = spec.benchmark_name or Path(run_file.benchmark_files().questions).stem
+    spec.clinician_validated = spec.clinician_validated
+    spec.corpus_name = corpus_name
+    spec.fresh = spec.fresh or options.fresh
+    return spec
 
 
 def _stop_hint(client: Client, run_id: str, spec_path: Path) -> str:
@@ -133,6 +145,13 @@ async def _print_plan(console: Console, client: Client, spec: pb.RunSpec) -> Non
     console.print(f"Cells        {plan.cell_count:,} ({plan.done_count:,} have a verdict already)", highlight=False)
     console.print(f"Answers      {plan.answer_count:,}", highlight=False)
     console.print(f"Tokens       about {plan.prompt_tokens:,} of prompts", highlight=False)
+    console.print(f"             at most {plan.generated_tokens:,} generated", highlight=False)
+    if spec.judge_model:
+        console.print(f"Judge        at most {plan.judge_calls:,} calls of {spec.judge_model}", highlight=False)
+    if plan.HasField("cost"):
+        console.print(f"Cost         at most {plan.cost:,.4f} by the prices of the catalog", highlight=False)
+    else:
+        console.print("Cost         unknown: a model that is asked has no price in the catalog", highlight=False)
     if plan.HasField("estimated_s") and plan.cell_count:
         share = plan.estimated_s * left / plan.cell_count
         console.print(f"Time         about {duration(share)} at the speed just measured", highlight=False)
@@ -150,9 +169,12 @@ async def _finish(console: Console, client: Client, run_id: str, options: RunOpt
     print_readings(console, metrics.readings, stored.manifest.spec.judge_model)
     if metrics.HasField("cost"):
         console.print(f"Cost {metrics.cost:,.4f} by the prices of the catalog.", highlight=False)
+    console.print(cached_line(metrics), highlight=False, soft_wrap=True)
+    for line in warning_lines(metrics.warnings.items()):
+        console.print(line, style="yellow", highlight=False, soft_wrap=True)
     for line in skip_lines(stored.skips):
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
-    failed = await _failed(client, run_id) if metrics.failed_count else []
+    failed = await failed_verdicts(client, run_id) if metrics.failed_count else []
     for line in failure_lines(failed):
         console.print(line, style="red", highlight=False, soft_wrap=True)
     if failed:
@@ -176,8 +198,3 @@ async def _write_report(console: Console, client: Client, run_id: str, out: Path
     console.print(f"Report: {path}", highlight=False, soft_wrap=True)
     say_undrawn(undrawn)
     return not undrawn
-
-
-async def _failed(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:
-    request = scoring_pb2.ListVerdictsRequest(run_id=run_id, page_size=PAGE_SIZE, failed_only=True)
-    return [verdict async for page in pages(client.scoring.ListVerdicts, request) for verdict in page.verdicts]

@@ -8,14 +8,16 @@ from rich.console import Console
 from rich.table import Table
 
 from safescale.cli.live import follow, status_line, watched
+from safescale.cli.origins import cached_line, warning_lines
 from safescale.cli.output import lasting_terminal
-from safescale.cli.results import PAGE_SIZE, fetch_run, pages, run_metrics
+from safescale.cli.results import PAGE_SIZE, failed_verdicts, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
-from safescale.cli.tables import missing_lines, print_readings, safety_table, skip_lines
+from safescale.cli.tables import failure_lines, missing_lines, print_readings, safety_table, skip_lines
 from safescale.cli.text import terminal
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.channels import rpc_errors
+from safescale.runtime.errors import error_of_failure
 from safescale.runtime.settings import Settings, load_settings
 
 app = typer.Typer(help="List, show, cancel and retry runs.", invoke_without_command=True)
@@ -66,7 +68,7 @@ async def _list(settings: Settings) -> None:
 
 @app.command()
 def show(run: RunName) -> None:
-    """Print state, progress and safety table of a run."""
+    """Print state, progress, safety table and what failed or was odd, by reason."""
     run_async(_show(load_settings(), run))
 
 
@@ -79,13 +81,21 @@ async def _show(settings: Settings, name: str) -> None:
         console.print(f"Run {stored.run_id}: {state_name(stored.state)}", highlight=False)
         console.print(status_line(response.progress), highlight=False)
         metrics = await run_metrics(client, stored.run_id)
+        failed = await failed_verdicts(client, stored.run_id) if metrics.failed_count else []
+    if stored.HasField("failure"):
+        reason = f"It could not go on: {stored.failure.reason}: {stored.failure.message}"
+        console.print(reason, style="red", highlight=False, soft_wrap=True)
     if metrics.rows:
         console.print(safety_table(stored, metrics.rows))
         print_readings(console, metrics.readings, stored.manifest.spec.judge_model)
-    for line in missing_lines(stored, metrics):
+    if metrics.verdict_count:
+        console.print(cached_line(metrics), highlight=False, soft_wrap=True)
+    for line in [*missing_lines(stored, metrics), *warning_lines(metrics.warnings.items())]:
         console.print(line, style="yellow", highlight=False, soft_wrap=True)
     for line in skip_lines(stored.skips):
         console.print(line, highlight=False, soft_wrap=True)
+    for line in failure_lines(failed):
+        console.print(line, style="red", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -119,7 +129,9 @@ async def _retry(console: Console, settings: Settings, name: str) -> int:
         console.print(f"Asking {response.retried_count} failed cells again.")
         run_id = response.run.run_id
         updates = watched(client, run_id)
-        await follow(console, response.run, updates)
+        last = await follow(console, response.run, updates)
+        if last is not None and last.state == pb.RUN_STATE_FAILED:
+            raise error_of_failure(last.failure, f"run {run_id} could not go on: ")
         metrics = await run_metrics(client, run_id)
         console.print(safety_table(await fetch_run(client, run_id), metrics.rows))
         print_readings(console, metrics.readings, response.run.manifest.spec.judge_model)

@@ -32,7 +32,7 @@ async def import_benchmark(client: Client, run_file: RunFile, spec_path: Path) -
     request = orchestration_pb2.ImportBenchmarkRequest(
         name=benchmark.name,
         questions=[question_to_proto(question) for question in benchmark.questions],
-        clinician_validated=files.clinician_validated,
+        clinician_validated=bool(files.clinician_validated),
     )
     with rpc_errors():
         response = await client.orchestration.ImportBenchmark(request, timeout=IMPORT_DEADLINE_S)

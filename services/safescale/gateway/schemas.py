@@ -275,6 +275,9 @@ class Plan(BaseModel):
     done_count: int = Field(description="Cells that have a verdict already.")
     skips: list[Skip]
     existing_run: str | None = Field(description="Run of the same digest, which the spec would continue.")
+    judge_calls: int = Field(description="Most calls of the judge; 0 without one.")
+    generated_tokens: int = Field(description="Most tokens that are generated, those of the judge included.")
+    cost: float | None = Field(description="Most that it can cost, cache not counted; None where a price is missing.")
 
 
 class RetriedRun(BaseModel):

@@ -1,4 +1,7 @@
-"""From a spec in a request to what orchestration is asked: benchmark and corpus are named, not files."""
+"""From a spec in a request to what orchestration is asked: benchmark and corpus are named, not files.
+
+A mapping under `benchmark` says more of the stored one that its `questions` names, for this run.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -13,7 +16,7 @@ from safescale.gateway.context import Gateway
 from safescale.gateway.peers import ask
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2
-from safescale.runtime.run_file import BenchmarkFiles, RunFile, parse_run_file, to_spec
+from safescale.runtime.run_file import RunFile, parse_run_file, to_spec
 
 FILE = "spec"
 KINDS = (body.JSON, *body.YAML)
@@ -37,12 +40,16 @@ async def spec_of(request: Request, gateway: Gateway) -> pb.RunSpec:
 
 
 async def _benchmark(gateway: Gateway, run_file: RunFile) -> str:
-    name = run_file.benchmark
-    if isinstance(name, BenchmarkFiles):
-        raise _defect("benchmark", "a mapping of files", "the id or the name of a stored benchmark")
+    named = run_file.benchmark_files()
+    if named.labels is not None:
+        raise _defect(
+            "benchmark.labels", repr(named.labels)[:80], "no such field here: a stored benchmark has its labels"
+        )
+    name = named.questions
     call = gateway.services.orchestration.ListBenchmarks
     found = await ask(call, pb.ListBenchmarksRequest(), gateway.config.deadlines.quick_s)
-    return _one("benchmark", name, found.benchmarks, lambda each: each.benchmark_id)
+    field = "benchmark" if isinstance(run_file.benchmark, str) else "benchmark.questions"
+    return _one(field, name, found.benchmarks, lambda each: each.benchmark_id)
 
 
 async def _corpus(gateway: Gateway, name: str) -> str:
@@ -59,11 +66,12 @@ def _one(field: str, name: str, stored: Iterable[Any], id_of: Callable[[Any], st
     named = [identifier for identifier, each in ids.items() if each == name]
     if len(named) == 1:
         return named[0]
-    plural = "benchmarks" if field == "benchmark" else "corpora"
+    plural = "corpora" if field == "corpus" else "benchmarks"
     if named:
         raise _defect(field, repr(name), f"an id, since several have this name: {', '.join(named)}")
     known = ", ".join(sorted(set(ids.values()))[:20]) or "none yet"
-    expected = f"the id or the name of a stored one (there are: {known}); POST /api/v1/{plural} stores one"
+    what = "benchmark" if field == "benchmark.questions" else "one"
+    expected = f"the id or the name of a stored {what} (there are: {known}); POST /api/v1/{plural} stores one"
     raise _defect(field, repr(name)[:80], expected)
 
 

@@ -126,6 +126,8 @@ def report_input(
         latency=pd.DataFrame([_latency(verdict) for verdict in record.verdicts], columns=list(LATENCY_COLUMNS)),
         answers=pd.DataFrame([_answer(verdict) for verdict in record.verdicts], columns=list(ANSWER_COLUMNS)),
         missing=[*found_of(record).missing, *voteless(record.run.manifest.spec, tables)],
+        cached_count=sum(verdict.cached for verdict in record.verdicts),
+        warnings=Counter(warning for verdict in record.verdicts for warning in set(verdict.warnings)),
     )
 
 

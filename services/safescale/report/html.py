@@ -100,6 +100,7 @@ def _html(report: ReportInput, results: list[_Results]) -> str:
         failure_counts=sections_run.failure_counts(report),
         failures=sections_run.failures(report),
         readings=sections_run.readings(report),
+        warnings=sections_run.warnings(report),
         definitions=sections_run.definitions(),
         resamples=RESAMPLES,
         seed=SEED,
@@ -153,6 +154,7 @@ def _facts(report: ReportInput) -> list[tuple[str, str]]:
         ),
         ("Read by", readings_line(reading_counts(report)).removeprefix("read by ")),
         ("Cells scored", f"{report.verdict_count:,}, of which {len(report.failed):,} failed"),
+        ("From the generation cache", sections_run.cached(report)),
         ("Manifest digest", run.digest or "–"),
     ]
 

@@ -1,7 +1,7 @@
 """What a report is made of."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import pandas as pd
@@ -32,6 +32,8 @@ class ReportInput:
     row per cell with columns model, condition, question_id, greedy_letter and the truth values correct,
     high_risk_error, unsafe_answer, contradiction, abstention, failed. `policy` is None where none was evaluated.
     `missing` says in sentences what keeps the run from being complete.
+    `cached_count` is the cells whose answers all came from the generation cache, `warnings` the cells by what was odd
+    about their answers.
     """
 
     run: orchestration_pb2.Run
@@ -44,3 +46,5 @@ class ReportInput:
     latency: pd.DataFrame
     answers: pd.DataFrame
     missing: Sequence[str] = ()
+    cached_count: int = 0
+    warnings: Mapping[str, int] = field(default_factory=dict)

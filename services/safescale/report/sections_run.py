@@ -55,6 +55,25 @@ def readings(report: ReportInput) -> Block:
     return Block("Who read the answers", "", columns, rows, folded=False)
 
 
+def cached(report: ReportInput) -> str:
+    """How many cells took their answers from the generation cache: nothing that changed since shows in them."""
+    if not report.cached_count:
+        return "no cell: all were asked for this run"
+    # A single cell that was asked for this run is not rounded away.
+    share = "100" if report.cached_count == report.verdict_count else f"{min(_share(report), 99.9):.1f}"
+    return f"{report.cached_count:,} of {plural(report.verdict_count, 'cell')} ({share} %), asked by an earlier run"
+
+
+def _share(report: ReportInput) -> float:
+    return 100 * report.cached_count / max(1, report.verdict_count)
+
+
+def warnings(report: ReportInput) -> Block:
+    """Cells whose answers count though something was odd about them, by what it was."""
+    rows = [[name, str(count)] for name, count in sorted(report.warnings.items())]
+    return Block("Warnings", "", ["warning", "cells"], rows, folded=False)
+
+
 def skips(report: ReportInput) -> Block:
     """What was skipped and why, questions of one reason together."""
     grouped: dict[tuple[str, str, str], list[str]] = {}

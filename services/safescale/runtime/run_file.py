@@ -27,11 +27,15 @@ class _Part(BaseModel):
 
 
 class BenchmarkFiles(_Part):
-    """Files of a benchmark: questions alone, or questions and labels apart (the published layouts)."""
+    """Files of a benchmark: questions alone, or questions and labels apart (the published layouts).
+
+    What is said of it besides belongs to the run; over REST `questions` names a stored benchmark.
+    """
 
     questions: Name
     labels: str | None = None
-    clinician_validated: bool = False
+    clinician_validated: bool | None = None
+    name: Name | None = None
 
 
 class SelfConsistency(_Part):
@@ -163,6 +167,7 @@ def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestrati
     known = [name for name in CONDITION_IDS if name in run_file.conditions]
     unknown = [name for name in run_file.conditions if name not in CONDITION_IDS]
     repeated = [name for name in known if run_file.conditions.count(name) > 1]
+    stated = run_file.benchmark_files()
     return orchestration_pb2.RunSpec(
         name=run_file.name,
         benchmark_id=benchmark_id,
@@ -185,4 +190,6 @@ def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestrati
         max_new_tokens=run_file.max_new_tokens,
         fresh=run_file.fresh,
         review=run_file.review or "",
+        clinician_validated=stated.clinician_validated,
+        benchmark_name=stated.name or "",
     )

@@ -7,6 +7,7 @@ from rich.console import Console
 
 from safescale.cli.gate import junit_xml, requirement_table
 from safescale.cli.live import duration, follow, status_line, view
+from safescale.cli.origins import cached_line, warning_lines
 from safescale.cli.tables import failure_lines, reading_lines, safety_table, skip_lines
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
@@ -161,3 +162,20 @@ def test_junit_is_well_formed_and_counts() -> None:
     assert failure is not None
     assert failure.attrib["message"] == "no measurement & nothing"
     assert suite[1].attrib["classname"] == "<m>.c.greedy"
+
+
+def test_it_is_said_what_share_of_a_run_came_from_the_cache() -> None:
+    def line(cached: int, cells: int) -> str:
+        return cached_line(scoring_pb2.GetRunMetricsResponse(verdict_count=cells, cached_count=cached))
+
+    assert "none of 24 cells" in line(0, 24)
+    assert "12 of 24 cells (50.0 %)" in line(12, 24)
+    assert "24 of 24 cells (100 %)" in line(24, 24)
+    # One cell that was asked anew is not rounded away.
+    assert "74,799 of 74,800 cells (99.9 %)" in line(74_799, 74_800)
+
+
+def test_warnings_are_named_with_their_cells() -> None:
+    lines = warning_lines({"PROMPT_MAYBE_CUT": 2, "NEW_WORD": 1}.items())
+    assert lines[0] == "1 cell with a warning: NEW_WORD"
+    assert lines[1].startswith("2 cells with a warning: PROMPT_MAYBE_CUT: the server counts fewer prompt tokens")

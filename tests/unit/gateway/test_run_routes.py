@@ -54,6 +54,18 @@ async def test_a_spec_in_yaml_or_json_makes_the_same_request(stored) -> None:
     )
 
 
+async def test_a_spec_says_more_of_a_stored_benchmark_for_its_run_alone(stored) -> None:
+    spec = SPEC.replace("mini", "{questions: mini, clinician_validated: true, name: ward}")
+    assert (await stored.client.post("/api/v1/runs", content=spec, headers=YAML)).status_code == 201
+    assert (await stored.client.post("/api/v1/runs", content=SPEC, headers=YAML)).status_code == 201
+    stated, silent = (request.spec for request in asked(stored, "CreateRun"))
+    assert (stated.benchmark_id, stated.clinician_validated, stated.benchmark_name) == ("b1", True, "ward")
+    assert not silent.HasField("clinician_validated")
+    spec = SPEC.replace("mini", "{questions: mini, labels: l.json}")
+    refused = await stored.client.post("/api/v1/runs", content=spec, headers=YAML)
+    assert (refused.status_code, "benchmark.labels" in refused.text) == (400, True)
+
+
 async def test_a_run_that_is_there_is_200(stored) -> None:
     found = await stored.client.post("/api/v1/runs", content=SPEC.replace("demo", "again"), headers=YAML)
     assert (found.status_code, found.json()["resumed"]) == (200, True)

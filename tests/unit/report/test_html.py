@@ -263,3 +263,11 @@ def test_unknown_conditions_are_drawn_under_their_id(make_report: Make) -> None:
     tables = {name: renamed(table) for name, table in brief.tables.items()}
     changed = replace(brief, tables=tables, answers=renamed(brief.answers), latency=renamed(brief.latency))
     assert Document(render(changed)).text.count("house_rules") > 8
+
+
+def test_what_came_from_the_cache_and_what_was_odd_is_said(small: ReportInput) -> None:
+    cells = small.verdict_count
+    assert "no cell: all were asked for this run" in Document(render(small)).text
+    page = Document(render(replace(small, cached_count=cells, warnings={"PROMPT_MAYBE_CUT": 3}))).text
+    assert f"{cells} of {cells} cells (100 %), asked by an earlier run" in page
+    assert "PROMPT_MAYBE_CUT" in page

@@ -63,3 +63,17 @@ def test_each_defect_has_file_line_field_and_value(old: str, new: str, expected:
 def test_the_papers_rule_of_reviews_is_asked_for_by_name() -> None:
     assert to_spec(parse(GOOD), "b", "").review == ""
     assert to_spec(parse(f"{GOOD}review: paper\n"), "b", "").review == "paper"
+
+
+def test_what_a_spec_says_of_its_benchmark_goes_with_its_run() -> None:
+    head = "name: x\nmodels: [m]\nconditions: [zero_shot]\nbenchmark: "
+    said = to_spec(parse(head + "{questions: q.jsonl, clinician_validated: false, name: ward}\n"), "b", "")
+    assert (said.HasField("clinician_validated"), said.clinician_validated, said.benchmark_name) == (
+        True,
+        False,
+        "ward",
+    )
+    for silent in ("q.jsonl", "{questions: q.jsonl}"):
+        spec = to_spec(parse(f"{head}{silent}\n"), "b", "")
+        assert not spec.HasField("clinician_validated")
+        assert spec.benchmark_name == ""
