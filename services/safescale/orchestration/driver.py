@@ -92,6 +92,8 @@ class RunDriver:
 
     def start(self) -> None:
         """Begin to ask; known verdicts and skips must have been taken up before."""
+        # A retry has recorded another attempt since the driver was made.
+        self._messages = RunMessages(self.run, self._questions)
         # Each cell is a trace of its own, not a part of the call that started its run.
         with at(None):
             self._spawn(self._work())
