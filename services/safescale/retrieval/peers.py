@@ -1,5 +1,6 @@
 """What retrieval asks of inference: a model's window and its own tokenizer."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,9 @@ from safescale.runtime.channels import rpc_errors
 QUICK_S = 30.0
 TOKENIZE_S = 120.0
 """Deadline of a tokenization, in seconds: the model may have to be loaded first."""
+
+MAX_COUNTS = 200_000
+"""Counts of chunks that are kept, about 60 MB: several models with a corpus of tens of thousands of chunks each."""
 
 BATCH_TEXTS = 500
 BATCH_BYTES = 8 * 1024 * 1024
@@ -29,11 +33,15 @@ class ModelRow:
 
 
 class ModelTokenizers:
-    """Counts and cuts with the tokenizers of the models under test. Counts of chunks are kept by model revision."""
+    """Counts and cuts with the tokenizers of the models under test.
 
-    def __init__(self, inference: Callable[[], grpc.aio.Channel]) -> None:
+    Counts of chunks are kept by model revision, up to `kept` of all models together; those used longest ago go.
+    """
+
+    def __init__(self, inference: Callable[[], grpc.aio.Channel], kept: int = MAX_COUNTS) -> None:
         self._inference = inference
-        self._counts: dict[tuple[str, str], dict[str, int]] = {}
+        self._kept = kept
+        self._counts: OrderedDict[tuple[str, str, str], int] = OrderedDict()
 
     def _stub(self) -> "inference_pb2_grpc.InferenceServiceAsyncStub":
         return inference_pb2_grpc.InferenceServiceStub(self._inference())
@@ -55,12 +63,25 @@ class ModelTokenizers:
 
     async def counts(self, model: ModelRow, texts: Mapping[str, str]) -> list[int]:
         """Tokens of texts that are given by keys of their content, in order; each is asked for once."""
-        known = self._counts.setdefault((model.id, model.revision), {})
-        missing = {key: text for key, text in texts.items() if key not in known}
+        found = {key: count for key in texts if (count := self._known(model, key)) is not None}
+        missing = {key: text for key, text in texts.items() if key not in found}
         for batch in batched(missing, BATCH_TEXTS, BATCH_BYTES, lambda key: len(missing[key].encode())):
             response = await self._tokenize(model.id, [missing[key] for key in batch])
-            known.update(zip(batch, response.token_counts, strict=True))
-        return [known[key] for key in texts]
+            for key, count in zip(batch, response.token_counts, strict=True):
+                found[key] = count
+                self._keep(model, key, count)
+        return [found[key] for key in texts]
+
+    def _known(self, model: ModelRow, key: str) -> int | None:
+        place = (model.id, model.revision, key)
+        if place in self._counts:
+            self._counts.move_to_end(place)
+        return self._counts.get(place)
+
+    def _keep(self, model: ModelRow, key: str, count: int) -> None:
+        self._counts[model.id, model.revision, key] = count
+        while len(self._counts) > self._kept:
+            self._counts.popitem(last=False)
 
     async def truncate(self, model: ModelRow, text: str, limit: int) -> tuple[int, str]:
         """Tokens of the whole text, and its longest prefix with at most `limit` of them.

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safescale.core.errors import BackendUnavailableError
+from safescale.core.errors import BackendUnavailableError, ModelChangedError
 from safescale.core.prompts import Messages
 from safescale.core.regimes import sample_seed
 from safescale.inference.backends.llama import LlamaConfig, LlamaServer
@@ -32,7 +32,7 @@ from safescale.inference.backends.port import (
     Scores,
     Tokens,
 )
-from safescale.inference.backends.weights import Weights, weights_of
+from safescale.inference.backends.weights import State, Weights, weights_of
 from safescale.inference.catalog import ModelRow
 
 LIBRARY = "xllamacpp"
@@ -56,16 +56,18 @@ class EmbeddedBackend:
         self._digest = row.revision
         self._digest_lock = asyncio.Lock()
         self._pool = InstancePool(row.id, self._open, options.instances, options.gate)
-        self._capabilities = Capabilities(
-            scores=True,
-            concurrency=options.instances,
-            fingerprint=f"{LIBRARY} {_version()}, context {row.served_tokens}",
-        )
+        self._instances = options.instances
+        self._version = _version()
+        self._digested: State | None = None
 
     @property
     def capabilities(self) -> Capabilities:
         """Scores by forced tokens; as many cells at once as there are instances."""
-        return self._capabilities
+        if not self._version:
+            # Installed since the start, perhaps.
+            self._version = _version()
+        fingerprint = f"{LIBRARY} {self._version or 'absent'}, context {self._row.served_tokens}"
+        return Capabilities(scores=True, concurrency=self._instances, fingerprint=fingerprint)
 
     def unavailable_reason(self) -> str:
         """Why the model cannot be asked: llama.cpp or the weights are not installed. Loads nothing."""
@@ -77,6 +79,7 @@ class EmbeddedBackend:
         """SHA-256 (hex) of the weights: the catalog's, or computed once."""
         async with self._digest_lock:
             if self._digest is None:
+                self._digested = self._weights.state()
                 self._digest = await asyncio.to_thread(self._weights.compute_digest)
             return self._digest
 
@@ -84,6 +87,10 @@ class EmbeddedBackend:
         if reason := self.unavailable_reason():
             raise BackendUnavailableError(reason)
         row = self._row
+        if self._digested not in (None, self._weights.state()):
+            # Told again from what is there now, which is what is loaded then.
+            self._digest, self._digested = row.revision, None
+            raise ModelChangedError(f"the weights of {row.id} were replaced after their revision was told")
         return LlamaServer(LlamaConfig(row.id, self._weights.file(), row.served_tokens, row.instruct))
 
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
@@ -154,7 +161,7 @@ def _version() -> str:
     try:
         return importlib.metadata.version(LIBRARY)
     except importlib.metadata.PackageNotFoundError:
-        return "absent"
+        return ""
 
 
 def _seeded(sampling: Sampling, index: int) -> Sampling:

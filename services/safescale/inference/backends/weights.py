@@ -16,6 +16,9 @@ MAGIC = b"GGUF"
 BLOCK_BYTES = 1024 * 1024
 
 
+State = tuple[tuple[int, int, int], ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Weights:
     """The weights of one row. Files in several parts are joined in `cache_dir`."""
@@ -55,6 +58,12 @@ class Weights:
         if len(parts) == 1:
             return self._checked(parts[0])
         return self._joined(parts)
+
+    def state(self) -> State:
+        """Inode, size and time of change of each file, by which a replaced one is told at no cost."""
+        paths = [Path(self.endpoint.path)] if self.endpoint.path is not None else map(_located, self.endpoint.files)
+        found = [path.stat() for path in paths if path is not None and path.exists()]
+        return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
     def compute_digest(self) -> str:
         """SHA-256 (hex) of the weights, read without joining parts.
