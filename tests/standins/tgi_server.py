@@ -48,6 +48,7 @@ class StandInOptions:
     prefill_logprobs: bool = True
     prefill_s: float = 0.0
     token_s: float = 0.0
+    adapters: tuple[str, ...] = ("clinical-lora",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class TgiStandIn:
         self.violations: list[str] = []
         self.running = 0
         self.peak = 0
+        self.looks = 0
         self.url = ""
         self._schemas = Schemas()
         self._runner: web.AppRunner | None = None
@@ -153,6 +155,7 @@ class TgiStandIn:
         return opened
 
     async def _info(self, _: web.Request) -> web.Response:
+        self.looks += 1
         options = self.options
         return web.json_response(
             {
@@ -185,7 +188,12 @@ class TgiStandIn:
             seed = job.seed if job.temperature else None
             details = {"finish_reason": finish, "generated_tokens": len(tokens), "seed": seed}
             prefill = job.prefill(self.options.prefill_logprobs)
-            answered["details"] = {**details, "prefill": prefill, "tokens": [_token(token) for token in tokens]}
+            adapted = parameters.get("adapter_id") in self.options.adapters
+            answered["details"] = {
+                **details,
+                "prefill": prefill,
+                "tokens": [_token(token, adapted) for token in tokens],
+            }
         return web.json_response(answered)
 
     async def _generate_stream(self, request: web.Request, body: Any) -> web.StreamResponse:
@@ -223,12 +231,12 @@ class TgiStandIn:
             "finish_reason": _chat_finish(finish),
         }  # fmt: skip
         usage = _usage(len(job.pieces), len(tokens))
-        return web.json_response({**self._chat_head("chat.completion"), "choices": [choice], "usage": usage})
+        return web.json_response({**self._chat_head("chat.completion", body), "choices": [choice], "usage": usage})
 
     async def _chat_stream(
         self, request: web.Request, body: Any, prompt: str, parameters: Mapping[str, Any]
     ) -> web.StreamResponse:
-        head = self._chat_head("chat.completion.chunk")
+        head = self._chat_head("chat.completion.chunk", body)
         with_usage = (body.get("stream_options") or {}).get("include_usage")
 
         def error(refused: Refused) -> bytes:
@@ -338,9 +346,11 @@ class TgiStandIn:
         finally:
             self.running -= 1
 
-    def _chat_head(self, kind: str) -> dict[str, Any]:
+    def _chat_head(self, kind: str, body: Any) -> dict[str, Any]:
+        # Any name but this one is that of an adapter, and comes back as it was, known or not.
+        named = self.options.model_id if body["model"] == "tgi" else body["model"]
         return {
-            "object": kind, "id": "", "created": int(time.time()), "model": self.options.model_id,
+            "object": kind, "id": "", "created": int(time.time()), "model": named,
             "system_fingerprint": f"{self.options.version}-native",
         }  # fmt: skip
 
@@ -358,8 +368,9 @@ def _shown(text: str) -> list[dict[str, Any]]:
     ]
 
 
-def _token(piece: model.Piece) -> dict[str, Any]:
-    return {"id": piece.token_id, "text": piece.text, "logprob": -0.5, "special": piece.special}
+def _token(piece: model.Piece, adapted: bool = False) -> dict[str, Any]:
+    # Under the name of an adapter that it does not know, the server answers as its base model.
+    return {"id": piece.token_id, "text": piece.text, "logprob": -0.7 if adapted else -0.5, "special": piece.special}
 
 
 def _usage(prompt: int, generated: int) -> dict[str, int]:

@@ -28,7 +28,7 @@ class Server:
         self.circuit = circuit
         self.outstanding = 0
         self.overloads = 0
-        self._concurrency = float(concurrency)
+        self._own = self._concurrency = float(concurrency)
         self._limit = float(concurrency)
         self._reduced_at = float("-inf")
         self._paused_until = float("-inf")
@@ -38,6 +38,11 @@ class Server:
     def limit(self) -> int:
         """Calls that may be under way at once now."""
         return int(self._limit)
+
+    def bound(self, calls: int) -> None:
+        """Let no more calls be under way than that, at least one, and no more than was given at the start."""
+        self._concurrency = max(1.0, min(self._own, float(calls)))
+        self._limit = min(self._limit, self._concurrency)
 
     @property
     def turn(self) -> int:

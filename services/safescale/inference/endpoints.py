@@ -103,12 +103,17 @@ class Endpoints:
             Server(replica.url, options.concurrency, Circuit(options.circuit, random.uniform))
             for replica in options.replicas
         ]
+        self._servers = {server.url: server for server in servers}
         self._places = Places(model, servers, telemetry, Patience(options.retry_for_s, self._pause_s))
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
         """The servers."""
         return self._options.replicas
+
+    def bound(self, replica: Replica, calls: int) -> None:
+        """Have no more calls at once at a replica than it takes, as it told, and no more than its row has."""
+        self._servers[replica.url].bound(calls)
 
     async def call(
         self,

@@ -19,6 +19,7 @@ from safescale.core.errors import (
     FailedPreconditionError,
 )
 from safescale.inference.backends.checks import check_prompt
+from safescale.inference.backends.confirm import confirmed
 from safescale.inference.backends.llama_dialog import LlamaDialog
 from safescale.inference.backends.llama_stream import Collected
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
@@ -51,9 +52,6 @@ T = TypeVar("T")
 
 TOKENIZE_TIMEOUT_S = 60.0
 
-
-LOOKS = 3
-"""Times that a call is made whole where its server went away before it could be looked at again."""
 
 K = TypeVar("K", Generations, Scores)
 
@@ -132,22 +130,19 @@ class OpenAIBackend:
 
     async def _kept(self, call: Call, work: Callable[[Found], Awaitable["_Done[K]"]]) -> K:
         """What the work gives, once its servers were looked at again; anew where one went away before that."""
-        tries = LOOKS
-        while True:
-            found = await self._discovery.found()
-            done = await work(found)
-            tries -= 1
-            try:
-                await self._discovery.confirm(done.replicas, found)
-            except (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError):
-                for replica in done.replicas:
-                    self._away(replica)
-                if not tries or left(call) <= 0:
-                    raise
-                continue
-            counted = await self._counter.count(found, done.replicas[0], call)
-            warnings = check_prompt(self._row.id, call.messages, done.prompt_tokens, counted)
-            return replace(done.value, warnings=warnings)
+        found = await self._discovery.found()
+        done = await confirmed(lambda: work(found), lambda done: self._confirm(done.replicas, found))
+        counted = await self._counter.count(found, done.replicas[0], call)
+        warnings = check_prompt(self._row.id, call.messages, done.prompt_tokens, counted)
+        return replace(done.value, warnings=warnings)
+
+    async def _confirm(self, replicas: Sequence[Replica], found: Found) -> None:
+        try:
+            await self._discovery.confirm(replicas, found)
+        except (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError):
+            for replica in replicas:
+                self._away(replica)
+            raise
 
     async def _generated(self, found: Found, call: Call, samplings: Sequence[Sampling]) -> "_Done[Generations]":
         self._check_sampled(found, samplings)

@@ -27,6 +27,8 @@ from safescale.inference.backends.openai_names import Names, names_of, tgi_names
 from safescale.inference.backends.openai_wire import closed, opening, options
 from safescale.inference.backends.port import Sampling
 from safescale.inference.backends.steps import field
+from safescale.inference.backends.tgi_adapters import has_effect, unknown
+from safescale.inference.backends.tgi_wire import NO_ADAPTER
 from safescale.inference.catalog import ModelRow
 from safescale.inference.endpoints import Endpoints, Replica
 
@@ -107,6 +109,8 @@ class Discovery:
         self._stale = True
         self._checked: set[str] = set()
         self._looking: dict[str, asyncio.Lock] = {}
+        # Replicas that know the adapter of the row, with what they served then.
+        self._adapted: dict[str, tuple[Any, Any]] = {}
         self._looks: dict[str, tuple[float, Found]] = {}
         self.known: Found | None = None
 
@@ -227,6 +231,8 @@ class Discovery:
             info = info or (await self._told(replica, path))[0]
         self._check_served(dialect, models, hint)
         self._check_revision(replica, info, models)
+        if dialect.name == "tgi":
+            await self._look_at_tgi(replica, self._name(dialect, info), info)
         return self._found(dialect, info, models, hint)
 
     async def _told(self, replica: Replica, path: str) -> tuple[Any, bool]:
@@ -278,15 +284,29 @@ class Discovery:
         facts = ", ".join([f"context {window}"] * bool(window) + [f"slots {slots}"] * bool(slots))
         revision = self._row.revision or _revision(info, model) or self._row.served_model
         version = str(version or "of unknown version")
+        name = self._name(dialect, info)
         names = names_of(self._row.served_model, models)
         if dialect.name == "tgi":
-            names = tgi_names(self._name(dialect), str(field(info, "model_id") or ""))
-        return Found(dialect, self._name(dialect), version, revision, window, facts=facts, hint=hint, names=names)
+            names = tgi_names(name, str(field(info, "model_id") or ""))
+        return Found(dialect, name, version, revision, window, facts=facts, hint=hint, names=names)
 
-    def _name(self, dialect: Dialect) -> str:
+    def _name(self, dialect: Dialect, info: Any) -> str:
         named = self._row.endpoint.served_model if self._row.endpoint else None
-        # TGI takes any other name for that of a LoRA adapter.
-        return "tgi" if dialect.name == "tgi" and named is None else self._row.served_model
+        # TGI takes any other name, its model's own included, for that of a LoRA adapter.
+        own = named is None or named == field(info, "model_id")
+        return NO_ADAPTER if dialect.name == "tgi" and own else self._row.served_model
+
+    async def _look_at_tgi(self, replica: Replica, name: str, info: Any) -> None:
+        """Keep to the calls that a TGI takes at once, and see to it that it knows the adapter."""
+        most = field(info, "max_concurrent_requests")
+        if type(most) is int and most > 0:
+            self._endpoints.bound(replica, most)
+        served = (field(info, "model_sha"), field(info, "version"))
+        if name == NO_ADAPTER or self._adapted.get(replica.url) == served:
+            return
+        if not (await self._client.run(replica, has_effect(name), ASK_TIMEOUT_S))[0]:
+            raise FailedPreconditionError(unknown(replica.url, self._row.id, name))
+        self._adapted[replica.url] = served
 
     async def _probed(self, replica: Replica, found: Found) -> Found:
         """The server with what `n` and seeds do there.

@@ -72,9 +72,9 @@ def names_of(asked: str, models: Sequence[Mapping[str, Any]]) -> Names:
     return Names(asked, frozenset(map(str, same)), frozenset(map(str, others)))
 
 
-def tgi_names(asked: str, model_id: str) -> Names:
+def tgi_names(asked: str, *models: str) -> Names:
     """Names at TGI, which answers by the name of the adapter asked, and by the model's own where that is none."""
-    return Names(asked, frozenset({model_id, "tgi"} - {""}) if asked == "tgi" else frozenset())
+    return Names(asked, frozenset({*models, "tgi"} - {""}) if asked == "tgi" else frozenset())
 
 
 def _aliases(model: Mapping[str, Any]) -> list[str]:

@@ -10,11 +10,13 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-from safescale.core.errors import BackendError, BackendRefusedError, BackendUnavailableError, InvalidInputError
+from safescale.core.errors import BackendUnavailableError, InvalidInputError, SafescaleError
 from safescale.core.regimes import sample_seed
 from safescale.inference.backends import tgi_wire as wire
+from safescale.inference.backends.checks import check_prompt
+from safescale.inference.backends.confirm import confirmed
 from safescale.inference.backends.messages import continuation, plain_prompt
 from safescale.inference.backends.port import (
     Call,
@@ -26,11 +28,12 @@ from safescale.inference.backends.port import (
     Scores,
     Tokens,
 )
-from safescale.inference.backends.tgi_errors import too_long
+from safescale.inference.backends.tgi_errors import cut_answer, too_long
 from safescale.inference.backends.tgi_scores import chat_prefix, continuation_score
-from safescale.inference.backends.tgi_server import CHAT, GENERATE_STREAM, TgiServer, Timed
+from safescale.inference.backends.tgi_server import ASIDE_TIMEOUT_S, CHAT, GENERATE_STREAM, TgiServer, Timed
 from safescale.inference.backends.tgi_stops import StopGate
 from safescale.inference.backends.tgi_tokens import bytes_of_tokens, count
+from safescale.inference.backends.tgi_watch import Watch
 from safescale.inference.catalog import ModelRow
 from safescale.inference.endpoints import Endpoints, Replica, Served, endpoint_options
 from safescale.inference.http import http_options
@@ -38,9 +41,6 @@ from safescale.runtime.telemetry import Telemetry
 
 UNCHECKED_TOKENS = 1024
 """New tokens above which TGI no longer refuses a prompt that leaves no room for them."""
-
-ASIDE_TIMEOUT_S = 60.0
-"""Seconds for what belongs to no call: the revision, and tokens."""
 
 INFO_FRESH_S = 10.0
 """Seconds for which a server is taken to serve what it served before; no model is loaded faster."""
@@ -76,6 +76,15 @@ class _Scored:
     elapsed_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[T]):
+    """What a call gave, the replicas that answered (at least one), the fewest tokens that they told of the prompt."""
+
+    value: T
+    replicas: tuple[Replica, ...]
+    prompt_tokens: int | None
+
+
 class TgiBackend:
     """One model of the catalog behind replicas of TGI."""
 
@@ -88,37 +97,50 @@ class TgiBackend:
         self._retry_for_s = options.retry_for_s
         self._endpoints = Endpoints(row.id, options, telemetry)
         self._asides = Endpoints(f"{row.id}:aside", replace(options, concurrency=ASIDE_CALLS), telemetry)
-        self._infos: dict[str, wire.Info] = {}
-        self._asked_at: dict[str, float] = {}
-        self._served: str | None = None
+        self._watch = Watch(row, self._server, INFO_FRESH_S, self._endpoints.bound)
         concurrency = row.endpoint.concurrency * len(row.endpoint.urls)
-        # TGI's version, which decides answers too, is part of the revision: only the server knows it.
-        self._capabilities = Capabilities(scores=True, concurrency=concurrency, fingerprint="tgi", repeats=True)
+        self._concurrency = concurrency
 
     @property
     def capabilities(self) -> Capabilities:
         """Scores by the log-probabilities of the prompt, for a TGI that gives them."""
-        return self._capabilities
+        # TGI's versions, which decide answers too, are part of the revision as well: only the servers know them.
+        return Capabilities(True, self._concurrency, self._watch.fingerprint, repeats=True)
 
     def unavailable_reason(self) -> str:
         """Why the servers cannot be asked: a file of the row that cannot be read. Asks none."""
         return self._server.unavailable_reason()
 
     async def revision(self) -> str:
-        """The weights' revision as the catalog or the server tells it, and TGI's version: `b179c9 (tgi 3.3.6)`."""
-        if not self._infos:
+        """The weights' revision as the catalog or the servers tell it, and TGI's versions: `b179c9 (tgi 3.3.6)`."""
+        if not self._watch.known:
             deadline = time.monotonic() + ASIDE_TIMEOUT_S + self._retry_for_s
-            await self._asides.call(self._info, deadline)
-        info = next(iter(self._infos.values()))
-        return f"{self._row.revision or info.model_sha or _identity(info)} (tgi {info.version})"
+            await self._asides.call(self._watched(self._seen), deadline)
+            await self._watch.look_at(self._endpoints.replicas)
+        return self._watch.told()
+
+    async def _identity(self) -> tuple[str, str]:
+        await self.revision()
+        return self._watch.identity
+
+    async def _seen(self, replica: Replica) -> None:
+        await self._watch.look_at([replica], away=True)
 
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
         """Ask one prompt for texts: greedy first, or the first sample; the others together behind it."""
+        if not any(sampling.count for sampling in samplings):
+            return Generations((), 0.0)
+        before = await self._identity()
+        done = await confirmed(
+            lambda: self._generated(call, samplings), lambda done: self._watch.confirm(done.replicas, before)
+        )
+        warnings = await self._check_prompt(call, done)
+        return replace(done.value, warnings=warnings)
+
+    async def _generated(self, call: Call, samplings: Sequence[Sampling]) -> "_Done[Generations]":
         asked = [
             _One(place, sampling, index) for place, sampling in enumerate(samplings) for index in range(sampling.count)
         ]
-        if not asked:
-            return Generations((), 0.0)
         waited = await self._check_room(call, samplings)
         asked.sort(key=lambda one: not one.sampling.greedy)
         first, *others = asked
@@ -127,7 +149,21 @@ class TgiBackend:
         done.update(zip(others, behind, strict=True))
         waited += done[first].waited_s + max((text.waited_s for text in behind), default=0.0)
         items = [self._generation(place, sampling, first, done) for place, sampling in enumerate(samplings)]
-        return Generations(tuple(items), waited)
+        replicas = tuple(dict.fromkeys(served.replica for served in done.values()))
+        told = [text.value.answer.prompt_tokens for text in done.values()]
+        fewest = min((tokens for tokens in told if tokens is not None), default=None)
+        return _Done(Generations(tuple(items), waited), replicas, fewest)
+
+    async def _check_prompt(self, call: Call, done: "_Done[Any]") -> tuple[str, ...]:
+        """Hold the tokens that were told of a prompt against those that its server counts."""
+        if done.prompt_tokens is None:
+            return ()
+        try:
+            counted: int | None = len((await self._prompt(done.replicas[0], call))[1])
+        except SafescaleError:
+            # A check that fails must not fail the answer.
+            counted = None
+        return check_prompt(self._row.id, call.messages, done.prompt_tokens, counted)
 
     def _generation(
         self, place: int, sampling: Sampling, first: _One, done: Mapping[_One, Served[Timed]]
@@ -137,9 +173,10 @@ class TgiBackend:
         together = max((text.elapsed_s for one, text in texts.items() if one != first), default=0.0)
         ordered = [texts[one] for one in sorted(texts, key=lambda one: one.index)]
         return Generation(
-            outputs=tuple(wire.output(text.answer, sampling.stop) for text in ordered),
+            outputs=tuple(wire.output(text.answer, sampling.stop, sampling.max_new_tokens) for text in ordered),
             # The first text is streamed, and streams tell it.
             prompt_tokens=done[first].value.answer.prompt_tokens or 0,
+            prompt_calls=len(ordered),
             elapsed_s=alone + together,
             time_to_first_token_s=ordered[0].first_token_s if sampling.greedy or first in texts else None,
         )
@@ -148,7 +185,7 @@ class TgiBackend:
         streamed = prefer is None or one.sampling.greedy
 
         async def exchange(replica: Replica) -> Timed:
-            info = await self._info(replica)
+            info = await self._watch.info(replica)
             path, body = self._request(call, one.single, info)
             if streamed:
                 stream_body = wire.chat_stream_body(body) if self._row.instruct else body
@@ -157,7 +194,7 @@ class TgiBackend:
                 text = await self._server.chat(replica, body, call.timeout_s)
             else:
                 text = await self._server.generate(replica, body, call.timeout_s)
-            self._check_whole(text.answer, one.sampling, info)
+            self._check(text.answer, one.sampling, info)
             return text
 
         return await self._endpoints.call(self._watched(exchange), call.deadline, prefer)
@@ -170,14 +207,10 @@ class TgiBackend:
         prompt = plain_prompt(call.messages)
         return GENERATE_STREAM, wire.generate_body(prompt, self._row.served_model, single, stops)
 
-    def _check_whole(self, answer: wire.Answer, sampling: Sampling, info: wire.Info) -> None:
+    def _check(self, answer: wire.Answer, sampling: Sampling, info: wire.Info) -> None:
         """Refuse a text that the server ended before the tokens asked for: it is not the answer to the question."""
-        if answer.finish_reason != "length" or answer.generated_tokens >= sampling.max_new_tokens:
-            return
-        raise BackendRefusedError(
-            f"TGI of {self._row.id} ended an answer after {answer.generated_tokens:,} of {sampling.max_new_tokens:,} "
-            f"tokens (it serves {info.max_total_tokens:,} for prompt and answer, --max-total-tokens)"
-        )
+        if answer.finish_reason == "length" and answer.generated_tokens < sampling.max_new_tokens:
+            raise cut_answer(self._row.id, answer, sampling.max_new_tokens, info)
 
     async def _check_room(self, call: Call, samplings: Sequence[Sampling]) -> float:
         """Refuse what does not fit where TGI would cut the answer without a word; seconds waited for it."""
@@ -186,7 +219,7 @@ class TgiBackend:
             return 0.0
 
         async def exchange(replica: Replica) -> tuple[int, wire.Info]:
-            info = await self._info(replica)
+            info = await self._watch.info(replica)
             return len((await self._prompt(replica, call))[1]), info
 
         served = await self._endpoints.call(self._watched(exchange), call.deadline)
@@ -207,13 +240,14 @@ class TgiBackend:
 
     async def stream(self, call: Call, sampling: Sampling) -> AsyncIterator[str | Generation]:
         """Ask for one text: its pieces as they come, then the whole. Not repeated."""
+        before = await self._identity()
         await self._check_room(call, [sampling])
         gate = StopGate(sampling.stop)
         begin = time.perf_counter()
         first: float | None = None
         answer: wire.Answer | None = None
         async with self._endpoints.place(call.deadline) as place:
-            info = await self._watched(self._info)(place.replica)
+            info = await self._watched(self._watch.info)(place.replica)
             path, body = self._request(call, _One(0, sampling, 0).single, info)
             body = wire.chat_stream_body(body) if self._row.instruct else body
             begin = time.perf_counter()
@@ -227,30 +261,42 @@ class TgiBackend:
                         yield text
             answer = self._server.whole(answer)
             elapsed = time.perf_counter() - begin
-            self._check_whole(answer, sampling, info)
-        output = wire.output(answer, sampling.stop)
+            self._check(answer, sampling, info)
+        await self._watch.confirm([place.replica], before)
+        output = wire.output(answer, sampling.stop, sampling.max_new_tokens)
+        done = _Done(output, (place.replica,), answer.prompt_tokens)
+        warnings = await self._check_prompt(call, done)
         if text := gate.rest(output.text):
             yield text
-        yield Generation((output,), answer.prompt_tokens or 0, elapsed, first)
+        yield Generation((output,), answer.prompt_tokens or 0, elapsed, first, warnings=warnings)
 
     async def score(self, call: Call, continuations: Sequence[str]) -> Scores:
         """Score texts as the end of a prompt, each in a call of its own, all at once."""
         texts = [continuation(text, instruct=self._row.instruct) for text in continuations]
         if not all(texts):
             raise InvalidInputError("an empty continuation cannot be scored")
+        before = await self._identity()
+        done = await confirmed(
+            lambda: self._scores(call, texts), lambda done: self._watch.confirm(done.replicas, before)
+        )
+        return done.value
+
+    async def _scores(self, call: Call, texts: Sequence[str]) -> "_Done[Scores]":
         found = await self._endpoints.call(self._watched(lambda replica: self._prefix(replica, call)), call.deadline)
         served = await _together(self._scored(call, found.value, text, found.replica) for text in texts)
         scored = [one.value for one in served]
-        return Scores(
+        scores = Scores(
             items=tuple(one.score for one in scored),
             prompt_tokens=scored[0].prompt_tokens,
             elapsed_s=max(one.elapsed_s for one in scored),
             time_to_first_token_s=None,
             waited_s=found.waited_s + max(one.waited_s for one in served),
+            prompt_calls=len(scored),
         )
+        return _Done(scores, tuple(dict.fromkeys(one.replica for one in served)), scores.prompt_tokens)
 
     async def _prefix(self, replica: Replica, call: Call) -> str:
-        await self._info(replica)
+        await self._watch.info(replica)
         if not self._row.instruct:
             return plain_prompt(call.messages)
         rendered = await self._server.rendered(replica, call.messages, self._row.served_model, call.timeout_s)
@@ -260,7 +306,7 @@ class TgiBackend:
 
     async def _scored(self, call: Call, prefix: str, text: str, prefer: Replica) -> Served[_Scored]:
         async def exchange(replica: Replica) -> _Scored:
-            await self._info(replica)
+            await self._watch.info(replica)
             tokens = await self._server.tokens(replica, prefix + text, call.timeout_s)
             prefill, elapsed = await self._server.prefill(
                 replica, prefix + text, self._row.served_model, call.timeout_s
@@ -286,7 +332,7 @@ class TgiBackend:
             return ()
 
         async def exchange(replica: Replica) -> tuple[wire.Token, ...]:
-            await self._info(replica)
+            await self._watch.info(replica)
             return await self._server.tokens(replica, text, ASIDE_TIMEOUT_S)
 
         deadline = time.monotonic() + ASIDE_TIMEOUT_S
@@ -309,52 +355,16 @@ class TgiBackend:
             try:
                 return await exchange(replica)
             except BackendUnavailableError:
-                self._asked_at.pop(replica.url, None)
+                self._watch.forget(replica)
                 raise
 
         return watched
-
-    async def _info(self, replica: Replica) -> wire.Info:
-        """What a replica serves, asked now and then; the replicas of a row serve one model.
-
-        Raises:
-            BackendError: it serves another model than the others, than before, or than the catalog states.
-
-        """
-        now = time.monotonic()
-        if now - self._asked_at.get(replica.url, -INFO_FRESH_S) < INFO_FRESH_S:
-            return self._infos[replica.url]
-        info = await self._server.info(replica)
-        self._check_model(info, replica)
-        self._infos[replica.url] = info
-        self._asked_at[replica.url] = now
-        return info
-
-    def _check_model(self, info: wire.Info, replica: Replica) -> None:
-        stated = self._row.revision
-        if stated and info.model_sha and stated != info.model_sha:
-            raise BackendError(
-                f"{replica.url} serves revision {info.model_sha} of {self._row.id}; the catalog states {stated}"
-            )
-        before, self._served = self._served, _identity(info)
-        if before not in (None, self._served):
-            # What is known is asked again, so that the next revision told is that of the answers.
-            self._infos = {replica.url: info}
-            self._asked_at.clear()
-            raise BackendError(
-                f"{replica.url} serves {self._served}; {self._row.id} was {before} before: "
-                "expected one model, on all replicas and during a run"
-            )
 
     async def close(self) -> None:
         """Let those that wait fail, and close all connections."""
         await self._endpoints.close()
         await self._asides.close()
         await self._server.close()
-
-
-def _identity(info: wire.Info) -> str:
-    return f"{info.model_id}@{info.model_sha or 'unknown'}"
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -14,6 +14,7 @@ import orjson
 from huggingface_hub.errors import HfHubHTTPError, InferenceTimeoutError
 
 from safescale.core.errors import (
+    AnswerCutError,
     BackendError,
     BackendOverloadedError,
     BackendRefusedError,
@@ -23,8 +24,12 @@ from safescale.core.errors import (
     PromptTooLongError,
     SafescaleError,
 )
+from safescale.inference.backends import tgi_wire as wire
 from safescale.inference.endpoints import NOT_SENT, REPEAT_ONCE
 from safescale.inference.http import retry_after
+
+PIECE_TOKENS = 1024
+"""New tokens after which TGI begins anew with what it has, as a request of its own."""
 
 SHOWN = 200
 """Characters of a server's sentence that are told."""
@@ -144,6 +149,26 @@ def too_long(
     return PromptTooLongError(
         f"the prompt has {prompt_tokens:,} tokens{answer}; TGI of {model} holds {window_tokens:,} ({flag})",
         details=details,
+    )
+
+
+def cut_answer(model: str, finished: wire.Answer, asked: int, info: wire.Info) -> AnswerCutError:
+    """The error of a text that TGI ended before the tokens asked for, with the flag that is to blame.
+
+    TGI goes on with a long answer every 1,024 tokens, with the prompt and the text so far as new input: for 4,096
+    tokens the last input is the prompt and 3,072 tokens, and --max-input-tokens must hold it.
+    """
+    last_input = (asked - 1) // PIECE_TOKENS * PIECE_TOKENS
+    prompt = finished.prompt_tokens or 0
+    if last_input and prompt + last_input > info.max_input_tokens:
+        flag = (
+            f"--max-input-tokens is {info.max_input_tokens:,}, and must be the longest prompt and {last_input:,}: "
+            f"TGI goes on every {PIECE_TOKENS:,} tokens with prompt and text as its input"
+        )
+    else:
+        flag = f"it serves {info.max_total_tokens:,} for prompt and answer, --max-total-tokens"
+    return AnswerCutError(
+        f"TGI of {model} ended an answer after {finished.generated_tokens:,} of {asked:,} tokens ({flag})"
     )
 
 

@@ -4,12 +4,14 @@ import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from safescale.core.errors import BackendUnavailableError, GarbageAnswerError
 from safescale.core.prompts import Messages
 from safescale.inference.backends import tgi_wire as wire
 from safescale.inference.backends.messages import chat_messages
+from safescale.inference.backends.openai_names import Names
+from safescale.inference.backends.steps import Steps
 from safescale.inference.backends.tgi_errors import failure, said
 from safescale.inference.backends.tgi_official import OfficialClient
 from safescale.inference.endpoints import Replica
@@ -23,6 +25,12 @@ CHAT_TOKENIZE = "/chat_tokenize"
 INFO = "/info"
 
 INFO_TIMEOUT_S = 10.0
+
+ASIDE_TIMEOUT_S = 60.0
+"""Seconds for what belongs to no call: the revision, tokens, a look at an adapter."""
+
+T = TypeVar("T")
+
 DONE = b"[DONE]"
 
 
@@ -42,6 +50,8 @@ class TgiServer:
         self._model = model
         self._http = HttpClient(options)
         self._official = OfficialClient(model, options)
+        # Those of the model that was found, under which its chat may answer; any while that is not known.
+        self.names: Names | None = None
 
     def unavailable_reason(self) -> str:
         """Why no call can be made; asks no server."""
@@ -54,7 +64,12 @@ class TgiServer:
             SafescaleError: as for all methods here; see `tgi_errors.failure`.
 
         """
-        return wire.info(self._read(await self._http.get(replica.url + INFO, INFO_TIMEOUT_S)))
+        return (await self.info_and_limit(replica))[0]
+
+    async def info_and_limit(self, replica: Replica) -> tuple[wire.Info, int]:
+        """What the server tells of itself, and the requests at once above which it refuses; 0 where it tells none."""
+        value = self._read(await self._http.get(replica.url + INFO, INFO_TIMEOUT_S))
+        return wire.info(value), wire.most_at_once(value)
 
     async def tokens(self, replica: Replica, text: str, timeout_s: float) -> tuple[wire.Token, ...]:
         """The tokens of a text as `/generate` reads it. The server truncates nothing here, whatever it is told."""
@@ -77,6 +92,7 @@ class TgiServer:
         """A plain answer of the chat."""
         begin = time.perf_counter()
         value = await self._official.chat(replica, body, timeout_s)
+        self._check_named(value)
         return Timed(wire.chat(value), time.perf_counter() - begin)
 
     async def prefill(
@@ -108,17 +124,30 @@ class TgiServer:
         async with self._http.stream(replica.url + path, body, timeout_s) as response:
             if response.status != 200:
                 raise failure(self._model, said(await response.body(), response.status), response.headers)
-            if "text/event-stream" not in response.headers.get("Content-Type", ""):
-                raise GarbageAnswerError(f"the server of {self._model} answered no event stream")
+            if not await response.is_events():
+                # A proxy, or the server itself, gave an error, a page or the whole answer instead.
+                yield self._whole_of(path, await response.body())
+                return
             async for data in response.events():
                 if data == DONE:
                     continue
                 event = wire.document(data)
                 if isinstance(event, Mapping) and event.get("error") is not None:
                     raise failure(self._model, said(event))
+                if path == CHAT:
+                    self._check_named(event)
                 if (piece := reader.take(event)) is not None:
                     yield piece
         yield self.whole(reader.answer())
+
+    async def run(self, replica: Replica, steps: Steps[T]) -> T:
+        """A conversation to its end."""
+        try:
+            ask = next(steps)
+            while True:
+                ask = steps.send(await self.post(replica, ask.path, ask.body, ASIDE_TIMEOUT_S))
+        except StopIteration as end:
+            return end.value  # type: ignore[no-any-return]
 
     async def post(self, replica: Replica, path: str, body: Body, timeout_s: float) -> Any:
         """The JSON that a path answers."""
@@ -131,6 +160,22 @@ class TgiServer:
         if isinstance(value, Mapping) and value.get("error") is not None:
             raise failure(self._model, said(value))
         return value
+
+    def _check_named(self, value: Any) -> None:
+        if self.names is not None and isinstance(value, Mapping):
+            self.names.check(self._model, wire.answered_by(value))
+
+    def _whole_of(self, path: str, body: bytes) -> wire.Answer:
+        """The answer of a server that does not stream. What is told of the prompt is told by chats alone."""
+        if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
+            raise GarbageAnswerError(f"the server of {self._model} gave a page (HTML) where an answer was expected")
+        value = wire.document(body)
+        if isinstance(value, Mapping) and value.get("error") is not None:
+            raise failure(self._model, said(value))
+        if path == GENERATE_STREAM:
+            return wire.generated(value)
+        self._check_named(value)
+        return wire.chat(value)
 
     def whole(self, answer: wire.Answer | None) -> wire.Answer:
         """The answer of a stream that ended.

@@ -151,6 +151,17 @@ def info(value: Any) -> Info:
     )
 
 
+def most_at_once(value: Any) -> int:
+    """Requests at once above which a server refuses, as `/info` tells; 0 where it does not."""
+    return 0 if _get(value, "max_concurrent_requests") is None else _count(value, "max_concurrent_requests")
+
+
+def answered_by(value: Any) -> str:
+    """The model that a chat's answer or event names; empty where it names none."""
+    named = _get(value, "model")
+    return named if isinstance(named, str) else ""
+
+
 def generated(value: Any) -> Answer:
     """Read the answer of `/generate`, asked with details."""
     text = _str(value, "generated_text")
@@ -253,11 +264,16 @@ class ChatEvents:
         return Answer("".join(self._text), self._finish, generated_tokens, prompt)
 
 
-def output(answer: Answer, stops: Sequence[str]) -> Output:
-    """The port's output: the text before the first stop text, which TGI leaves in and finds at token ends alone."""
+def output(answer: Answer, stops: Sequence[str], asked: int | None = None) -> Output:
+    """The port's output: the text before the first stop text, which TGI leaves in and finds at token ends alone.
+
+    TGI generates in pieces of 1,024 tokens, so that an answer can have more tokens than asked: such a one went over its
+    bound, however it ended.
+    """
     cut = first_stop(answer.text, stops)
     if cut is None:
-        return Output(answer.text, "", answer.finish_reason, answer.generated_tokens)
+        finish = "length" if asked is not None and answer.generated_tokens > asked else answer.finish_reason
+        return Output(answer.text, "", finish, answer.generated_tokens)
     return Output(answer.text[:cut], "", "stop", answer.generated_tokens)
 
 

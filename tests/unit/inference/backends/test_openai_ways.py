@@ -17,6 +17,7 @@ from safescale.core.errors import (
     BackendUnavailableError,
     FailedPreconditionError,
     GarbageAnswerError,
+    ModelChangedError,
     PromptCutError,
 )
 from safescale.core.prompts import Messages
@@ -362,3 +363,63 @@ async def test_a_tokenizer_that_cannot_be_asked_is_no_failure() -> None:
         server.answer = lambda body: streamed(body, usage={**USAGE, "prompt_tokens": 12})
         with pytest.raises(PromptCutError):
             await backend.generate(call(LONG), [GREEDY])
+
+
+# Who learns of a change.
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("/version", {"version": "0.12.0"}),
+        ("/v1/models", {"data": [{"id": "m", "root": "/models/b", "max_model_len": 6000}]}),
+        ("/v1/models", {"data": [{"id": "else", "root": "/models/a", "max_model_len": 6000}]}),
+    ],
+)
+async def test_every_call_in_flight_across_a_change_learns_it(path, value) -> None:
+    async with served(flavour="vllm") as (server, backend):
+        server.told["/version"] = {"version": "0.11.0"}
+        server.told["/v1/models"] = {"data": [{"id": "m", "root": "/models/a", "max_model_len": 6000}]}
+        before = (await backend.revision(), backend.capabilities.fingerprint)
+        gate = asyncio.Event()
+
+        async def waits(body: dict) -> web.Response:
+            await gate.wait()
+            return server.good(body)
+
+        server.answer = waits
+
+        async def last() -> object:
+            return [event async for event in backend.stream(call(), GREEDY)][-1]
+
+        calls = [asyncio.create_task(work) for work in (text(backend), backend.generate(call(), [DRAWN]), last())]
+        async with asyncio.timeout(5):
+            while len(server.asked) < 3:
+                await asyncio.sleep(0.002)
+        server.told[path] = value
+        gate.set()
+        assert [type(one) for one in await asyncio.gather(*calls, return_exceptions=True)] == [ModelChangedError] * 3
+        if "else" in str(value):
+            with pytest.raises(FailedPreconditionError, match="serves else"):
+                await backend.revision()
+            return
+        assert (await backend.revision(), backend.capabilities.fingerprint) != before
+        assert await text(backend) == "B"
+
+
+async def test_other_models_may_come_and_go_beside_the_one_that_is_asked() -> None:
+    async with served() as (server, backend):
+        assert await text(backend) == "B"
+        server.told["/v1/models"] = {"data": [{"id": "new", "object": "model"}, {"id": "m", "object": "model"}]}
+        assert await text(backend) == "B"
+
+
+async def test_a_stated_commit_is_held_against_the_folder_of_the_weights() -> None:
+    for commit, good in (("a" * 40, True), ("b" * 40, False)):
+        async with served(flavour="vllm", revision="a" * 40) as (server, backend):
+            server.told["/v1/models"] = {"data": [{"id": "m", "root": f"/hub/models--x/snapshots/{commit}"}]}
+            if good:
+                assert await text(backend) == "B"
+                continue
+            with pytest.raises(BackendError, match="the catalog states aaaa"):
+                await text(backend)

@@ -19,6 +19,7 @@ from safescale.core.errors import (
     BackendUnavailableError,
     GarbageAnswerError,
     InvalidInputError,
+    ModelChangedError,
     PromptTooLongError,
 )
 from safescale.core.prompts import Messages, render
@@ -110,10 +111,13 @@ async def test_another_name_is_that_of_an_adapter_on_every_path(server, instruct
     async with opened(row(server, instruct=instruct, served_model="clinical-lora")) as backend:
         await backend.generate(call(), [GREEDY, DRAWN])
         await backend.score(call(), [" Spleen"])
-    for body in server.asked("/generate") + server.asked("/generate_stream"):
+    # The first two are the look whether the adapter is known: under its name, and as the base model.
+    looks, asked = server.asked("/generate")[:2], server.asked("/generate")[2:]
+    assert [body["parameters"].get("adapter_id") for body in looks] == ["clinical-lora", None]
+    for body in asked + server.asked("/generate_stream"):
         assert body["parameters"]["adapter_id"] == "clinical-lora"
     assert all(body["model"] == "clinical-lora" for body in server.asked("/v1/chat/completions"))
-    assert len(generations(server)) == 6
+    assert len(generations(server)) == 2 + 6
 
 
 async def test_samples_without_greedy_are_one_stream_and_the_rest_behind_it(server, backend) -> None:
@@ -270,7 +274,7 @@ async def test_the_revision_names_weights_and_version(server) -> None:
 async def test_replicas_that_serve_another_model_are_refused() -> None:
     other = StandInOptions(model_id="other/model")
     async with TgiStandIn() as one, TgiStandIn(other) as two, opened(row(one, two)) as backend:
-        with pytest.raises(BackendError, match="expected one model, on all replicas"):
+        with pytest.raises(ModelChangedError, match="expected one model, on all replicas"):
             await asyncio.gather(*(backend.generate(call(), [GREEDY]) for _ in range(4)))
 
 
@@ -291,7 +295,7 @@ async def test_a_server_that_comes_back_is_used_and_asked_anew_what_it_serves(mo
         await server.stop()
         other = TgiStandIn(StandInOptions(model_sha="f" * 40))
         await other.start(port)
-        with pytest.raises(BackendError, match="f" * 40):
+        with pytest.raises(ModelChangedError, match="f" * 40):
             await backend.generate(call(), [GREEDY])
         # From then on the answers are those of the new weights, under their revision.
         assert await backend.revision() == f"{'f' * 40} (tgi 3.3.6)"
