@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from safescale.core.parsing import parse_letter
 from safescale.core.prompts import Messages, neutralise_control_tokens
+from safescale.core.regimes import Single
 from safescale.core.replies import UnclearReplyError, final_object
 from safescale.core.selection import Asked, stands_alone
 
@@ -19,6 +20,9 @@ READING_VERSION = "2"
 """Version of the rules by which answers are read: of the parser, of the guards and of what counts as an answer."""
 
 MAX_NEW_TOKENS = 384
+REASONING_MAX_NEW_TOKENS = Single().reasoning_max_new_tokens
+"""Bound of a judge that reasons before it replies."""
+
 MAX_OUTPUT_CHARACTERS = 24_000
 
 DISAGREE = "PARSER_JUDGE_DISAGREE"

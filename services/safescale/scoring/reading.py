@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import grpc
 
@@ -38,28 +38,46 @@ class RawAnswer:
 class Judge:
     """The judge of a run or a caller. Where revision and fingerprint are given, no other model may answer as it.
 
-    `review` is the run's rule of what a person should look at, empty or `paper`.
+    `review` is the run's rule of what a person should look at, empty or `paper`. `reasoning` where it is known to write
+    a trace before its reply.
     """
 
     model: str = ""
     revision: str = ""
     fingerprint: str = ""
     review: str = ""
+    reasoning: bool = False
 
 
 def judge_of(manifest: orchestration_pb2.Manifest) -> Judge:
     """The judge of a run; runs of version 0.1.0 know its revision alone."""
     spec = manifest.spec
     revision = manifest.judge.revision or manifest.judge_revision
-    return Judge(spec.judge_model, revision, manifest.judge.fingerprint, spec.review)
+    return Judge(
+        spec.judge_model, revision, manifest.judge.fingerprint, spec.review, reasoning=manifest.judge.reasoning
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ReadAnswer:
-    """A reading, the seconds its judge took (0 without a judge), and why the judge failed (None where it did not)."""
+    """A reading, the seconds its judge took (0 without a judge), and why the judge failed (None where it did not).
+
+    `warnings` are what was odd about the judge's answer though it counts.
+    """
 
     reading: pb.Reading
     judge_s: float = 0.0
+    error: SafescaleError | None = None
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What the judge said, whether it reasoned first, and what was odd about it."""
+
+    result: rules.JudgeResult
+    reasoned: bool = False
+    warnings: tuple[str, ...] = ()
     error: SafescaleError | None = None
 
 
@@ -100,7 +118,8 @@ class AnswerReader:
         if not judge.model or not for_judge(reading):
             return ReadAnswer(reading)
         begin = time.perf_counter()
-        result, error = await self._judged(answer.text, question, judge)
+        said = await self._judged(answer.text, question, judge)
+        result = said.result
         seconds = time.perf_counter() - begin
         reading.judge.clear_selection = result.clear_selection
         reading.judge.reasoning = result.reasoning
@@ -110,30 +129,32 @@ class AnswerReader:
         if result.reads:
             reading.read_by = JUDGE
         reading.review_reason = rules.review_reason(None, result, judge.review)
-        return ReadAnswer(reading, seconds, error)
+        return ReadAnswer(reading, seconds, said.error, said.warnings)
 
-    async def _judged(
-        self, text: str, question: Question, judge: Judge
-    ) -> tuple[rules.JudgeResult, SafescaleError | None]:
+    async def _judged(self, text: str, question: Question, judge: Judge) -> _Said:
         """What the judge says, and why it said nothing. A useless reply may be a cached one: it is asked anew once."""
         try:
-            result = await self._ask_judge(text, question, judge, fresh=False)
-            if not result.readable:
-                result = await self._ask_judge(text, question, judge, fresh=True)
+            said = await self._ask_judge(text, question, judge, fresh=False)
+            if not said.result.readable:
+                again = replace(judge, reasoning=judge.reasoning or said.reasoned)
+                said = await self._ask_judge(text, question, again, fresh=True)
         except DependencyUnavailableError:
             raise
         except SafescaleError as error:
-            return rules.unusable(f"the judge could not be asked: {error.reason}"), error
-        if result.readable:
-            return result, None
-        return result, GarbageAnswerError(f"the judge {judge.model} replied uselessly, twice: {result.failure}")
+            return _Said(rules.unusable(f"the judge could not be asked: {error.reason}"), error=error)
+        if said.result.readable:
+            return said
+        why = f"the judge {judge.model} replied uselessly, twice: {said.result.failure}"
+        return replace(said, error=GarbageAnswerError(why))
 
-    async def _ask_judge(self, text: str, question: Question, judge: Judge, *, fresh: bool) -> rules.JudgeResult:
+    async def _ask_judge(self, text: str, question: Question, judge: Judge, *, fresh: bool) -> _Said:
         messages = rules.judge_messages(question.text, question.options, text)
         request = inference_pb2.GenerateRequest(
             model=judge.model,
             messages=inference_pb2.Messages(system=messages.system, user=messages.user),
-            sampling=inference_pb2.Sampling(max_new_tokens=rules.MAX_NEW_TOKENS),
+            sampling=inference_pb2.Sampling(
+                max_new_tokens=rules.REASONING_MAX_NEW_TOKENS if judge.reasoning else rules.MAX_NEW_TOKENS
+            ),
             fresh=fresh,
             model_revision=judge.revision,
             model_fingerprint=judge.fingerprint,
@@ -148,7 +169,8 @@ class AnswerReader:
                     response = await stub.Generate(request, timeout=JUDGE_DEADLINE_S)
             result = _result(response, text, question)
             outcome = "ok" if result.readable else rules.JUDGE_FAILED
-            return result
+            reasoned = any(output.reasoning or "<think>" in output.text for output in response.outputs)
+            return _Said(result, reasoned, tuple(response.warnings))
         except SafescaleError as error:
             outcome = error.reason
             raise

@@ -120,6 +120,7 @@ class ScoringWorker:
         else:
             read = await self._read(answers, question, judge_of(truth.manifest))
             readings, verdict.judge_s = read.readings, read.judge_s
+            verdict.warnings.extend(read.warnings)
             failure = judge_failure(readings, read.causes)
             if failure is not None:
                 verdict.failure.CopyFrom(failure)
@@ -141,6 +142,7 @@ class ScoringWorker:
             found = await asyncio.gather(*(self._ports.reader.read(raw, question, judge) for raw in different))
             by_raw = {raw: each.reading for raw, each in zip(different, found, strict=True)}
             read.judge_s = sum(each.judge_s for each in found)
+            read.warnings = sorted({f"JUDGE_{name}" for each in found for name in each.warnings})
             read.causes = [to_failure(each.error) for each in found if each.error is not None]
         else:
             by_raw = {raw: read_strictly(raw.text, question, raw.finish_reason) for raw in different}
@@ -189,6 +191,7 @@ class _Read:
     readings: list[pb.Reading] = field(default_factory=list)
     judge_s: float = 0.0
     causes: list[common_pb2.Failure] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def outcome_name(verdict: pb.Verdict) -> str:

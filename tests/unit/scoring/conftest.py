@@ -54,6 +54,8 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
         self.judge_calls = 0
         self.judge_requests: list[inference_pb2.GenerateRequest] = []
         self.judge_finish = "stop"
+        self.judge_reasons = False
+        self.judge_warnings: list[str] = []
         self.review = ""
         self.unreachable = 0
 
@@ -85,7 +87,9 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
                     self.unreachable -= 1
                     await context.abort(grpc.StatusCode.UNAVAILABLE, "not there")
                 output = inference_pb2.Output(text=reply, finish_reason=self.judge_finish)
-                return inference_pb2.GenerateResponse(outputs=[output])
+                if self.judge_reasons and request.sampling.max_new_tokens < 4096:
+                    output = inference_pb2.Output(reasoning="First, ...", finish_reason="length")
+                return inference_pb2.GenerateResponse(outputs=[output], warnings=self.judge_warnings)
         return inference_pb2.GenerateResponse(outputs=[inference_pb2.Output(text="I do not know")])
 
 

@@ -126,6 +126,21 @@ async def test_a_reply_that_was_cut_is_none(world, score, cell_key) -> None:
     assert verdict.greedy.judge.failure == "the reply was cut by its length"
 
 
+async def test_a_judge_that_reasons_gets_room_to_reply(world, score, cell_key) -> None:
+    world.peers.judge_model, world.peers.judge_reasons = "judge", True
+    world.peers.judge_replies = {"It is B": reply("B")}
+    assert (await score(cell_key(), "It is B")).greedy.letter == "B"
+    assert [request.sampling.max_new_tokens for request in world.peers.judge_requests] == [384, 4096]
+
+
+async def test_what_was_odd_about_a_judges_answer_is_told(world, stub, score, cell_key) -> None:
+    world.peers.judge_model, world.peers.judge_warnings = "judge", ["PROMPT_MAYBE_CUT"]
+    world.peers.judge_replies = {"It is": reply("B")}
+    verdict = await score(cell_key(), "It is B", ["It is B!"], warnings=["ODD"])
+    assert list(verdict.warnings) == ["ODD", "JUDGE_PROMPT_MAYBE_CUT"]
+    assert (await metrics_of(stub)).warnings == {"ODD": 1, "JUDGE_PROMPT_MAYBE_CUT": 1}
+
+
 async def test_what_a_judge_says_of_an_answer_tells_who_read_it(world, stub, score, cell_key) -> None:
     world.peers.judge_model = "judge"
     world.peers.judge_replies = {
