@@ -40,6 +40,7 @@ PING_TIMEOUT_S = 10.0
 class HostOptions:
     """Where to listen, which services, and whether to take up unfinished runs and to serve /metrics.
 
+    `data` is the data folder where it is held already; the host gives it back at its end.
     `services` are in the order in which they start: consumers before producers, orchestration last.
     """
 
@@ -48,6 +49,7 @@ class HostOptions:
     services: Sequence[ServiceName] = ("scoring", "inference", "retrieval", "orchestration")
     resume_on_start: bool = False
     metrics_port: int | None = None
+    data: DataDir | None = None
 
 
 class Host:
@@ -65,6 +67,7 @@ class Host:
         self._own_access = Access()
         self._access = Access()
         self._port = 0
+        self._data = None if settings.elasticsearch else options.data or DataDir(settings.data_dir)
         self.address = ""
         self.metrics_address = ""
 
@@ -126,7 +129,9 @@ class Host:
     async def _start(self) -> None:
         stack = self._stack
         stack.push_async_callback(self.telemetry.tracer.close)
-        data = None if self._settings.elasticsearch else stack.enter_context(DataDir(self._settings.data_dir))
+        data = self._data
+        if data is not None:
+            stack.enter_context(data)
         documents = await open_documents(self._settings, data, self.telemetry)
         stack.push_async_callback(documents.close)
         bus = open_bus(self._settings, self.telemetry)
@@ -153,11 +158,25 @@ class Host:
             stack.push_async_callback(service.stop)
         stack.push_async_callback(server.not_serving)
         await server.serving()
-        if data is not None:
-            data.announce(self._reachable)
+        self.announce()
         watch = asyncio.create_task(self._watch(bus, documents))
         stack.callback(watch.cancel)
         self._log.info("serving", address=self.address)
+
+    def announce(self) -> None:
+        """Let other commands on the data folder find this process.
+
+        Raises:
+            StorageError: the folder cannot be written.
+
+        """
+        if self._data is not None:
+            self._data.announce(self._reachable)
+
+    def withdraw(self) -> None:
+        """Let no further command find it."""
+        if self._data is not None:
+            self._data.withdraw()
 
     def _own_socket(self, protection: Protection) -> Path | None:
         """Where this process calls itself when its port is protected; None: at the port.

@@ -12,14 +12,17 @@ from rich.text import Text
 
 from safescale.cli.session import Client
 from safescale.core.conditions import CONDITIONS
-from safescale.core.errors import ServiceUnavailableError
+from safescale.core.errors import FailedPreconditionError, ServiceUnavailableError
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
-from safescale.runtime.channels import responses
+from safescale.runtime.channels import responses, rpc_errors
 
 AWAY_S = 300.0
 """Seconds for which a server that went away is waited for."""
 
 REATTACH_S = 1.0
+
+GO_ON_S = 600.0
+"""Deadline of taking up a run, in seconds."""
 
 PLAIN_INTERVAL_S = 10.0
 """Seconds between two lines where the output is no terminal."""
@@ -107,8 +110,11 @@ def _counts(row: pb.CellProgress) -> Text:
 async def watched(client: Client, run_id: str) -> AsyncIterator[pb.WatchRunResponse]:
     """Progress of a run until it ends. A server that goes away is asked again: the run goes on when it is back.
 
+    Where the server was another command on our data folder, the run goes on at the next one, or in this process.
+
     Raises:
         ServiceUnavailableError: the server stayed away for five minutes.
+        FailedPreconditionError: the data folder is held by a process that does not answer.
 
     """
     heard = time.monotonic()
@@ -120,12 +126,39 @@ async def watched(client: Client, run_id: str) -> AsyncIterator[pb.WatchRunRespo
                 yield last
             if last is None or last.state != pb.RUN_STATE_RUNNING:
                 return
+            if client.guest:
+                await _go_on(client, run_id)
         except ServiceUnavailableError:
             _raise_if_cancelled()
+            if client.guest:
+                await client.renew()
+                heard = time.monotonic()
+                await client.lasting(lambda: _go_on(client, run_id))
+                continue
             if client.embedded or time.monotonic() - heard > AWAY_S:
                 raise
         _raise_if_cancelled()
         await asyncio.sleep(REATTACH_S)
+
+
+async def _go_on(client: Client, run_id: str) -> None:
+    """Have a run driven that is recorded as running: the process that drove it has ended, perhaps.
+
+    Raises:
+        FailedPreconditionError: the services take up another run of the same spec.
+
+    """
+    with rpc_errors():
+        request = pb.GetRunRequest(run_id=run_id, without_progress=True)
+        run = (await client.orchestration.GetRun(request, timeout=GO_ON_S)).run
+        if run.state != pb.RUN_STATE_RUNNING:
+            return
+        again = await client.orchestration.CreateRun(pb.CreateRunRequest(spec=run.manifest.spec), timeout=GO_ON_S)
+    if again.run.run_id != run_id:
+        raise FailedPreconditionError(
+            f"run {run_id} stopped with the process that drove it, and {again.run.run_id} of the same spec is newer: "
+            "the same command follows that one"
+        )
 
 
 def _raise_if_cancelled() -> None:

@@ -73,14 +73,11 @@ async def _run(console: Console, settings: Settings, options: RunOptions) -> int
     if options.id_file and not options.id_file.parent.is_dir():
         raise InvalidInputError(f"--id-file {options.id_file}: there is no folder {options.id_file.parent}")
     async with session(settings) as client:
-        spec = await _prepare(console, client, run_file, options)
+        spec = await client.lasting(lambda: _prepare(console, client, run_file, options))
         if options.dry_run:
             await _print_plan(console, client, spec)
             return 0
-        with rpc_errors():
-            created = await client.orchestration.CreateRun(
-                pb.CreateRunRequest(spec=spec, force_new=options.new), timeout=CREATE_DEADLINE_S
-            )
+        created = await client.lasting(lambda: _created(client, spec, options.new))
         run_id = created.run.run_id
         if options.id_file:
             write_text(options.id_file, f"{run_id}\n")
@@ -92,7 +89,13 @@ async def _run(console: Console, settings: Settings, options: RunOptions) -> int
             raise
         if last is not None and last.state == pb.RUN_STATE_FAILED:
             raise error_of_failure(last.failure, f"run {run_id} could not go on: ")
-        return await _finish(console, client, run_id, options)
+        return await client.lasting(lambda: _finish(console, client, run_id, options))
+
+
+async def _created(client: Client, spec: pb.RunSpec, new: bool) -> pb.CreateRunResponse:
+    with rpc_errors():
+        request = pb.CreateRunRequest(spec=spec, force_new=new)
+        return await client.orchestration.CreateRun(request, timeout=CREATE_DEADLINE_S)
 
 
 async def _prepare(console: Console, client: Client, run_file: RunFile, options: RunOptions) -> pb.RunSpec:
@@ -122,8 +125,8 @@ def _stop_hint(client: Client, run_id: str, spec_path: Path) -> str:
     if client.embedded:
         return f"Stopping. What was measured is kept; `safescale run {spec_path}` goes on from there."
     return (
-        f"Run {run_id} goes on at the server {client.address}: `safescale run {spec_path}` follows it again, "
-        f"`safescale runs cancel {run_id}` stops it."
+        f"Run {run_id} goes on at the server {client.address} while that serves: `safescale run {spec_path}` follows "
+        f"it again or continues it, `safescale runs cancel {run_id}` stops it."
     )
 
 

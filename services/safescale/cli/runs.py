@@ -132,8 +132,8 @@ async def _retry(console: Console, settings: Settings, name: str) -> int:
         last = await follow(console, response.run, updates)
         if last is not None and last.state == pb.RUN_STATE_FAILED:
             raise error_of_failure(last.failure, f"run {run_id} could not go on: ")
-        metrics = await run_metrics(client, run_id)
-        console.print(safety_table(await fetch_run(client, run_id), metrics.rows))
+        metrics = await client.lasting(lambda: run_metrics(client, run_id))
+        console.print(safety_table(await client.lasting(lambda: fetch_run(client, run_id)), metrics.rows))
         print_readings(console, metrics.readings, response.run.manifest.spec.judge_model)
     if metrics.failed_count:
         console.print(f"{metrics.failed_count} cells failed again.")

@@ -1,14 +1,15 @@
 """A command's connection to the services: a named server, the process that holds the data folder, or its own host."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from safescale.cli.output import tell
 from safescale.core.errors import InvalidInputError, ServiceUnavailableError
 from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceStub
@@ -16,41 +17,193 @@ from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.channels import connect
 from safescale.runtime.credentials import access_of
-from safescale.runtime.datadir import announced_address
+from safescale.runtime.datadir import DataDir, Use, announced_address, in_use, users
 from safescale.runtime.settings import Settings
 
 if TYPE_CHECKING:
     from safescale.building import ServiceName
+    from safescale.hosting import Host
     from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceAsyncStub
     from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceAsyncStub
     from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceAsyncStub
     from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceAsyncStub
 
+T = TypeVar("T")
+
 CONNECT_S = 5.0
+LOOK_S = 0.2
+"""Seconds between two looks at a data folder that another process holds."""
+
+TOLD_S = 2.0
+"""Seconds after which it is said that such a process is waited for."""
+
+STARTING_S = 60.0
+"""Seconds that such a process has to answer."""
+
 SERVICES: tuple["ServiceName", ...] = ("inference", "retrieval", "orchestration", "scoring")
 
 
-@dataclass(frozen=True)
 class Client:
     """Stubs of the four services. `address` is orchestration's; `embedded` tells that they live in this process."""
 
-    address: str
-    embedded: bool
-    inference: "InferenceServiceAsyncStub"
-    retrieval: "RetrievalServiceAsyncStub"
-    orchestration: "OrchestrationServiceAsyncStub"
-    scoring: "ScoringServiceAsyncStub"
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stack = AsyncExitStack()
+        self._use = Use(settings.data_dir)
+        self._host: Host | None = None
+        self.address = ""
+        self.inference: InferenceServiceAsyncStub
+        self.retrieval: RetrievalServiceAsyncStub
+        self.orchestration: OrchestrationServiceAsyncStub
+        self.scoring: ScoringServiceAsyncStub
 
+    @property
+    def embedded(self) -> bool:
+        """Whether the services live in this process."""
+        return self._host is not None
 
-def _client(channels: Mapping[str, grpc.aio.Channel], address: str, embedded: bool) -> Client:
-    return Client(
-        address,
-        embedded,
-        InferenceServiceStub(channels["inference"]),
-        RetrievalServiceStub(channels["retrieval"]),
-        OrchestrationServiceStub(channels["orchestration"]),
-        ScoringServiceStub(channels["scoring"]),
-    )
+    @property
+    def guest(self) -> bool:
+        """Whether the services live in another process that holds the data folder, and that may end before us."""
+        return not (self.embedded or self._settings.server or self._settings.distributed)
+
+    async def open(self) -> None:
+        """Find the services: where the settings say, or all at the process that holds the data folder, else here.
+
+        Raises:
+            ServiceUnavailableError: a named server does not answer.
+            FailedPreconditionError: another process holds the folder and does not answer.
+            SafescaleError: the services cannot be hosted here.
+
+        """
+        settings = self._settings
+        if settings.server or settings.distributed:
+            addresses: dict[str, str] = {name: getattr(settings, name) or settings.server for name in SERVICES}
+            if missing := [name for name, address in addresses.items() if not address]:
+                names = " and ".join(f"SAFESCALE_{name.upper()}" for name in missing)
+                raise InvalidInputError(f"{names} not set; expected host:port of each service, or SAFESCALE_SERVER")
+            return await self._connect(addresses)
+        if settings.elasticsearch:
+            return await self._become_host(None)
+        self._use.begin()
+        found = await self._folder()
+        if isinstance(found, str):
+            return await self._connect(dict.fromkeys(SERVICES, found))
+        self._use.end()
+        return await self._become_host(found)
+
+    async def _become_host(self, data: DataDir | None) -> None:
+        # Here and not above: a command that finds a server needs none of the services' libraries.
+        from safescale.hosting import Host, HostOptions
+
+        host = await self._stack.enter_async_context(Host(self._settings, HostOptions(data=data)))
+        self._host = host
+        self._make({name: host.channel(name) for name in SERVICES}, host.address)
+
+    async def _folder(self) -> DataDir | str:
+        """The data folder, held by us now, or the address of the process that holds it and serves."""
+        path = self._settings.data_dir
+        begin = time.monotonic()
+        told = False
+        while True:
+            data = DataDir(path)
+            if data.try_hold():
+                return data
+            address = announced_address(path)
+            if address and await _serves(address, self._settings):
+                return address
+            waited = time.monotonic() - begin
+            if waited > STARTING_S:
+                raise in_use(path, f", which has not answered for {waited:.0f} s")
+            if waited > TOLD_S and not told:
+                told = True
+                tell(f"Waiting for the safescale process that holds the data folder {path} …")
+            await asyncio.sleep(LOOK_S)
+
+    async def _connect(self, addresses: Mapping[str, str]) -> None:
+        access = access_of(self._settings)
+        opened = {address: connect(address, access=access) for address in dict.fromkeys(addresses.values())}
+        for channel in opened.values():
+            self._stack.push_async_callback(channel.close)
+        await asyncio.gather(*(wait_serving(channel, address) for address, channel in opened.items()))
+        self._make({name: opened[address] for name, address in addresses.items()}, addresses["orchestration"])
+
+    def _make(self, channels: Mapping[str, grpc.aio.Channel], address: str) -> None:
+        self.address = address
+        self.inference = InferenceServiceStub(channels["inference"])
+        self.retrieval = RetrievalServiceStub(channels["retrieval"])
+        self.orchestration = OrchestrationServiceStub(channels["orchestration"])
+        self.scoring = ScoringServiceStub(channels["scoring"])
+
+    async def renew(self) -> None:
+        """Find the services anew after the process that served us ended: at another command, or here.
+
+        Raises:
+            SafescaleError: as `open`.
+
+        """
+        before = self.address
+        opened = False
+        while not opened:
+            await self._stack.aclose()
+            try:
+                await self.open()
+                opened = True
+            except ServiceUnavailableError:
+                # It too ended at this moment. Whoever holds the folder next is found, or it is us.
+                await asyncio.sleep(LOOK_S)
+        if self.address != before:
+            here = "here" if self.embedded else f"at {self.address}"
+            tell(f"The safescale process at {before}, which served this command, has ended; it goes on {here}.")
+
+    async def lasting(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Result of `work`, done again at the next server when the process that served us ended in the middle.
+
+        Raises:
+            SafescaleError: what `work` raises otherwise.
+
+        """
+        while True:
+            try:
+                return await work()
+            except ServiceUnavailableError:
+                if not self.guest or await _serves(self.address, self._settings):
+                    raise
+                await self.renew()
+
+    async def linger(self) -> None:
+        """Serve other commands on the data folder until they are done, or until Ctrl-C: they go on without us then."""
+        if self._host is None:
+            return
+        told = 0
+        try:
+            while count := self._others():
+                if count != told:
+                    told = count
+                    tell(
+                        f"Done. Serving {count} other command{'s' if count > 1 else ''} on {self._settings.data_dir} "
+                        "until they are done; Ctrl-C ends this, and they go on by themselves."
+                    )
+                await asyncio.sleep(LOOK_S)
+        except asyncio.CancelledError:
+            # What this command was given is done: its exit code tells of that.
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()
+
+    def _others(self) -> int:
+        """Number of other commands that use this process. None can find it any more when there is none."""
+        folder = self._settings.data_dir
+        if (count := users(folder)) or self._host is None:
+            return count
+        self._host.withdraw()
+        if count := users(folder):
+            self._host.announce()
+        return count
+
+    async def close(self) -> None:
+        """Close the connections, or stop hosting."""
+        self._use.end()
+        await self._stack.aclose()
 
 
 @asynccontextmanager
@@ -58,30 +211,35 @@ async def session(settings: Settings) -> AsyncIterator[Client]:
     """Connect to the services: each where the settings say, or all of the process that holds the data folder.
 
     Raises:
-        ServiceUnavailableError: a named server does not answer.
+        ServiceUnavailableError: a named server does not answer, or the process that served us ended.
         SafescaleError: the services cannot be hosted here.
 
     """
-    common = settings.server or ("" if settings.distributed else announced_address(settings.data_dir))
-    if common or settings.distributed:
-        addresses: dict[str, str] = {name: getattr(settings, name) or common or "" for name in SERVICES}
-        if missing := [name for name, address in addresses.items() if not address]:
-            names = " and ".join(f"SAFESCALE_{name.upper()}" for name in missing)
-            raise InvalidInputError(f"{names} not set; expected host:port of each service, or SAFESCALE_SERVER")
-        async with AsyncExitStack() as stack:
-            access = access_of(settings)
-            opened = {address: connect(address, access=access) for address in dict.fromkeys(addresses.values())}
-            for channel in opened.values():
-                stack.push_async_callback(channel.close)
-            await asyncio.gather(*(wait_serving(channel, address) for address, channel in opened.items()))
-            channels = {name: opened[address] for name, address in addresses.items()}
-            yield _client(channels, addresses["orchestration"], embedded=False)
-        return
-    # Here and not above: a command that finds a server needs none of the services' libraries.
-    from safescale.hosting import Host, HostOptions
+    client = Client(settings)
+    try:
+        await client.open()
+        yield client
+        await client.linger()
+    except ServiceUnavailableError as error:
+        if not client.guest or await _serves(client.address, settings):
+            raise
+        raise ServiceUnavailableError(
+            f"the safescale process at {client.address}, which served this command, has ended; "
+            "give the same command again"
+        ) from error
+    finally:
+        await client.close()
 
-    async with Host(settings, HostOptions()) as host:
-        yield _client({name: host.channel(name) for name in SERVICES}, host.address, embedded=True)
+
+async def _serves(address: str, settings: Settings) -> bool:
+    async with AsyncExitStack() as stack:
+        channel = connect(address, access=access_of(settings))
+        stack.push_async_callback(channel.close)
+        try:
+            await wait_serving(channel, address)
+        except ServiceUnavailableError:
+            return False
+    return True
 
 
 async def wait_serving(channel: grpc.aio.Channel, address: str) -> None:

@@ -1,6 +1,10 @@
-"""The data folder: one process writes to it, others find that process's address in it."""
+"""The data folder: one process writes to it, others find that process's address in it and say that they use it."""
 
 import fcntl
+import os
+import secrets
+import time
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO
@@ -10,7 +14,11 @@ from safescale.runtime.atomic import PRIVATE, write_text
 
 LOCK = "lock"
 ADDRESS = "address"
+USERS = "users"
 RECORDS = "records.db"
+
+PATIENCE_S = 1.0
+"""Seconds for which a folder is asked for that is held: another process may only look whether it is."""
 
 
 class DataDir:
@@ -25,6 +33,31 @@ class DataDir:
         """File of the records."""
         return self.path / RECORDS
 
+    def try_hold(self) -> bool:
+        """Hold the folder, unless another process does.
+
+        Raises:
+            StorageError: the folder cannot be made or written.
+
+        """
+        if self._lock is not None:
+            return True
+        lock = None
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            lock = (self.path / LOCK).open("ab")
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # That of a process which was killed leads to nobody, or to a server of somebody else.
+            (self.path / ADDRESS).unlink(missing_ok=True)
+        except OSError as error:
+            if lock is not None:
+                lock.close()
+            if isinstance(error, BlockingIOError):
+                return False
+            raise StorageError(f"the data folder {self.path} cannot be used: {error.strerror}") from error
+        self._lock = lock
+        return True
+
     def __enter__(self) -> "DataDir":
         """Hold the folder.
 
@@ -33,34 +66,47 @@ class DataDir:
             FailedPreconditionError: another process holds it.
 
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._lock = (self.path / LOCK).open("ab")
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailedPreconditionError(
-                f"the data folder {self.path} is in use by another safescale process; wait for it, or name another "
-                "folder in SAFESCALE_DATA_DIR"
-            ) from error
-        except OSError as error:
-            raise StorageError(f"the data folder {self.path} cannot be used: {error.strerror}") from error
+        until = time.monotonic() + PATIENCE_S
+        while not self.try_hold():
+            if time.monotonic() > until:
+                raise in_use(self.path)
+            time.sleep(PATIENCE_S / 20)
         return self
 
     def announce(self, address: str) -> None:
-        """Write the address at which this process answers, for other processes of the same user."""
+        """Write the address at which this process answers, for other processes of the same user.
+
+        Raises:
+            StorageError: it cannot be written.
+
+        """
         write_text(self.path / ADDRESS, address, PRIVATE)
+
+    def withdraw(self) -> None:
+        """Take the address back: commands that start from now on wait until the folder is free."""
+        with suppress(OSError):
+            (self.path / ADDRESS).unlink(missing_ok=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Give the folder back."""
-        (self.path / ADDRESS).unlink(missing_ok=True)
         if self._lock is not None:
+            self.withdraw()
             self._lock.close()
+            self._lock = None
+
+
+def in_use(path: Path, more: str = "") -> FailedPreconditionError:
+    """The error about a folder that another process holds."""
+    return FailedPreconditionError(
+        f"the data folder {path} is in use by another safescale process{more}; wait for it, or name another "
+        "folder in SAFESCALE_DATA_DIR"
+    )
 
 
 def announced_address(path: Path) -> str | None:
-    """Address of the process that holds the folder; None when nobody does."""
+    """Address of the process that holds the folder; None when nobody does, or it does not serve yet."""
     try:
         with (path / LOCK).open("rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -68,7 +114,56 @@ def announced_address(path: Path) -> str | None:
     except BlockingIOError:
         try:
             return (path / ADDRESS).read_text(encoding="utf-8").strip() or None
-        except OSError:
+        except (OSError, UnicodeDecodeError):
             return None
     except OSError:
         return None
+
+
+class Use:
+    """Says, from `begin` to `end` or the death of the process, that this process uses the server of a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / USERS / f"{os.getpid()}-{secrets.token_hex(4)}"
+        self._file: IO[bytes] | None = None
+
+    def begin(self) -> None:
+        """Say so, before the address is read; where it cannot be written, the server may end before us."""
+        if self._file is not None:
+            return
+        with suppress(OSError):
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            while self._file is None:
+                file = self._path.open("ab")
+                fcntl.flock(file, fcntl.LOCK_EX)
+                # Who counts users takes away files that nobody locks, this one too between the two steps.
+                if self._path.exists():
+                    self._file = file
+                else:
+                    file.close()
+
+    def end(self) -> None:
+        """Say so no more."""
+        if self._file is not None:
+            self._path.unlink(missing_ok=True)
+            self._file.close()
+            self._file = None
+
+
+def users(folder: Path) -> int:
+    """Number of processes that use the server of a folder; what those left that were killed is removed."""
+    found = 0
+    try:
+        paths = list((folder / USERS).iterdir())
+    except OSError:
+        return 0
+    for path in paths:
+        try:
+            with path.open("rb+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink(missing_ok=True)
+        except BlockingIOError:
+            found += 1
+        except OSError:
+            continue
+    return found
