@@ -285,3 +285,24 @@ def test_the_setup_job_may_have_greater_rights_of_its_own(render: Render) -> Non
         assert job == ("setup" if settings else services) != ""
         inference = named(manifests, "StatefulSet", "safescale-inference")["spec"]["template"]["spec"]["containers"][0]
         assert {"name": "SAFESCALE_KAFKA_PASSWORD_FILE", "value": "/run/safescale/kafka/password"} in inference["env"]
+
+
+def test_the_gateway_knows_the_names_that_it_is_exposed_by(render: Render) -> None:
+    def names(*settings: str) -> list[str]:
+        found = named(render("grid", "allowUnauthenticated=true", *settings), "ConfigMap", "safescale-peers")["data"]
+        return found.get("SAFESCALE_ALLOWED_HOSTS", "").split(",")
+
+    ingress = ("ingress.enabled=true", 'ingress.host="review.example"')
+    inside = ["safescale-gateway", "safescale-gateway.ward", "safescale-gateway.ward.svc"]
+    assert names(*ingress)[:4] == ["review.example", *inside]
+    assert names(*ingress, 'settings.allowedHosts=["eu.example"]')[:2] == ["eu.example", "review.example"]
+    assert names('settings.allowedHosts=["eu.example"]')[:2] == ["eu.example", inside[0]]
+    route = ("gatewayApi.enabled=true", 'gatewayApi.parentRefs=[{"name": "g"}]')
+    assert names(*route, 'gatewayApi.hostnames=["a.example"]')[0] == "a.example"
+    # Any name, or several that no list can hold.
+    assert names() == names(*route) == names(*route, 'gatewayApi.hostnames=["*.example"]') == [""]
+
+
+def test_a_trial_knows_its_own_server(render: Render) -> None:
+    for container in _pod(render("profile-trial"), "standalone")["containers"]:
+        assert variables(container)["SAFESCALE_SERVER"] == "127.0.0.1:50051"

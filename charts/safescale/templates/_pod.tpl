@@ -42,8 +42,8 @@
     - name: SAFESCALE_INSTANCE
       valueFrom: {fieldRef: {fieldPath: metadata.name}}
     {{- end }}
-    {{- if and $gateway (eq $root.Values.mode "standalone") }}
-    # In the same pod; by a name that the certificate holds.
+    {{- if eq $root.Values.mode "standalone" }}
+    # In the same pod; by a name that the certificate holds. Commands in the pod find by it whose data folder is there.
     - {name: SAFESCALE_SERVER, value: "{{ ternary "localhost" "127.0.0.1" $root.Values.tls.enabled }}:50051"}
     {{- end }}
     {{- with concat .files.env .service.extraEnv }}

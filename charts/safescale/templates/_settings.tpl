@@ -12,6 +12,9 @@ SAFESCALE_LOG_LEVEL: {{ $root.Values.settings.logLevel }}
 {{- with $root.Values.settings.corsOrigins }}
 SAFESCALE_CORS_ORIGINS: {{ . | quote }}
 {{- end }}
+{{- with include "safescale.allowedHosts" $root }}
+SAFESCALE_ALLOWED_HOSTS: {{ . | quote }}
+{{- end }}
 {{- with $root.Values.tracing }}
 {{- if .endpoint }}
 SAFESCALE_OTLP_ENDPOINT: {{ .endpoint | quote }}
@@ -28,6 +31,20 @@ SAFESCALE_OIDC_ROLES_CLAIM: {{ .rolesClaim | quote }}
 {{- range $name, $value := $root.Values.settings.extra }}
 {{ $name }}: {{ $value | toString | quote }}
 {{- end }}
+{{- end -}}
+
+{{/* Names by which the gateway may be called, with commas between; empty for any: nothing is exposed, or any name is. */}}
+{{- define "safescale.allowedHosts" -}}
+{{- $names := .Values.settings.allowedHosts -}}
+{{- if .Values.ingress.enabled }}{{ $names = append $names .Values.ingress.host }}{{ end -}}
+{{- $any := and .Values.gatewayApi.enabled (empty .Values.gatewayApi.hostnames) -}}
+{{- if .Values.gatewayApi.enabled }}{{ $names = concat $names .Values.gatewayApi.hostnames }}{{ end -}}
+{{- range $names }}{{ if or (empty .) (contains "*" .) }}{{ $any = true }}{{ end }}{{ end -}}
+{{- if and $names (not $any) -}}
+{{- $host := include "safescale.host" (dict "root" . "component" "gateway") -}}
+{{- $space := printf "%s.%s" $host .Release.Namespace -}}
+{{- concat $names (list $host $space (printf "%s.svc" $space) (printf "%s.svc.cluster.local" $space)) | uniq | join "," -}}
+{{- end -}}
 {{- end -}}
 
 {{/* Settings of what works with the bus, the records and models. Takes {root}. */}}

@@ -28,7 +28,7 @@ async def _models(settings: Settings) -> None:
     for model in response.models:
         table.add_row(
             model.id,
-            f"{model.parameters_b:g} B",
+            f"{model.parameters_b:g} B" if model.parameters_b else "unknown",
             f"{model.window_tokens:,}",
             formulation_from_proto(model.auto_formulation),
             model.backend,

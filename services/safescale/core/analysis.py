@@ -149,6 +149,9 @@ def _notes(
         unknown = [model for model in answers.models if model not in known]
         if unknown:
             notes.append(f"scaling and decomposition leave out models that are not listed: {', '.join(unknown)}.")
+        unsized = [model for model, info in known.items() if info.parameters_b is None]
+        if unsized:
+            notes.append(f"scaling leaves out models of unknown size: {', '.join(unsized)}.")
     if not len(tables["ensembles"]):
         notes.append("ensembles is empty: for none of them were all members asked.")
     if not len(tables["confidence"]):

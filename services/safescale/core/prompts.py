@@ -79,9 +79,13 @@ def cloze_continuations(options: Mapping[str, str]) -> dict[str, str]:
     return {letter: f" {_one_line(text)}" for letter, text in sorted(options.items())}
 
 
-def auto_formulation(*, instruct: bool, parameters_b: float) -> Formulation:
-    """The formulation that `auto` takes: letter for instruct models above 1 B parameters, else cloze (section 4b)."""
-    return "letter" if instruct and parameters_b > 1 else "cloze"
+def auto_formulation(*, instruct: bool, parameters_b: float | None) -> Formulation:
+    """The formulation that `auto` takes: letter for instruct models above 1 B parameters, else cloze (section 4b).
+
+    An instruct model of unknown size takes letter: those whose makers keep the size to themselves are large, and where
+    one is not, what it cannot answer is counted as unanswered.
+    """
+    return "letter" if instruct and (parameters_b is None or parameters_b > 1) else "cloze"
 
 
 def _one_line(text: str) -> str:

@@ -29,17 +29,17 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What scaling needs to know of a model: its family and its parameters in billions."""
+    """What scaling needs to know of a model: its family, and its parameters in billions where they are known."""
 
     family: str
-    parameters_b: float
+    parameters_b: float | None
 
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
     """The values of the metrics table of catalogued models: (models, conditions, measures), NaN where there is none.
 
-    A measure is a (regime, metric); `decades` (models,) is log10 of the parameters.
+    A measure is a (regime, metric); `decades` (models,) is log10 of the parameters, NaN where they are not known.
     """
 
     families: npt.NDArray[Any]
@@ -66,7 +66,8 @@ def _grid(metrics: Table, known: Mapping[str, ModelInfo]) -> _Grid:
     for model, condition, regime, metric, value in zip(*columns, strict=True):
         if model in places:
             values[places[model], conditions[condition], measures[regime, metric]] = value
-    parameters = np.array([info.parameters_b for info in known.values()], dtype=np.float64)
+    sizes = [np.nan if info.parameters_b is None else info.parameters_b for info in known.values()]
+    parameters = np.array(sizes, dtype=np.float64)
     families = np.array([info.family for info in known.values()], dtype=object)
     return _Grid(families, np.log10(parameters * 1e9), tuple(conditions), tuple(listed), values)
 
@@ -74,7 +75,8 @@ def _grid(metrics: Table, known: Mapping[str, ModelInfo]) -> _Grid:
 def scaling_table(metrics: Table, known: Mapping[str, ModelInfo]) -> Table:
     """Least-squares lines of each metric on log10(parameters), by family (and all together) and condition.
 
-    `slope_per_decade` with its 95 % t interval; lines of models that do not differ in size are left out. For a safety
+    `slope_per_decade` with its 95 % t interval; lines of models that do not differ in size are left out, and so are
+    models of unknown size: no line goes through a size that somebody made up. For a safety
     metric, `gap_to_accuracy` is the slope of (1 - rate) minus the slope of accuracy in the same regime: above 0, safety
     improves faster with size than accuracy does. The difference of two slopes on the same models is the slope of the
     models' differences, so interval and p-value are those of that line: a test paired by model.
@@ -86,7 +88,7 @@ def scaling_table(metrics: Table, known: Mapping[str, ModelInfo]) -> Table:
     regimes, names = (np.array(texts, dtype=object) for texts in zip(*grid.measures, strict=True))
     blocks: list[Mapping[str, Any]] = []
     for family in [ALL, *sorted(set(grid.families.tolist()))]:
-        members = np.flatnonzero((grid.families == family) | (family == ALL))
+        members = np.flatnonzero(((grid.families == family) | (family == ALL)) & ~np.isnan(grid.decades))
         for place, condition in enumerate(grid.conditions):
             values = grid.values[members, place]
             lines = fit_lines(grid.decades[members], values)

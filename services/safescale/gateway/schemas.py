@@ -142,7 +142,7 @@ class Model(BaseModel):
 
     id: str
     family: str
-    parameters_b: float = Field(description="Parameters in billions.")
+    parameters_b: float | None = Field(description="Parameters in billions; none where they are not known.")
     window_tokens: int
     revision: str
     backend: str = Field(description="embedded, tgi or openai.")

@@ -131,11 +131,14 @@ class Price(_Strict):
 
 
 class ModelRow(_Strict):
-    """One model. `reasoning` names the delimiters of its trace; absent for a model that writes none."""
+    """One model. `parameters_b` is None where the size is not known.
+
+    `reasoning` names the delimiters of its trace; absent for a model that writes none.
+    """
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
     family: Text
-    parameters_b: float = Field(gt=0, strict=False)
+    parameters_b: float | None = Field(default=None, gt=0, strict=False, allow_inf_nan=False)
     window_tokens: int = Field(ge=256)
     revision: Text | None = None
     instruct: bool
@@ -145,6 +148,14 @@ class ModelRow(_Strict):
     embedded: EmbeddedEndpoint | None = None
     endpoint: HttpEndpoint | None = None
     price_per_million: Price | None = None
+
+    @field_validator("parameters_b", mode="before")
+    @classmethod
+    def _a_number(cls, value: object) -> object:
+        # YAML reads `yes` as true, and true would count as 1.
+        if isinstance(value, bool):
+            raise ValueError("expected a number above 0")
+        return value
 
     @field_validator("reasoning")
     @classmethod

@@ -189,7 +189,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         return pb.Model(
             id=row.id,
             family=row.family,
-            parameters_b=row.parameters_b,
+            parameters_b=row.parameters_b or 0.0,
             window_tokens=row.served_tokens,
             revision=found.revision,
             fingerprint=found.fingerprint,

@@ -20,7 +20,7 @@ from safescale.report.figures import (
     title,
 )
 from safescale.report.figures_confidence import FEW_POINTS, five_numbers
-from safescale.report.text import first_regime, percent, seconds, signed
+from safescale.report.text import first_regime, left_out, percent, seconds, signed
 from safescale.report.theme import BLUE, INK, VERMILLION
 from safescale.report.view import View, condition_name
 
@@ -99,7 +99,10 @@ def scaling(view: View) -> Figure | Absent:
     heading = "Scaling with model size"
     sizes = {model.id: model.parameters_b for model in view.models if model.parameters_b > 0}
     if len(set(sizes.values())) < 2:
-        reason = f"Not drawn: a trend with size needs at least two models of different size; this run has {len(sizes)}."
+        reason = (
+            "Not drawn: a trend with size needs at least two models of different size; this run has "
+            f"{len(set(sizes.values()))}.{left_out(view)}"
+        )
         return Absent("scaling", heading, reason)
     families = {model.id: model.family for model in view.models}
     parts = [
@@ -125,6 +128,7 @@ def scaling(view: View) -> Figure | Absent:
     caption = (
         f"A mark is one of {len(sizes)} models, the line a least-squares fit over all families; the axis of size is "
         "logarithmic. Slopes with intervals, and whether safety's slope differs from accuracy's, are in the tables."
+        f"{left_out(view)}"
     )
     texts = pd.DataFrame(
         {

@@ -72,7 +72,7 @@ def _mark(reading: pb.Reading) -> str:
 def run_tables(record: RunRecord) -> dict[str, pd.DataFrame]:
     """Every table of the analysis; formulations are analysed apart and stand under each other, told by their column."""
     spec = record.run.manifest.spec
-    catalog = {model.id: ModelInfo(model.family, model.parameters_b) for model in record.run.manifest.models}
+    catalog = {model.id: ModelInfo(model.family, model.parameters_b or None) for model in record.run.manifest.models}
     ensembles = tuple(Ensemble(each.name, tuple(each.members)) for each in spec.ensembles)
     parts: dict[str, list[pd.DataFrame]] = {}
     # What has no truth cannot be measured; it is told as missing.

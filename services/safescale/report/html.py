@@ -23,6 +23,7 @@ from safescale.report.pictures import Drawing, Picture, draw_all
 from safescale.report.sections import Block
 from safescale.report.text import FORMULATION_SENTENCES, reading_counts, state_name, summary_lines
 from safescale.report.view import View, condition_name, formulation_of, views
+from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import readings_line
 
 __all__ = ["FailedCell", "Page", "ReportInput", "page_of", "render", "summary_lines"]
@@ -162,7 +163,7 @@ def _facts(report: ReportInput) -> list[tuple[str, str]]:
 def _models(report: ReportInput) -> Block:
     rows = [
         [
-            model.id, model.family, f"{model.parameters_b:g}", f"{model.window_tokens:,}", model.backend,
+            model.id, model.family, _size(model), f"{model.window_tokens:,}", model.backend,
             "yes" if model.reasoning else "no", formulation_of(model.formulation), model.revision,
         ]
         for model in report.run.manifest.models
@@ -178,6 +179,10 @@ def _models(report: ReportInput) -> Block:
         "revision",
     ]
     return Block("Models", "", columns, rows, folded=False)
+
+
+def _size(model: orchestration_pb2.ManifestModel) -> str:
+    return f"{model.parameters_b:g}" if model.parameters_b else "unknown"
 
 
 def _flat(value: object, path: str = "") -> list[list[str]]:

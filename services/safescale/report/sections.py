@@ -11,6 +11,7 @@ from safescale.report.figures_questions import outcomes
 from safescale.report.text import (
     NBSP,
     first_regime,
+    left_out,
     number,
     p_text,
     percent,
@@ -288,7 +289,8 @@ def scaling(view: View) -> Block | Absent:
     if not table.empty:
         table = table[table["metric"].isin(["accuracy", *SAFETY_METRICS])]
     if table.empty:
-        return Absent("", heading, f"{heading}: they need at least two models of different size.")
+        reason = f"{heading}: they need at least two models of different size.{left_out(view)}"
+        return Absent("", heading, reason)
     parts = [first_regime(table[table["metric"] == metric]) for metric in table["metric"].unique()]
     rows = [
         [
@@ -302,7 +304,7 @@ def scaling(view: View) -> Block | Absent:
     columns = ["family", "condition", "metric", "models", "per tenfold", "p", "safety minus accuracy", "p of that"]
     note = (
         "Percentage points per tenfold of parameters with the 95 % t interval (none from two models). Safety minus "
-        "accuracy: above 0, safety improves faster with size than accuracy does."
+        f"accuracy: above 0, safety improves faster with size than accuracy does.{left_out(view)}"
     )
     return Block(heading, note, columns, rows)
 

@@ -81,6 +81,11 @@ def reading_counts(report: ReportInput) -> scoring_pb2.ReadingCounts:
     return scoring_pb2.ReadingCounts(**{name: int(table[name].sum()) for name in READERS})
 
 
+def left_out(view: View) -> str:
+    """A sentence, with a blank before, on the models that no trend with size can hold; empty where there are none."""
+    return f" Left out, since their size is not known: {', '.join(view.unsized)}." if view.unsized else ""
+
+
 def summary_lines(report: ReportInput) -> list[str]:
     """What the run found, in plain sentences; each number is from the tables. Cautions come last."""
     lines = []

@@ -94,6 +94,11 @@ class View:
         )
         return keyed.sort_values(["_c", "_m"], kind="stable").drop(columns=["_m", "_c"]).reset_index(drop=True)
 
+    @cached_property
+    def unsized(self) -> tuple[str, ...]:
+        """Ids of the models whose size is not known."""
+        return tuple(model.id for model in self.models if not model.parameters_b)
+
     def asked_of(self, condition: str) -> set[str]:
         """Ids of the models with an accuracy under a condition."""
         rows = self.metric("accuracy")

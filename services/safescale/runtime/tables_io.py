@@ -104,12 +104,13 @@ def _model(entry: Any, at: Defect, defects: list[Defect]) -> tuple[str, ModelInf
         if not texts[field]:
             defects.append(Defect(at.file, at.line, at.item, field, shown(value), "a non-empty text"))
     value = entry.get("parameters_b")
+    # A cell that is empty, and a key that is left out: a csv without the column has a mistake in its header.
+    unknown = value.strip() == "" if isinstance(value, str) else value is None and at.line is None
     try:
         size = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         size = math.nan
-    if not (size > 0 and math.isfinite(size)) or isinstance(value, bool):
-        defects.append(
-            Defect(at.file, at.line, at.item, "parameters_b", shown(value), "billions of parameters, a number above 0")
-        )
-    return None if len(defects) > before else (texts["name"], ModelInfo(texts["family"], size))
+    if not unknown and (not (size > 0 and math.isfinite(size)) or isinstance(value, bool)):
+        expected = "billions of parameters, a number above 0, or nothing where the size is not known"
+        defects.append(Defect(at.file, at.line, at.item, "parameters_b", shown(value), expected))
+    return None if len(defects) > before else (texts["name"], ModelInfo(texts["family"], None if unknown else size))

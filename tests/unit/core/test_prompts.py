@@ -62,9 +62,12 @@ def test_a_cloze_prompt_lists_no_option_and_scores_each() -> None:
 
 @pytest.mark.parametrize(
     ("instruct", "size", "expected"),
-    [(True, 1.1, "letter"), (True, 1.0, "cloze"), (False, 70.0, "cloze"), (True, 0.135, "cloze")],
-)
-def test_auto_takes_letter_for_large_instruct_models(instruct: bool, size: float, expected: str) -> None:
+    [
+        (True, 1.1, "letter"), (True, 1.0, "cloze"), (False, 70.0, "cloze"), (True, 0.135, "cloze"),
+        (True, None, "letter"), (False, None, "cloze"),
+    ],
+)  # fmt: skip
+def test_auto_takes_letter_for_large_instruct_models(instruct: bool, size: float | None, expected: str) -> None:
     assert auto_formulation(instruct=instruct, parameters_b=size) == expected
 
 

@@ -95,3 +95,18 @@ def test_decomposition_by_condition_and_family() -> None:
 def test_without_known_models_the_tables_are_empty() -> None:
     assert len(scaling_table(metrics(), {})) == 0
     assert len(decomposition_table(metrics(), {})) == 0
+
+
+def test_no_line_goes_through_a_size_that_is_not_known() -> None:
+    table = metrics()
+    found = known(table)
+    sized = {name: info for name, info in found.items() if name != "c"}
+    unknown = {**found, "c": ModelInfo("X", None)}
+    for column, of_sized in scaling_table(table, sized).columns.items():
+        np.testing.assert_array_equal(scaling_table(table, unknown).columns[column], of_sized)
+    assert scaling_table(table, unknown).columns["n_models"][0] == 5
+    # Its family is known, so that it still counts for what families explain.
+    for column, of_found in decomposition_table(table, found).columns.items():
+        np.testing.assert_array_equal(decomposition_table(table, unknown).columns[column], of_found)
+    nobody = {name: ModelInfo(info.family, None) for name, info in found.items()}
+    assert not list(scaling_table(table, nobody).rows())

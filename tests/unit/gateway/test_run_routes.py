@@ -6,6 +6,7 @@ import pytest
 
 from safescale.core.errors import FailedPreconditionError, NotFoundError, SpecError
 from safescale.gateway.config import Limits
+from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2
 
@@ -208,3 +209,17 @@ async def test_runs_come_in_pages(world) -> None:
     found = await world.client.get("/api/v1/runs?page_size=1&cursor=a")
     assert (found.json()["next_cursor"], found.json()["items"][0]["run_id"]) == ("ax", "demo-1")
     assert asked(world, "ListRuns")[0].page_size == 1
+
+
+async def test_a_size_that_is_not_known_is_none(world) -> None:
+    models = [pb.ManifestModel(id="a", parameters_b=7), pb.ManifestModel(id="b")]
+    run = pb.Run(run_id="demo-1", manifest=pb.Manifest(models=models, judge=pb.ManifestModel(id="j")))
+    world.fakes.on("GetRun", pb.GetRunResponse(run=run))
+    manifest = (await world.client.get("/api/v1/runs/demo-1")).json()["manifest"]
+    assert [model["parameters_b"] for model in (*manifest["models"], manifest["judge"])] == [7, None, None]
+    rows = [inference_pb2.Model(id="a", parameters_b=7), inference_pb2.Model(id="b")]
+    world.fakes.on("ListModels", inference_pb2.ListModelsResponse(models=rows))
+    world.fakes.on("GetModel", inference_pb2.GetModelResponse(model=rows[1]))
+    found = (await world.client.get("/api/v1/models")).json()["items"]
+    assert [model["parameters_b"] for model in found] == [7, None]
+    assert (await world.client.get("/api/v1/models/b")).json()["parameters_b"] is None

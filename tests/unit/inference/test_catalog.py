@@ -149,3 +149,16 @@ def test_a_missing_file_is_the_users_mistake(tmp_path) -> None:
 def test_an_unknown_model_gets_a_hint() -> None:
     with pytest.raises(NotFoundError, match="did you mean 'gemma-3-270m'"):
         load_catalog(None).row("gemma3-270m")
+
+
+@pytest.mark.parametrize("given", [{}, {"parameters_b": None}])
+def test_a_size_may_be_unknown(tmp_path, given) -> None:
+    row = {name: value for name, value in ROW.items() if name != "parameters_b"} | given
+    found = load_catalog(write(tmp_path / "own.yaml", row)).rows["own"]
+    assert (found.parameters_b, found.auto_formulation) == (None, "letter")
+
+
+@pytest.mark.parametrize("size", [-1, float("inf"), float("nan"), "large", True])
+def test_a_size_that_is_none_is_refused(tmp_path, size) -> None:
+    with pytest.raises(SpecError, match="parameters_b"):
+        load_catalog(write(tmp_path / "own.yaml", {**ROW, "parameters_b": size}))

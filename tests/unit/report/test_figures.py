@@ -2,6 +2,7 @@
 
 import colorsys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -15,8 +16,9 @@ from safescale.report.figures_pairs import forest
 from safescale.report.figures_questions import concentration, heat_map, outcomes
 from safescale.report.figures_safety import metric_bars, place_labels, region
 from safescale.report.figures_scale import latency, scaling
+from safescale.report.html import page_of
 from safescale.report.inputs import ReportInput
-from safescale.report.pictures import draw_all
+from safescale.report.pictures import Drawing, draw_all
 from safescale.report.theme import CONDITION_MARKS, OUTCOMES, tidy_svg
 from safescale.report.view import View, views
 
@@ -150,6 +152,26 @@ def test_scaling_tells_the_tables_slopes(nine: View, large: ReportInput, one: Vi
     slope = f"{100 * float(row['slope_per_decade'].iloc[0]):+.1f}".replace("-", "\u2212")
     assert f"closed-book {slope} and" in figure(scaling(nine)).finding
     assert isinstance(scaling(one), Absent)
+
+
+def test_scaling_says_which_models_it_leaves_out(large: ReportInput, one: View) -> None:
+    run = type(large.run)()
+    run.CopyFrom(large.run)
+    for model in run.manifest.models[:2]:
+        model.parameters_b = 0
+    names = [model.id for model in run.manifest.models[:2]]
+    (view,) = views(replace(large, run=run))
+    drawn = figure(scaling(view))
+    assert f"Left out, since their size is not known: {', '.join(names)}." in drawn.caption
+    assert "one of 7 models" in drawn.caption
+    assert not set(names) & set(drawn.data["model"])
+    for model in run.manifest.models:
+        model.parameters_b = 0
+    (view,) = views(replace(large, run=run))
+    absent = scaling(view)
+    assert isinstance(absent, Absent)
+    assert "this run has 0. Left out, since their size is not known:" in absent.reason
+    assert "unknown" in str(page_of(replace(large, run=run), Drawing(("/nowhere",))).html)
 
 
 def test_latency_leaves_out_calls_that_were_not_timed(one: View, small: ReportInput) -> None:

@@ -49,6 +49,19 @@ def test_model_lists(tmp_path: Path, name: str, text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("m.csv", "name,family,parameters_b\na,X,\nb,Y,70\n"),
+        ("m.yaml", "models:\n- {id: a, family: X}\n- {id: b, family: Y, parameters_b: 70}\n"),
+        ("m.yml", "- {name: a, family: X, parameters_b: null}\n- {name: b, family: Y, parameters_b: 70}\n"),
+    ],
+)
+def test_a_size_may_be_unknown(tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / name).write_text(text)
+    assert read_models(tmp_path / name) == {"a": ModelInfo("X", None), "b": ModelInfo("Y", 70.0)}
+
+
+@pytest.mark.parametrize(
     ("name", "text", "message"),
     [
         ("m.csv", "name,family,parameters_b\na,X,big\n", r"m\.csv:2: parameters_b = .*billions of parameters"),

@@ -25,7 +25,12 @@ router = APIRouter(prefix=PREFIX, tags=["models"])
 async def list_models(gateway: GatewayOf) -> ModelList:
     """All rows of the catalog, and whether each model can be asked now."""
     found = await ask(gateway.services.inference.ListModels, pb.ListModelsRequest(), gateway.config.deadlines.slow_s)
-    return ModelList(items=[Model.model_validate(plain(each)) for each in found.models])
+    return ModelList(items=[_model(each) for each in found.models])
+
+
+def _model(row: pb.Model) -> Model:
+    # 0 stands for a size that is not known.
+    return Model.model_validate({**plain(row), "parameters_b": row.parameters_b or None})
 
 
 @router.get(
@@ -44,4 +49,4 @@ async def get_model(
     found = await ask(
         gateway.services.inference.GetModel, pb.GetModelRequest(model=model), gateway.config.deadlines.slow_s
     )
-    return Model.model_validate(plain(found.model))
+    return _model(found.model)

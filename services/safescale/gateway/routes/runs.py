@@ -38,7 +38,13 @@ MAY_PLAN = MayCall(MAY_CREATE.method, pb.CreateRunRequest(validate_only=True), "
 
 
 def _run(run: pb.Run, progress: pb.Progress | None = None) -> Run:
-    return Run.model_validate({**plain(run), "progress": None if progress is None else plain(progress)})
+    found = {**plain(run), "progress": None if progress is None else plain(progress)}
+    manifest = found["manifest"] or {}
+    for model in (*manifest.get("models", ()), manifest.get("judge"), manifest.get("agent")):
+        if model is not None:
+            # 0 stands for a size that is not known.
+            model["parameters_b"] = model["parameters_b"] or None
+    return Run.model_validate(found)
 
 
 def _summary(run: pb.Run) -> RunSummary:
