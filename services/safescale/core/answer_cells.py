@@ -11,6 +11,7 @@ from safescale.core.answers import AnswerSet
 from safescale.core.benchmark import LETTERS
 from safescale.core.conditions import CONDITION_IDS
 from safescale.core.errors import InvalidInputError
+from safescale.core.size import check_size
 from safescale.core.vote import ABSENT, NULL
 
 NULL_MARK = "-"
@@ -106,7 +107,8 @@ class AnswerCells:
         """The arrays: models and questions sorted by name, conditions in the order of the protocol, others after them.
 
         A cell without a greedy letter counts as a greedy failure where its model was asked greedily under its condition
-        at all. Raises InvalidInputError for a cell that was added twice, or if there are none.
+        at all. Raises InvalidInputError for a cell that was added twice, or if there are none, LimitExceededError where
+        the arrays would be too large.
         """
         self._pack()
         if not self._chunks:
@@ -118,6 +120,8 @@ class AnswerCells:
         places = np.concatenate([chunk.places for chunk in self._chunks], axis=1)
         index = tuple(_ranks(met, ordered)[row] for met, ordered, row in zip(self._names, names, places, strict=True))
         shape = (len(models), len(conditions), len(questions))
+        most_samples = max(int(chunk.lengths.max()) for chunk in self._chunks)
+        check_size(*shape, most_samples)
         self._refuse_twice(index, shape, names)
         greedy = np.full(shape, ABSENT, dtype=np.int8)
         greedy[index] = np.concatenate([chunk.greedy for chunk in self._chunks])
@@ -127,7 +131,7 @@ class AnswerCells:
         greedy[attempted & asked & (greedy == ABSENT)] = NULL
         latency = np.full(shape, np.nan)
         latency[index] = np.concatenate([chunk.latency_s for chunk in self._chunks])
-        samples = np.full((*shape, max(int(chunk.lengths.max()) for chunk in self._chunks)), ABSENT, dtype=np.int8)
+        samples = np.full((*shape, most_samples), ABSENT, dtype=np.int8)
         samples[index] = np.concatenate([chunk.padded(samples.shape[-1]) for chunk in self._chunks])
         return AnswerSet(
             tuple(models), tuple(conditions), tuple(questions), greedy, samples, latency, self._formulation or "letter"

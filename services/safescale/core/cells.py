@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from safescale.core.benchmark import Question
 from safescale.core.errors import InvalidInputError
 
+NAMED = 10
+"""Ids that an error names."""
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Cell:
@@ -41,7 +44,8 @@ def select_questions(questions: Sequence[Question], ids: Sequence[str], limit: i
     by_id = {question.question_id: question for question in questions}
     missing = [identifier for identifier in ids if identifier not in by_id]
     if missing:
-        raise InvalidInputError(f"question ids that the benchmark does not have: {', '.join(missing)}")
+        more = f" and {len(missing) - NAMED:,} more" if len(missing) > NAMED else ""
+        raise InvalidInputError(f"question ids that the benchmark does not have: {', '.join(missing[:NAMED])}{more}")
     chosen = sorted(set(ids) or by_id)
     if not limit or limit >= len(chosen):
         return tuple(chosen)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,12 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2
 
 MAX_SAMPLES = 100
+MAX_NAMES = 1000
+"""Models, conditions and ensembles of a run."""
+
+MAX_CELLS = 500_000
+"""Cells of a run: seven times the paper's study."""
+
 NEEDS_CORPUS = frozenset({"top_k", "padded", "max_context"})
 
 
@@ -49,12 +56,17 @@ def resolve(spec: pb.RunSpec, around: Surroundings) -> pb.Manifest:
         SpecError: with every defect found.
 
     """
+    _check_lengths(spec)
     defects = [*_spec_defects(spec), *_condition_defects(spec, around), *_model_defects(spec, around)]
     try:
         question_ids = select_questions(around.benchmark.questions, spec.question_ids, spec.question_limit)
     except InvalidInputError as error:
         defects.append(_defect("question_ids", "", error.message))
         question_ids = ()
+    cells = len(spec.models) * len(spec.conditions) * len(question_ids)
+    if cells > MAX_CELLS:
+        sizes = f"{len(spec.models):,} models × {len(spec.conditions):,} conditions × {len(question_ids):,} questions"
+        defects.append(_defect("models", sizes, f"are {cells:,} cells; expected at most {MAX_CELLS:,}"))
     if not defects:
         defects = _evidence_defects(spec, around.benchmark, question_ids)
     if defects:
@@ -119,6 +131,24 @@ def _as_found(model: inference_pb2.Model) -> pb.ManifestModel:
     )
 
 
+def _check_lengths(spec: pb.RunSpec) -> None:
+    """Refuse lists that are too long to be looked at.
+
+    Raises:
+        SpecError: one is.
+
+    """
+    limits = {
+        "models": (len(spec.models), MAX_NAMES),
+        "conditions": (len(spec.conditions), MAX_NAMES),
+        "ensembles": (sum(max(1, len(ensemble.members)) for ensemble in spec.ensembles), MAX_NAMES),
+        "question_ids": (len(spec.question_ids), MAX_CELLS),
+    }
+    for field, (count, most) in limits.items():
+        if count > most:
+            raise SpecError(f"run spec {spec.name[:100]!r}: {field} has {count:,} entries; expected at most {most:,}")
+
+
 def _manifest_model(model: inference_pb2.Model, spec: pb.RunSpec) -> pb.ManifestModel:
     named = spec.formulation in FORMULATIONS
     found = _as_found(model)
@@ -132,7 +162,7 @@ def _defect(field: str, value: str, expected: str) -> Defect:
 
 
 def _twice(values: Sequence[str]) -> list[str]:
-    return sorted({value for value in values if list(values).count(value) > 1})
+    return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
 def _spec_defects(spec: pb.RunSpec) -> list[Defect]:

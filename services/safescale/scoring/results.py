@@ -3,8 +3,9 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import ParamSpec, TypeVar
 
 from threadpoolctl import threadpool_limits
 
@@ -28,6 +29,12 @@ from safescale.scoring.peers import RunTruth, Truths
 from safescale.scoring.policy import Measured, obstacles
 from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of
 from safescale.scoring.settled import CellReviews, RunReviews
+
+MEASURED_AT_ONCE = 2
+"""Measurements at once: each may take hundreds of megabytes."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,6 +111,7 @@ class RunResults:
         self._verdicts = verdicts
         self._reviews = reviews
         self._truths = truths
+        self._places = asyncio.Semaphore(MEASURED_AT_ONCE)
 
     async def verdicts(self, run_id: str) -> AsyncIterator[pb.Verdict]:
         """Newest verdict of each cell, readings of persons applied."""
@@ -143,7 +151,12 @@ class RunResults:
         truth = await self._truths.of_run(run.run_id)
         reviews = await self._reviews.of_run(run.run_id)
         letters = await self._verdicts.letters(run.run_id)
-        return await asyncio.to_thread(_measure, run, truth, (letters, reviews))
+        return await self.measured(_measure, run, truth, (letters, reviews))
+
+    async def measured(self, measure: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """Return what a measurement gives, made in a thread; others wait while there are enough, for their memory."""
+        async with self._places:
+            return await asyncio.to_thread(measure, *arguments, **named)
 
     async def shares(self, run: orchestration_pb2.Run) -> RunShares:
         """Counts of a run's greedy answers by model and condition, readings of persons applied."""

@@ -9,10 +9,12 @@ import grpc
 
 from safescale.core.cells import Cell, record_key
 from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoundError, SafescaleError
+from safescale.core.size import check_size
 from safescale.rpc.checked import TO_SCORE, checked_name, checked_questions
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
+from safescale.runtime.auth.caller import require
 from safescale.runtime.errors import to_failure
 from safescale.scoring.board import Judgements, PolicyText
 from safescale.scoring.known import KnownQuestions, scored_answer
@@ -27,7 +29,13 @@ Context = grpc.aio.ServicerContext[Any, Any]
 
 MAX_BATCH = 1000
 MAX_CELLS = 200_000
+MAX_QUESTIONS = 20_000
+MAX_SAMPLES = 1000
 MAX_PAGE = 1000
+
+JUDGED = "judge_model, which asks a model,"
+"""What needs the role of those who may ask models."""
+
 DEFAULT_PAGE = 100
 MAX_PAGE_BYTES = 8 * 1024 * 1024
 """Bytes of a page, whatever the number asked for: texts of models can be long, and a message has a limit."""
@@ -37,6 +45,20 @@ def _page_size(asked: int) -> int:
     if asked > MAX_PAGE:
         raise LimitExceededError(f"page_size {asked} is over the limit of {MAX_PAGE}")
     return asked or DEFAULT_PAGE
+
+
+def _check_dimensions(request: pb.ComputeMetricsRequest) -> None:
+    """Refuse letters whose metrics would take too much, before any of them is read."""
+    if len(request.questions) > MAX_QUESTIONS:
+        raise LimitExceededError(f"{len(request.questions):,} questions are over the limit of {MAX_QUESTIONS:,}")
+    samples = max(len(cell.samples) for cell in request.cells)
+    if samples > MAX_SAMPLES:
+        raise LimitExceededError(f"a cell has {samples:,} samples; the limit is {MAX_SAMPLES:,}")
+    names = (
+        {cell.model for cell in request.cells}, {cell.condition for cell in request.cells},
+        {cell.question_id for cell in request.cells},
+    )  # fmt: skip
+    check_size(len(names[0]), len(names[1]), len(names[2]), samples)
 
 
 def _needed(value: str, field: str) -> str:
@@ -99,6 +121,8 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
     async def ScoreAnswer(self, request: pb.ScoreAnswerRequest, context: Context) -> pb.ScoreAnswerResponse:
         """Read and score one answer."""
+        if request.answer.judge_model:
+            require("runner", JUDGED)
         return pb.ScoreAnswerResponse(
             scored=await self._score(request.answer, request.answer.question.SerializeToString())
         )
@@ -116,6 +140,8 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 raise LimitExceededError(
                     f"batch {batch.batch_id!r} has {len(batch.answers)} answers; the limit is {MAX_BATCH}"
                 )
+            if any(answer.judge_model for answer in batch.answers):
+                require("runner", JUDGED)
             yield await self._score_batch(batch)
 
     async def ComputeMetrics(self, request: pb.ComputeMetricsRequest, context: Context) -> pb.ComputeMetricsResponse:
@@ -125,8 +151,9 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         if not request.cells:
             raise InvalidInputError("cells is empty; expected at least one")
         formulation = formulation_from_proto(request.formulation)
+        _check_dimensions(request)
         questions = await asyncio.to_thread(checked_questions, request.questions, TO_SCORE)
-        rows = await asyncio.to_thread(metrics_of_letters, questions, list(request.cells), formulation)
+        rows = await self._results.measured(metrics_of_letters, questions, list(request.cells), formulation)
         return pb.ComputeMetricsResponse(rows=rows)
 
     async def GetRunMetrics(self, request: pb.GetRunMetricsRequest, context: Context) -> pb.GetRunMetricsResponse:

@@ -3,7 +3,7 @@ import pytest
 
 from safescale.core import answer_cells
 from safescale.core.answer_cells import AnswerCells
-from safescale.core.errors import InvalidInputError
+from safescale.core.errors import InvalidInputError, LimitExceededError
 
 
 def test_cells_in_any_order_become_sorted_arrays() -> None:
@@ -76,3 +76,12 @@ def test_formulations_are_never_mixed() -> None:
         cells.formulated("letter")
     cells.add(("m", "zero_shot", "q1"), "A", "", None)
     assert cells.answer_set().formulation == "cloze"
+
+
+def test_arrays_that_would_be_too_large_are_refused_before_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = AnswerCells()
+    for number in range(100):
+        cells.add((f"m{number}", f"c{number}", f"q{number}"), "A", "A" * (1000 if number == 7 else 1), None)
+    monkeypatch.setattr(np, "full", None)
+    with pytest.raises(LimitExceededError, match=r"1,000 samples a cell span 1,000,000,000 answers.*768 MB"):
+        cells.answer_set()

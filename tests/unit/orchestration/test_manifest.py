@@ -2,6 +2,7 @@ import pytest
 
 from safescale.core.benchmark import Benchmark
 from safescale.core.errors import SpecError
+from safescale.orchestration import manifest
 from safescale.orchestration.manifest import Surroundings, digest_of, resolve
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
@@ -82,3 +83,31 @@ def test_missing_evidence_names_the_questions(spec, models, corpora, make_questi
         resolve(spec, Surroundings(bench, models, corpora))
     spec.question_ids.append("q0")
     assert list(resolve(spec, Surroundings(bench, models, corpora)).question_ids) == ["q0"]
+
+
+def test_the_size_of_a_run_is_bounded(spec, around, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manifest, "MAX_CELLS", 2)
+    with pytest.raises(SpecError, match="1 models × 2 conditions × 3 questions: are 6 cells; expected at most 2"):
+        resolve(spec, around)
+
+
+@pytest.mark.parametrize(
+    ("field", "values"),
+    [
+        ("models", ["small"] * 1001),
+        ("conditions", ["zero_shot"] * 1001),
+        ("question_ids", ["q0"] * 500_001),
+        ("ensembles", [pb.Ensemble(name="all", members=["small"] * 1001)]),
+    ],
+)
+def test_lists_that_are_too_long_are_refused_unread(spec, around, field: str, values: list) -> None:
+    spec.ClearField(field)
+    getattr(spec, field).extend(values)
+    with pytest.raises(SpecError, match=f"{field} has [0-9,]+ entries; expected at most"):
+        resolve(spec, around)
+
+
+def test_of_many_unknown_questions_some_are_named(spec, around) -> None:
+    spec.question_ids.extend(f"none-{number}" for number in range(1000))
+    with pytest.raises(SpecError, match="none-9 and 990 more"):
+        resolve(spec, around)

@@ -100,6 +100,7 @@ class World:
         self.documents = documents
         self.telemetry = telemetry
         self.channel = channel
+        self.peer_address = ""
 
 
 @pytest.fixture
@@ -119,7 +120,9 @@ async def world(tmp_path) -> AsyncIterator[World]:
     own = await server.listen("127.0.0.1", 0)
     await service.start()
     channel = connect(f"127.0.0.1:{own}")
-    yield World(peers, bus, documents, telemetry, channel)
+    made = World(peers, bus, documents, telemetry, channel)
+    made.peer_address = f"127.0.0.1:{port}"
+    yield made
     await channel.close()
     await service.stop()
     await server.stop(0)
