@@ -412,3 +412,26 @@ async def test_the_prompt_counts_as_often_as_it_was_sent_and_once(bench_of) -> N
     assert bench.metric("safescale_cost_total", **labels) == 55
     again = await bench.engine.texts(QUESTION, [GREEDY, DRAWN])
     assert (again.prompt_tokens_sent, again.cost, again.cost_prompt_once) == (35, 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"endpoint": {"urls": ["http://gpu:8000"], "served_model": "adapter-v2"}},
+        {"instruct": False},
+        {"reasoning": "think"},
+        {"reasoning": "gemma"},
+        {"backend": "tgi"},
+    ],
+    ids=str,
+)
+async def test_a_row_that_names_another_model_takes_no_answer_of_the_one_before(bench_of, changes) -> None:
+    before = {"backend": "openai", "embedded": None, "endpoint": {"urls": ["http://gpu:8000"], "served_model": "v1"}}
+    first = bench_of(**before)
+    await first.engine.texts(QUESTION, [GREEDY])
+    await first.engine.scores(QUESTION, ["a", "b"])
+    moved = bench_of(**{**before, "endpoint": {"urls": ["http://other:9"], "served_model": "v1", "concurrency": 3}})
+    assert (await moved.engine.texts(QUESTION, [GREEDY])).cached == (True,)
+    other = bench_of(**{**before, **changes})
+    assert (await other.engine.texts(QUESTION, [GREEDY])).cached == (False,)
+    assert not (await other.engine.scores(QUESTION, ["a", "b"])).cached

@@ -183,7 +183,9 @@ def _generate(
         if index not in done:
             seeded = [_seeded(sampling, number) for number in range(sampling.count)]
             texts = [server.text(messages, one, cold=False, stop=stop) for one in seeded]
-            done[index] = _generation(texts, primed)
+            generation = _generation(texts, primed)
+            # The prompt was evaluated for another sampling, and is not again.
+            done[index] = generation if primed else replace(generation, prompt_calls=0)
             primed = None
     return tuple(done[index] for index in range(len(samplings)))
 

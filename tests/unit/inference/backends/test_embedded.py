@@ -1,9 +1,17 @@
+import threading
+
 import pytest
 
 from safescale.core.errors import ModelChangedError
+from safescale.core.prompts import Messages
 from safescale.inference.backends import embedded
 from safescale.inference.backends.embedded import EmbeddedBackend, EmbeddedOptions
+from safescale.inference.backends.llama_stream import Collected
 from safescale.inference.backends.pool import Gate
+from safescale.inference.backends.port import Output, Sampling
+
+GREEDY, DRAWN = Sampling(0.0, 10), Sampling(0.7, 10, 3, 20)
+OUTPUT = Output("B", "", "stop", 1)
 
 
 @pytest.fixture
@@ -40,3 +48,28 @@ def test_a_library_that_is_installed_after_the_start_is_in_the_fingerprint(backe
     monkeypatch.setattr(embedded, "_version", lambda: "9.9")
     assert "xllamacpp 9.9" in backend.capabilities.fingerprint
     assert backend.capabilities.fingerprint != absent
+
+
+class OneSlot:
+    """A server that answers at once."""
+
+    def prime(self, messages, stop) -> Collected:
+        return Collected(OUTPUT, 7, 0.5, 0.5)
+
+    def text(self, messages, sampling, *, cold, stop) -> Collected:
+        return Collected(OUTPUT, 7, 0.1, 0.05)
+
+
+@pytest.mark.parametrize(
+    ("samplings", "calls"),
+    [
+        ([GREEDY, DRAWN], [1, 0]),
+        ([DRAWN, GREEDY], [0, 1]),
+        ([DRAWN], [1]),
+        ([DRAWN, DRAWN], [1, 0]),
+        ([GREEDY], [1]),
+    ],
+)
+def test_the_prompt_of_a_call_is_evaluated_once(samplings, calls) -> None:
+    items = embedded._generate(OneSlot(), Messages("s", "u"), samplings, threading.Event())
+    assert [generation.prompt_calls for generation in items] == calls
