@@ -126,8 +126,8 @@ def parse_judge_output(text: str, raw_output: str, letters: Collection[str], ask
     except UnclearReplyError as error:
         return unusable(str(error))
     clear = reply["clear_selection"]
-    clear = {True: "yes", False: "no"}.get(clear, "") if isinstance(clear, bool) else clear
-    clear = clear.strip().lower() if isinstance(clear, str) else ""
+    clear = str(clear).strip(" .!\n\t").lower() if isinstance(clear, (str, bool)) else ""
+    clear = {"true": "yes", "false": "no"}.get(clear, clear)
     reasoning = reply.get("reasoning")
     reasoning = reasoning.strip() if isinstance(reasoning, str) else ""
     if clear not in {"yes", "no"}:

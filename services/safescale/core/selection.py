@@ -31,12 +31,12 @@ _BEFORE = (
     _FUNCTION_WORDS
     | _NAMING
     | _words("""
-    accept agree answered answering best chooses choosing circle conclude concludes conclusion confident consider
-    correct decision diagnosis el es est exclude excludes favor favoring favors favour favouring favours final go goes
-    going guess guessing i'd i'll indicates ist it's keep leave leaves leaving letters likely lean leaning mark mean
-    means nämlich picking picks prefer preferred probable propose reject remains reply respond response
-    right rule ruled rules ruling safest say saying selects settle solution stick submit suggest suggests support
-    supports sure tempting that's unlikely versus vote vs wrong è
+    accept agree answered answering believe best chooses choosing circle conclude concludes conclusion confident
+    consider correct decision diagnosis el es est exclude excludes favor favoring favors favour favouring favours
+    final go goes going guess guessing i'd i'll indicates ist it's keep lean leaning leave leaves leaving letters
+    likely makes making mark mean means nämlich picking picks prefer preferred probable propose reject remains
+    reply respond response right rule ruled rules ruling safest say saying selects settle solution stick submit
+    suggest suggests support supports sure tempting that's think thinks unlikely versus vote vs wrong è
 """)
 )
 """Words right before a letter that is no part of a term with them; so is every adverb in -ly."""
@@ -99,12 +99,13 @@ def stands_alone(letter: str, text: str, asked: Asked | None = None) -> bool:
     The English words are told from the letters thus: `A` that begins a sentence before a lower-case word or an
     abbreviation is the article (`A fracture`, `A CT`); `I` before a lower-case word is the pronoun (`I think`).
     Before is, because, since, as, due, based or for (`A because …`) both are letters. Lower-case letters never count.
+    A letter before its own option's text is no more than a list where other options are listed so too.
     A letter is a part of a term within the text of an option or next to a word that it stands next to in an option or
     in the question, after a number, and next to words that are not known to go with a selection (`hepatitis B`).
     """
     asked = asked or Asked()
     terms = _Terms(letter, asked)
-    quoted = terms.quoted(text)
+    quoted = terms.quoted(text) | terms.listed(text)
     for match in re.finditer(_ALONE.format(letter=letter), text):
         if match.start() in quoted:
             continue
@@ -112,6 +113,12 @@ def stands_alone(letter: str, text: str, asked: Asked | None = None) -> bool:
         if not _is_word(letter, before, after) and not terms.has(before, after) and _is_stated(before, after, terms):
             return True
     return False
+
+
+def _entry(letter: str, option: str) -> re.Pattern[str]:
+    """An option as lists have it: `B. Pneumonia`, `**(B)** Pneumonia`."""
+    text = r"\s+".join(map(re.escape, option.split()))
+    return re.compile(rf"(?<![^\W_])({letter})[\])*_.:]*[ \t]+[*_]*(?i:{text})")
 
 
 def _around(match: re.Match[str]) -> tuple[str, str]:
@@ -136,6 +143,7 @@ class _Terms:
 
     def __init__(self, letter: str, asked: Asked) -> None:
         token = re.compile(_ALONE.format(letter=letter))
+        self._letter, self._options = letter, asked.options
         # An option whose text is its own letter says no more than the letter does.
         holding = [
             text
@@ -158,6 +166,16 @@ class _Terms:
     def quoted(self, text: str) -> set[int]:
         """Places of the text at which it repeats an option that has the letter."""
         return {place for quote in self._quotes for match in quote.finditer(text) for place in range(*match.span())}
+
+    def listed(self, text: str) -> set[int]:
+        """Places of the letter where the text repeats the list of options: it and another before their own texts."""
+        found = {
+            own: [match.start(1) for match in _entry(own, option).finditer(text)]
+            for own, option in self._options.items()
+            if option.strip()
+        }
+        several = sum(bool(places) for places in found.values()) > 1
+        return set(found.get(self._letter, ())) if several else set()
 
     def has(self, before: str, after: str) -> bool:
         """Whether a word next to the letter stands next to it in what was asked too."""

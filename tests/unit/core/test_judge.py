@@ -34,7 +34,14 @@ def test_a_clear_selection_that_stands_in_the_output_is_confirmed() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [f"```json\n{reply()}\n```", f"Sure: {reply()} Done.", reply(clear=True), reply(clear=" YES ", answer=" B ")],
+    [
+        f"```json\n{reply()}\n```",
+        f"Sure: {reply()} Done.",
+        reply(clear=True),
+        reply(clear=" YES ", answer=" B "),
+        reply(clear="Yes."),
+        reply(clear="true"),
+    ],
 )
 def test_small_liberties_of_a_judge_are_read(text: str) -> None:
     assert parse_judge_output(text, "B", LETTERS).confirmed_answer == "B"

@@ -93,6 +93,8 @@ ASKED = Asked(
         ("B", "option (B)"),
         ("B", "Die Antwort ist B"),
         ("B", "Probably B"),
+        ("B", "I believe B is right"),
+        ("B", "This makes B the best choice"),
     ],
 )
 def test_a_letter_that_is_stated_counts(letter: str, text: str) -> None:
@@ -135,10 +137,25 @@ def test_a_letter_that_is_stated_counts(letter: str, text: str) -> None:
         ("E", "E. coli"),
         ("B", "J. B. Smith wrote this"),
         ("B", "the answer is b"),
+        ("B", "The answer is hepatitis B"),
+        ("A", "Answer: vitamin A"),
+        ("B", "Kerley-B lines"),
+        ("C", "C reactive protein"),
+        ("A", "breast density A"),
+        ("B", "See Figure 2 B"),
+        ("A", "Stanford A."),
     ],
 )
 def test_a_letter_of_a_term_does_not(letter: str, text: str) -> None:
     assert not stands_alone(letter, text, ASKED)
+
+
+@pytest.mark.parametrize("answer", ["", " I am not sure.", "\n\nThe findings are unclear."])
+def test_a_list_of_the_options_states_none_of_them(answer: str) -> None:
+    text = f"A. Kerley B lines\nB) deep sulcus sign{answer}"
+    assert not any(stands_alone(letter, text, ASKED) for letter in "AB")
+    assert stands_alone("B", f"{text}\nSo the answer is B.", ASKED)
+    assert stands_alone("B", "B) deep sulcus sign", ASKED)
 
 
 def test_an_option_that_is_a_letter_is_told_from_the_letter_of_another() -> None:
