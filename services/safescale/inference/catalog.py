@@ -109,7 +109,7 @@ class HttpEndpoint(_Strict):
     api_key_file: Text | None = None
     ca_file: Text | None = None
     concurrency: int = Field(default=16, ge=1, le=4096)
-    retry_for_s: float = Field(default=120.0, ge=0, le=86400, strict=False)
+    retry_for_s: float = Field(default=120.0, ge=0, le=86400)
     flavour: Flavour = "auto"
 
     @field_validator("urls")
@@ -126,8 +126,8 @@ class HttpEndpoint(_Strict):
 class Price(_Strict):
     """Price per million tokens, in any one currency."""
 
-    prompt: float = Field(ge=0, strict=False)
-    generated: float = Field(ge=0, strict=False)
+    prompt: float = Field(ge=0)
+    generated: float = Field(ge=0)
 
 
 class ModelRow(_Strict):
@@ -138,7 +138,7 @@ class ModelRow(_Strict):
 
     id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,199}$")
     family: Text
-    parameters_b: float | None = Field(default=None, gt=0, strict=False, allow_inf_nan=False)
+    parameters_b: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     window_tokens: int = Field(ge=256)
     revision: Text | None = None
     instruct: bool

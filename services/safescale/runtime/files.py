@@ -1,19 +1,20 @@
 """Reading a user's files: whatever goes wrong is an error that names the file and says what was expected."""
 
 import json
-from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from safescale.core.errors import Defect, InvalidInputError, LimitExceededError, SpecError, StorageError
-from safescale.core.records import Source
+from safescale.core.records import Source, shown
+from safescale.core.text import visible_line
+from safescale.runtime.yaml_core import MAX_NODES, CoreLoader
 
 MAX_FILE_BYTES = 2 * 1024**3
 
-MAX_NODES = 1_000_000
-"""Values of a YAML document with its aliases written out: a few lines of them can stand for billions."""
+MAX_YAML_BYTES = 4 * 1024**2
+"""Bytes of a YAML file: specs, policies and catalogs are far smaller, and reading takes seconds for each megabyte."""
 
 
 def read_source(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Source:
@@ -37,35 +38,31 @@ def read_source(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Source:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe loader, that does not let a repeated key win silently."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping, refused where it has a key twice."""
-        seen: list[object] = []
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} twice", key_node.start_mark)
-            seen.append(key)
-        return super().construct_mapping(node, deep=deep)
-
-
 def parse_yaml(source: Source) -> Any:
-    """The one document of a YAML (or JSON) file as plain values; None for an empty file.
+    """Return the one document of a YAML (or JSON) file as plain values; None for an empty file.
 
-    Raises SpecError with the line of what is wrong.
+    Raises SpecError with the line of what is wrong, LimitExceededError for a file over 4 MiB.
     """
+    return parse_yaml_tree(source)[0]
+
+
+def parse_yaml_tree(source: Source) -> tuple[Any, yaml.Node | None]:
+    """Return the document as `parse_yaml` does, and the tree of its nodes, which know their lines."""
+    if len(source.data) > MAX_YAML_BYTES:
+        raise LimitExceededError(f"{source.name}: {len(source.data):,} bytes; expected at most {MAX_YAML_BYTES:,}")
     try:
-        return _checked(_loaded(source.data.decode("utf-8-sig")))
+        value, node = _loaded(source.data.decode("utf-8-sig"))
+        return _checked(value), node
     except UnicodeDecodeError as error:
         defect = _not_utf8(source, error)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         column = f" at column {mark.column + 1}" if mark else ""
-        found = f"{error.problem or error}{column}"
+        found = visible_line(f"{(error.problem or str(error))[:200]}{column}")
         defect = Defect(source.name, mark.line + 1 if mark else None, None, None, found, "valid YAML")
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    except RecursionError:
+        defect = Defect(source.name, None, None, None, "values nested too deep", "valid YAML")
+    except (yaml.YAMLError, ValueError) as error:
         found = str(error).splitlines()[0] if str(error) else type(error).__name__
         defect = Defect(source.name, None, None, None, found, "valid YAML")
     raise SpecError(str(defect), defects=[defect])
@@ -89,15 +86,15 @@ def parse_json(source: Source) -> Any:
     raise SpecError(str(defect), defects=[defect])
 
 
-def _loaded(text: str) -> Any:
-    loader = _StrictLoader(text)
+def _loaded(text: str) -> tuple[Any, yaml.Node | None]:
+    loader = CoreLoader(text)
     try:
         node = loader.get_single_node()
         if node is None:
-            return None
+            return None, None
         if _size(node, {}) > MAX_NODES:
             raise ValueError(f"aliases that stand for more than {MAX_NODES:,} values")
-        return loader.construct_document(node)
+        return loader.construct_document(node), node
     finally:
         loader.dispose()
 
@@ -129,7 +126,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     seen: set[str] = set()
     for key, _ in pairs:
         if key in seen:
-            raise ValueError(f"the key {key!r} twice in one object")
+            raise ValueError(f"the key {shown(key)} twice in one object")
         seen.add(key)
     return dict(pairs)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from safescale.core.scaling import ModelInfo
 from safescale.core.tables import Column, Table
 from safescale.runtime.atomic import Staged
 from safescale.runtime.files import parse_yaml, read_source
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?", flags=re.ASCII)
 
 
 def write_tables(tables: Iterable[Table], folder: Path) -> list[Path]:
@@ -80,7 +83,9 @@ def read_models(path: Path) -> dict[str, ModelInfo]:
     for number, entry in numbered:
         line, item = (None, f"{place} {number}") if place else (number, None)
         found = _model(entry, Defect(str(path), line, item, None, "", ""), defects)
-        if found is not None:
+        if found is not None and found[0] in models:
+            defects.append(Defect(str(path), line, item, "name", shown(found[0]), "each model once"))
+        elif found is not None:
             models[found[0]] = found[1]
     if not numbered:
         defects.append(Defect(str(path), None, None, None, "no models", "rows with name, family and parameters_b"))
@@ -106,11 +111,11 @@ def _model(entry: Any, at: Defect, defects: list[Defect]) -> tuple[str, ModelInf
     value = entry.get("parameters_b")
     # A cell that is empty, and a key that is left out: a csv without the column has a mistake in its header.
     unknown = value.strip() == "" if isinstance(value, str) else value is None and at.line is None
-    try:
-        size = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        size = math.nan
-    if not unknown and (not (size > 0 and math.isfinite(size)) or isinstance(value, bool)):
+    # Only a csv file has texts for numbers; in YAML a text is what was not written as a number, such as 070.
+    readable = at.line is not None and isinstance(value, str) and _NUMBER.fullmatch(value.strip())
+    number = not isinstance(value, bool) and isinstance(value, (int, float))
+    size = float(value) if number or readable else math.nan  # type: ignore[arg-type]
+    if not unknown and not (size > 0 and math.isfinite(size)):
         expected = "billions of parameters, a number above 0, or nothing where the size is not known"
         defects.append(Defect(at.file, at.line, at.item, "parameters_b", shown(value), expected))
     return None if len(defects) > before else (texts["name"], ModelInfo(texts["family"], None if unknown else size))

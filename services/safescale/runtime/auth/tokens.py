@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
-import yaml
-
-from safescale.core.errors import InvalidInputError
-from safescale.core.records import shown
+from safescale.core.errors import InvalidInputError, SafescaleError
+from safescale.core.records import Source, shown
 from safescale.runtime.auth.roles import HELD, Identity, Role
+from safescale.runtime.files import parse_yaml
 
 PREFIX = "safescale_"
 """Begin of our tokens, so that scanners for secrets can find them where they should not be."""
@@ -58,8 +57,8 @@ def read_tokens(path: Path) -> Mapping[str, Identity]:
 
     """
     try:
-        content = yaml.safe_load(path.read_bytes())
-    except (OSError, yaml.YAMLError, ValueError) as error:
+        content = parse_yaml(Source(str(path), path.read_bytes()))
+    except (OSError, SafescaleError) as error:
         raise InvalidInputError(f"SAFESCALE_TOKENS_FILE {path} cannot be read; expected a file in YAML") from error
     rows = content.get("tokens") if isinstance(content, dict) and set(content) == {"tokens"} else None
     if not isinstance(rows, list) or not rows:
