@@ -6,7 +6,7 @@ from safescale.runtime.bus.port import Message
 
 
 def event_message(topic: str, key: str, payload: Payload, run_id: str, attempt: int) -> Message:
-    """Message of an event, with the headers of architecture §4: content type, message type, run and attempt."""
+    """Message of an event, with the headers of docs/bus.md: content type, message type, run and attempt."""
     headers = {
         "content-type": "application/x-protobuf",
         "message-type": payload.DESCRIPTOR.full_name,

@@ -1,4 +1,4 @@
-"""Names of the topics (architecture §4)."""
+"""Names of the topics (docs/bus.md)."""
 
 CONTEXT_REQUESTED = "safescale.context.requested.v1"
 RESEARCH_REQUESTED = "safescale.research.requested.v1"

@@ -1,0 +1,97 @@
+"""Pages that say what the code has: the protocol with its prompts, and the tables of conditions, pairs and metrics."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from safescale.core import analysis, judge, prompts
+from safescale.core.conditions import ANSWER_RESERVE_TOKENS, CONDITIONS, MARGIN_TOKENS, PAIRS, QUESTION_RESERVE_TOKENS
+from safescale.core.metrics import METRICS
+from safescale.core.regimes import SelfConsistency, Single
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+OPTIONS = {"B": "{option B}", "A": "{option A}"}
+
+
+def page(name: str) -> str:
+    return (DOCS / name).read_text(encoding="utf-8")
+
+
+def block(name: str) -> str:
+    found = re.findall(rf"^```text {name}\n(.*?)\n```$", page("protocol.md"), re.M | re.S)
+    assert len(found) == 1, name
+    return str(found[0])
+
+
+def table(text: str, heading: str) -> list[list[str]]:
+    """The rows of the one table whose head begins with a heading, cells stripped."""
+    found = re.findall(rf"^\| {re.escape(heading)} \|.*\n\|[-|]+\|\n((?:\|.*\|\n)+)", text, re.M)
+    assert len(found) == 1, heading
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]] for row in found[0].splitlines()]
+
+
+def test_the_page_has_the_prompts_that_models_are_shown() -> None:
+    for formulation in ("letter", "cloze"):
+        rendered = prompts.render("{question}", OPTIONS, "{context}", formulation)
+        assert (block(f"{formulation}-system"), block(f"{formulation}-user")) == (rendered.system, rendered.user)
+    assert prompts.cloze_continuations(OPTIONS)["A"] == " {option A}"
+    assert f"version {prompts.PROMPT_VERSION}," in page("protocol.md")
+
+
+def test_the_page_has_the_prompt_of_the_judge() -> None:
+    messages = judge.judge_messages("{question}", OPTIONS, "{text}")
+    assert (block("judge-system"), block("judge-user")) == (messages.system, messages.user)
+    assert f"{judge.MAX_OUTPUT_CHARACTERS:,} characters" in page("protocol.md")
+
+
+def test_the_page_has_the_numbers_of_the_regimes_and_budgets() -> None:
+    text = page("protocol.md")
+    assert f"at most {Single().max_new_tokens} new tokens; {Single().reasoning_max_new_tokens:,} for a model" in text
+    assert f"{SelfConsistency().samples} drawn at temperature {SelfConsistency().temperature}" in text
+    reserves = (QUESTION_RESERVE_TOKENS, ANSWER_RESERVE_TOKENS, MARGIN_TOKENS)
+    assert "less {:,} tokens for the question, {:,} for the answer and {:,} to spare".format(*reserves) in text
+
+
+def test_every_section_that_is_cited_is_there() -> None:
+    heads = set(re.findall(r"^#{2,3} (\d[\d.b]*?)\.? ", page("protocol.md"), re.M))
+    heads |= set(re.findall(r"^\*\*(\d\.\d) ", page("protocol.md"), re.M))
+    files = [*ROOT.glob("services/safescale/**/*.py"), *ROOT.glob("services/safescale/**/*.j2"), *DOCS.glob("*.md")]
+    cited: dict[str, Path] = {}
+    for path in files:
+        text = path.read_text(encoding="utf-8")
+        for found in re.findall(r"[Pp]rotocol (?:§|sections? )(\d[\w.]*(?:(?: and | to |, )\d[\w.]*)*)", text):
+            cited |= {part.strip("."): path for part in re.split(r" and | to |, ", found)}
+    assert cited
+    assert {section: str(path) for section, path in cited.items() if section not in heads} == {}
+
+
+@pytest.mark.parametrize("name", ["protocol.md", "run-spec.md"])
+def test_a_page_has_every_condition(name: str) -> None:
+    rows = table(page(name), "id")
+    assert [(row[0], row[1]) for row in rows] == [(f"`{each.id}`", each.paper_name) for each in CONDITIONS]
+    for row, each in zip(rows, CONDITIONS, strict=True):
+        numbers = set(re.findall(r"\d[\d,]*", " ".join(row[2:])))
+        for number in (each.budget_tokens, each.min_window_tokens):
+            assert number is None or f"{number:,}" in numbers, each.id
+
+
+def test_the_page_has_every_pair() -> None:
+    assert table(page("protocol.md"), "condition") == [[f"`{left}`", f"`{right}`"] for left, right in PAIRS]
+
+
+def test_a_page_has_every_metric_as_it_is_taken() -> None:
+    wanted = [
+        [
+            f"`{metric.name}`" + " ∗" * metric.labels, metric.unit, ", ".join(metric.regimes),
+            f"`{metric.rule}`" if metric.rule else "", metric.denominator,
+        ]
+        for metric in METRICS
+    ]  # fmt: skip
+    assert [row[:5] for row in table(page("analysis.md"), "metric")] == wanted
+
+
+def test_a_page_has_every_table_and_column() -> None:
+    found = {row[0].strip("`"): re.findall(r"`(\w+)`", row[2]) for row in table(page("analysis.md"), "table")}
+    assert list(found) == list(analysis.TABLES)
