@@ -224,9 +224,10 @@ class RunDriver:
         if verdict.attempt != self.run.attempt or self.ended.is_set():
             return
         self.progress.end(verdict)
-        if verdict.failure.reason == ModelChangedError.reason:
+        changed = _changed(verdict)
+        if changed is not None:
             # Every further answer would be refused for the same reason: one run holds answers of one setting.
-            await self.end(pb.RUN_STATE_FAILED, verdict.failure)
+            await self.end(pb.RUN_STATE_FAILED, changed)
         else:
             await self._settle()
 
@@ -318,3 +319,14 @@ class RunDriver:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def _changed(verdict: scoring_pb2.Verdict) -> common_pb2.Failure | None:
+    """Failure of a cell whose model, agent or judge is not the one of the run any more; None for any other verdict."""
+    reason = ModelChangedError.reason
+    if verdict.failure.reason == reason:
+        return verdict.failure
+    if any(reason in reading.judge.failure for reading in (verdict.greedy, *verdict.samples)):
+        found = verdict.failure
+        return common_pb2.Failure(code=found.code, reason=reason, message=found.message, retryable=found.retryable)
+    return None

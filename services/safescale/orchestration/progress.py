@@ -54,6 +54,20 @@ class RunProgress:
         """Cells that ended."""
         return len(self._ended)
 
+    def take_up(self, run: pb.Run, verdicts: Iterable[scoring_pb2.Verdict], *, without_failed: bool = False) -> None:
+        """Take up what is recorded of a run: skips and verdicts, those of failed cells only of its present attempt.
+
+        With `without_failed` not even those: they are asked again.
+        """
+        for verdict in verdicts:
+            failed = verdict.HasField("failure")
+            if failed and (without_failed or verdict.attempt < run.attempt):
+                continue
+            key = verdict.cell
+            self.known_before(Cell(key.run_id, key.model, key.condition, key.question_id), failed)
+        for skip in run.skips:
+            self.skip(skip)
+
     def known_before(self, cell: Cell, failed: bool) -> None:
         """Take up a verdict that was recorded before this process drove the run."""
         if cell not in self._ended:

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from safescale.core.benchmark import Benchmark
-from safescale.core.cells import Cell
 from safescale.core.errors import FailedPreconditionError, StorageError
 from safescale.orchestration.driver import DriverPorts, End, RunDriver
 from safescale.orchestration.identity import check_unchanged, continues
@@ -137,7 +136,7 @@ class Runs:
                 )
                 await self._ports.store.create(run)
                 driver = self._driver(run, benchmark)
-                _take_up(driver.progress, run, [])
+                driver.progress.take_up(run, ())
                 self._drive(driver)
                 return pb.CreateRunResponse(run=run)
         return pb.CreateRunResponse(run=await self._continue(existing.run.run_id, benchmark), resumed=True)
@@ -148,7 +147,7 @@ class Runs:
             if self._live(run) is not None or run.state == pb.RUN_STATE_COMPLETED:
                 return run
             driver = self._driver(run, benchmark)
-            _take_up(driver.progress, run, await self._verdicts(run_id))
+            driver.progress.take_up(run, await self._verdicts(run_id))
             if run.state != pb.RUN_STATE_RUNNING:
                 driver.run = await self._ports.store.finish(run_id, pb.RUN_STATE_RUNNING)
             self._drive(driver)
@@ -224,7 +223,7 @@ class Runs:
             around = await self._surroundings(run.manifest.spec)
             check_unchanged(run, around)
             driver = self._driver(run, around.benchmark)
-            _take_up(driver.progress, run, await self._verdicts(run_id))
+            driver.progress.take_up(run, await self._verdicts(run_id))
         except Exception as error:
             known = as_safescale_error(error)
             if known.retryable:
@@ -270,7 +269,7 @@ class Runs:
 
     async def _load_progress(self, run: pb.Run) -> RunProgress:
         progress = RunProgress(run)
-        _take_up(progress, run, await self._verdicts(run.run_id))
+        progress.take_up(run, await self._verdicts(run.run_id))
         return progress
 
     async def progress(self, run: pb.Run) -> pb.Progress:
@@ -342,14 +341,14 @@ class Runs:
                 raise FailedPreconditionError(f"run {run_id} is still running; retry when it has ended")
             verdicts = await self._verdicts(run_id)
             progress = RunProgress(run)
-            _take_up(progress, run, verdicts)
+            progress.take_up(run, verdicts)
             failed = progress.failed
             if not failed:
                 return pb.RetryFailedResponse(run=run, retried_count=0)
             around = await self._surroundings(run.manifest.spec)
             check_unchanged(run, around)
             driver = self._driver(run, around.benchmark)
-            _take_up(driver.progress, run, verdicts, without_failed=True)
+            driver.progress.take_up(run, verdicts, without_failed=True)
             driver.run = await self._ports.store.next_attempt(run_id)
             self._drive(driver)
         return pb.RetryFailedResponse(run=driver.run, retried_count=len(failed))
@@ -380,20 +379,6 @@ class Runs:
             await driver.stop()
         self._drivers.clear()
         self._observe()
-
-
-def _take_up(
-    progress: RunProgress, run: pb.Run, verdicts: list[scoring_pb2.Verdict], *, without_failed: bool = False
-) -> None:
-    """Take up what is recorded of a run: its verdicts, those of failed cells only where they are of this attempt."""
-    for verdict in verdicts:
-        failed = verdict.HasField("failure")
-        if failed and (without_failed or verdict.attempt < run.attempt):
-            continue
-        key = verdict.cell
-        progress.known_before(Cell(key.run_id, key.model, key.condition, key.question_id), failed)
-    for skip in run.skips:
-        progress.skip(skip)
 
 
 def _watch_response(run: pb.Run, progress: pb.Progress) -> pb.WatchRunResponse:

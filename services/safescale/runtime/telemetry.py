@@ -182,6 +182,13 @@ METRICS: tuple[Metric, ...] = (
         "Cells with neither a verdict nor a skip in the newest completed run of this name",
     ),
     Metric(
+        "safescale_run_cached_ratio",
+        "gauge",
+        "ratio",
+        ("name",),
+        "Part of the verdicts of the newest completed run of this name whose answers came from the generation cache",
+    ),
+    Metric(
         "safescale_run_ended_timestamp_seconds",
         "gauge",
         "seconds",

@@ -49,6 +49,7 @@ OF_RUNS = (
     "safescale_run_accuracy_ratio",
     "safescale_run_failed_cells",
     "safescale_run_unfinished_cells",
+    "safescale_run_cached_ratio",
     "safescale_run_ended_timestamp_seconds",
 )
 
@@ -158,6 +159,7 @@ class Board:
             found["safescale_run_ended_timestamp_seconds"][("name", name),] = run.ended_at.ToNanoseconds() / 1e9
             known = await self._shares(run, changed)
             found["safescale_run_unfinished_cells"][("name", name),] = known.unfinished
+            found["safescale_run_cached_ratio"][("name", name),] = known.cached
             for share in known.shares:
                 labels = (("name", name), ("model", share.model), ("condition", share.condition))
                 found["safescale_run_failed_cells"][labels] = share.failed

@@ -98,10 +98,14 @@ class Shares:
 
 @dataclass(frozen=True, slots=True)
 class RunShares:
-    """Shares of a run by model and condition, and the number of its cells that have neither a verdict nor a skip."""
+    """Shares of a run by model and condition, and the number of its cells that have neither a verdict nor a skip.
+
+    `cached` is the part of its verdicts whose answers came from the generation cache.
+    """
 
     shares: tuple[Shares, ...]
     unfinished: int
+    cached: float = 0.0
 
 
 class RunResults:
@@ -204,7 +208,8 @@ def _shares(
         shares.asked += 1
         shares.correct += outcome.correct
         shares.high_risk += outcome.high_risk_error
-    return RunShares(tuple(found.values()), _completeness(run, truth, letters).unfinished)
+    cached = sum(one.cached for one in letters) / max(1, len(letters))
+    return RunShares(tuple(found.values()), _completeness(run, truth, letters).unfinished, cached)
 
 
 def _completeness(run: orchestration_pb2.Run, truth: RunTruth, letters: Sequence[StoredLetters]) -> Completeness:

@@ -265,6 +265,18 @@ async def test_failures_are_counted_and_the_run_goes_on(make_world, spec) -> Non
     assert "BACKEND_TIMEOUT" in world.driver.message().last_failure
 
 
+async def test_a_judge_that_changed_stops_the_run(make_world, spec) -> None:
+    world = await make_world(spec)
+    world.driver.start()
+    await world.until(lambda: len(world.generations) == 6)
+    verdict = scoring_pb2.Verdict(cell=world.generations[0].cell, attempt=1)
+    verdict.failure.reason, verdict.failure.message = "JUDGE_FAILED", "the judge failed: other has revision r2"
+    verdict.samples.add().judge.failure = "the judge could not be asked: MODEL_CHANGED"
+    await world.driver.on_verdict(verdict)
+    assert (world.driver.run.state, world.driver.run.failure.reason) == (pb.RUN_STATE_FAILED, "MODEL_CHANGED")
+    assert "other has revision r2" in world.driver.run.failure.message
+
+
 async def test_a_dead_letter_ends_the_run_as_failed(make_world, spec) -> None:
     world = await make_world(spec)
     world.driver.start()

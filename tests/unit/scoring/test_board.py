@@ -413,6 +413,19 @@ async def test_cells_that_are_missing_of_a_completed_run_are_shown(world: World)
     assert world.value("run_unfinished_cells", name="night") == 2
 
 
+@pytest.mark.parametrize(("cached", "share"), [(0, 0.0), (1, 0.25), (4, 1.0)])
+async def test_it_is_shown_what_part_of_a_run_came_from_the_cache(world: World, cached: int, share: float) -> None:
+    run = run_of("night")
+    world.peers.runs = [run]
+    for number in range(4):
+        verdict = pb.Verdict(attempt=1, cached=number < cached, formulation=common_pb2.FORMULATION_LETTER)
+        verdict.cell.run_id, verdict.cell.model = run.run_id, "m"
+        verdict.cell.condition, verdict.cell.question_id = CONDITIONS[0], f"q{number}"
+        await VerdictStore(world.documents).put(verdict)
+    await world.board.look()
+    assert world.value("run_cached_ratio", name="night") == share
+
+
 VIEWER = Identity("ward-3", HELD["viewer"], "token")
 RUNNER = Identity("pipeline", HELD["runner"], "token")
 
