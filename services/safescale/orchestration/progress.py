@@ -103,7 +103,9 @@ class RunProgress:
         self._count(cell, failed)
         self._ended_here += 1
         if not verdict.cached:
-            self._tokens += verdict.usage.prompt_tokens + verdict.usage.generated_tokens
+            # As often as the prompt was sent; records of version 0.1.0 do not tell it.
+            sent = verdict.usage.prompt_tokens_sent or verdict.usage.prompt_tokens
+            self._tokens += sent + verdict.usage.generated_tokens
         if failed:
             self._last_failure = failure_sentence(cell, verdict.failure)
 

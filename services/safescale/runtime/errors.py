@@ -14,6 +14,9 @@ from safescale.rpc.common.v1 import common_pb2
 
 DOMAIN = "safescale"
 
+MAX_SENTENCE = 8192
+"""Characters of a stored failure's message."""
+
 HTTP_STATUS: Mapping[str, int] = {
     "INVALID_ARGUMENT": 400,
     "UNAUTHENTICATED": 401,
@@ -98,9 +101,10 @@ def _rebuild(info: error_details_pb2.ErrorInfo, message: str) -> SafescaleError:
 
 
 def to_failure(error: BaseException) -> common_pb2.Failure:
-    """Failure message of an outcome that is stored."""
+    """Failure message of an outcome that is stored; a very long sentence is cut, so that it fits wherever it goes."""
     known = as_safescale_error(error)
-    return common_pb2.Failure(code=known.code, reason=known.reason, message=known.message, retryable=known.retryable)
+    message = known.message if len(known.message) <= MAX_SENTENCE else known.message[: MAX_SENTENCE - 1] + "…"
+    return common_pb2.Failure(code=known.code, reason=known.reason, message=message, retryable=known.retryable)
 
 
 def error_of_failure(failure: common_pb2.Failure, prefix: str = "") -> SafescaleError:

@@ -46,3 +46,17 @@ def test_counts_are_those_of_the_cells(steps) -> None:
         assert (row.completed, row.failed) == (len(here), sum(ended[cell] for cell in here))
         assert (row.skipped, row.planned) == (len(left), len(QUESTIONS) - len(left))
     assert progress.complete == (len(ended) + len(skipped) == 12)
+
+
+def test_tokens_count_the_prompt_as_often_as_it_was_sent() -> None:
+    spec = pb.RunSpec(models=("a",), conditions=("zero_shot",))
+    progress = RunProgress(pb.Run(run_id="r", manifest=pb.Manifest(spec=spec, question_ids=QUESTIONS)))
+    usages = {
+        "q1": common_pb2.Usage(prompt_tokens=10, prompt_tokens_sent=210, generated_tokens=5),
+        # Of version 0.1.0, which did not tell how often.
+        "q2": common_pb2.Usage(prompt_tokens=10, generated_tokens=5),
+    }
+    for question, usage in usages.items():
+        key = common_pb2.CellKey(run_id="r", model="a", condition="zero_shot", question_id=question)
+        progress.end(scoring_pb2.Verdict(cell=key, usage=usage))
+    assert progress.message(0).tokens == 215 + 15

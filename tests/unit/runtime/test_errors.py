@@ -52,6 +52,14 @@ def test_defects_come_back_as_lines() -> None:
     assert "f.jsonl:3: q1 options = 1; expected at least 2" in received.message
 
 
+def test_a_stored_failure_is_bounded() -> None:
+    failure = errors.to_failure(SafescaleError("server said: " + "é" * 2_000_000))
+    assert failure.message.startswith("server said: é")
+    assert failure.message.endswith("…")
+    assert failure.ByteSize() < 20_000
+    assert errors.to_failure(SafescaleError("short")).message == "short"
+
+
 def test_an_unknown_exception_gives_its_type_alone() -> None:
     known = errors.as_safescale_error(ValueError("the passage of a patient"))
     assert known.code == "INTERNAL"

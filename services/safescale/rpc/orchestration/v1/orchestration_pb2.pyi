@@ -980,7 +980,7 @@ class Progress(_message.Message):
     CONTEXTS_AWAITED_FIELD_NUMBER: _builtins.int
     LAST_FAILURE_FIELD_NUMBER: _builtins.int
     tokens: _builtins.int
-    """Tokens (prompt and generated) of cells that ended since this process took the run up."""
+    """Tokens (prompts as often as they were sent, and generated) of cells that ended since this process took the run up."""
     elapsed_s: _builtins.float
     """Seconds since this process took the run up; 0 when it does not run."""
     completed_here: _builtins.int
