@@ -18,6 +18,7 @@ from tests.standins.tgi_jobs import Job, Refused, Schemas
 
 FAILED = ("Request failed during generation: Server error: CUDA out of memory", "generation", 424)
 INCOMPLETE = ("Incomplete generation", "incomplete_generation", 500)
+AWAY = ("Request failed during generation: Server error: transport error", "generation", 424)
 OVERLOADED = ("Model is overloaded", "overloaded", 429)
 
 
@@ -26,8 +27,8 @@ class Fault:
     """What happens to the next request for a generation.
 
     slow: `seconds` pass first. hang: it never answers. reset: the connection is cut. truncated: it is cut in the
-    answer. overload, generation, incomplete: TGI's own errors. unavailable, failed: a proxy's 503 and 500. garbage: an
-    answer that is none of TGI's.
+    answer. overload, generation, incomplete, away (its shard is gone): TGI's own errors. unavailable, failed: a proxy's
+    503 and 500. garbage: an answer that is none of TGI's.
     """
 
     kind: str
@@ -260,7 +261,7 @@ class TgiStandIn:
         """A stream: status 200 whatever happens, errors as events."""
         error, chunk = writers
         fault = self.faults.popleft() if self.faults else None
-        if fault is not None and fault.kind not in ("generation", "incomplete", "overload", "truncated"):
+        if fault is not None and fault.kind not in ("generation", "incomplete", "away", "overload", "truncated"):
             self.faults.appendleft(fault)
             if (answered := await self._fault(request)) is not None:
                 return answered
@@ -278,7 +279,7 @@ class TgiStandIn:
                     if fault.kind == "truncated":
                         _cut(request)
                         return response
-                    raise Refused(*(FAILED if fault.kind == "generation" else INCOMPLETE))
+                    raise Refused(*{"generation": FAILED, "away": AWAY}.get(fault.kind, INCOMPLETE))
                 whole = (text, finish) if index == len(tokens) else None
                 await response.write(chunk(index, token, whole, len(job.pieces)))
         except Refused as refused:
@@ -292,7 +293,7 @@ class TgiStandIn:
         if not self.faults:
             return None
         fault = self.faults.popleft()
-        own = {"overload": OVERLOADED, "generation": FAILED, "incomplete": INCOMPLETE}
+        own = {"overload": OVERLOADED, "generation": FAILED, "incomplete": INCOMPLETE, "away": AWAY}
         if fault.kind in own:
             raise Refused(*own[fault.kind])
         if fault.kind == "slow":

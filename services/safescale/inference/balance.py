@@ -11,6 +11,7 @@ class Outcome(Enum):
 
     ANSWERED = "answered"
     FAILED = "failed"
+    TIMED_OUT = "timed out"
     OVERLOADED = "overloaded"
     DROPPED = "dropped"
 
@@ -70,8 +71,8 @@ class Server:
     def end(self, outcome: Outcome, now: float, began: float, probe: int) -> None:
         """The call that began at `began` ended with this outcome."""
         self.outstanding -= 1
-        if outcome is Outcome.FAILED:
-            self.circuit.failed(now, probe)
+        if outcome in (Outcome.FAILED, Outcome.TIMED_OUT):
+            self.circuit.failed(now, probe, timed_out=outcome is Outcome.TIMED_OUT)
         elif outcome is Outcome.DROPPED:
             self.circuit.dropped(probe)
         else:

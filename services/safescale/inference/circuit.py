@@ -6,9 +6,13 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CircuitPolicy:
-    """Failures in a row that open a circuit; seconds until the first probe, doubling up to the longest."""
+    """Failures in a row that open a circuit; seconds until the first probe, doubling up to the longest.
+
+    So many `timeouts` in a row, with no generation between them that ended, are those of a server that hangs.
+    """
 
     failures: int = 3
+    timeouts: int = 3
     probe_after_s: float = 1.0
     probe_at_most_s: float = 10.0
 
@@ -25,6 +29,7 @@ class Circuit:
         self._policy = policy
         self._jitter = jitter
         self._failures = 0
+        self._timeouts = 0
         self._openings = 0
         self._due = 0.0
         self._probes = 0
@@ -34,6 +39,11 @@ class Circuit:
     def open(self) -> bool:
         """Whether calls are held back; also while a probe runs."""
         return self._openings > 0
+
+    @property
+    def hung(self) -> bool:
+        """Whether the last failures were timeouts: the server takes calls and ends none."""
+        return self.open and self._timeouts >= self._policy.timeouts
 
     @property
     def due(self) -> float:
@@ -56,14 +66,16 @@ class Circuit:
 
     def succeeded(self) -> None:
         """Tell that the replica answered: the circuit closes."""
-        self._failures = self._openings = self._probe = 0
+        self._failures = self._timeouts = self._openings = self._probe = 0
 
-    def failed(self, now: float, probe: int) -> None:
+    def failed(self, now: float, probe: int, *, timed_out: bool = False) -> None:
         """Tell that a call failed. While open only the running probe counts: the others began before."""
         if self.open and (not probe or probe != self._probe):
             return
         self._failures += 1
-        if self.open or self._failures >= self._policy.failures:
+        self._timeouts = self._timeouts + 1 if timed_out else 0
+        many = self._failures >= self._policy.failures or self._timeouts >= self._policy.timeouts
+        if self.open or many:
             longest = min(self._policy.probe_at_most_s, self._policy.probe_after_s * 2.0 ** min(self._openings, 30))
             self._openings += 1
             self._due = now + self._jitter(longest / 2, longest)

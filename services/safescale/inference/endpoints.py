@@ -5,7 +5,8 @@ An adapter hands every HTTP exchange to `Endpoints.call`. What the exchange rais
 - BackendUnavailableError (no connection, cut answer, 5xx): counts against the replica's circuit; repeated. With
   `details["sent"] == "no"` (`NOT_SENT`: the server never saw it) it is repeated without counting.
 - BackendOverloadedError (429): the replica gets fewer calls at once for a while; repeated. Its circuit stays closed.
-- BackendTimeoutError: counts against the circuit; not repeated, since the call has had its time.
+- BackendTimeoutError: counts against the circuit; not repeated, since the call has had its time. Three in a row, with
+  no generation that ended between them, are a server that hangs (`safescale_backend_hung`), whatever its health says.
 - any other error with `details["repeat"] == "once"` (`REPEAT_ONCE`): repeated one time; for a server that failed while
   it generated. The replica answered, so its circuit stays closed.
 - anything else is raised as it is: to ask again would not help, or would shift the distribution of answers.
@@ -122,11 +123,13 @@ class Endpoints:
         prefer: Replica | None = None,
         *,
         bounded: bool = False,
+        aside: bool = False,
     ) -> Served[T]:
         """Run an exchange at the replica with the fewest calls, again while that can help and time is left.
 
         `deadline` in seconds of `time.monotonic`. `prefer` is taken while it has a place: the calls of one prompt then
         share its prefix cache. `bounded`: the exchange ends by the deadline itself, which spares a timer for each.
+        `aside`: it is no generation, so that its answer does not tell that generations end.
 
         Raises:
             BackendTimeoutError: the deadline passed.
@@ -155,7 +158,7 @@ class Endpoints:
                 wish.prefer = ""
                 await self._back_off(wish, error)
             else:
-                self._places.end(ticket, None)
+                self._places.end(ticket, None, aside=aside)
                 return Served(value, ticket.began - begin, attempts, replica)
 
     @asynccontextmanager

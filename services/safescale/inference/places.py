@@ -181,12 +181,16 @@ class Places:
         self._dispatch(now)
         self._wake_at(next_expiry)
 
-    def end(self, ticket: Ticket, error: BaseException | None, asked: bool = True) -> None:
-        """The call's exchange ended, or it went away before it asked."""
+    def end(self, ticket: Ticket, error: BaseException | None, asked: bool = True, aside: bool = False) -> None:
+        """The call's exchange ended, or it went away before it asked.
+
+        That an exchange `aside` of generations ended well says nothing of those: a server can answer it and hang.
+        """
         now = time.monotonic()
         server = ticket.server
         was_open = server.circuit.open
-        server.end(_outcome(error) if asked else Outcome.DROPPED, now, ticket.began, ticket.probe)
+        told = asked and not (aside and error is None)
+        server.end(_outcome(error) if told else Outcome.DROPPED, now, ticket.began, ticket.probe)
         if asked and isinstance(error, BackendError):
             self._last_failure = error.message
             pause = _retry_after(error)
@@ -195,7 +199,8 @@ class Places:
                 pause = self._patience.pause_s(server.overloads)
             server.pause(now + pause)
         if server.circuit.open != was_open:
-            self._log.warning("circuit", model=self._model, replica=server.url, open=server.circuit.open)
+            why = "HUNG" if server.circuit.hung else "" if error is None else as_safescale_error(error).reason
+            self._log.warning("circuit", model=self._model, replica=server.url, open=server.circuit.open, reason=why)
             self._show()
         if asked:
             outcome = "ok" if error is None else "CANCELLED" if _went_away(error) else as_safescale_error(error).reason
@@ -219,6 +224,7 @@ class Places:
             labels = {"model": self._model, "replica": server.url}
             self._telemetry.gauge("safescale_backend_in_flight", server.outstanding, labels)
             self._telemetry.gauge("safescale_backend_circuit_open", float(server.circuit.open), labels)
+            self._telemetry.gauge("safescale_backend_hung", float(server.circuit.hung), labels)
 
     def _too_late(self, wish: Wish) -> BackendTimeoutError:
         why = f"; its last failure: {wish.error.message}" if wish.error else ""
@@ -254,7 +260,9 @@ def _went_away(error: BaseException | None) -> bool:
 
 
 def _outcome(error: BaseException | None) -> Outcome:
-    if isinstance(error, BackendUnavailableError | BackendTimeoutError):
+    if isinstance(error, BackendTimeoutError):
+        return Outcome.TIMED_OUT
+    if isinstance(error, BackendUnavailableError):
         return Outcome.FAILED
     if isinstance(error, BackendOverloadedError):
         return Outcome.OVERLOADED

@@ -245,6 +245,13 @@ METRICS: tuple[Metric, ...] = (
         "1 while a replica is not asked since its last calls failed, else 0",
     ),
     Metric(
+        "safescale_backend_hung",
+        "gauge",
+        "state",
+        ("model", "replica"),
+        "1 while a replica is not asked since it took its last calls and ended none in time, else 0",
+    ),
+    Metric(
         "safescale_model_available",
         "gauge",
         "state",

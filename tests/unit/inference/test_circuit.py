@@ -29,6 +29,19 @@ def test_it_opens_after_failures_in_a_row_and_not_before() -> None:
     assert made.passes(1.0)
 
 
+def test_a_server_that_hangs_is_told_apart_from_one_that_fails() -> None:
+    made = circuit()
+    for timed_out in (True, True, False):
+        made.failed(0.0, made.begin(), timed_out=timed_out)
+    assert (made.open, made.hung) == (True, False)
+    for _ in range(3):
+        assert not made.hung
+        made.failed(made.due, made.begin(), timed_out=True)
+    assert (made.open, made.hung) == (True, True)
+    made.succeeded()
+    assert (made.open, made.hung) == (False, False)
+
+
 def test_one_probe_at_a_time_decides() -> None:
     made = opened()
     probe = made.begin()

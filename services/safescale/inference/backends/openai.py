@@ -291,7 +291,7 @@ class OpenAIBackend:
             raise untokenised(self._row.id, found.dialect.name)
         deadline = asyncio.get_running_loop().time() + 10 * TOKENIZE_TIMEOUT_S
         served = await self._endpoints.call(
-            lambda replica: self._client.run(replica, steps(), TOKENIZE_TIMEOUT_S), deadline
+            lambda replica: self._client.run(replica, steps(), TOKENIZE_TIMEOUT_S), deadline, aside=True
         )
         return served.value[0]
 

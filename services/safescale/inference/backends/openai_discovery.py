@@ -187,7 +187,7 @@ class Discovery:
             )
 
     async def _find(self, before: Found | None) -> Found:
-        served = await self._endpoints.call(self._identity, time.monotonic() + 10 * ASK_TIMEOUT_S)
+        served = await self._endpoints.call(self._identity, time.monotonic() + 10 * ASK_TIMEOUT_S, aside=True)
         found = served.value
         self._checked = {served.replica.url}
         await self._check_others(served.replica, found)

@@ -52,6 +52,9 @@ _LENGTHS = tuple(
 _LENGTH_KINDS = {"context_length_exceeded", "exceed_context_size_error"}
 _OVERLOADED = re.compile(r"overloaded|queue is full|too many requests|rate limit", re.IGNORECASE)
 _DEAD = re.compile(r"EngineDead|EngineCore|engine (?:loop )?(?:is|has) (?:dead|died|stopped)", re.IGNORECASE)
+_SHARD_AWAY = re.compile(
+    r"transport error|error trying to connect|connection (?:refused|reset|closed)|broken pipe", re.IGNORECASE
+)
 _FAILED = re.compile(r"Request failed during generation|incomplete_generation|Incomplete generation")
 _CHOICES = re.compile(r"(?:^|[\s`'\"])n[`'\"]?(?:\s|:)[^0-9]{0,60}?\b(\d{1,4})\b")
 _SAFE = re.compile(r"[A-Za-z0-9_.\-]{1,60}")
@@ -122,6 +125,8 @@ def _meaning(model: str, status: int, found: Told, pause: Mapping[str, str]) -> 
     )
     if status == 429 or _OVERLOADED.search(found.sentence) or found.kind == "overloaded":
         return BackendOverloadedError(f"the server of {model} has too much to do ({shown})", details=pause)
+    if _SHARD_AWAY.search(found.sentence) and (status in (422, 424) or status >= 500):
+        return BackendUnavailableError(f"what generates behind the server of {model} cannot be reached ({shown})")
     if status == 424 or found.kind.startswith("incomplete_generation") or _FAILED.search(found.sentence):
         return BackendError(f"the server of {model} failed while it generated ({shown})", details=REPEAT_ONCE)
     if status in (401, 403):

@@ -222,7 +222,7 @@ class TgiBackend:
             info = await self._watch.info(replica)
             return len((await self._prompt(replica, call))[1]), info
 
-        served = await self._endpoints.call(self._watched(exchange), call.deadline)
+        served = await self._endpoints.call(self._watched(exchange), call.deadline, aside=True)
         prompt, info = served.value
         if prompt > info.max_input_tokens:
             raise too_long(self._row.id, prompt, info.max_input_tokens, "--max-input-tokens")
@@ -282,7 +282,8 @@ class TgiBackend:
         return done.value
 
     async def _scores(self, call: Call, texts: Sequence[str]) -> "_Done[Scores]":
-        found = await self._endpoints.call(self._watched(lambda replica: self._prefix(replica, call)), call.deadline)
+        prefix = self._watched(lambda replica: self._prefix(replica, call))
+        found = await self._endpoints.call(prefix, call.deadline, aside=True)
         served = await _together(self._scored(call, found.value, text, found.replica) for text in texts)
         scored = [one.value for one in served]
         scores = Scores(

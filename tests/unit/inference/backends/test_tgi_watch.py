@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
-from tests.standins.tgi_server import StandInOptions, TgiStandIn
+from tests.standins.tgi_server import Fault, StandInOptions, TgiStandIn
 
 from safescale.core.errors import (
     AnotherModelError,
     AnswerCutError,
     BackendError,
     BackendOverloadedError,
+    BackendTimeoutError,
     FailedPreconditionError,
     GarbageAnswerError,
     ModelChangedError,
@@ -37,13 +38,14 @@ def call(messages: Messages = PROSE) -> Call:
 
 @asynccontextmanager
 async def opened(kind: str, *servers: TgiStandIn, instruct: bool = True, revision: str | None = None, **endpoint):
+    telemetry = endpoint.pop("telemetry", None) or Telemetry()
     values = {
         "id": "m", "family": "F", "parameters_b": 7.0, "window_tokens": 6000, "instruct": instruct, "license": "MIT",
         "revision": revision, "backend": kind,
         "endpoint": {"urls": [server.url for server in servers], **endpoint},
     }  # fmt: skip
     build = TgiBackend if kind == "tgi" else OpenAIBackend
-    backend: Backend = build(ModelRow.model_validate(values), Telemetry())
+    backend: Backend = build(ModelRow.model_validate(values), telemetry)
     try:
         yield backend
     finally:
@@ -238,6 +240,36 @@ async def test_a_prompt_that_was_cut_is_told_by_its_tokens(kind, instruct, monke
             await backend.generate(call(long), [GREEDY])
         with pytest.raises(PromptCutError):
             _ = [event async for event in backend.stream(call(long), GREEDY)]
+
+
+# A server whose shard is away, and one that hangs.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
+async def test_a_shard_that_is_away_for_a_while_costs_no_call(kind, sampling) -> None:
+    telemetry = Telemetry()
+    async with TgiStandIn() as server, opened(kind, server, telemetry=telemetry, retry_for_s=20) as backend:
+        expected = (await ask(backend, sampling)).items[0].outputs
+        server.faults.extend([Fault("away")] * 7)
+        calls = await asyncio.gather(*(ask(backend, sampling) for _ in range(4)))
+        assert all(answer.items[0].outputs == expected for answer in calls)
+        assert not server.faults
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_server_that_hangs_is_told_apart_and_asked_no_more(kind) -> None:
+    telemetry = Telemetry()
+    async with TgiStandIn() as server, opened(kind, server, telemetry=telemetry, retry_for_s=0.3) as backend:
+        await ask(backend)
+        server.faults.extend([Fault("hang")] * 100)
+        # Each is preceded by an exchange that ends well: health, identity and tokens tell nothing of generations.
+        for _ in range(3):
+            with pytest.raises(BackendTimeoutError):
+                await backend.generate(Call(PROSE, 0.2, time.monotonic() + 60), [Sampling(0.0, 2000)])
+        labels = {"model": "m", "replica": server.url}
+        for metric in ("safescale_backend_hung", "safescale_backend_circuit_open"):
+            assert telemetry.registry.get_sample_value(metric, labels) == 1
 
 
 # A proxy's answers where a stream was asked.
