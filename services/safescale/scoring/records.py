@@ -357,6 +357,8 @@ class ReviewStore:
         """
         document = await self._find(request.review_id)
         review = _review(document)
+        if review.reviewer == SUPERSEDED:
+            raise FailedPreconditionError(f"review {request.review_id!r} is closed: {review.note}")
         if review.resolved:
             raise FailedPreconditionError(f"review {request.review_id!r} was settled by {review.reviewer}")
         review.resolved = True

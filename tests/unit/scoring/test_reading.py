@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from safescale.core.errors import NotFoundError
+from safescale.core.errors import FailedPreconditionError, NotFoundError
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_to_proto
 from safescale.rpc.events.v1 import events_pb2
@@ -257,6 +257,9 @@ async def test_another_attempt_keeps_what_persons_read_and_closes_the_rest(world
     assert await failed_keys(stub) == []
     left = (await stub.ListReviews(pb.ListReviewsRequest())).reviews
     assert [(review.reason, review.attempt) for review in left] == [("NO_ANSWER", 2)]
+    late = pb.ResolveReviewRequest(review_id=reviews["one of that kind"].review_id, letter="C", reviewer="dr")
+    with pytest.raises(FailedPreconditionError, match="attempt 2 of the cell took its place"), rpc_errors():
+        await stub.ResolveReview(late)
 
 
 async def test_outcomes_are_told_apart(world, score, cell_key) -> None:
