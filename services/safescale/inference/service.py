@@ -60,6 +60,7 @@ class InferenceService:
         backends = {name: build(row, options) for name, row in config.catalog.rows.items()}
         policy = CallPolicy(timeout_s=config.call_timeout_s, deadline_s=config.cell_timeout_s)
         cache = GenerationCache(config.documents, CacheKeeper(config.documents, config.cache_max_bytes))
+        config.telemetry.know("model", config.catalog.rows)
         self._engine = Engine(config.catalog, backends, cache, config.telemetry, policy)
         self._contexts = ContextReader(config.retrieval)
         self._runs = RunStates(config.orchestration)

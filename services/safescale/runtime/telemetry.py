@@ -1,6 +1,6 @@
 """Every Prometheus metric, declared once: name, kind, unit, labels, buckets, meaning."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.exposition import choose_encoder
 
 from safescale.runtime.addresses import bare
+from safescale.runtime.labels import Bounds
 from safescale.runtime.tracing import NoTracer, Place, Tracer, sampled_trace_id
 
 Kind = Literal["counter", "gauge", "histogram"]
@@ -305,6 +306,7 @@ class Telemetry:
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = {}
+        self._bounds = Bounds()
         for metric in METRICS:
             if metric.kind == "counter":
                 self._counters[metric.name] = Counter(metric.name, metric.help, metric.labels, registry=self.registry)
@@ -314,6 +316,10 @@ class Telemetry:
                 self._histograms[metric.name] = Histogram(
                     metric.name, metric.help, metric.labels, registry=self.registry, buckets=metric.buckets
                 )
+
+    def know(self, label: str, values: Iterable[str]) -> None:
+        """Add names to those that this process knows for a label; from the first call on others are `unknown`."""
+        self._bounds.know(label, values)
 
     def count(self, name: str, amount: float = 1.0, labels: Mapping[str, str] | None = None) -> None:
         """Add to a counter, in its unit."""
@@ -333,6 +339,7 @@ class Telemetry:
         for key in [key for key in list(self._series) if key[0] == name and labels.items() <= dict(key[1]).items()]:
             del self._series[key]
         self._gauges[name].remove_by_labels(dict(labels))
+        self._bounds.kept(name, [dict(key[1]) for key in list(self._series) if key[0] == name])
 
     def observe(self, name: str, value: float, labels: Mapping[str, str] | None = None) -> None:
         """Add an observation to a histogram, in its unit; within a recorded span it names the trace (an exemplar)."""
@@ -350,7 +357,12 @@ class Telemetry:
         key = (name, tuple(labels.items()))
         series = self._series.get(key)
         if series is None:
-            series = self._series[key] = kind[name].labels(**labels)
+            # Kept by what is shown: what callers pass on may have no end.
+            shown = self._bounds.shown(name, labels)
+            key = (name, tuple(shown.items()))
+            series = self._series.get(key)
+            if series is None:
+                series = self._series[key] = kind[name].labels(**shown)
         return series
 
     def expose(self, accept: str) -> tuple[bytes, str]:

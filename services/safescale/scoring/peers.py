@@ -1,7 +1,7 @@
 """What scoring asks of orchestration: the truth of a run's questions. Kept, since neither changes."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,8 +29,15 @@ class RunTruth:
 class Truths:
     """Truth of runs by id, asked once of orchestration."""
 
-    def __init__(self, orchestration: Callable[[], grpc.aio.Channel]) -> None:
+    def __init__(
+        self,
+        orchestration: Callable[[], grpc.aio.Channel],
+        know: Callable[[Iterable[str]], None] = lambda _: None,
+    ) -> None:
+        """Take the way to orchestration, and what is told the models of runs."""
         self._orchestration = orchestration
+        self._know = know
+        know(())
         self._runs: dict[str, RunTruth] = {}
         self._benchmarks: dict[str, Benchmark] = {}
         self._lock = asyncio.Lock()
@@ -53,6 +60,8 @@ class Truths:
         with rpc_errors():
             response = await stub.GetRun(_without_progress(run_id), timeout=QUICK_S)
         manifest = response.run.manifest
+        spec = manifest.spec
+        self._know(name for name in (*spec.models, spec.judge_model, spec.agent_model) if name)
         benchmark_id = manifest.spec.benchmark_id
         if benchmark_id not in self._benchmarks:
             _bound(self._benchmarks)

@@ -167,6 +167,8 @@ class AnswerReader:
                 begin = time.perf_counter()
                 with self._telemetry.span("judge", {"model": judge.model}), rpc_errors():
                     response = await stub.Generate(request, timeout=JUDGE_DEADLINE_S)
+                    # Its catalog has it, then.
+                    self._telemetry.know("model", [judge.model])
             result = _result(response, text, question)
             outcome = "ok" if result.readable else rules.JUDGE_FAILED
             reasoned = any(output.reasoning or "<think>" in output.text for output in response.outputs)

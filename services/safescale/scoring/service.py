@@ -36,7 +36,8 @@ class ScoringService:
 
     def __init__(self, config: ScoringConfig) -> None:
         reader = AnswerReader(config.inference, config.telemetry)
-        truths = Truths(config.orchestration)
+        # Models that no run has and no judge is make no series.
+        truths = Truths(config.orchestration, lambda names: config.telemetry.know("model", names))
         verdicts = VerdictStore(config.documents)
         reviews = ReviewStore(config.documents)
         results = RunResults(verdicts, reviews, truths)

@@ -125,3 +125,19 @@ async def test_a_judgement_of_a_viewer_is_an_answer_and_no_record(world, guarded
     await guarded["runner"].EvaluatePolicy(request, metadata=metadata("runner"))
     (stored,) = [document async for document in world.documents.scan("gate")]
     assert (stored.body["policy"], len(stored.body["policy_sha256"])) == ("p", 64)
+
+
+async def test_names_of_judges_that_nobody_knows_make_no_series(world) -> None:
+    stub = ScoringServiceStub(world.channel)
+    question = question_to_proto(make_question("q"))
+    world.peers.judge_replies = {"?": "DOWN"}
+    for number in range(20):
+        answer = pb.AnswerInput(text="?", question=question, judge_model=f"invented-{number}")
+        await stub.ScoreAnswer(pb.ScoreAnswerRequest(answer=answer))
+    models = {
+        sample.labels["model"]
+        for family in world.telemetry.registry.collect()
+        if family.name == "safescale_judge_seconds"
+        for sample in family.samples
+    }
+    assert models == {"unknown"}

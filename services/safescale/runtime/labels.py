@@ -1,0 +1,114 @@
+"""What the labels of metrics may hold: each has a source and a bound, so that no caller can make endless series.
+
+The one place where values are looked at: whatever a service passes on, such as the name of a model that nobody knows or
+a reason that a server made up, is shown as `other` or `unknown` once it is not among what is expected.
+"""
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from safescale.core.conditions import CONDITION_IDS
+from safescale.runtime.auth.roles import METHODS
+
+OTHER = "other"
+"""In place of a value over the bound of its label, or one that is none of its values."""
+
+UNKNOWN = "unknown"
+"""In place of a name that a process does not know, where it knows all names."""
+
+LONGEST = 200
+"""Characters of a value."""
+
+_WORD = re.compile(r"[A-Za-z0-9_.:/{}-]*")
+
+HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+STATES = ("planned", "completed", "failed", "skipped")
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """A label: where its values come from, and how many of them a metric shows at once.
+
+    `values` are all that there are, None where that is known only while it runs. `word` says that values are words of
+    programs, without spaces.
+    """
+
+    source: str
+    most: int
+    values: frozenset[str] | None = None
+    word: bool = True
+
+
+def _one_of(source: str, values: Iterable[str]) -> Label:
+    found = frozenset(values)
+    return Label(source, len(found), found)
+
+
+LABELS: Mapping[str, Label] = {
+    "model": Label("ids of the catalog, and of the manifests of runs", 1000),
+    "condition": _one_of("the table of conditions, and rpc for calls of no cell", (*CONDITION_IDS, "rpc")),
+    "outcome": Label("ok, words of the code, reasons of the error tree", 100),
+    "reason": Label("reasons of the error tree", 100),
+    "kind": Label("words of the code", 20),
+    "step": Label("steps of the research agent", 20),
+    "state": _one_of("states of cells in the progress of a run", STATES),
+    "policy": Label("names of policies judged last; dropped when others are", 200, word=False),
+    "name": Label("names of runs with the newest results; dropped when others are", 200, word=False),
+    "run_id": Label("ids of runs that are driven; dropped when they end", 500),
+    "topic": Label("topics of the bus", 50),
+    "group": Label("consumer groups of the services", 50),
+    "replica": Label("addresses of model servers in the catalog", 500),
+    "operation": Label("words of the code", 50),
+    "dependency": Label("words of the code", 10),
+    "method": _one_of(
+        "methods of the protos and of HTTP", (*(name.rsplit("/", 1)[-1] for name in METHODS), *HTTP_METHODS)
+    ),
+    "route": Label("templates of the gateway's routes", 100),
+    "status": Label("HTTP status codes", 70),
+    "service": _one_of("services of the protos", (name.split("/")[1] for name in METHODS)),
+    "code": Label("gRPC status codes", 20),
+}
+"""Every label of every metric. A name means the same wherever it stands."""
+
+
+class Bounds:
+    """Says what is shown of label values, and keeps count of the values that each metric shows."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, set[str]] = {}
+        self._shown: dict[tuple[str, str], set[str]] = {}
+
+    def know(self, label: str, values: Iterable[str]) -> None:
+        """Add to the names that the process knows for a label; from the first call on, others are `unknown`."""
+        known = self._known.setdefault(label, set())
+        for value in values:
+            if len(known) < LABELS[label].most:
+                known.add(value)
+
+    def shown(self, metric: str, labels: Mapping[str, str]) -> dict[str, str]:
+        """What is shown of the labels of a metric; values that are new are counted."""
+        found = {label: self._value(metric, label, value) for label, value in labels.items()}
+        for label, value in found.items():
+            self._shown.setdefault((metric, label), set()).add(value)
+        return found
+
+    def _value(self, metric: str, label: str, value: str) -> str:
+        declared = LABELS[label]
+        if value in (OTHER, UNKNOWN):
+            return value
+        if declared.values is not None:
+            return value if value in declared.values else OTHER
+        known = self._known.get(label)
+        if known is not None and value not in known:
+            return UNKNOWN
+        if len(value) > LONGEST or not value.isprintable() or (declared.word and not _WORD.fullmatch(value)):
+            return OTHER
+        held = self._shown.get((metric, label), set())
+        return value if value in held or len(held - {OTHER, UNKNOWN}) < declared.most else OTHER
+
+    def kept(self, metric: str, left: Collection[Mapping[str, str]]) -> None:
+        """Count anew what a metric shows, by the labels of its series that are left."""
+        for of_metric, label in list(self._shown):
+            if of_metric == metric:
+                self._shown[of_metric, label] = {labels[label] for labels in left if label in labels}
