@@ -1,6 +1,7 @@
 """What a person should know of answers that were read: what is missing from them, and what is odd but counts."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -11,6 +12,24 @@ from safescale.core.text import visible_line
 from safescale.core.vote import ABSENT
 
 NAMED_AT_MOST = 10
+
+
+@dataclass(slots=True)
+class Unread:
+    """Cells of an export that failed, and answers that nobody could read: errors can hide in both."""
+
+    cells: int = 0
+    answers: int = 0
+
+    def notes(self) -> Iterator[str]:
+        """Say how many there are."""
+        if self.cells:
+            yield f"{self.cells:,} cells failed: what they lack counts as no answer, and an error can hide in it."
+        if self.answers:
+            yield (
+                f"{self.answers:,} answers could be read by nobody: they count as abstentions, and an error can hide "
+                "in them."
+            )
 
 
 def coverage_notes(answers: AnswerSet, benchmark: Benchmark) -> Iterator[str]:

@@ -12,10 +12,12 @@ import pyarrow.parquet
 from safescale.core.answer_cells import NULL_MARK, AnswerCells
 from safescale.core.benchmark import LETTERS
 from safescale.core.errors import Defect, InvalidInputError, StorageError
+from safescale.core.judge import JUDGE_FAILED
 from safescale.core.records import shown
 from safescale.core.spreadsheet import unguarded
 from safescale.core.text import visible_line
 from safescale.core.text_rules import name_fault
+from safescale.runtime.answer_notes import Unread
 from safescale.runtime.judged_layout import COUNT, DEFECTS_AT_MOST, LONGEST_CALL_S, MOST_SAMPLES, Truth
 
 _VERDICTS = (
@@ -26,6 +28,9 @@ _KINDS = frozenset(("greedy", "sample"))
 _FORMULATIONS = frozenset(("letter", "cloze"))
 _TEXTS = ("model", "condition", "question_id", "formulation", "greedy_letter", "failure_reason", "kind", "letter")
 _GUARDED = ("model", "condition", "question_id")
+_OPTIONAL = ("unread_answers",)
+"""Columns that exports of version 0.1.0 lack."""
+
 _ANSWERS = ("model", "condition", "question_id", "kind", "sample_index", "letter")
 
 
@@ -49,8 +54,8 @@ def exported_tables(folder: Path) -> ExportedTables | None:
 Place = tuple[str, str, str]
 
 
-def add_exported_tables(tables: ExportedTables, cells: AnswerCells, truths: Mapping[str, Truth]) -> None:
-    """Add every cell of the tables.
+def add_exported_tables(tables: ExportedTables, cells: AnswerCells, truths: Mapping[str, Truth]) -> Unread:
+    """Add every cell of the tables; what of them failed or was not read.
 
     Raises InvalidInputError where a file is damaged, lacks a column or a row, or holds what cannot be; StorageError
     where the disk fails.
@@ -62,6 +67,7 @@ def add_exported_tables(tables: ExportedTables, cells: AnswerCells, truths: Mapp
     reader.leftover(samples)
     if reader.defects:
         raise defects_error(reader.defects)
+    return reader.unread
 
 
 def defects_error(defects: list[Defect]) -> InvalidInputError:
@@ -75,6 +81,7 @@ class _TableReader:
 
     def __init__(self, tables: ExportedTables, truths: Mapping[str, Truth]) -> None:
         self.defects: list[Defect] = []
+        self.unread = Unread()
         self._tables = tables
         self._truths = truths
         self._seen: set[Place] = set()
@@ -121,6 +128,10 @@ class _TableReader:
             self._defect(at, "samples_asked", row["samples_asked"], COUNT)
             return
         failed = bool(row["failure_reason"])
+        self.unread.cells += failed
+        self.unread.answers += _count(row.get("unread_answers")) or 0
+        # A judge that failed was asked after the model had answered.
+        answered = not failed or row["failure_reason"] == JUDGE_FAILED
         if len(drawn) != asked and not (failed and len(drawn) < asked):
             expected = f"as many samples as {self._tables.answers} has of the cell, {len(drawn)}"
             self._defect(at, "samples_asked", asked, expected)
@@ -132,7 +143,7 @@ class _TableReader:
         if seconds is not None and not (_is_number(seconds) and 0 <= seconds <= LONGEST_CALL_S):
             self._defect(at, "greedy_s", seconds, f"seconds from 0 to {LONGEST_CALL_S:,.0f}")
             seconds = None
-        cells.add(place, greedy, letters, None if failed else seconds)
+        cells.add(place, greedy, letters, seconds if answered else None)
 
     def leftover(self, samples: Mapping[Place, Any]) -> None:
         """Report answers of cells that the verdicts do not have."""
@@ -199,7 +210,8 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, Any]]:
             f"{path}: no column {', '.join(missing)}; expected the columns {', '.join(columns)} of `safescale export`"
         )
     from_csv = path.suffix == ".csv"
-    for row in table.select(list(columns)).to_pylist():
+    optional = [column for column in _OPTIONAL if column in table.column_names]
+    for row in table.select([*columns, *optional]).to_pylist():
         if from_csv:
             for name in _GUARDED:
                 row[name] = unguarded(row[name] or "")

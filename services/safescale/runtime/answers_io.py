@@ -44,9 +44,9 @@ def read_answers_with_notes(folder: Path, benchmark: Benchmark) -> tuple[AnswerS
     cells = AnswerCells(max(options, PUBLISHED_LETTERS))
     tables = exported_tables(folder) if folder.is_dir() else None
     if tables is not None:
-        add_exported_tables(tables, cells, truths_of(benchmark))
+        unread = add_exported_tables(tables, cells, truths_of(benchmark))
         answers = cells.answer_set()
-        return answers, tuple(coverage_notes(answers, benchmark))
+        return answers, (*unread.notes(), *coverage_notes(answers, benchmark))
     reader = RecordReader(benchmark, cells)
     for path, content in _contents(_answer_files(folder)):
         reader.file(path, content)
@@ -55,7 +55,7 @@ def read_answers_with_notes(folder: Path, benchmark: Benchmark) -> tuple[AnswerS
     if reader.defects:
         raise defects_error(reader.defects)
     answers = cells.answer_set()
-    return answers, (*reader.notes, *_stray(reader.stray), *coverage_notes(answers, benchmark))
+    return answers, (*reader.notes, *_stray(reader.stray), *reader.unread.notes(), *coverage_notes(answers, benchmark))
 
 
 def _stray(stray: Stray) -> tuple[str, ...]:

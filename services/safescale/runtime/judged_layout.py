@@ -15,9 +15,11 @@ from safescale.core.answer_cells import NULL_MARK, AnswerCells
 from safescale.core.benchmark import LETTERS, Benchmark
 from safescale.core.benchmark_records import canonical_id, shown_item
 from safescale.core.errors import Defect
+from safescale.core.judge import JUDGE_FAILED
 from safescale.core.records import shown, strict_json
 from safescale.core.text import visible_line
 from safescale.core.text_rules import name_fault
+from safescale.runtime.answer_notes import Unread
 
 DEFECTS_AT_MOST = 20
 LONGEST_CALL_S = 86_400.0
@@ -74,6 +76,7 @@ class RecordReader:
         self.defects: list[Defect] = []
         self.notes: list[str] = []
         self.stray = Stray()
+        self.unread = Unread()
         self._cells = cells
         self._truths = truths_of(benchmark)
         self._places: dict[tuple[str, str, str], tuple[FileState, int]] = {}
@@ -283,6 +286,9 @@ class RecordReader:
             return
         self._formulated(record.get("formulation"), "FORMULATION_")
         failed = bool(record.get("failure"))
+        self.unread.cells += failed
+        # A judge that failed was asked after the model had answered.
+        answered = not failed or _reason(record["failure"]) == JUDGE_FAILED
         drawn, timings, greedy_reading = (record.get(name) for name in ("samples", "timings", "greedy"))
         drawn, timings = [] if drawn is None else drawn, timings or {}
         if not isinstance(drawn, list) or not isinstance(timings, dict):
@@ -302,12 +308,15 @@ class RecordReader:
             greedy = self._read({} if greedy_reading is None else greedy_reading, "greedy", truth)
         seconds = self._seconds(timings.get("greedy_s"), "timings.greedy_s")
         row = [value if isinstance(value, str) else "" for value in (cell.get("model"), cell.get("condition"))]
-        self._add((row[0], row[1]), greedy, samples + NULL_MARK * (asked - len(samples)), None if failed else seconds)
+        self._add((row[0], row[1]), greedy, samples + NULL_MARK * (asked - len(samples)), seconds if answered else None)
 
     def _read(self, reading: Any, place: str, truth: Truth) -> str:
         if not isinstance(reading, dict):
             self._defect(place, shown(reading), "an object with the letter, if there is one")
             return NULL_MARK
+        # Those of version 0.1.0 do not tell who read them: a reason to look is a reason to say that it is not known.
+        if not reading.get("letter") and not reading.get("read_by") and reading.get("review_reason"):
+            self.unread.answers += 1
         return self._letter(reading.get("letter"), f"{place}.letter", truth)
 
     def _defect(self, field: str | None, value: str, expected: str) -> None:
@@ -316,6 +325,10 @@ class RecordReader:
     def _at(self, field: str | None, value: str, expected: str) -> Defect:
         item = shown_item(self._question) or None
         return Defect(str(self._file.path), self._file.line, item, field, value, expected)
+
+
+def _reason(failure: Any) -> str:
+    return str(failure.get("reason", "")) if isinstance(failure, dict) else ""
 
 
 def _parsed(line: bytes) -> Any:

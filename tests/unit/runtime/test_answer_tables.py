@@ -9,7 +9,7 @@ import pytest
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.errors import InvalidInputError, StorageError
 from safescale.runtime import answer_tables
-from safescale.runtime.answers_io import read_answers
+from safescale.runtime.answers_io import read_answers, read_answers_with_notes
 
 BANK = Benchmark("bank", tuple(Question(f"q{n}", "", {"A": "a", "B": "b"}, "B") for n in (1, 2, 3)))
 
@@ -52,6 +52,22 @@ def test_an_export_is_read_back(tmp_path: Path, form: str) -> None:
     assert answers.greedy[0, 0].tolist() == [0, -1, -1]
     assert answers.latency_s[0, 0, 0] == 0.5
     assert np.isnan(answers.latency_s[0, 0, 1:]).all()
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_what_failed_or_was_read_by_nobody_is_said(tmp_path: Path, form: str) -> None:
+    export(tmp_path, form)
+    rows = [
+        verdict("q1", unread_answers=0),
+        verdict("q2", greedy_letter=None, failure_reason="BACKEND_TIMEOUT", unread_answers=0),
+        verdict("q3", greedy_letter=None, failure_reason="JUDGE_FAILED", unread_answers=2),
+    ]
+    getattr(pd.DataFrame(rows), f"to_{form}")(tmp_path / f"verdicts.{form}", index=False)
+    answers, notes = read_answers_with_notes(tmp_path, BANK)
+    assert any(note.startswith("2 cells failed") for note in notes)
+    assert any(note.startswith("2 answers could be read by nobody") for note in notes)
+    # The model of the third had answered when its judge failed.
+    assert np.isnan(answers.latency_s[0, 0]).tolist() == [False, True, False]
 
 
 def test_a_column_that_is_missing_is_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from safescale.core.answers import AnswerSet
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.errors import InvalidInputError
-from safescale.runtime.answers_io import read_answers
+from safescale.runtime.answers_io import read_answers, read_answers_with_notes
 from safescale.runtime.judged_layout import DEFECTS_AT_MOST
 
 OPTIONS = {letter: f"option {letter}" for letter in "ABCD"}
@@ -97,6 +97,24 @@ def test_verdicts_of_a_run_are_read(tmp_path: Path) -> None:
     assert letters(answers) == ([[1, -1]], [[0, -1], [-1, -1]])
     assert answers.latency_s[0, 0, 0] == 0.25
     assert np.isnan(answers.latency_s[0, 0, 1])
+
+
+def test_verdicts_say_what_failed_and_what_nobody_read(tmp_path: Path) -> None:
+    cell = {"run_id": "r", "model": "m", "condition": "zero_shot", "question_id": "risk_radiorag_1"}
+    half = {
+        "cell": cell, "formulation": "FORMULATION_LETTER", "greedy_asked": True, "samples_asked": 3,
+        "greedy": {"review_reason": "JUDGE_FAILED"}, "timings": {"greedy_s": 0.25},
+        "samples": [{"letter": "A", "read_by": "parser"}, {"read_by": "judge", "review_reason": "NO_ANSWER"},
+                    {"review_reason": "CUT_BY_LENGTH"}],
+        "failure": {"reason": "JUDGE_FAILED"},
+    }  # fmt: skip
+    write(tmp_path, "verdicts.jsonl", half)
+    answers, notes = read_answers_with_notes(tmp_path, BANK)
+    assert letters(answers) == ([[-1]], [[0, -1, -1]])
+    # The model had answered when its judge failed.
+    assert answers.latency_s[0, 0, 0] == 0.25
+    assert any(note.startswith("1 cells failed") for note in notes)
+    assert any(note.startswith("2 answers could be read by nobody") for note in notes)
 
 
 def test_formulations_are_not_mixed(tmp_path: Path) -> None:
