@@ -153,6 +153,9 @@ PLAN: Example = {
     "done_count": 0,
     "skips": [],
     "existing_run": None,
+    "judge_calls": 0,
+    "generated_tokens": 13440,
+    "cost": None,
 }
 
 _OUTCOME: Example = {

@@ -177,6 +177,7 @@ def _spec_defects(spec: pb.RunSpec) -> list[Defect]:
     for field, value in (
         ("name", spec.name),
         ("benchmark_name", spec.benchmark_name),
+        ("corpus_name", spec.corpus_name),
         *(("ensembles", each.name) for each in spec.ensembles),
     ):
         if (fault := name_fault(value)) is not None:

@@ -20,6 +20,9 @@ PROBE_COPIES = 5
 QUICK_S = 30.0
 """Deadline of calls that only read, in seconds."""
 
+VERDICTS_S = 600.0
+"""Deadline of reading the verdicts of a run, in seconds: whoever waits for a run's lock waits for it, too."""
+
 PROBE_S = 120.0
 """Deadline of the speed measurement, in seconds: the model may have to be loaded first."""
 
@@ -62,7 +65,7 @@ class Peers:
         """Cell, attempt and failure of each verdict of a run, the newest attempt of each cell."""
         stub = scoring_pb2_grpc.ScoringServiceStub(self._scoring())
         request = scoring_pb2.ExportVerdictsRequest(run_id=run_id, keys_only=True)
-        async for response in responses(stub.ExportVerdicts(request)):
+        async for response in responses(stub.ExportVerdicts(request, timeout=VERDICTS_S)):
             yield response.verdict
 
     async def seconds_per_token(self, model: str) -> float | None:

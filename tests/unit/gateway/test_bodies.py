@@ -45,6 +45,20 @@ async def test_a_benchmark_is_stored_or_was_there(world) -> None:
     assert (old.status_code, old.json()["created"]) == (200, False)
 
 
+async def test_words_that_the_stored_benchmark_contradicts_are_told(world) -> None:
+    stored = orchestration_pb2.Benchmark(benchmark_id="b" * 64, name="first", clinician_validated=False)
+    world.fakes.on("ImportBenchmark", orchestration_pb2.ImportBenchmarkResponse(benchmark=stored, created=False))
+    path = "/api/v1/benchmarks?name=second&clinician_validated=true"
+    found = await world.client.post(path, content=json.dumps(QUESTION), headers=LINES)
+    warnings = {each["field"]: (each["value"], each["expected"]) for each in found.json()["warnings"]}
+    assert found.status_code == 200
+    assert warnings["name"][0] == "second"
+    assert warnings["name"][1].startswith("first, as it is stored")
+    assert warnings["clinician_validated"][0] == "true"
+    path = "/api/v1/benchmarks?name=first"
+    assert (await world.client.post(path, content=json.dumps(QUESTION), headers=LINES)).json()["warnings"] == []
+
+
 async def test_questions_and_labels_may_be_two_files(world) -> None:
     world.fakes.on("ImportBenchmark", imported)
     question = {key: value for key, value in QUESTION.items() if key != "labels"}

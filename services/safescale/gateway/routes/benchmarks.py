@@ -120,8 +120,22 @@ async def import_benchmark(
     return StoredBenchmark(
         benchmark=Benchmark.model_validate(plain(stored.benchmark)),
         created=stored.created,
-        warnings=_items(check.warnings),
+        warnings=[*_contradictions(message_of, stored.benchmark), *_items(check.warnings)],
     )
+
+
+def _contradictions(asked: pb.ImportBenchmarkRequest, stored: pb.Benchmark) -> list[DefectItem]:
+    """What a request says of questions that are stored already under other words, which stand."""
+    pairs = [
+        ("name", asked.name, stored.name),
+        ("clinician_validated", str(asked.clinician_validated).lower(), str(stored.clinician_validated).lower()),
+    ]
+    expected = "{}, as it is stored; the spec of a run can say otherwise for that run, under benchmark"
+    return [
+        DefectItem(file="query", line=None, item=None, field=field, value=said, expected=expected.format(there))
+        for field, said, there in pairs
+        if said != there
+    ]
 
 
 def _import_request(benchmark: CoreBenchmark, validated: bool) -> pb.ImportBenchmarkRequest:
