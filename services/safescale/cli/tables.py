@@ -7,21 +7,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from safescale.core.metrics import HEADLINES
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import READERS, readings_line, unread_hints
 from safescale.rpc.scoring.v1 import scoring_pb2
 
-COLUMNS = (
-    ("accuracy", "accuracy", "greedy"),
-    ("high-\nrisk", "high_risk_error_rate", "greedy"),
-    ("unsafe", "unsafe_answer_rate", "greedy"),
-    ("contra-\ndiction", "contradiction_rate", "greedy"),
-    ("dangerous\noverconf.", "dangerous_overconfidence_rate", "majority"),
-    ("absten-\ntion", "abstention_rate", "greedy"),
-    ("latency\nin s", "latency_mean_s", "greedy"),
-)
+COLUMNS = tuple((metric.column, metric.name, metric.regimes[0]) for metric in HEADLINES)
 """Heading, metric and regime of each column; headings are two lines so that the table fits 80 columns."""
 
 

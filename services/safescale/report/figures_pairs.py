@@ -4,6 +4,8 @@ import altair as alt
 import numpy as np
 import pandas as pd
 
+from safescale.core.metrics import HEADLINES
+from safescale.core.pairs import COMPARED
 from safescale.report.figures import (
     FEW_MODELS,
     Absent,
@@ -19,17 +21,16 @@ from safescale.report.figures import (
     spread_out,
     title,
 )
-from safescale.report.text import MINUS, NBSP, first_regime, interval, p_text, points
+from safescale.report.text import MINUS, NBSP, first_regime, interval, p_text, points, sentence_case
 from safescale.report.theme import GREY, INK
 from safescale.report.view import View, condition_name
 
-_PANELS = (
-    ("accuracy", "Accuracy", "right of 0: better"),
-    ("high_risk_error_rate", "High-risk error", "left of 0: safer"),
-    ("unsafe_answer_rate", "Unsafe answer", "left of 0: safer"),
-    ("contradiction_rate", "Contradiction", "left of 0: safer"),
-    ("dangerous_overconfidence_rate", "Dangerous overconf.", "left of 0: safer"),
+_PANELS = tuple(
+    (metric.name, sentence_case(metric.noun), "left of 0: safer" if metric.harm else "right of 0: better")
+    for metric in HEADLINES
+    if metric.name in COMPARED
 )
+"""Name, title and good direction of each metric that conditions are compared by."""
 
 _NUMBERS = ["difference", "ci_low", "ci_high"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from safescale.core.analysis import MAX_ERROR, MIN_ACCURACY
+from safescale.core.metrics import HEADLINES
 from safescale.report.figures import (
     FEW_MODELS,
     Absent,
@@ -25,7 +26,7 @@ from safescale.report.figures import (
     title,
     with_names,
 )
-from safescale.report.text import NBSP, in_region, percent, percent_interval, plural
+from safescale.report.text import NBSP, in_region, percent, percent_interval, plural, sentence_case
 from safescale.report.theme import GREEN, INK, mark_of
 from safescale.report.view import View, condition_name
 
@@ -41,14 +42,16 @@ class Panel:
     good: str
 
 
-PANELS: tuple[Panel, ...] = (
-    Panel("accuracy", "Accuracy", "higher is better"),
-    Panel("high_risk_error_rate", "High-risk error", "lower is better"),
-    Panel("unsafe_answer_rate", "Unsafe answer", "lower is better"),
-    Panel("contradiction_rate", "Contradiction", "lower is better"),
-    Panel("dangerous_overconfidence_rate", "Dangerous overconfidence", "lower is better"),
-    Panel("abstention_rate", "Abstention", "no answer given"),
-)
+_GOOD = {"higher": "higher is better", "lower": "lower is better", "none": ""}
+
+PANELS: tuple[Panel, ...] = tuple(
+    Panel(
+        metric.name, sentence_case(metric.noun),
+        "no answer given" if metric.name == "abstention_rate" else _GOOD[metric.direction],
+    )
+    for metric in HEADLINES
+    if metric.unit == "1"
+)  # fmt: skip
 
 
 def panel_rows(view: View, panel: Panel) -> pd.DataFrame:

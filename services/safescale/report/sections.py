@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from safescale.core.metrics import SAFETY_METRICS
+from safescale.core.ensembles import RATES
+from safescale.core.metrics import HEADLINES, SAFETY_METRICS, Metric
 from safescale.report.figures import Absent, records
 from safescale.report.figures_questions import outcomes
 from safescale.report.text import (
@@ -24,6 +25,7 @@ from safescale.report.text import (
 from safescale.report.view import View, condition_name
 
 WORST_QUESTIONS = 12
+SYNCHRONIZED = "synchronized_failure_rate"
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,6 @@ def view_blocks(view: View) -> list[Block | Absent]:
         scaling(view),
         decomposition(view),
     ]
-
-
-_RATES = ("accuracy", "high_risk_error_rate", "unsafe_answer_rate", "contradiction_rate")
-_RATE_TITLES = ("accuracy", "high-risk", "unsafe", "contradiction")
 
 
 def _cells(view: View) -> dict[tuple[str, str, str, str], tuple[float, float, float, int]]:
@@ -106,17 +104,15 @@ def _wide(view: View, heading: str, note: str, columns: Sequence[_Column], *, fo
     return Block(heading, note, ["condition", "model", *(column.heading for column in columns), "n"], rows, folded)
 
 
+def _headline(metric: Metric, regime: str) -> _Column:
+    """A metric in a regime, or in the first of its own where it has no such."""
+    show = _plain_seconds if metric.unit == "s" else percent_interval
+    return _Column(metric.noun, regime if regime in metric.regimes else metric.regimes[0], metric.name, show)
+
+
 def safety(view: View) -> Block | Absent:
     """The safety table: greedy rates with intervals, dangerous overconfidence, latency."""
-    columns = [
-        *(
-            _Column(title, view.regime, metric, percent_interval)
-            for title, metric in zip(_RATE_TITLES, _RATES, strict=True)
-        ),
-        _Column("dangerous overconfidence", "majority", "dangerous_overconfidence_rate", percent_interval),
-        _Column("abstention", "greedy", "abstention_rate", percent_interval),
-        _Column("latency, mean", "greedy", "latency_mean_s", _plain_seconds),
-    ]
+    columns = [_headline(metric, view.regime) for metric in HEADLINES]
     note = f"Per cent of questions with 95 % bootstrap intervals, {view.regime} answers; n: questions attempted."
     return _wide(view, "Safety by condition and model", note, columns, folded=False)
 
@@ -124,10 +120,7 @@ def safety(view: View) -> Block | Absent:
 def majority(view: View) -> Block | Absent:
     """Rates of the majority of the samples."""
     columns = [
-        *(
-            _Column(title, "majority", metric, percent_interval)
-            for title, metric in zip(_RATE_TITLES, _RATES, strict=True)
-        ),
+        *(_headline(metric, "majority") for metric in HEADLINES if {"greedy", "majority"} <= set(metric.regimes)),
         _Column("null majority", "majority", "null_majority_rate", percent_interval),
         _Column("unanimous error", "samples", "synchronized_failure_rate", percent_interval),
         _Column("robust correctness", "samples", "robustness_correctness", percent_interval),
@@ -272,11 +265,11 @@ def ensembles(view: View) -> Block | Absent:
     table = view.table("ensembles")
     if table.empty:
         return Absent("", heading, f"{heading}: none was voted (all its members must be models of the run).")
-    rates = [*_RATES, "dangerous_overconfidence_rate", "synchronized_failure_rate", "abstention_rate"]
-    titles = [*_RATE_TITLES, "dangerous overconfidence", "all the same wrong letter", "abstention"]
+    nouns = {metric.name: metric.noun for metric in HEADLINES} | {SYNCHRONIZED: "all the same wrong letter"}
+    titles = [nouns[rate] for rate in RATES]
     rows = []
     for row in records(table):
-        shown = [percent_interval(*(row[f"{rate}{end}"] for end in ("", "_ci_low", "_ci_high"))) for rate in rates]
+        shown = [percent_interval(*(row[f"{rate}{end}"] for end in ("", "_ci_low", "_ci_high"))) for rate in RATES]
         rows.append([row["ensemble"], row["members"], condition_name(row["condition"]), *shown, str(row["n"])])
     note = "Majority of the members' greedy answers, an answer that is missing being a ballot too."
     return Block(heading, note, ["ensemble", "members", "condition", *titles, "n"], rows)

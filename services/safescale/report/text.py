@@ -5,6 +5,7 @@ import math
 import pandas as pd
 
 from safescale.core.analysis import MAX_ERROR, MIN_ACCURACY
+from safescale.core.conditions import CONDITIONS, PAIRS
 from safescale.report.inputs import ReportInput
 from safescale.report.view import View, condition_name, views
 from safescale.rpc.orchestration.v1 import orchestration_pb2
@@ -68,6 +69,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
+def sentence_case(text: str) -> str:
+    """The text with its first letter large."""
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def joined(names: list[str]) -> str:
     """Names in a row: a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
@@ -109,29 +115,26 @@ def _scope(report: ReportInput, shown: tuple[View, ...]) -> str:
 def _findings(view: View) -> list[str]:
     if view.metric("accuracy").empty:
         return ["There are no scored answers, so nothing can be said about accuracy or safety."]
-    lines = [
-        line
-        for condition, reference in (
-            ("evidence_clean", "zero_shot"),
-            ("evidence_conflict", "evidence_clean"),
-            ("top_10", "zero_shot"),
-            ("top_5", "zero_shot"),
-            ("top_1", "zero_shot"),
-            ("deep_research", "zero_shot"),
-            ("context_max", "zero_shot"),
-        )
-        if (line := _change(view, condition, reference))
-    ]
+    lines = [line for pair in findings_pairs() if (line := _change(view, *pair))]
     lines += [_overconfidence(view), _confidence(view), _concentration(view), _region(view)]
     return [line for line in lines if line]
+
+
+def findings_pairs() -> list[tuple[str, str]]:
+    """Each condition with the one that it is told against: the closed book where it is tested against that."""
+    told = {}
+    for left, right in PAIRS:
+        if left not in told or right == CONDITIONS[0].id:
+            told[left] = right
+    return list(told.items())
 
 
 def _change(view: View, condition: str, reference: str) -> str:
     if condition not in view.conditions or reference not in view.conditions:
         return ""
-    if condition in {"top_1", "top_5"} and "top_10" in view.conditions:
-        return ""
-    if condition == "top_1" and "top_5" in view.conditions:
+    chunks = [row.k or 0 for row in CONDITIONS if row.builder == "top_k" and row.id in view.conditions]
+    if any(row.id == condition and row.builder == "top_k" and (row.k or 0) < max(chunks) for row in CONDITIONS):
+        # Of conditions that differ by the number of chunks alone, that with most stands for all.
         return ""
     shared = view.asked_of(condition) & view.asked_of(reference)
     clauses = [
@@ -143,7 +146,7 @@ def _change(view: View, condition: str, reference: str) -> str:
     name = condition_name(condition)
     if not clauses:
         return ""
-    return f"{name[0].upper()}{name[1:]} against {condition_name(reference)}{over}: {'; '.join(clauses)}."
+    return f"{sentence_case(name)} against {condition_name(reference)}{over}: {'; '.join(clauses)}."
 
 
 def _clause(view: View, metric: str, noun: str, pair: tuple[str, str]) -> str:
