@@ -64,10 +64,14 @@ def check_benchmark(
     elif drafts:
         _report_duplicates(drafts, findings)
         _report_duplicates(label_drafts, findings)
-    if drafts and label_drafts:
-        drafts = _join(drafts, label_drafts, findings)
-        needs = replace(needs, labels=True)
-    _report_missing(drafts, needs, findings)
+    if not findings.full:
+        if drafts and label_drafts:
+            drafts = _join(drafts, label_drafts, findings)
+            needs = replace(needs, labels=True)
+        _report_missing(drafts, needs, findings)
+    if findings.unlisted_warnings:
+        more = Defect(name, None, None, None, f"{findings.unlisted_warnings:,} more warnings", "fewer of them")
+        findings.warnings.append(more)
     benchmark = None
     if not findings.defects:
         benchmark = Benchmark(name, tuple(draft.question for draft in drafts if draft.question), validated)
@@ -104,7 +108,13 @@ def _read(source: Source, findings: Findings) -> list[Draft]:
     kind, records = read_records(source, findings)
     if kind == "csv":
         records = check_header(records, findings)
-    return [draft_of(record, kind, findings) for record in records]
+    drafts = []
+    for record in records:
+        if findings.full:
+            findings.end_early(source.name, record.line)
+            break
+        drafts.append(draft_of(record, kind, findings))
+    return drafts
 
 
 def _at(draft: Draft, field: str, value: str, expected: str) -> Defect:
@@ -115,6 +125,8 @@ def _at(draft: Draft, field: str, value: str, expected: str) -> Defect:
 def _report_duplicates(drafts: Sequence[Draft], findings: Findings) -> None:
     first: dict[str, Draft] = {}
     for draft in drafts:
+        if findings.full:
+            return
         if draft.question_id is not None:
             before = first.setdefault(canonical_id(draft.question_id), draft)
             if before is not draft:
@@ -182,6 +194,8 @@ def _report_missing(drafts: Sequence[Draft], needs: Needs, findings: Findings) -
     rows = [condition(condition_id) for condition_id in needs.conditions]
     for draft in drafts:
         question = draft.question
+        if findings.full:
+            return
         if question is None:
             continue
         if needs.texts and not question.text:

@@ -133,11 +133,11 @@ class _Reader:
 
     def _end(self) -> bool:
         """Count what was not listed; whether the record has defects."""
-        for count, findings in ((self._found, self._findings.defects), (self._warned, self._findings.warnings)):
+        for count, add in ((self._found, self._findings.defects.append), (self._warned, self._findings.warn)):
             if count > FOUND_AT_MOST:
                 more = f"{count - FOUND_AT_MOST:,} more"
                 record = self._record
-                findings.append(Defect(record.file, record.line, self._item, None, more, "none in this record"))
+                add(Defect(record.file, record.line, self._item, None, more, "none in this record"))
         return bool(self._found)
 
     def _finding(self, path: tuple[str, ...], value: str, expected: str) -> Defect:
@@ -262,7 +262,7 @@ class _Reader:
                 self._warned += 1
                 if self._warned <= FOUND_AT_MOST:
                     expected = f"no other fields than {listed}; it is ignored"
-                    self._findings.warnings.append(self._finding((name,), shown(self._data[name]), expected))
+                    self._findings.warn(self._finding((name,), shown(self._data[name]), expected))
 
 
 def _capital(value: object, options: Iterable[str]) -> str:

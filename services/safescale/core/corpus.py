@@ -46,7 +46,10 @@ class CorpusReader:
 
         A document with a defect is left out; other fields than id, title and text are ignored.
         """
-        documents = []
+        documents: list[Document] = []
+        if self._findings.full:
+            self._findings.end_early(source.name, first_line)
+            return documents
         text = self._text(source, first_line)
         for record in jsonl_records(source.name, text, self._findings, first_line):
             document = _document(record, self._findings)

@@ -15,6 +15,9 @@ from typing import Any
 from safescale.core.errors import Defect
 from safescale.core.text import visible_line
 
+LISTED_AT_MOST = 1000
+"""Defects, and warnings, that are listed: what comes after so many is not read."""
+
 BYTES_NAMED_AT_MOST = 100
 """Lines with bytes that are no UTF-8 that are named; a file in another encoding can have millions."""
 
@@ -61,6 +64,28 @@ class Findings:
 
     defects: list[Defect] = field(default_factory=list)
     warnings: list[Defect] = field(default_factory=list)
+    unlisted_warnings: int = 0
+    ended: set[str] = field(default_factory=set)
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many defects as are listed."""
+        return len(self.defects) >= LISTED_AT_MOST
+
+    def warn(self, warning: Defect) -> None:
+        """Add a warning; beyond what is listed it is only counted."""
+        if len(self.warnings) < LISTED_AT_MOST:
+            self.warnings.append(warning)
+        else:
+            self.unlisted_warnings += 1
+
+    def end_early(self, file: str, line: int) -> None:
+        """Say, once for each file, that the rest of it was not read, since there are enough defects."""
+        if file in self.ended:
+            return
+        self.ended.add(file)
+        expected = f"fewer than {LISTED_AT_MOST:,} defects; mend these first"
+        self.defects.append(Defect(file, line, None, None, "the rest was not read", expected))
 
 
 class _KeyTwiceError(ValueError):
@@ -121,7 +146,7 @@ def _is_ansi(line: bytes, position: int) -> bool:
     if 0x80 <= line[position] < 0xC0:
         return line[position] in _ANSI_MARKS
     following = line[position + 1 : position + 2]
-    return not following or following[0] < 0x80
+    return not following or not 0x80 <= following[0] < 0xC0
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -186,6 +211,9 @@ def jsonl_records(source_name: str, text: str, findings: Findings, first_line: i
         stripped = line.strip()
         if not stripped:
             continue
+        if findings.full:
+            findings.end_early(source_name, number)
+            return
         local = Findings()
         decoded = _decode_json(source_name, line, len(line) - len(line.lstrip()), local)
         findings.defects.extend(
@@ -221,6 +249,9 @@ def array_records(source_name: str, text: str, findings: Findings) -> Iterator[R
     line, counted = 1, 0
     more = text[position : position + 1] != "]"
     while more:
+        if findings.full:
+            findings.end_early(source_name, line)
+            return
         decoded = _decode_json(source_name, text, position, findings)
         if decoded is None:
             return
@@ -258,6 +289,9 @@ def csv_records(source_name: str, text: str, findings: Findings) -> Iterator[Rec
             findings.defects.append(Defect(source_name, line, None, None, str(error), "valid CSV"))
             return
         start, line = line, reader.line_num + 1
+        if findings.full:
+            findings.end_early(source_name, start)
+            return
         if not header:
             header = [name.strip() for name in row]
             repeated = sorted(name for name, count in Counter(header).items() if count > 1)
@@ -277,7 +311,7 @@ def _warn_of_empty_rows(source_name: str, lines: list[int], findings: Findings) 
     if lines:
         more = f" (and {len(lines) - 1:,} more)" if len(lines) > 1 else ""
         found, expected = f"a row of empty cells{more}", "a question in each row; it is skipped"
-        findings.warnings.append(Defect(source_name, lines[0], None, None, found, expected))
+        findings.warn(Defect(source_name, lines[0], None, None, found, expected))
 
 
 def read_records(source: Source, findings: Findings) -> tuple[str, list[Record]]:
