@@ -1,5 +1,6 @@
 """Texts of stored contexts, read from retrieval (claim check) and kept for the cells that share them."""
 
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -76,11 +77,16 @@ class ContextReader:
 
     def _keep(self, identifier: str, text: str) -> None:
         self._texts[identifier] = text
-        self._bytes += len(text.encode())
+        self._bytes += _memory(text)
         while self._bytes > self._capacity:
             _, dropped = self._texts.popitem(last=False)
-            self._bytes -= len(dropped.encode())
+            self._bytes -= _memory(dropped)
 
     async def close(self) -> None:
         """End reads that run."""
         await self._flights.close()
+
+
+def _memory(text: str) -> int:
+    """Bytes of a text in memory: one sign beyond Latin makes each of its characters take two, or four."""
+    return sys.getsizeof(text) - sys.getsizeof("")

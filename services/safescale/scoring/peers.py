@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import grpc
 
@@ -11,10 +10,17 @@ from safescale.core.benchmark import Benchmark, Question
 from safescale.rpc.convert import benchmark_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
 from safescale.runtime.channels import rpc_errors
+from safescale.runtime.kept import Kept, memory_of
 
 QUICK_S = 30.0
 KEPT = 32
 """Runs and benchmarks that are kept at once."""
+
+KEPT_BYTES = 256 * 1024 * 1024
+"""Memory of the benchmarks that are kept, and of what runs add to them."""
+
+MESSAGE_TIMES = 4
+"""Memory of a message by its encoded length."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +44,8 @@ class Truths:
         self._orchestration = orchestration
         self._know = know
         know(())
-        self._runs: dict[str, RunTruth] = {}
-        self._benchmarks: dict[str, Benchmark] = {}
+        self._runs: Kept[str, RunTruth] = Kept(KEPT, KEPT_BYTES)
+        self._benchmarks: Kept[str, Benchmark] = Kept(KEPT, KEPT_BYTES)
         self._lock = asyncio.Lock()
 
     async def of_run(self, run_id: str) -> RunTruth:
@@ -50,10 +56,13 @@ class Truths:
 
         """
         async with self._lock:
-            if run_id not in self._runs:
-                _bound(self._runs)
-                self._runs[run_id] = await self._fetch(run_id)
-            return self._runs[run_id]
+            truth = self._runs.get(run_id)
+            if truth is None:
+                truth = await self._fetch(run_id)
+                # A run holds its benchmark, whoever else does.
+                size = await asyncio.to_thread(memory_of, (truth.benchmark, truth.questions))
+                self._runs.put(run_id, truth, size + MESSAGE_TIMES * truth.manifest.ByteSize())
+            return truth
 
     async def _fetch(self, run_id: str) -> RunTruth:
         stub = orchestration_pb2_grpc.OrchestrationServiceStub(self._orchestration())
@@ -63,15 +72,14 @@ class Truths:
         spec = manifest.spec
         self._know(name for name in (*spec.models, spec.judge_model, spec.agent_model) if name)
         benchmark_id = manifest.spec.benchmark_id
-        if benchmark_id not in self._benchmarks:
-            _bound(self._benchmarks)
+        benchmark = self._benchmarks.get(benchmark_id)
+        if benchmark is None:
             request = orchestration_pb2.GetBenchmarkRequest(benchmark_id=benchmark_id)
             with rpc_errors():
                 found = await stub.GetBenchmark(request, timeout=QUICK_S)
-            self._benchmarks[benchmark_id] = benchmark_from_proto(
-                found.benchmark.name, found.questions, found.benchmark.clinician_validated
-            )
-        benchmark = self._benchmarks[benchmark_id]
+            of_proto = (found.benchmark.name, found.questions, found.benchmark.clinician_validated)
+            benchmark = await asyncio.to_thread(benchmark_from_proto, *of_proto)
+            self._benchmarks.put(benchmark_id, benchmark, await asyncio.to_thread(memory_of, benchmark))
         return RunTruth(manifest, benchmark, {question.question_id: question for question in benchmark.questions})
 
     async def run_id_of(self, name: str) -> str:
@@ -98,8 +106,3 @@ class Truths:
 
 def _without_progress(run_id: str) -> orchestration_pb2.GetRunRequest:
     return orchestration_pb2.GetRunRequest(run_id=run_id, without_progress=True)
-
-
-def _bound(kept: dict[str, Any]) -> None:
-    while len(kept) >= KEPT:
-        del kept[next(iter(kept))]

@@ -123,3 +123,11 @@ async def test_a_retrieval_that_is_not_there_is_away() -> None:
     with pytest.raises(ServiceUnavailableError):
         await ContextReader(lambda: channel).text(stored("a"))
     await channel.close()
+
+
+async def test_texts_count_as_what_they_take_in_memory(reader, retrieval) -> None:
+    # Each of its characters takes four bytes, since one of them does.
+    retrieval.texts["wide"] = "x" * 60 + "\U0001fac1"
+    for _ in range(2):
+        await reader.text(stored("wide"))
+    assert retrieval.reads == ["wide", "wide"]

@@ -61,3 +61,29 @@ def test_a_question_that_is_none_is_refused_each_time() -> None:
 def test_bytes_that_are_no_question_are_refused(encoded: bytes) -> None:
     with pytest.raises(InvalidInputError, match="cannot be read"):
         KnownQuestions().of(encoded)
+
+
+def test_the_answers_that_are_kept_count_and_the_number_of_questions_is_bounded() -> None:
+    message = question_to_proto(QUESTION)
+    questions = KnownQuestions(capacity_bytes=40_000, capacity=20)
+    for number in range(100):
+        message.stem.question_id = f"q{number}"
+        known = questions.of(message.SerializeToString())
+        bare = questions.taken_bytes
+        for text in ("A", "B", "A.", "**B**", "no idea"):
+            known.scored(text)
+        assert questions.taken_bytes > bare or number
+        assert questions.taken_bytes <= 40_000
+        assert len(questions) <= 20
+    assert len(questions) > 5
+
+
+def test_a_question_that_was_dropped_still_answers() -> None:
+    message = question_to_proto(QUESTION)
+    questions = KnownQuestions(capacity=1)
+    known = questions.of(message.SerializeToString())
+    message.stem.question_text = "Another?"
+    questions.of(message.SerializeToString())
+    before = questions.taken_bytes
+    assert known.scored("A").outcome.correct
+    assert questions.taken_bytes == before
