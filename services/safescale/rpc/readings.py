@@ -70,20 +70,24 @@ def unread_hints(counts: pb.ReadingCounts, judge: str) -> list[str]:
     hints = []
     if counts.cut_by_length:
         hints.append(
-            f"{counts.cut_by_length:,} answers were cut by length, and no letter of theirs counts: raise "
+            f"Cut by length, so that no letter of theirs counts: {_answers(counts.cut_by_length)}. Raise "
             "`max_new_tokens` in the spec."
         )
     if counts.judge_failed:
         hints.append(
-            f"On {counts.judge_failed:,} answers the judge {judge} failed: their cells count as failed until it is "
+            f"The judge {judge} failed on {_answers(counts.judge_failed)}: their cells count as failed until it is "
             "mended and they are retried, or a person reads them."
         )
     left = counts.unread - counts.cut_by_length - counts.judge_failed
     if left and not judge:
         hints.append(
-            f"{left:,} answers could not be read by the strict parser alone and count as abstentions: name a `judge` "
-            "in the spec, or read them (`safescale reviews list`)."
+            f"The strict parser alone could not read {_answers(left)}, counted as abstentions: name a `judge` in the "
+            "spec, or read them (`safescale reviews list`)."
         )
     elif left:
-        hints.append(f"{left:,} answers are in doubt and count as abstentions: read them (`safescale reviews list`).")
+        hints.append(f"In doubt, and counted as abstentions: {_answers(left)}. Read them (`safescale reviews list`).")
     return hints
+
+
+def _answers(count: int) -> str:
+    return f"{count:,} answer{'' if count == 1 else 's'}"

@@ -54,7 +54,7 @@ def test_who_read_the_answers_is_printed() -> None:
     assert reading_lines(scoring_pb2.ReadingCounts(), "") == []
     first, hint = reading_lines(scoring_pb2.ReadingCounts(parser=3, unread=1, judge_failed=1), "j")
     assert first == "Answers read by parser 3 · judge 0 · person 0 · unread 1 (judge failed 1)"
-    assert "the judge j failed" in hint
+    assert "The judge j failed on 1 answer:" in hint
 
 
 def test_models_are_told_apart_and_skips_are_shown() -> None:

@@ -224,7 +224,7 @@ def test_who_read_the_answers_is_told_with_what_to_do(make_report: Make) -> None
     shown = render(replace(report, tables={**report.tables, "readings": table}))
     assert "parser 20 · judge 3 · person 1 · unread 4 (judge failed 2, cut by length 1)" in shown
     assert "Who read the answers" in shown
-    assert "raise `max_new_tokens`" in " ".join(summary_lines(replace(report, tables={"readings": table})))
+    assert "Raise `max_new_tokens`" in " ".join(summary_lines(replace(report, tables={"readings": table})))
 
 
 def test_a_policy_is_shown_with_its_verdicts(make_report: Make) -> None:

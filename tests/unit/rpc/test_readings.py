@@ -44,5 +44,6 @@ def test_what_can_be_done_about_unread_answers_is_said() -> None:
     assert "name a `judge`" in alone
     cut, failed, doubt = unread_hints(pb.ReadingCounts(unread=6, judge_failed=2, cut_by_length=1), "j")
     assert "max_new_tokens" in cut
-    assert "the judge j failed" in failed
-    assert doubt.startswith("3 answers are in doubt")
+    assert "The judge j failed on 2 answers" in failed
+    assert "1 answer." in cut
+    assert doubt.startswith("In doubt, and counted as abstentions: 3 answers.")
