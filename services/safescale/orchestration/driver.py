@@ -224,7 +224,7 @@ class RunDriver:
         if verdict.attempt != self.run.attempt or self.ended.is_set():
             return
         self.progress.end(verdict)
-        changed = _changed(verdict)
+        changed = _changed(verdict, self.run.manifest)
         if changed is not None:
             # Every further answer would be refused for the same reason: one run holds answers of one setting.
             await self.end(pb.RUN_STATE_FAILED, changed)
@@ -321,12 +321,21 @@ class RunDriver:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-def _changed(verdict: scoring_pb2.Verdict) -> common_pb2.Failure | None:
+def _changed(verdict: scoring_pb2.Verdict, manifest: pb.Manifest) -> common_pb2.Failure | None:
     """Failure of a cell whose model, agent or judge is not the one of the run any more; None for any other verdict."""
+    found = verdict.failure
     reason = ModelChangedError.reason
-    if verdict.failure.reason == reason:
-        return verdict.failure
+    if found.reason == reason:
+        return found
     if any(reason in reading.judge.failure for reading in (verdict.greedy, *verdict.samples)):
-        found = verdict.failure
         return common_pb2.Failure(code=found.code, reason=reason, message=found.message, retryable=found.retryable)
+    # An inference of an earlier version answers whatever is expected of it.
+    made_with = next((model.revision for model in manifest.models if model.id == verdict.cell.model), "")
+    if verdict.model_revision and made_with and verdict.model_revision != made_with:
+        return to_failure(
+            ModelChangedError(
+                f"model {verdict.cell.model} answered at revision {verdict.model_revision}; "
+                f"the run was made with {made_with}"
+            )
+        )
     return None

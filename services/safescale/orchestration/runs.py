@@ -363,10 +363,10 @@ class Runs:
         """Driver of a run; None when this process does not drive it."""
         return self._drivers.get(run_id)
 
-    async def on_dead_letter(self, run_id: str, failure: common_pb2.Failure) -> None:
-        """End the run whose message was given up."""
+    async def on_dead_letter(self, run_id: str, failure: common_pb2.Failure, attempt: str = "") -> None:
+        """End the run whose message was given up, unless it is one of another attempt, which nobody waits for."""
         driver = self._drivers.get(run_id)
-        if driver is not None:
+        if driver is not None and attempt in ("", str(driver.run.attempt)):
             await driver.on_dead_letter(failure)
 
     async def stop(self) -> None:

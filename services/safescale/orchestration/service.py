@@ -100,7 +100,7 @@ class OrchestrationService:
             message=headers.get("error-message", ""),
             retryable=headers.get("error-retryable") == "true",
         )
-        await self._runs.on_dead_letter(headers.get("run-id", ""), failure)
+        await self._runs.on_dead_letter(headers.get("run-id", ""), failure, headers.get("attempt", ""))
 
     async def stop(self) -> None:
         """Stop the drivers and the agent; runs stay recorded as running."""

@@ -277,6 +277,18 @@ async def test_a_judge_that_changed_stops_the_run(make_world, spec) -> None:
     assert "other has revision r2" in world.driver.run.failure.message
 
 
+async def test_an_answer_of_another_revision_stops_the_run_whoever_let_it_pass(make_world, spec) -> None:
+    world = await make_world(spec)
+    world.driver.start()
+    await world.until(lambda: len(world.generations) == 6)
+    first, second = world.generations[:2]
+    await world.driver.on_verdict(scoring_pb2.Verdict(cell=first.cell, attempt=1, model_revision="r1"))
+    assert not world.driver.ended.is_set()
+    await world.driver.on_verdict(scoring_pb2.Verdict(cell=second.cell, attempt=1, model_revision="r2"))
+    assert (world.driver.run.state, world.driver.run.failure.reason) == (pb.RUN_STATE_FAILED, "MODEL_CHANGED")
+    assert "answered at revision r2; the run was made with r1" in world.driver.run.failure.message
+
+
 async def test_a_dead_letter_ends_the_run_as_failed(make_world, spec) -> None:
     world = await make_world(spec)
     world.driver.start()

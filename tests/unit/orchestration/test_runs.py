@@ -16,6 +16,7 @@ from safescale.core.errors import (
 )
 from safescale.orchestration import driver as drivers
 from safescale.orchestration.store import _to_document
+from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.port import SubscriptionOptions
@@ -312,3 +313,14 @@ async def test_an_unfinished_run_of_the_first_version_is_continued_by_the_same_s
     assert (created.resumed, created.run.run_id) == (True, run.run_id)
     await world.until_all_ended()
     assert (await stored(world)).state == pb.RUN_STATE_COMPLETED
+
+
+async def test_a_message_that_an_earlier_attempt_gave_up_does_not_end_this_one(world, spec) -> None:
+    run = await prepare(world, spec, "retry")
+    world.answering.clear()
+    await world.runs.retry_failed(run)
+    failure = common_pb2.Failure(reason="STORAGE_FAILED", message="disk full")
+    await world.runs.on_dead_letter(run.run_id, failure, "1")
+    assert (await stored(world)).state == pb.RUN_STATE_RUNNING
+    await world.runs.on_dead_letter(run.run_id, failure, "2")
+    assert ((await stored(world)).state, world.active()) == (pb.RUN_STATE_FAILED, 0)
