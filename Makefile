@@ -10,7 +10,7 @@ SPEC := examples/runs/$(if $(GEMMA),demo-gemma,demo).yaml
 .DEFAULT_GOAL := help
 COMPOSE := docker compose --file deploy/compose.yaml $(if $(AIRGAP),$(if $(wildcard deploy/.env),--env-file deploy/.env) --env-file deploy/airgap/images.env)
 
-.PHONY: help setup demo test chart e2e e2e-k8s up down images lint proto bench clean lock
+.PHONY: help setup demo test chart e2e e2e-k8s up down images lint proto bench bench-grid clean lock
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
@@ -71,6 +71,9 @@ proto: .venv/.ready ## Generate the stubs from the protos
 
 bench: .venv/.ready ## Time and memory of the analysis, and that both grow linearly
 	$(BIN)/python bench/bench_analyze.py
+
+bench-grid: .venv/.ready ## Time the whole grid: Kafka and Elasticsearch in containers (AIRGAP=1: images made from packages; ARGS: names)
+	@$(if $(AIRGAP),set -a; source deploy/airgap/images.env; set +a;) $(BIN)/python bench/grid.py $(ARGS)
 
 lock: .venv/.ready ## Resolve the requirements anew
 	requirements/lock.sh

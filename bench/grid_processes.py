@@ -92,12 +92,44 @@ class Stores:
     pids: Mapping[str, int] = field(default_factory=dict)
 
 
+ENGINE = "start one (deploy/airgap/engine.sh start does), or name it in DOCKER_HOST"
+IMAGE = "name others in SAFESCALE_KAFKA_IMAGE and SAFESCALE_ELASTICSEARCH_IMAGE, or build them: make images AIRGAP=1"
+PULL_S = 600
+
+
+def have_images() -> None:
+    """Get the images of the stores; what is missing ends the process with a sentence."""
+    import docker
+    from docker.errors import DockerException, ImageNotFound
+
+    try:
+        client = docker.from_env(timeout=PULL_S)
+        client.ping()
+    except (DockerException, OSError):
+        sys.exit(
+            f"no container engine answers, and this benchmark runs Kafka and Elasticsearch in containers; {ENGINE}"
+        )
+    for image in (KAFKA_IMAGE, ELASTICSEARCH_IMAGE):
+        try:
+            client.images.get(image)
+            continue
+        except ImageNotFound:
+            print(f"pulling {image}", file=sys.stderr)
+        except (DockerException, OSError) as error:
+            sys.exit(f"the container engine cannot tell of the image {image}: {error}")
+        try:
+            client.images.pull(image)
+        except (DockerException, OSError):
+            sys.exit(f"the image {image} is not here and cannot be pulled; {IMAGE}")
+
+
 @contextmanager
 def stores() -> Iterator[Stores]:
     """A Kafka and an Elasticsearch of their own for the length of the context."""
     # What ends this process must not leave containers behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
+    have_images()
     from testcontainers.core.container import DockerContainer
     from testcontainers.core.network import Network
 
