@@ -16,7 +16,7 @@ from safescale.inference.cache_bound import Trim
 from safescale.inference.catalog import ModelRow
 from safescale.inference.cells import usage_of_scores, usage_of_texts
 from safescale.inference.engine import Engine
-from safescale.inference.identity import Identity, identity_of, served_name
+from safescale.inference.identity import Identity, served_name
 from safescale.inference.questions import Question, Texts
 from safescale.rpc.convert import FORMULATIONS
 from safescale.rpc.inference.v1 import inference_pb2 as pb
@@ -180,7 +180,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             try:
                 # A hash of local weights takes what it takes; a server that does not answer holds up no list.
                 async with asyncio.timeout(REVISION_TIMEOUT_S if row.endpoint else None):
-                    found = identity_of(row, await backend.revision(), backend.capabilities)
+                    found = await self._engine.identity(row.id)
             except SafescaleError as error:
                 reason = error.message
             except TimeoutError:

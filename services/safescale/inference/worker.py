@@ -107,10 +107,13 @@ class GenerationWorker:
     async def _look_on(self) -> None:
         while True:
             await asyncio.sleep(LOOK_S)
-            try:
-                await self.look()
-            except SafescaleError as error:
-                self._log.warning("models not looked at", reason=error.reason)
+            for row in self._ports.engine.rows:
+                # A model whose topic is missing holds up no other.
+                try:
+                    async with self._one_look:
+                        await self._look_at(row)
+                except SafescaleError as error:
+                    self._log.warning("model not looked at", model=row.id, reason=error.reason)
 
     async def stop(self) -> None:
         """Take no more cells, finish those in flight."""

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from tests.unit.inference.conftest import ScriptedBackend
 
 from safescale.core import cloze
 from safescale.core.errors import (
@@ -18,6 +19,10 @@ from safescale.core.errors import (
     StorageError,
     StorageUnavailableError,
 )
+from safescale.inference.attempts import CallPolicy
+from safescale.inference.cache import GenerationCache
+from safescale.inference.catalog import Catalog
+from safescale.inference.engine import Engine
 from safescale.inference.servicer import InferenceServicer
 from safescale.inference.worker import GenerationWorker, WorkerPorts
 from safescale.rpc.common.v1 import common_pb2
@@ -28,6 +33,7 @@ from safescale.runtime.bus.limits import MESSAGE_LIMIT
 from safescale.runtime.bus.memory import MemoryBus
 from safescale.runtime.bus.port import Message, SubscriptionOptions
 from safescale.runtime.documents.port import NewDocument
+from safescale.runtime.telemetry import Telemetry
 
 LETTER, CLOZE = common_pb2.FORMULATION_LETTER, common_pb2.FORMULATION_CLOZE
 
@@ -396,6 +402,34 @@ async def test_a_bus_that_is_away_does_not_end_the_looking(rig, monkeypatch) -> 
     rig.bench.backend.reason = ""
     (done,) = await rig.ask(request())
     assert (done.greedy.text, failures) == ("B", [])
+
+
+async def test_a_model_without_a_topic_holds_up_no_other(documents, row_of, monkeypatch) -> None:
+    monkeypatch.setattr("safescale.inference.worker.LOOK_S", 0.01)
+    telemetry, bus = Telemetry(), MemoryBus(Telemetry())
+    backends = {name: ScriptedBackend() for name in ("a", "m")}
+    catalog = Catalog({name: row_of(id=name) for name in backends})
+    engine = Engine(catalog, backends, GenerationCache(documents), telemetry, CallPolicy())
+    for backend in backends.values():
+        backend.reason = "not there yet"
+    worker = GenerationWorker(WorkerPorts(bus, documents, telemetry, engine, Contexts(), Runs()))
+    await worker.start()
+    subscribe = bus.subscribe
+
+    async def without_a(topic, *given):
+        if topic == topics.generation_requested("a"):
+            raise BusUnavailableError(f"no topic {topic}")
+        return await subscribe(topic, *given)
+
+    monkeypatch.setattr(bus, "subscribe", without_a)
+    for backend in backends.values():
+        backend.reason = ""
+    async with asyncio.timeout(5):
+        while "m" not in worker._subscriptions:
+            await asyncio.sleep(0.005)
+    assert "a" not in worker._subscriptions
+    await worker.stop()
+    await bus.close()
 
 
 @pytest.mark.parametrize("size", [MESSAGE_LIMIT // 4, MESSAGE_LIMIT])
