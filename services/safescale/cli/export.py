@@ -1,5 +1,7 @@
 """`safescale export`: the verdicts of a run as files."""
 
+import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -14,6 +16,7 @@ from safescale.cli.text import say
 from safescale.core.benchmark import Benchmark
 from safescale.core.completeness import Completeness
 from safescale.core.errors import FailedPreconditionError, StorageError
+from safescale.core.spreadsheet import guarded
 from safescale.report.export import answer_rows, judged_export, verdict_record, verdict_row
 from safescale.rpc.runs import completeness_of, names_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -93,17 +96,17 @@ def _write_lines(staged: Staged, path: Path, records: Iterable[Mapping[str, Any]
 
 def _write_tables(staged: Staged, form: Format, out: Path, verdicts: Sequence[pb.Verdict]) -> list[Path]:
     # Here and not above: commands that need no data frames should not wait for pandas.
-    import pandas as pd
+    from safescale.report.frames import csv_bytes, frame_of
 
     frames = {
-        "verdicts": pd.DataFrame([verdict_row(verdict) for verdict in verdicts]),
-        "answers": pd.DataFrame([row for verdict in verdicts for row in answer_rows(verdict)]),
+        "verdicts": frame_of([verdict_row(verdict) for verdict in verdicts]),
+        "answers": frame_of([row for verdict in verdicts for row in answer_rows(verdict)]),
     }
     written = []
     for name, frame in frames.items():
         path = out / f"{name}.{form}"
         with staged.open(path) as file:
-            file.write(frame.to_csv(index=False).encode() if form == "csv" else frame.to_parquet(index=False))
+            file.write(csv_bytes(frame) if form == "csv" else frame.to_parquet(index=False))
         written.append(path)
     return written
 
@@ -117,7 +120,10 @@ def _write_judged(staged: Staged, out: Path, verdicts: Sequence[pb.Verdict], ben
     labels, ids = out / "benchmark_labels.json", out / "question_ids.csv"
     with staged.open(labels) as file:
         file.write(orjson.dumps(judged.labels, option=orjson.OPT_INDENT_2))
-    lines = ("question_id,published_id", *(f"{a},{b}" for a, b in judged.published_ids.items()))
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("question_id", "published_id"))
+    writer.writerows((guarded(own), published) for own, published in judged.published_ids.items())
     with staged.open(ids) as file:
-        file.write("".join(f"{line}\n" for line in lines).encode())
+        file.write(text.getvalue().encode())
     return [*written, labels, ids]

@@ -134,11 +134,13 @@ def write_csv(folder: Path, tables: "Mapping[str, pd.DataFrame]") -> list[Path]:
         StorageError: a file cannot be written.
 
     """
+    from safescale.report.frames import csv_bytes
+
     written = []
     with Staged() as staged:
         for name, frame in tables.items():
             path = folder / f"{name}.csv"
             with staged.open(path) as out:
-                out.write(frame.to_csv(index=False).encode())
+                out.write(csv_bytes(frame))
             written.append(path)
     return written

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import orjson
 
+from safescale.core.spreadsheet import guarded_row
 from safescale.report.export import answer_rows, verdict_record, verdict_row
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
@@ -107,7 +108,7 @@ async def csv_table(verdicts: AsyncIterable[pb.Verdict], table: Table) -> AsyncI
         if first:
             writer.writeheader()
             first = False
-        writer.writerows(rows_of(table, block))
+        writer.writerows(map(guarded_row, rows_of(table, block)))
         yield text.getvalue().encode()
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import json_format
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from safescale.core.benchmark import FLAGS, Benchmark, Question
 from safescale.rpc.convert import formulation_from_proto
@@ -15,6 +16,7 @@ PUBLISHED_PREFIX = "risk_radiorag_"
 
 Record = dict[str, Any]
 
+_LONG = (FieldDescriptor.CPPTYPE_INT64, FieldDescriptor.CPPTYPE_UINT64)
 _OF_LABELS = frozenset(("high_risk_error", "unsafe_answer", "contradiction"))
 
 
@@ -97,8 +99,23 @@ def answer_rows(verdict: pb.Verdict) -> list[Record]:
 
 
 def verdict_record(verdict: pb.Verdict) -> Record:
-    """The whole verdict as a JSON object, fields named as in the protos."""
-    return json_format.MessageToDict(verdict, preserving_proto_field_name=True)
+    """Return the whole verdict as a JSON object, fields named as in the protos; numbers of 64 bits are numbers too."""
+    record = json_format.MessageToDict(verdict, preserving_proto_field_name=True)
+    _number(record, pb.Verdict.DESCRIPTOR)
+    return record
+
+
+def _number(record: Record, kind: Descriptor) -> None:
+    """Turn the texts into numbers that the JSON form of protobuf writes for numbers of 64 bits."""
+    for field in kind.fields:
+        value = record.get(field.name)
+        if field.cpp_type in _LONG:
+            if value is not None:
+                record[field.name] = int(value)
+        elif field.message_type is not None and not field.message_type.GetOptions().map_entry:
+            for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, dict):
+                    _number(each, field.message_type)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import pyarrow.parquet
 from safescale.core.errors import Defect, InvalidInputError
 from safescale.core.records import shown
 from safescale.core.scaling import ModelInfo
+from safescale.core.spreadsheet import guarded
 from safescale.core.tables import Column, Table
 from safescale.runtime.atomic import Staged
 from safescale.runtime.files import parse_yaml, read_source
@@ -31,25 +32,24 @@ def write_tables(tables: Iterable[Table], folder: Path) -> list[Path]:
     written = []
     with Staged() as staged:
         for table in tables:
-            data = _arrow(table)
             for form, write in (("csv", pyarrow.csv.write_csv), ("parquet", pyarrow.parquet.write_table)):
                 written.append(folder / f"{table.name}.{form}")
                 whole = pa.BufferOutputStream()
-                write(data, whole)
+                write(_arrow(table, guard=form == "csv"), whole)
                 with staged.open(written[-1]) as out:
                     out.write(whole.getvalue())
     return written
 
 
-def _arrow(table: Table) -> pa.Table:
-    return pa.table({name: _array(column) for name, column in table.columns.items()})
+def _arrow(table: Table, *, guard: bool) -> pa.Table:
+    return pa.table({name: _array(column, guard=guard) for name, column in table.columns.items()})
 
 
-def _array(column: Column) -> pa.Array:
+def _array(column: Column, *, guard: bool) -> pa.Array:
     """A column as an arrow array, NaN as null; from buffers, since `pyarrow.array` takes a second to import pandas."""
     length = len(column)
     if column.dtype == object:
-        texts = [text.encode() for text in column.tolist()]
+        texts = [(guarded(text) if guard else text).encode() for text in column.tolist()]
         ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
         return pa.Array.from_buffers(pa.string(), length, [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))])
     if column.dtype == np.bool_:

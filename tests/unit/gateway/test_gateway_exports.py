@@ -72,3 +72,11 @@ async def test_jsonl_has_a_whole_verdict_a_line(verdicts) -> None:
     text = b"".join([part async for part in exports.jsonl(stream(verdicts))]).decode()
     assert len(text.splitlines()) == 500
     assert '"reason":"BACKEND_FAILED"' in text.splitlines()[0]
+
+
+async def test_texts_of_csv_are_no_formulas(verdicts) -> None:
+    made = verdict(1)
+    made.cell.model, made.greedy.text = "=m", "-A\n"
+    text = b"".join([part async for part in exports.csv_table(stream([made]), "answers")]).decode()
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert (rows[0]["model"], rows[0]["text"], rows[1]["seed"]) == ("'=m", "'-A\n", "7")

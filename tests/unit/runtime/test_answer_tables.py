@@ -8,6 +8,7 @@ import pytest
 
 from safescale.core.benchmark import Benchmark, Question
 from safescale.core.errors import InvalidInputError, StorageError
+from safescale.report.frames import csv_bytes, frame_of
 from safescale.runtime import answer_tables
 from safescale.runtime.answers_io import read_answers, read_answers_with_notes
 
@@ -131,3 +132,15 @@ def test_a_table_that_was_cut_is_refused(tmp_path: Path) -> None:
     answers.iloc[:-1].to_csv(tmp_path / "answers.csv", index=False)
     with pytest.raises(InvalidInputError, match="row 3 samples_asked = 2"):
         read_answers(tmp_path, BANK)
+
+
+@pytest.mark.parametrize("name", ["=m", "-m", "'=m", '"=m', "@m"])
+def test_names_that_were_guarded_against_spreadsheets_read_back_the_same(tmp_path: Path, name: str) -> None:
+    verdicts = frame_of([verdict("q1", model=name, samples_asked=1)])
+    answers = frame_of(
+        [answer("q1", "greedy", None, "A") | {"model": name}, answer("q1", "sample", 0, "B") | {"model": name}]
+    )
+    for table, frame in (("verdicts", verdicts), ("answers", answers)):
+        (tmp_path / f"{table}.csv").write_bytes(csv_bytes(frame))
+    assert f"'{name}".encode() in (tmp_path / "verdicts.csv").read_bytes().replace(b'""', b'"')
+    assert read_answers(tmp_path, BANK).models == (name,)

@@ -78,3 +78,25 @@ def test_defects_of_model_lists(tmp_path: Path, name: str, text: str, message: s
     (tmp_path / name).write_text(text)
     with pytest.raises(InvalidInputError, match=message):
         read_models(tmp_path / name)
+
+
+def test_texts_of_a_csv_are_no_formulas_and_those_of_parquet_are_as_they_are(tmp_path: Path) -> None:
+    rows = [["=SUM(A1)", -1, -0.5, True], ["\t+x", 2, 1.0, False]]
+    write_tables([table_of_rows("t", SCHEMA, rows)], tmp_path)
+    text = (tmp_path / "t.csv").read_text()
+    assert '"\'=SUM(A1)",-1,-0.5,true' in text
+    assert '"\'\t+x"' in text
+    assert pd.read_parquet(tmp_path / "t.parquet")["name"].tolist() == ["=SUM(A1)", "\t+x"]
+
+
+@pytest.mark.parametrize("size", ["070", "'70'", "1_000", "yes", "0x10"])
+def test_a_size_that_is_a_text_in_yaml_is_refused(tmp_path: Path, size: str) -> None:
+    (tmp_path / "m.yaml").write_text(f"- {{name: a, family: X, parameters_b: {size}}}\n")
+    with pytest.raises(InvalidInputError, match="entry 1 parameters_b"):
+        read_models(tmp_path / "m.yaml")
+
+
+def test_a_model_that_is_listed_twice_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("name,family,parameters_b\na,X,1\na,X,7\n")
+    with pytest.raises(InvalidInputError, match=r"m\.csv:3: name = \"a\"; expected each model once"):
+        read_models(tmp_path / "m.csv")
