@@ -110,14 +110,30 @@ def _without_contradiction(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _with_key(value: dict[str, Any], key: str) -> dict[str, Any] | None:
-    """The object that has the key: this one, or the one within it that stands last."""
-    level: list[dict[str, Any]] = [value]
+    """The object that has the key: this one, or one within it.
+
+    Of several side by side that differ, the one that is called final.
+
+    Raises:
+        UnclearReplyError: none of them is, or several are.
+
+    """
+    level: list[tuple[str, dict[str, Any]]] = [("", value)]
     for _ in range(MAX_DEPTH):
-        having = [each for each in level if key in each]
+        having = [(name, each) for name, each in level if key in each]
         if having or not level:
-            return having[-1] if having else None
-        level = [inner for each in level for part in each.values() for inner in _inner(part)]
+            return _one_of(having) if having else None
+        level = [(name, inner) for _, each in level for name, part in each.items() for inner in _inner(part)]
     return None
+
+
+def _one_of(having: Sequence[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    found = [each for _, each in having]
+    final = [each for name, each in having if "final" in name.lower()]
+    for group in (found, final):
+        if group and all(each == group[0] for each in group):
+            return group[0]
+    raise UnclearReplyError("the reply holds several objects that differ")
 
 
 def _inner(part: Any) -> list[dict[str, Any]]:
