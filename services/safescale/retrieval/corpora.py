@@ -186,8 +186,7 @@ class Corpora:
             return await self._index.search(corpus_id, query, vector, k)
         except NotFoundError:
             # It was there: somebody has deleted the index since. The articles bring it back.
-            self._searchable.discard(corpus_id)
-            await self._make_searchable(corpus_id)
+            await self._restore(corpus_id)
             return await self._index.search(corpus_id, query, vector, k)
 
     async def read(self, corpus_id: str, chunk_ids: Sequence[str]) -> list[Chunk]:
@@ -197,7 +196,18 @@ class Corpora:
             NotFoundError: the corpus is not indexed, or has no such chunk.
 
         """
-        return await self._index.read(corpus_id, chunk_ids) if chunk_ids else []
+        if not chunk_ids:
+            return []
+        try:
+            return await self._index.read(corpus_id, chunk_ids)
+        except NotFoundError:
+            # As in `rank`: it went between the two.
+            await self._restore(corpus_id)
+            return await self._index.read(corpus_id, chunk_ids)
+
+    async def _restore(self, corpus_id: str) -> None:
+        self._searchable.discard(corpus_id)
+        await self._make_searchable(corpus_id)
 
     async def _make_searchable(self, corpus_id: str) -> None:
         if corpus_id in self._searchable:

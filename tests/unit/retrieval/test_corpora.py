@@ -114,3 +114,30 @@ async def test_a_corpus_with_lost_articles_says_so(documents, make_embedder) -> 
     await documents.put(NewDocument(ARTICLE, stored.key, stored.body, group="elsewhere"))
     with pytest.raises(StorageError, match="2 of its 3"):
         await make(documents, make_embedder()).search(corpus.corpus_id, "lung", 1)
+
+
+async def test_corpora_asked_longest_ago_leave_memory_and_come_back_when_asked(documents, make_embedder) -> None:
+    embedder = make_embedder()
+    index = MemoryIndex(max_chunks=1)
+    corpora = Corpora(documents, embedder, index, PARAMS)
+    ids = [(await corpora.ingest(name, DOCUMENTS[: count + 1]))[0].corpus_id for count, name in enumerate("abc")]
+    assert [await index.has(identifier) for identifier in ids] == [False, True, True]
+    asked = len(embedder.asked)
+    for identifier in [*ids, *reversed(ids)]:
+        hits = await corpora.search(identifier, "effusion pleural", 3)
+        assert hits[0].chunk.text
+    # Two are held at a time; those that come back are not embedded anew, but for the query.
+    assert sum([await index.has(identifier) for identifier in ids]) == 2
+    assert len(embedder.asked) <= asked + 1
+
+
+async def test_a_corpus_that_goes_between_its_ranking_and_its_reading_comes_back(documents, make_embedder) -> None:
+    index = MemoryIndex()
+    corpora = Corpora(documents, make_embedder(), index, PARAMS)
+    corpus, _ = await corpora.ingest("c", DOCUMENTS)
+    ranked = await corpora.rank(corpus.corpus_id, "pleural line", 2)
+    await index.close()
+    chunks = await corpora.read(corpus.corpus_id, [place.chunk_id for place in ranked])
+    assert [chunk.chunk_id for chunk in chunks] == [place.chunk_id for place in ranked]
+    with pytest.raises(NotFoundError, match="no chunk"):
+        await corpora.read(corpus.corpus_id, ["nowhere"])

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
@@ -14,12 +15,22 @@ from safescale.retrieval.index.fusion import fuse
 from safescale.retrieval.index.port import DENSE_DECIMALS, Batch, Chunk, CorpusKey, Ranked, depth_for
 from safescale.retrieval.index.words import K1, B, query_words, words
 
+MAX_CHUNKS = 400_000
+"""Chunks of all corpora together that are held, about 1.5 GB with vectors of 384 numbers."""
+
+HELD = 2
+"""Corpora that are held whatever their size: one that is being asked, and one that comes."""
+
 
 class MemoryIndex:
-    """ChunkIndex of one process."""
+    """ChunkIndex of one process. Corpora that were asked longest ago go when all together are too large.
 
-    def __init__(self) -> None:
-        self._corpora: dict[str, _CorpusIndex] = {}
+    One that went is not indexed any more; who needs it adds it again.
+    """
+
+    def __init__(self, max_chunks: int = MAX_CHUNKS) -> None:
+        self._max_chunks = max_chunks
+        self._corpora: OrderedDict[str, _CorpusIndex] = OrderedDict()
 
     async def add(self, corpus: CorpusKey, batches: AsyncIterable[Batch]) -> None:
         """Index all chunks of a corpus."""
@@ -29,6 +40,8 @@ class MemoryIndex:
         chunks = [chunk for batch in found for chunk in batch.chunks]
         vectors = np.concatenate([batch.vectors for batch in found])
         self._corpora[corpus.corpus_id] = await asyncio.to_thread(_CorpusIndex, chunks, vectors)
+        while len(self._corpora) > HELD and sum(len(one.chunks) for one in self._corpora.values()) > self._max_chunks:
+            self._corpora.popitem(last=False)
 
     async def has(self, corpus_id: str) -> bool:
         """Whether the corpus is indexed in this process."""
@@ -60,6 +73,7 @@ class MemoryIndex:
         corpus = self._corpora.get(corpus_id)
         if corpus is None:
             raise NotFoundError(f"corpus {corpus_id!r} is not indexed")
+        self._corpora.move_to_end(corpus_id)
         return corpus
 
     async def close(self) -> None:
