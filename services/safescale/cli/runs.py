@@ -135,6 +135,9 @@ async def _retry(console: Console, settings: Settings, name: str) -> int:
         metrics = await client.lasting(lambda: run_metrics(client, run_id))
         console.print(safety_table(await client.lasting(lambda: fetch_run(client, run_id)), metrics.rows))
         print_readings(console, metrics.readings, response.run.manifest.spec.judge_model)
+        failed = await client.lasting(lambda: failed_verdicts(client, run_id)) if metrics.failed_count else []
+    for line in failure_lines(failed):
+        console.print(line, style="red", highlight=False, soft_wrap=True)
     if metrics.failed_count:
         console.print(f"{metrics.failed_count} cells failed again.")
         return 1

@@ -1,0 +1,141 @@
+"""What `safescale runs` says of a run in which something failed or was odd, and what a dry run tells."""
+
+from collections.abc import Iterator
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from typer.testing import CliRunner
+
+from safescale.cli.main import app
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
+from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.rpc.scoring.v1 import scoring_pb2_grpc
+
+OTHER = "the server of m was asked for 'm' and answered as 'tiny-1b'"
+SPEC = """name: ward
+benchmark: {questions: bench.jsonl, clinician_validated: true}
+models: [m]
+conditions: [zero_shot]
+judge: j
+"""
+QUESTION = (
+    '{"question_id": "q1", "question_text": "Which?", "options": {"A": "x", "B": "y"}, "correct_answer": "A", '
+    '"labels": {"A": {"high_risk": 0, "unsafe": 0, "contradicts": 0}, '
+    '"B": {"high_risk": 1, "unsafe": 1, "contradicts": 1}}}\n'
+)
+
+
+class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_grpc.ScoringServiceServicer):
+    """One run with a failed cell, two odd ones and one from the cache; keeps the specs that it was asked for."""
+
+    def __init__(self) -> None:
+        spec = orc.RunSpec(name="night", benchmark_id="b", models=["m"], conditions=["zero_shot"], greedy=True)
+        manifest = orc.Manifest(spec=spec, question_ids=["q0", "q1", "q2"])
+        manifest.models.add(id="m", formulation=common_pb2.FORMULATION_LETTER)
+        self.run = orc.Run(run_id="run-1", state=orc.RUN_STATE_COMPLETED, attempt=1, manifest=manifest)
+        self.plan = orc.Plan(cell_count=2, answer_count=2, prompt_tokens=300, generated_tokens=788, judge_calls=2)
+        self.specs: list[orc.RunSpec] = []
+
+    def GetRun(self, request, context):
+        return orc.GetRunResponse(run=self.run)
+
+    def RetryFailed(self, request, context):
+        return orc.RetryFailedResponse(run=self.run, retried_count=1)
+
+    def WatchRun(self, request, context):
+        yield orc.WatchRunResponse(state=self.run.state, failure=self.run.failure)
+
+    def ImportBenchmark(self, request, context):
+        stored = orc.Benchmark(benchmark_id="b", name="another", clinician_validated=False)
+        return orc.ImportBenchmarkResponse(benchmark=stored, created=False)
+
+    def CreateRun(self, request, context):
+        self.specs.append(request.spec)
+        return orc.CreateRunResponse(run=self.run, plan=self.plan)
+
+    def GetRunMetrics(self, request, context):
+        row = pb.MetricRow(model="m", condition="zero_shot", regime="greedy", metric="accuracy", value=0.5, n=3)
+        return pb.GetRunMetricsResponse(
+            rows=[row], verdict_count=3, failed_count=1, cached_count=1, complete=True, planned_count=3,
+            warnings={"PROMPT_MAYBE_CUT": 2},
+        )  # fmt: skip
+
+    def ListVerdicts(self, request, context):
+        assert request.failed_only
+        key = common_pb2.CellKey(run_id="run-1", model="m", condition="zero_shot", question_id="q2")
+        failure = common_pb2.Failure(reason="ANOTHER_MODEL_ANSWERED", message=OTHER)
+        return pb.ListVerdictsResponse(verdicts=[pb.Verdict(cell=key, failure=failure)])
+
+
+@pytest.fixture
+def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Services]:
+    found = Services()
+    server = grpc.server(futures.ThreadPoolExecutor(4))
+    orchestration_pb2_grpc.add_OrchestrationServiceServicer_to_server(found, server)
+    scoring_pb2_grpc.add_ScoringServiceServicer_to_server(found, server)
+    ready = health.HealthServicer()
+    ready.set("", health_pb2.HealthCheckResponse.SERVING)
+    health_pb2_grpc.add_HealthServicer_to_server(ready, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    monkeypatch.setenv("SAFESCALE_SERVER", f"127.0.0.1:{port}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bench.jsonl").write_text(QUESTION)
+    (tmp_path / "s.yaml").write_text(SPEC)
+    yield found
+    server.stop(0)
+
+
+def cli(*arguments: str):
+    return CliRunner().invoke(app, list(arguments))
+
+
+def test_a_run_names_its_failures_and_warnings_by_reason(services: Services) -> None:
+    done = cli("runs", "show", "latest")
+    assert done.exit_code == 0, done.output
+    assert f"1 failed: ANOTHER_MODEL_ANSWERED, such as m / zero_shot / q2: {OTHER}" in done.stdout
+    assert "2 cells with a warning: PROMPT_MAYBE_CUT" in done.stdout
+    assert "From the generation cache: 1 of 3 cells (33.3 %)" in done.stdout
+
+
+def test_a_run_that_could_not_go_on_says_why(services: Services) -> None:
+    services.run.state = orc.RUN_STATE_FAILED
+    services.run.failure.reason, services.run.failure.message = "MODEL_CHANGED", "model m: r1, now r2"
+    shown = cli("runs", "show", "latest")
+    assert "It could not go on: MODEL_CHANGED: model m: r1, now r2" in shown.stdout
+    retried = cli("runs", "retry", "latest")
+    assert retried.exit_code != 0
+    assert "run run-1 could not go on: model m: r1, now r2" in str(retried.exception)
+
+
+def test_a_retry_names_what_failed_again(services: Services) -> None:
+    done = cli("runs", "retry", "latest")
+    assert done.exit_code == 1
+    assert OTHER in done.stdout
+    assert "1 cells failed again." in done.stdout
+
+
+def test_a_dry_run_tells_what_it_takes_at_most(services: Services) -> None:
+    services.plan.cost = 0.0123
+    done = cli("run", "s.yaml", "--dry-run")
+    assert done.exit_code == 0, done.output
+    for line in ("at most 788 generated", "at most 2 calls of j", "at most 0.0123 by the prices of the catalog"):
+        assert line in done.stdout
+    services.plan.ClearField("cost")
+    assert "Cost         unknown" in cli("run", "s.yaml", "--dry-run").stdout
+
+
+def test_a_run_states_what_its_own_spec_and_files_say(services: Services) -> None:
+    assert cli("run", "s.yaml", "--dry-run").exit_code == 0
+    assert cli("run", "s.yaml", "--dry-run", "--fresh").exit_code == 0
+    Path("s.yaml").write_text(SPEC.replace(", clinician_validated: true", ", name: Ward A"))
+    assert cli("run", "s.yaml", "--dry-run").exit_code == 0
+    said = [(spec.benchmark_name, spec.HasField("clinician_validated"), spec.clinician_validated, spec.fresh)
+            for spec in services.specs]  # fmt: skip
+    # The questions are stored under another name, as not validated: that is another's word.
+    assert said == [("bench", True, True, False), ("bench", True, True, True), ("Ward A", True, False, False)]
