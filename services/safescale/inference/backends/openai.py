@@ -28,6 +28,7 @@ from safescale.inference.backends.openai_counting import PromptCounter
 from safescale.inference.backends.openai_dialect import unscored, untokenised
 from safescale.inference.backends.openai_discovery import Discovery, Found, with_hint
 from safescale.inference.backends.openai_llama import LlamaCall, Slots, seeded
+from safescale.inference.backends.openai_probe import Probe, Ways
 from safescale.inference.backends.openai_scores import SCORINGS, ScoredTexts
 from safescale.inference.backends.openai_texts import Drawing, Drawn, Texts
 from safescale.inference.backends.openai_tokens import Served as ServedModel
@@ -76,6 +77,7 @@ class OpenAIBackend:
         self._client = OpenAIClient(row.id, self._http)
         self._endpoints = Endpoints(row.id, endpoint_options(endpoint), telemetry)
         self._discovery = Discovery(row, self._client, self._endpoints)
+        self._probe = Probe(row, self._client, self._endpoints)
         self._slots = Slots(self._client, endpoint.concurrency)
         self._dialog = LlamaDialog(row.id, row.instruct)
         self._texts = Texts(row.id, self._client, self._path)
@@ -145,7 +147,7 @@ class OpenAIBackend:
             raise
 
     async def _generated(self, found: Found, call: Call, samplings: Sequence[Sampling]) -> "_Done[Generations]":
-        self._check_sampled(found, samplings)
+        ways = await self._ways(found, samplings)
         if found.dialect.name == "llamacpp":
             served = await self._pinned(found, call, lambda one: one.generate(call, samplings))
             items, leased_s = served.value
@@ -163,16 +165,22 @@ class OpenAIBackend:
         for index, sampling in enumerate(samplings):
             if index not in done:
                 prefer = replicas[0] if replicas else None
-                replies = await self._samples(found, Drawing(found, call, opened, sampling), prefer)
+                drawing = Drawing(found, call, opened, sampling, ways.choices)
+                replies = await self._samples(found, drawing, prefer)
                 done[index] = _together(replies)
                 replicas += [reply.replica for reply in replies]
                 waited += max(reply.waited_s for reply in replies)
         items = tuple(done[index] for index in range(len(samplings)))
         return _Done(Generations(items, waited), tuple(dict.fromkeys(replicas)), _fewest(items))
 
-    def _check_sampled(self, found: Found, samplings: Sequence[Sampling]) -> None:
-        if found.unsampled and not all(sampling.greedy for sampling in samplings):
-            raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {found.unsampled}")
+    async def _ways(self, found: Found, samplings: Sequence[Sampling]) -> Ways:
+        """How several samples are drawn there; nothing is asked where none are."""
+        if all(sampling.greedy or sampling.count == 1 for sampling in samplings):
+            return Ways()
+        ways = await self._probe.ways(found)
+        if ways.unsampled:
+            raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {ways.unsampled}")
+        return ways
 
     async def _greedy(self, found: Found, drawing: Drawing) -> Served[Collected]:
         return await self._asked(lambda replica: self._texts.one(replica, drawing), found, drawing.call)
@@ -183,7 +191,7 @@ class OpenAIBackend:
     async def stream(self, call: Call, sampling: Sampling) -> AsyncIterator[str | Generation]:
         """Ask for one text: its pieces as they come, then the whole generation."""
         found = await self._discovery.found()
-        self._check_sampled(found, [sampling])
+        await self._ways(found, [sampling])
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
         running = asyncio.create_task(self._streamed(found, call, sampling, pieces.put_nowait))
         running.add_done_callback(lambda _: pieces.put_nowait(None))

@@ -91,6 +91,11 @@ class OpenAIClient:
         except GarbageAnswerError:
             return None
 
+    async def wants_key(self, replica: Replica, path: str, timeout_s: float) -> bool:
+        """Whether a request that holds nothing is refused for its key, not for what it lacks."""
+        answer = await self._http.post_json(replica.url + path, b"{}", timeout_s)
+        return answer.status in (401, 403)
+
     async def run(
         self, replica: Replica, steps: Steps[T], timeout_s: float, names: Names | None = None
     ) -> tuple[T, float]:

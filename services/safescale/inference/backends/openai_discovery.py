@@ -18,14 +18,10 @@ from safescale.core.errors import (
     FailedPreconditionError,
     ModelChangedError,
 )
-from safescale.core.prompts import Messages
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.openai_client import OpenAIClient
 from safescale.inference.backends.openai_dialect import DIALECTS, Dialect
-from safescale.inference.backends.openai_errors import UNASKED
 from safescale.inference.backends.openai_names import Names, names_of, tgi_names
-from safescale.inference.backends.openai_wire import closed, opening, options
-from safescale.inference.backends.port import Sampling
 from safescale.inference.backends.steps import field
 from safescale.inference.backends.tgi_adapters import has_effect, unknown
 from safescale.inference.backends.tgi_wire import NO_ADAPTER
@@ -33,17 +29,8 @@ from safescale.inference.catalog import ModelRow
 from safescale.inference.endpoints import Endpoints, Replica
 
 ASK_TIMEOUT_S = 30.0
-PROBE_TIMEOUT_S = 300.0
-PAUSE_S = 1.0
 LISTED = 10
 """Models of a server that an error names at most."""
-
-PROBE = Messages("", "Write any sentence that comes to your mind.")
-PROBE_CHOICES = 4
-# So hot that two answers are never the same, unless they were drawn with the same random numbers.
-HOT = Sampling(2.0, 16, seed=1)
-# For servers that take no higher temperature.
-WARM = replace(HOT, temperature=1.0)
 
 _VERSION_PATHS: Mapping[str, Sequence[str]] = {
     "vllm": ("/version",),
@@ -56,12 +43,11 @@ _VERSION_PATHS: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A server as it was found: its dialect, version, revision of the weights, and whether `n` texts come of one call.
+    """A server as it was found: its dialect, version and revision of the weights.
 
     `name` is the model's there; `window` its context in tokens, 0 where that is not told. `facts` is what else decides
-    its answers, for the fingerprint. `unsampled` says why sampling would be wrong there; empty where it is right.
-    `hint` is what may help where the server refuses something: who it is was not to be found out. `names` are those
-    under which the model may answer.
+    its answers, for the fingerprint. `hint` is what may help where the server refuses something, since who it is was
+    not to be found out. `names` are those under which the model may answer.
     """
 
     dialect: Dialect
@@ -69,9 +55,7 @@ class Found:
     version: str
     revision: str
     window: int = 0
-    choices: bool = False
     facts: str = ""
-    unsampled: str = ""
     hint: str = ""
     names: Names = default(default_factory=lambda: Names(""))
 
@@ -83,13 +67,13 @@ class Found:
 
     @property
     def fingerprint(self) -> str:
-        """What decides the answers beside the weights."""
-        if self.dialect.name == "llamacpp":
-            way = "greedy cold, samples warm"
-        else:
-            way = "samples of one call" if self.choices else "a call for each sample"
-        return ", ".join(part for part in (f"{self.dialect.name} {self.version}", self.facts, way) if part)
+        """What decides the answers beside the weights, known without a generation."""
+        parts = (f"{self.dialect.name} {self.version}", self.facts, WAYS.get(self.dialect.name, ""))
+        return ", ".join(part for part in parts if part)
 
+
+WAYS = {"llamacpp": "greedy cold, samples warm", "tgi": "a call for each sample"}
+"""How servers are asked for samples that are always asked in one way."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})(?:/|$)")
@@ -126,7 +110,7 @@ class Discovery:
             return self.known
         async with self._asking:
             if self.known is None or self._stale:
-                self.known = await self._find(self.known)
+                self.known = await self._find()
                 self._stale = False
             return self.known
 
@@ -180,24 +164,18 @@ class Discovery:
             raise
 
     def _compare(self, replica: Replica, found: Found, now: Found) -> None:
-        if not _same(found, now):
+        if not same(found, now):
             self._stale = True
             raise ModelChangedError(
                 f"{replica.url} is {now.told}, where {self._row.id} was {found.told}: expected equal replicas"
             )
 
-    async def _find(self, before: Found | None) -> Found:
+    async def _find(self) -> Found:
         served = await self._endpoints.call(self._identity, time.monotonic() + 10 * ASK_TIMEOUT_S, aside=True)
         found = served.value
         self._checked = {served.replica.url}
         await self._check_others(served.replica, found)
-        if found.dialect.choices == "never":
-            return found
-        if before is not None and _same(before, found):
-            # What it took to find out is not asked again of the same server.
-            return before
-        deadline = time.monotonic() + 2 * PROBE_TIMEOUT_S
-        return (await self._endpoints.call(lambda replica: self._probed(replica, found), deadline)).value
+        return found
 
     async def _check_others(self, known: Replica, found: Found) -> None:
         """See to it that the other replicas are equal, those that can be asked: what is told is said of all."""
@@ -213,8 +191,11 @@ class Discovery:
             self._checked.add(replica.url)
 
     async def _identity(self, replica: Replica) -> Found:
-        listed = field((await self._told(replica, "/v1/models"))[0], "data")
+        document, refused = await self._told(replica, "/v1/models")
+        listed = field(document, "data")
         models = [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
+        if refused and not models:
+            await self._check_key(replica)
         flavour: str = self._row.endpoint.flavour if self._row.endpoint else "auto"
         info: Any = None
         hint = ""
@@ -248,6 +229,20 @@ class Discovery:
                 if error.details.get("repeat") != "once":
                     break
         return None, True
+
+    async def _check_key(self, replica: Replica) -> None:
+        """See to it that a server which hides its models takes our key: a body without a prompt costs nothing.
+
+        Raises:
+            BackendRefusedError: it wants another key.
+
+        """
+        path = CHAT if self._row.instruct else COMPLETIONS
+        if await self._client.wants_key(replica, path, ASK_TIMEOUT_S):
+            raise BackendRefusedError(
+                f"the server of {self._row.id} wants another API key; see api_key_file (a TGI that hides its /info "
+                "behind a proxy needs flavour: tgi, too)"
+            )
 
     def _check_served(self, dialect: Dialect, models: Sequence[Mapping[str, Any]], hint: str) -> None:
         """A server that answers whatever name it is called by would be measured under the name of another model."""
@@ -308,50 +303,6 @@ class Discovery:
             raise FailedPreconditionError(unknown(replica.url, self._row.id, name))
         self._adapted[replica.url] = served
 
-    async def _probed(self, replica: Replica, found: Found) -> Found:
-        """The server with what `n` and seeds do there.
-
-        Some ignore `n`; some give the same text n times, drawn with the same seed; and some give the same text for
-        every seed: then twenty samples would be one. What cannot be found out narrows what is asked, no more.
-        """
-        one = await self._texts(replica, found, HOT)
-        sampling = HOT if one else WARM
-        together = await self._texts(replica, found, replace(sampling, count=PROBE_CHOICES))
-        if len(together) == PROBE_CHOICES and len(set(together)) > 1:
-            return replace(found, choices=True)
-        other = await self._texts(replica, found, replace(HOT, seed=HOT.seed + 1)) if one else []
-        # A server that hides a trace may have no text left to show; that says nothing about its seeds.
-        if one != other or not any(one):
-            return found
-        return replace(found, unsampled="it gives the same text for every seed, so samples would be one answer")
-
-    async def _texts(self, replica: Replica, found: Found, sampling: Sampling) -> list[str]:
-        """Texts of one call; none where the server does not give them in this way.
-
-        Raises:
-            BackendError: it is away, or refuses whatever is asked (key, path, model).
-
-        """
-        path = CHAT if self._row.instruct else COMPLETIONS
-        opened = opening(found.name, PROBE, instruct=self._row.instruct)
-        body = closed(opened, options(found.dialect, sampling, sampling.count))
-        for pause_s in (PAUSE_S, 0.0):
-            try:
-                return await self._client.texts(replica, path, body, PROBE_TIMEOUT_S)
-            except (BackendOverloadedError, BackendTimeoutError):
-                raise
-            except BackendUnavailableError:
-                # One text came before: a server that is there, but fails at several, twice.
-                if sampling.count == 1:
-                    raise
-                await asyncio.sleep(pause_s)
-            except BackendError as error:
-                if error.details.get("request") == UNASKED["request"]:
-                    raise BackendRefusedError(with_hint(error.message, found), details=error.details) from error
-                if error.details.get("repeat") != "once":
-                    break
-        return []
-
 
 def with_hint(message: str, found: Found) -> str:
     """The message of a refusal, with what may help."""
@@ -363,10 +314,10 @@ def _listed_by_tgi(models: Sequence[Mapping[str, Any]]) -> bool:
     return len(models) == 1 and models[0].get("created") == 0 and models[0].get("owned_by") == models[0].get("id")
 
 
-def _same(before: Found, found: Found) -> bool:
+def same(before: Found, found: Found) -> bool:
+    """Whether two looks saw one server."""
     # Servers may list other models today than yesterday, which says nothing of this one.
-    told = replace(before, choices=False, unsampled="", names=found.names, hint=found.hint)
-    return told == replace(found, choices=False, unsampled="")
+    return replace(before, names=found.names, hint=found.hint) == found
 
 
 def _revision(info: Any, model: Mapping[str, Any]) -> str:

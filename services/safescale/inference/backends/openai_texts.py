@@ -13,7 +13,8 @@ from safescale.core.regimes import sample_seed
 from safescale.inference.backends.checks import check_whole
 from safescale.inference.backends.llama_stream import Collected
 from safescale.inference.backends.openai_client import OpenAIClient, all_or_none, left
-from safescale.inference.backends.openai_discovery import PROBE_CHOICES, Found
+from safescale.inference.backends.openai_discovery import Found
+from safescale.inference.backends.openai_probe import PROBE_CHOICES
 from safescale.inference.backends.openai_wire import STREAMED, Reply, closed, options
 from safescale.inference.backends.port import Call, Output, Sampling
 from safescale.inference.endpoints import Replica, Served
@@ -31,12 +32,16 @@ class Asked(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """What the calls of one sampling share: the server as found, the call, its encoded prompt, the sampling."""
+    """What the calls of one sampling share: the server as found, the call, its encoded prompt, the sampling.
+
+    `choices`: whether the server gives several texts in one call.
+    """
 
     found: Found
     call: Call
     opened: bytes
     sampling: Sampling
+    choices: bool = False
 
 
 class Texts:
@@ -90,7 +95,7 @@ class Texts:
     async def samples(self, drawing: Drawing, asked: Asked) -> list[Drawn]:
         """Answers of a sampling in calls of as many as the server gives at once; `asked` runs an exchange."""
         count = drawing.sampling.count
-        most = min(self._most.values(), default=count) if drawing.found.choices else 1
+        most = min(self._most.values(), default=count) if drawing.choices else 1
         return await self._drawn(drawing, asked, (0, count), max(1, min(most, count)))
 
     async def _drawn(self, drawing: Drawing, asked: Asked, span: tuple[int, int], most: int) -> list[Drawn]:

@@ -105,7 +105,7 @@ PROBES = {
 
 @pytest.mark.parametrize("name", PROBES)
 async def test_a_probe_that_fails_excludes_no_server(name, monkeypatch) -> None:
-    monkeypatch.setattr("safescale.inference.backends.openai_discovery.PAUSE_S", 0.01)
+    monkeypatch.setattr("safescale.inference.backends.openai_probe.PAUSE_S", 0.01)
     async with served() as (server, backend):
         server.probed = PROBES[name]
         greedy, drawn = (await backend.generate(call(), [GREEDY, DRAWN])).items
@@ -128,9 +128,26 @@ async def test_a_path_that_is_hidden_excludes_no_server(path, told) -> None:
 async def test_a_key_that_is_wrong_everywhere_is_told_at_the_first_look() -> None:
     async with served() as (server, backend):
         server.told["/v1/models"] = 401
-        server.probed = lambda _: refusal(401, "bad key")
+        server.answer = lambda _: refusal(401, "bad key")
         with pytest.raises(BackendRefusedError, match=r"another API key.*flavour: tgi"):
             await backend.revision()
+        assert server.asked == [{}]
+
+
+async def test_a_look_at_a_server_asks_for_no_text() -> None:
+    def no(body: dict) -> web.Response:
+        raise AssertionError(body)
+
+    for flavour in ("auto", "vllm", "sglang"):
+        async with served(flavour=flavour) as (server, backend):
+            server.probed = server.answer = no
+            told = (await backend.revision(), backend.capabilities.fingerprint)
+            # Nor does greedy need to know what n does; and who the server is does not depend on it.
+            server.answer = server.good
+            assert await text(backend) == "B"
+            server.probed = None
+            await backend.generate(call(), [GREEDY, DRAWN])
+            assert (await backend.revision(), backend.capabilities.fingerprint) == told
 
 
 async def test_a_refusal_of_a_server_that_hides_who_it_is_says_what_may_help() -> None:
