@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safescale.gateway import multipart
 from safescale.gateway.multipart import FormFile, form_files
 from safescale.gateway.problem import HttpError
 
@@ -39,3 +40,27 @@ def test_parts_within_a_part_are_refused() -> None:
     inner = b"--XyZ\r\nContent-Type: multipart/mixed; boundary=I\r\n\r\n--I\r\n\r\nx\r\n--I--\r\n\r\n--XyZ--\r\n"
     with pytest.raises(HttpError, match="cannot be read"):
         form_files(TYPE, inner)
+
+
+def test_a_million_parts_are_refused_before_any_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[bytes] = []
+    monkeypatch.setattr(multipart, "_file", read.append)
+    for inner in (b"--XyZ\r\n\r\n\r\n", b"--XyZ\r\n"):
+        with pytest.raises(HttpError, match="at most 20"):
+            form_files(TYPE, inner * 1_000_000 + b"--XyZ--\r\n")
+    assert read == []
+
+
+def test_parts_nested_without_end_are_refused() -> None:
+    nested = b"".join(
+        f"--B{level}\r\nContent-Type: multipart/mixed; boundary=B{level + 1}\r\n\r\n".encode() for level in range(5000)
+    )
+    with pytest.raises(HttpError, match="cannot be read"):
+        form_files("multipart/form-data; boundary=B0", nested)
+
+
+@pytest.mark.parametrize("head", [b"x" * 20_000, b"Content-Disposition: form-data; name=\xff" + b";" * 10_000, b""])
+def test_a_head_that_is_none_is_refused_or_has_no_name(head: bytes) -> None:
+    with contextlib.suppress(HttpError):
+        (found,) = form_files(TYPE, b"--XyZ\r\n" + head + b"\r\n\r\ndata\r\n--XyZ--\r\n")
+        assert found.data == b"data"

@@ -271,3 +271,14 @@ def test_what_came_from_the_cache_and_what_was_odd_is_said(small: ReportInput) -
     page = Document(render(replace(small, cached_count=cells, warnings={"PROMPT_MAYBE_CUT": 3}))).text
     assert f"{cells} of {cells} cells (100 %), asked by an earlier run" in page
     assert "PROMPT_MAYBE_CUT" in page
+
+
+def test_on_a_phone_a_chart_keeps_the_size_of_its_letters_and_is_scrolled(page: str, document: Document) -> None:
+    narrow = page.partition("@media screen and (max-width: 48rem) {")[2].partition("\n}\n")[0]
+    assert "figure svg { max-width: none; }" in narrow
+    assert "figure { margin: .8rem 0 .4rem; overflow-x: auto; }" in page
+    figures = [attrs for tag, attrs in document.elements if tag == "figure"]
+    # Who has no pointer can scroll them too.
+    assert all(attrs["tabindex"] == "0" for attrs in figures)
+    sizes = [float(size) for size in re.findall(r'font-size="([\d.]+)px"', page)]
+    assert min(sizes) >= 9
