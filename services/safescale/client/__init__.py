@@ -7,7 +7,7 @@ sent again (scoring stores nothing, so asking twice changes nothing), and errors
 from safescale.client.blocking import ScoringClient
 from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
-from safescale.client.types import Answer, Gate, Letters, Metric, Requirement, Scored
+from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Requirement, Scored
 from safescale.core.benchmark import OptionLabels, Question
 from safescale.core.errors import SafescaleError
 
@@ -15,6 +15,7 @@ __all__ = [
     "Answer",
     "AsyncScoringClient",
     "ClientOptions",
+    "Completeness",
     "Gate",
     "Letters",
     "Metric",

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
-from safescale.client.types import Answer, Gate, Letters, Metric, Scored
+from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored
 from safescale.core.benchmark import Question
 
 T = TypeVar("T")
@@ -100,6 +100,15 @@ class ScoringClient:
 
         """
         return self._run(self._client.run_metrics(run_id))
+
+    def run_completeness(self, run_id: str) -> Completeness:
+        """Whether a run, named by id, unique prefix or `latest`, is whole, and what is missing of it.
+
+        Raises:
+            NotFoundError: there is no such run.
+
+        """
+        return self._run(self._client.run_completeness(run_id))
 
     def gate(self, run_id: str, policy: str) -> Gate:
         """Judge a run by a policy given as YAML or JSON text.

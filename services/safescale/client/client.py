@@ -10,7 +10,7 @@ import grpc
 
 from safescale.client import wire
 from safescale.client.options import ClientOptions, open_channel
-from safescale.client.types import Answer, Gate, Letters, Metric, Scored
+from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored
 from safescale.core.benchmark import Question
 from safescale.core.errors import GarbageAnswerError, ServiceUnavailableError
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -140,6 +140,19 @@ class AsyncScoringClient:
                 pb.GetRunMetricsRequest(run_id=run_id), timeout=self._options.timeout_s
             )
         return wire.metrics(response.rows)
+
+    async def run_completeness(self, run_id: str) -> Completeness:
+        """Whether a run, named by id, unique prefix or `latest`, is whole, and what is missing of it.
+
+        Raises:
+            NotFoundError: there is no such run.
+
+        """
+        with rpc_errors():
+            response = await self._stub.GetRunMetrics(
+                pb.GetRunMetricsRequest(run_id=run_id), timeout=self._options.timeout_s
+            )
+        return wire.completeness(response)
 
     async def gate(self, run_id: str, policy: str) -> Gate:
         """Judge a run by a policy given as YAML or JSON text.

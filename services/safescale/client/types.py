@@ -75,6 +75,23 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Completeness:
+    """How much of a run there is: its metrics are of a whole run only where `complete` is true.
+
+    `missing` says in sentences what is not there. `planned` counts the cells of the run, `verdicts` those that were
+    scored, of which `failed` have no answer that counts and `cached` came from the generation cache.
+    """
+
+    complete: bool
+    missing: tuple[str, ...]
+    planned: int
+    verdicts: int
+    skipped: int
+    failed: int
+    cached: int
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """One requirement of a policy on one row: whether it holds, and why not."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from safescale.client.types import Answer, Gate, Letters, Metric, Requirement, Scored
+from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Requirement, Scored
 from safescale.core.benchmark import Question
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_to_proto, question_to_proto
@@ -106,10 +106,24 @@ def metrics(rows: Iterable[pb.MetricRow]) -> list[Metric]:
     ]
 
 
+def completeness(response: pb.GetRunMetricsResponse) -> Completeness:
+    """How much of a run there is."""
+    return Completeness(
+        response.complete,
+        tuple(response.missing),
+        response.planned_count,
+        response.verdict_count,
+        response.skipped_count,
+        response.failed_count,
+        response.cached_count,
+    )
+
+
 def gate(response: pb.EvaluatePolicyResponse) -> Gate:
     """A policy, judged."""
     return Gate(
-        response.passed,
+        # An answer that judges nothing is no judgement, whatever it says.
+        response.passed and bool(response.results),
         tuple(
             Requirement(
                 each.metric,
