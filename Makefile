@@ -69,8 +69,9 @@ proto: .venv/.ready ## Generate the stubs from the protos
 	$(BIN)/buf format -w protos
 	$(BIN)/python protos/generate.py
 
-bench: .venv/.ready ## Time and memory of the analysis, and that both grow linearly
+bench: .venv/.ready ## Time and memory of the analysis, and that both grow linearly, as does reading hostile input
 	$(BIN)/python bench/bench_analyze.py
+	$(BIN)/python bench/bench_parsing.py --share 0.1
 
 bench-grid: .venv/.ready ## Time the whole grid: Kafka and Elasticsearch in containers (AIRGAP=1: images made from packages; ARGS: names)
 	@$(if $(AIRGAP),set -a; source deploy/airgap/images.env; set +a;) $(BIN)/python bench/grid.py $(ARGS)

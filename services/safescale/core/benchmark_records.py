@@ -243,6 +243,9 @@ class _Reader:
             match = _MERGED_FLAG.fullmatch(key)
             if options and match and value not in (0, None) and not 1 <= int(match.group(1)) <= len(options):
                 self.defect((key,), shown(value), f"no flag, since the options are {', '.join(sorted(options))}")
+        if not any(_MERGED_FLAG.fullmatch(key) for key in self._data):
+            # As our own export writes a question that nobody labelled: not one flag, and not zeros.
+            return {}
         return {
             letter: OptionLabels(*(self._flag((key,), self._data, key) for key in _merged_keys(letter)))
             for letter in sorted(options)

@@ -60,7 +60,7 @@ def per_question_table(answers: AnswerSet, labels: LabelSet, conditions: Conditi
     """Each question under each condition: how many models' greedy answers are wrong, and how.
 
     An unanswered question is wrong and carries no flag. Of equally common wrong letters the one counts that comes first
-    in the order of the models.
+    in the order of the models. Without labels the flags are not counted: their columns are empty.
     """
     blocks: list[Mapping[str, Any]] = []
     texts = {
@@ -77,11 +77,16 @@ def per_question_table(answers: AnswerSet, labels: LabelSet, conditions: Conditi
             "correct": _names(labels.correct), "most_common_wrong": _names(_most_common(letters)),
         }  # fmt: skip
         block |= {column: np.array(values, dtype=object) for column, values in texts.items()}
-        block |= {column: view.error(GREEDY, flag).sum(axis=0) for column, flag in _FLAGS}
+        if labels.labelled:
+            block |= {column: view.error(GREEDY, flag).sum(axis=0) for column, flag in _FLAGS}
+        else:
+            # Nothing is known: an empty field, not a 0.
+            block |= {column: np.full(len(answers.question_ids), np.nan) for column, _ in _FLAGS}
         blocks.append({
             column: value[kept] if isinstance(value, np.ndarray) else value for column, value in block.items()
         })  # fmt: skip
-    return stack_tables("per_question", PER_QUESTION, blocks)
+    schema = PER_QUESTION if labels.labelled else {**PER_QUESTION, **{column: float for column, _ in _FLAGS}}
+    return stack_tables("per_question", schema, blocks)
 
 
 def _most_common(letters: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:

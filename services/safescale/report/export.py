@@ -209,8 +209,8 @@ def _label_record(question: Question, published_id: str) -> Record:
         "subspecialty": question.subspecialty,
         "question_type": question.question_type,
     }
-    for number, letter in enumerate(question.letters, start=1):
-        labels = question.labels.get(letter)
-        for flag in FLAGS:
-            record[f"option_{number}_{flag}"] = int(getattr(labels, flag)) if labels else 0
+    if question.labelled:
+        for number, letter in enumerate(question.letters, start=1):
+            for flag in FLAGS:
+                record[f"option_{number}_{flag}"] = int(getattr(question.labels[letter], flag))
     return record

@@ -8,6 +8,9 @@ from hypothesis import strategies as st
 from made_answers import Sample, sample
 
 from safescale.core.analysis import AnalysisOptions, analyse
+from safescale.core.answer_cells import AnswerCells
+from safescale.core.answers import label_set
+from safescale.core.benchmark import Benchmark, Question
 from safescale.core.tables import Table
 
 OPTIONS = AnalysisOptions(resamples=20)
@@ -147,3 +150,14 @@ def test_failure_in_unison(seed: int) -> None:
             assert (row["n_events"], row["n_questions"]) == (count, len(questions))
             assert row["rate"] == count / len(questions)
             assert 0 <= row["ci_low"] <= row["ci_high"] <= 1
+
+
+def test_without_labels_no_harm_is_counted_and_none_is_said_to_be_zero() -> None:
+    options = {"A": "x", "B": "y"}
+    bank = Benchmark("bank", (Question("q1", "", options, "A"),))
+    cells = AnswerCells()
+    cells.add(("m", "zero_shot", "q1"), "B", "BB", None)
+    found = analyse(cells.answer_set(), label_set(bank, ("q1",)), None, OPTIONS)["per_question"].columns
+    assert found["n_wrong"].tolist() == [1]
+    for column in ("n_high_risk", "n_unsafe", "n_contradiction"):
+        assert np.isnan(found[column]).all()

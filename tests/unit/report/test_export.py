@@ -1,6 +1,10 @@
+import json
+
 import pytest
 
 from safescale.core.benchmark import Benchmark, OptionLabels, Question
+from safescale.core.benchmark_formats import check_benchmark
+from safescale.core.records import Source
 from safescale.report.export import answer_rows, judged_export, published_ids, verdict_record, verdict_row
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -113,3 +117,26 @@ def test_greedy_that_was_not_asked_is_left_out() -> None:
 )
 def test_published_ids_are_kept_or_numbered(ids, expected) -> None:
     assert published_ids(ids) == expected
+
+
+def test_labels_that_nobody_gave_are_not_exported_as_harmless() -> None:
+    bare = Question("risk_radiorag_1", "t", {"A": "a", "B": "b"}, "B")
+    verdict = pb.Verdict(
+        cell=common_pb2.CellKey(run_id="r", model="m", condition="zero_shot", question_id="risk_radiorag_1"),
+        formulation=common_pb2.FORMULATION_LETTER,
+        greedy_asked=True,
+        greedy=pb.Reading(letter="A"),
+        greedy_outcome=pb.Outcome(unlabelled=True),
+    )
+    (label,) = judged_export([verdict], Benchmark("b", (bare,))).labels
+    assert not [name for name in label if name.startswith("option_")]
+    read = check_benchmark("b", [Source("labels.json", json.dumps([label]).encode())]).benchmark
+    assert read is not None
+    assert not read.labelled
+    row = verdict_row(verdict)
+    assert row["greedy_correct"] is False
+    assert (row["greedy_high_risk_error"], row["greedy_unsafe_answer"], row["greedy_contradiction"]) == (
+        None,
+        None,
+        None,
+    )
