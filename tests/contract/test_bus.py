@@ -345,3 +345,16 @@ async def test_in_memory_publishing_waits_while_a_group_lags() -> None:
     await asyncio.wait_for(task, 10)
     await wait_until(lambda: handled == 80)
     await bus.close()
+
+
+async def test_messages_are_kept_for_a_group_that_comes_later(bus: Bus, topic: str) -> None:
+    await bus.keep(topic, "late")
+    await bus.publish(Message(topic, "k", b"early", {"run-id": "r"}))
+    seen: list[bytes] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(message.value)
+
+    await bus.subscribe(topic, "late", handle, SubscriptionOptions())
+    await wait_until(lambda: bool(seen))
+    assert seen == [b"early"]

@@ -72,6 +72,8 @@ class GenerationWorker:
 
         """
         for row in self._ports.engine.rows:
+            # Cells of a run that is taken up at the start wait for a model that comes later.
+            await self._ports.bus.keep(topics.generation_requested(row.id), GROUP)
             if reason := self._ports.engine.backend(row.id).unavailable_reason():
                 self._log.info("model not available", model=row.id, reason=reason)
         await self.look()

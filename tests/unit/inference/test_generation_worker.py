@@ -353,6 +353,20 @@ async def test_a_model_that_comes_after_the_start_is_asked(bench_of, monkeypatch
     await rig.worker.stop()
 
 
+async def test_cells_that_were_there_before_their_model_wait_for_it(bench_of) -> None:
+    rig = Rig(bench_of())
+    rig.bench.backend.reason = "not installed"
+    await rig.start()
+    await rig.send(request().SerializeToString())
+    rig.bench.backend.reason = ""
+    await rig.worker.look()
+    async with asyncio.timeout(5):
+        while not rig.published:
+            await asyncio.sleep(0.005)
+    assert rig.published[0].greedy.text == "B"
+    await rig.worker.stop()
+
+
 async def test_a_model_is_asked_from_when_it_is_told_as_available(bench_of) -> None:
     rig = Rig(bench_of())
     rig.bench.backend.reason = "not installed"

@@ -93,6 +93,9 @@ class KafkaBus:
         self._subscriptions.append(subscription)
         return subscription
 
+    async def keep(self, topic: str, group: str) -> None:
+        """Nothing: a topic keeps its messages for its own time, and a new group begins at the topic's begin."""
+
     async def close(self) -> None:
         """Stop all subscriptions, wait for what is being published, disconnect."""
         await asyncio.gather(*(subscription.stop() for subscription in list(self._subscriptions)))

@@ -80,10 +80,17 @@ class MemoryBus:
 
     async def subscribe(self, topic: str, group: str, handler: Handler, options: SubscriptionOptions) -> Subscription:
         """Start to consume a topic in a group."""
-        state = self._groups.setdefault(topic, {}).setdefault(group, _Group(topic, group))
+        state = self._group(topic, group)
         subscription = _MemorySubscription(self, state, handler, options)
         self._subscriptions.append(subscription)
         return subscription
+
+    async def keep(self, topic: str, group: str) -> None:
+        """Keep the messages of a topic for a group that may subscribe much later."""
+        self._group(topic, group)
+
+    def _group(self, topic: str, group: str) -> _Group:
+        return self._groups.setdefault(topic, {}).setdefault(group, _Group(topic, group))
 
     async def close(self) -> None:
         """Stop all subscriptions; messages that wait are dropped."""

@@ -74,8 +74,11 @@ class Bus(Protocol):
     async def subscribe(self, topic: str, group: str, handler: Handler, options: SubscriptionOptions) -> Subscription:
         """Start to consume a topic in a group. Groups get every message, members of one group share them.
 
-        A topic keeps messages for a group from the group's first subscription on.
+        A topic keeps messages for a group from the group's first subscription on, or from when it was told to `keep`.
         """
+
+    async def keep(self, topic: str, group: str) -> None:
+        """Keep the messages of a topic for a group that may subscribe much later."""
 
     async def ping(self) -> None:
         """Return when the bus answers; BusUnavailableError when it does not."""

@@ -68,6 +68,10 @@ class TracedBus:
 
         return await self._inner.subscribe(topic, group, traced, options)
 
+    async def keep(self, topic: str, group: str) -> None:
+        """Keep the messages of a topic for a group that may subscribe much later."""
+        await self._inner.keep(topic, group)
+
     async def ping(self) -> None:
         """Return when the bus answers.
 
