@@ -8,7 +8,13 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
-from safescale.core.errors import BackendError, BackendTimeoutError, FailedPreconditionError
+from safescale.core.errors import (
+    AnotherModelError,
+    AnswerCutError,
+    BackendError,
+    BackendTimeoutError,
+    FailedPreconditionError,
+)
 from safescale.core.prompts import Messages
 from safescale.inference.backends.openai import OpenAIBackend
 from safescale.inference.backends.port import Call, Sampling
@@ -34,6 +40,8 @@ class Llama:
         self.peak = 0
         self.shared = False
         self.delay_s = 0.0
+        self.finish = "stop"
+        self.answers_as = "letters"
 
     async def props(self, _: web.Request) -> web.Response:
         settings = {"default_generation_settings": {"n_ctx": 100}, "total_slots": self.slots, "build_info": "b7"}
@@ -57,8 +65,8 @@ class Llama:
         details = None if held is None else {"cached_tokens": held}
         usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": 1, "prompt_tokens_details": details}
         events = [
-            {"choices": [{"delta": {"content": str(body.get("seed", "greedy"))}, "finish_reason": "stop"}]},
-            {"choices": [], "usage": usage},
+            {"choices": [{"delta": {"content": str(body.get("seed", "greedy"))}, "finish_reason": self.finish}]},
+            {"choices": [], "usage": usage, "model": self.answers_as},
         ]
         text = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
         # As llama.cpp does: the connection is closed after a stream, and nothing says so.
@@ -119,6 +127,21 @@ async def test_without_greedy_the_prompt_is_evaluated_first() -> None:
         assert (llama.seen[0]["cache_prompt"], llama.seen[0]["max_tokens"]) == (False, 1)
         events = [event async for event in backend.stream(asked(), DRAWN)]
         assert events[0] == "10"
+
+
+async def test_a_text_that_the_context_cut_and_one_of_another_model_are_none() -> None:
+    llama = Llama()
+    async with running(llama) as backend:
+        llama.finish = "length"
+        for sampling in (GREEDY, DRAWN):
+            with pytest.raises(AnswerCutError, match="1 of 4"):
+                await backend.generate(asked(), [sampling])
+            with pytest.raises(AnswerCutError):
+                _ = [event async for event in backend.stream(asked(), sampling)]
+        llama.finish, llama.answers_as = "stop", "else"
+        for sampling in (GREEDY, DRAWN):
+            with pytest.raises(AnotherModelError, match="'else'"):
+                await backend.generate(asked(), [sampling])
 
 
 async def test_a_call_whose_slot_another_client_took_begins_anew() -> None:
