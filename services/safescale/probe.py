@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from safescale.runtime.addresses import LOOPBACK, address_of, reachable
+
 DEADLINE_S = 5.0
 DEFAULT_PORT = "50051"
 LOCAL = ("127.0.0.1", "localhost", "::1", "[::1]")
@@ -112,11 +114,16 @@ def _name_in(certificate: bytes) -> str:
     return re.sub(r"^\*", "any", texts[0]) if texts else "localhost"
 
 
-def main() -> None:
-    """Ask the named server, or that of SAFESCALE_PORT on this machine."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+def own_address() -> str:
+    """Where this machine reaches the server that the settings describe."""
     port = os.environ.get("SAFESCALE_PORT") or DEFAULT_PORT
-    reason = ask(sys.argv[1] if len(sys.argv) > 1 else f"127.0.0.1:{port}")
+    return address_of(reachable(os.environ.get("SAFESCALE_HOST") or LOOPBACK), int(port) if port.isdecimal() else 0)
+
+
+def main() -> None:
+    """Ask the named server, or that of SAFESCALE_HOST and SAFESCALE_PORT on this machine."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+    reason = ask(sys.argv[1] if len(sys.argv) > 1 else own_address())
     if reason:
         print(reason, file=sys.stderr)
     sys.exit(1 if reason else 0)

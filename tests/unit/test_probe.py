@@ -5,7 +5,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from safescale.probe import ask
+from safescale.probe import ask, own_address
 
 
 @pytest.fixture
@@ -51,3 +51,18 @@ def test_a_certificate_that_is_none_is_named(monkeypatch, tmp_path) -> None:
         f"SAFESCALE_TLS_CERTIFICATE_FILE {file} cannot be used; expected a certificate in PEM"
     )
     assert "is not ready" in ask("https://127.0.0.1:1/readyz")
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "address"),
+    [
+        (None, None, "127.0.0.1:50051"), ("0.0.0.0", "7", "127.0.0.1:7"), ("::", None, "[::1]:50051"),
+        ("[::1]", "7", "[::1]:7"), ("localhost", None, "localhost:50051"),
+    ],
+)  # fmt: skip
+def test_it_asks_where_its_own_server_listens(monkeypatch, host, port, address) -> None:
+    for name, value in (("SAFESCALE_HOST", host), ("SAFESCALE_PORT", port)):
+        monkeypatch.delenv(name, raising=False)
+        if value is not None:
+            monkeypatch.setenv(name, value)
+    assert own_address() == address

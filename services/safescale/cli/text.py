@@ -2,11 +2,11 @@
 
 import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import IO, Any
 
 import typer
-from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderHook, RenderResult
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -35,7 +35,6 @@ def terminal(file: IO[str] | None = None) -> Console:
     """
     made = _Console(file=file, markup=False, emoji=False, highlight=False)
     made.width = max(made.width, LEAST_WIDTH)
-    made.push_render_hook(_VisibleTexts())
     return made
 
 
@@ -49,27 +48,15 @@ class _Console(Console):
         """Leave it to who runs the command: rich itself would end the process without a word."""
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Render as rich does, which lets escape sequences through; live views and cells of tables come by here too."""
+        if isinstance(renderable, Text) and visible(renderable.plain) != renderable.plain:
+            # Longer now than its column is wide: on more lines, so that nothing of it is cut.
+            renderable = Text(visible(renderable.plain), renderable.style, overflow="fold", no_wrap=False)
+        for segment in super().render(renderable, options):
+            # Control segments are rich's own; the texts are what came from elsewhere.
+            yield segment if segment.control else Segment(visible(segment.text), segment.style)
+
     def render_str(self, text: str, **options: Any) -> Text:
         # Before rich looks at it, which drops some of these characters without a trace.
         return super().render_str(visible(text), **options)
-
-
-class _VisibleTexts(RenderHook):
-    """Wraps what is printed; rich itself lets escape sequences through."""
-
-    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
-        return [_Visible(each) for each in renderables]
-
-
-class _Visible:
-    def __init__(self, inner: ConsoleRenderable) -> None:
-        self._inner = inner
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        # Control segments are rich's own; the texts are what came from elsewhere.
-        for segment in _segments(console.render(self._inner, options)):
-            yield segment if segment.control else Segment(visible(segment.text), segment.style)
-
-
-def _segments(found: Iterable[Any]) -> Iterable[Segment]:
-    return (each for each in found if isinstance(each, Segment))
