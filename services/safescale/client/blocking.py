@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
+from safescale.client.source import Answers
 from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored
 from safescale.core.benchmark import Question
 
@@ -64,11 +65,11 @@ class ScoringClient:
         """
         return self._run(self._client.score(answer))
 
-    def score_many(self, answers: Iterable[Answer]) -> Iterator[Scored]:
+    def score_many(self, answers: Answers) -> Iterator[Scored]:
         """Results of answers in their order. Answers are taken from the iterable as the server keeps up.
 
         An answer that cannot be scored has `failure` set and ends nothing. A connection that breaks is made again, and
-        the batches without a result are sent again. The iterable is read in the client's thread.
+        the batches without a result are sent again. The iterable is read in a thread of the client's.
 
         Raises:
             SafescaleError: the server cannot be reached within the tries, or refuses a batch.

@@ -1,8 +1,9 @@
 """The client for asyncio."""
 
 import asyncio
+import time
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -10,6 +11,7 @@ import grpc
 
 from safescale.client import wire
 from safescale.client.options import ClientOptions, open_channel
+from safescale.client.source import Answers, Batches
 from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored
 from safescale.core.benchmark import Question
 from safescale.core.errors import GarbageAnswerError, ServiceUnavailableError
@@ -51,68 +53,95 @@ class AsyncScoringClient:
             response = await self._stub.ScoreAnswer(request, timeout=self._options.timeout_s)
         return wire.scored(response.scored)
 
-    async def score_many(self, answers: Iterable[Answer]) -> AsyncIterator[Scored]:
+    async def score_many(self, answers: Answers) -> AsyncIterator[Scored]:
         """Results of answers in their order. Answers are taken from the iterable as the server keeps up.
 
+        They may come from a generator that takes its time, which is read in a thread, or from an async generator.
         An answer that cannot be scored has `failure` set and ends nothing. A connection that breaks is made again, and
         the batches without a result are sent again.
 
         Raises:
-            SafescaleError: the server cannot be reached within the tries, or refuses a batch.
+            SafescaleError: the server cannot be reached within the tries and the deadline, or refuses a batch.
 
         """
         async for batch in self.score_batches(answers):
             for result in batch:
                 yield result
 
-    async def score_batches(self, answers: Iterable[Answer]) -> AsyncIterator[list[Scored]]:
+    async def score_batches(self, answers: Answers) -> AsyncIterator[list[Scored]]:
         """As `score_many`, batch by batch: `batch_size` results at a time, the last ones fewer.
 
         Raises:
             SafescaleError: the server cannot be reached within the tries, or refuses a batch.
 
         """
-        source = wire.batches(answers, self._options.batch_size)
+        source = Batches(answers, self._options.batch_size)
         waiting: deque[pb.ScoreAnswersRequest] = deque()
+        clock = _Clock(self._options.timeout_s)
         failures = 0
-        while True:
-            try:
-                async for response in self._exchange(source, waiting):
-                    failures = 0
-                    yield [wire.scored(each) for each in response.scored]
-                return
-            except ServiceUnavailableError:
-                failures += 1
-                if failures >= self._options.tries:
-                    raise
-                await asyncio.sleep(back_off_s(failures))
+        try:
+            while True:
+                try:
+                    async for response in self._exchange(source, waiting, clock):
+                        failures = 0
+                        yield [wire.scored(each) for each in response.scored]
+                    return
+                except ServiceUnavailableError:
+                    failures += 1
+                    pause = back_off_s(failures)
+                    if failures >= self._options.tries or clock.left() <= pause:
+                        raise
+                    await asyncio.sleep(pause)
+        finally:
+            await source.close()
 
     async def _exchange(
-        self, source: Iterator[pb.ScoreAnswersRequest], waiting: deque[pb.ScoreAnswersRequest]
+        self, source: Batches, waiting: deque[pb.ScoreAnswersRequest], clock: "_Clock"
     ) -> AsyncIterator[pb.ScoreAnswersResponse]:
         """One stream: first what has no result yet, then new batches; at most `window` without a result."""
         call = self._stub.ScoreAnswers()
+        reading: asyncio.Future[Any] | None = None
+        more = True
         try:
             with rpc_errors():
                 for batch in waiting:
-                    await _write(call, batch)
-                more = True
+                    await clock.held(_write(call, batch))
                 while more or waiting:
-                    while more and len(waiting) < self._options.window:
-                        new = next(source, None)
-                        if new is None:
-                            more = False
-                            await call.done_writing()
-                        else:
-                            waiting.append(new)
-                            await _write(call, new)
-                    if waiting:
-                        response = await asyncio.wait_for(call.read(), self._options.timeout_s)
-                        yield _of_batch(response, waiting)
+                    asking = source.next() if more and len(waiting) < self._options.window else None
+                    if waiting and reading is None:
+                        reading = asyncio.ensure_future(call.read())
+                    tasks = [task for task in (asking, reading) if task is not None]
+                    # Time runs while the server has something to answer, and not while the source takes its own.
+                    bound = clock.left() if waiting else None
+                    await asyncio.wait(tasks, timeout=bound, return_when=asyncio.FIRST_COMPLETED)
+                    if reading is not None and reading.done():
+                        response = _of_batch(reading.result(), waiting)
+                        reading = None
+                        clock.begin()
+                        yield response
+                    elif asking is not None and asking.done():
+                        if not waiting:
+                            clock.begin()
+                        more = await self._sent(call, source, waiting, clock)
+                    elif clock.left() <= 0:
+                        raise TimeoutError
         except TimeoutError as error:
             raise ServiceUnavailableError(f"no result of a batch within {self._options.timeout_s:g} s") from error
         finally:
+            if reading is not None:
+                reading.cancel()
             call.cancel()
+
+    async def _sent(self, call: Any, source: Batches, waiting: deque[pb.ScoreAnswersRequest], clock: "_Clock") -> bool:
+        """Send the batch that the source gave; False when it was the last one."""
+        batch = source.next().result()
+        source.taken()
+        if batch is None:
+            await clock.held(call.done_writing())
+            return False
+        waiting.append(batch)
+        await clock.held(_write(call, batch))
+        return True
 
     async def metrics(
         self, questions: Sequence[Question], cells: Iterable[Letters], formulation: str = "letter"
@@ -166,6 +195,27 @@ class AsyncScoringClient:
         with rpc_errors():
             response = await self._stub.EvaluatePolicy(request, timeout=self._options.timeout_s)
         return wire.gate(response)
+
+
+class _Clock:
+    """The seconds that a batch has, its tries included, from when it was sent or the result before it came."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._end = 0.0
+        self.begin()
+
+    def begin(self) -> None:
+        """Start anew."""
+        self._end = time.monotonic() + self._seconds
+
+    def left(self) -> float:
+        """Seconds left, 0 at least."""
+        return max(0.0, self._end - time.monotonic())
+
+    async def held(self, work: Awaitable[None]) -> None:
+        """Wait for something within what is left; TimeoutError when it takes longer."""
+        await asyncio.wait_for(work, self.left())
 
 
 async def _write(call: Any, batch: pb.ScoreAnswersRequest) -> None:

@@ -16,6 +16,7 @@ from safescale.runtime.tls import ClientTls, pair_of
 SERVICE = "safescale.scoring.v1.ScoringService"
 MAX_BATCH = 1000
 PAIR = ("certificate_file", "key_file")
+FILES = ("ca_file", "certificate_file", "key_file", "token_file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +36,15 @@ class ClientOptions:
     batch_size: int = 100
     window: int = 4
     credentials: grpc.ChannelCredentials | None = None
-    ca_file: Path | None = None
-    certificate_file: Path | None = None
-    key_file: Path | None = None
-    token_file: Path | None = None
+    ca_file: Path | str | None = None
+    certificate_file: Path | str | None = None
+    key_file: Path | str | None = None
+    token_file: Path | str | None = None
 
     def __post_init__(self) -> None:
+        for name in FILES:
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, Path(getattr(self, name)))
         for name, low, high in (("timeout_s", 0.001, 86_400), ("tries", 1, 5), ("batch_size", 1, MAX_BATCH)):
             value = getattr(self, name)
             if not low <= value <= high:
@@ -49,8 +53,12 @@ class ClientOptions:
             raise InvalidInputError(f"window is {self.window}; expected at least 1")
         if self.credentials is not None and self.ca_file is not None:
             raise InvalidInputError("credentials and ca_file are set; expected one of them")
-        if pair_of(self.certificate_file, self.key_file, PAIR) is not None and self.ca_file is None:
+        if pair_of(_path(self.certificate_file), _path(self.key_file), PAIR) is not None and self.ca_file is None:
             raise InvalidInputError("ca_file is not set; expected the server's CA, since certificate_file is set")
+
+
+def _path(file: Path | str | None) -> Path | None:
+    return None if file is None else Path(file)
 
 
 def open_channel(address: str, options: ClientOptions) -> grpc.aio.Channel:
@@ -61,9 +69,9 @@ def open_channel(address: str, options: ClientOptions) -> grpc.aio.Channel:
 
     """
     settings, target = channel_options(options), target_of(address)
-    pair = pair_of(options.certificate_file, options.key_file, PAIR)
-    tls = None if options.ca_file is None else ClientTls(options.ca_file, pair, "ca_file")
-    access = Access(tls, options.token_file)
+    pair = pair_of(_path(options.certificate_file), _path(options.key_file), PAIR)
+    ca = _path(options.ca_file)
+    access = Access(None if ca is None else ClientTls(ca, pair, "ca_file"), _path(options.token_file))
 
     def make(credentials: grpc.ChannelCredentials | None) -> grpc.aio.Channel:
         credentials = credentials or options.credentials

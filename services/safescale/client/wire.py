@@ -1,7 +1,6 @@
 """Requests from what callers give, results from responses; shared by both clients."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Requirement, Scored
@@ -25,14 +24,10 @@ def answer_input(answer: Answer, known: dict[int, common_pb2.Question]) -> pb.An
     )
 
 
-def batches(answers: Iterable[Answer], size: int) -> Iterator[pb.ScoreAnswersRequest]:
-    """Batches of answers as messages, made when they are asked for."""
-    source = iter(answers)
-    number = 0
-    while chunk := list(islice(source, size)):
-        known: dict[int, common_pb2.Question] = {}
-        number += 1
-        yield pb.ScoreAnswersRequest(batch_id=str(number), answers=[answer_input(each, known) for each in chunk])
+def batch(batch_id: str, answers: Iterable[Answer]) -> pb.ScoreAnswersRequest:
+    """Message of a batch of answers."""
+    known: dict[int, common_pb2.Question] = {}
+    return pb.ScoreAnswersRequest(batch_id=batch_id, answers=[answer_input(each, known) for each in answers])
 
 
 def scored(message: pb.ScoredAnswer) -> Scored:

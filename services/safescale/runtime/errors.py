@@ -8,9 +8,9 @@ from google.protobuf import any_pb2
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from safescale.core import errors as tree
 from safescale.core.errors import SafescaleError
 from safescale.rpc.common.v1 import common_pb2
+from safescale.runtime.rebuilt import error_classes, error_of_code, rebuilt
 
 DOMAIN = "safescale"
 
@@ -32,12 +32,6 @@ HTTP_STATUS: Mapping[str, int] = {
     "INTERNAL": 500,
 }
 """HTTP status of each gRPC code name (google.rpc.Code's own mapping; an answer lost at a backend is 502)."""
-
-
-def error_classes() -> tuple[type[SafescaleError], ...]:
-    """Every class of the tree, the root included."""
-    found = [value for value in vars(tree).values() if isinstance(value, type) and issubclass(value, SafescaleError)]
-    return tuple(dict.fromkeys(found))
 
 
 def as_safescale_error(error: BaseException) -> SafescaleError:
@@ -69,35 +63,9 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
         for detail in status.details:
             info = error_details_pb2.ErrorInfo()
             if detail.Unpack(info) and info.domain == DOMAIN:
-                return _rebuild(info, status.message)
+                return rebuilt(info.reason, status.message, info.metadata)
     code = error.code()
-    text = error.details() or code.name
-    if code is grpc.StatusCode.UNAVAILABLE:
-        return tree.ServiceUnavailableError(f"service not reachable: {text}")
-    if code is grpc.StatusCode.CANCELLED:
-        # A caller that cancels sees its own cancellation: this one is a server that stops.
-        return tree.ServiceUnavailableError("service stopped in the middle of the call")
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return tree.BackendTimeoutError(f"service did not answer in time: {text}")
-    if code is grpc.StatusCode.UNAUTHENTICATED:
-        return tree.UnauthenticatedError(text)
-    if code is grpc.StatusCode.PERMISSION_DENIED:
-        return tree.PermissionDeniedError(text)
-    if code is grpc.StatusCode.NOT_FOUND:
-        return tree.NotFoundError(text)
-    if code is grpc.StatusCode.INVALID_ARGUMENT:
-        return tree.InvalidInputError(text)
-    return SafescaleError(f"{code.name}: {text}")
-
-
-def _rebuild(info: error_details_pb2.ErrorInfo, message: str) -> SafescaleError:
-    details = {k: v for k, v in info.metadata.items() if k != "retryable" and not k.startswith("defect_")}
-    defects = [v for k, v in sorted(info.metadata.items()) if k.startswith("defect_")]
-    message = "\n".join([message, *(f"  {defect}" for defect in defects if defect not in message)])
-    for cls in error_classes():
-        if cls.reason == info.reason:
-            return cls(message, details=details)
-    return SafescaleError(message, details=details)
+    return error_of_code(code.name, error.details() or code.name)
 
 
 def to_failure(error: BaseException) -> common_pb2.Failure:

@@ -1,9 +1,13 @@
+import asyncio
+import socket
 import threading
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from safescale.client import Answer, AsyncScoringClient, ClientOptions, Letters, ScoringClient
-from safescale.core.errors import InvalidInputError, ServiceUnavailableError
+from safescale.core.errors import BackendTimeoutError, InvalidInputError, ServiceUnavailableError
 
 from .conftest import QUESTION, Server
 
@@ -103,3 +107,97 @@ def test_closing_twice_is_no_error(server: Server) -> None:
     client = ScoringClient(server.address, QUICK)
     client.close()
     client.close()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A port that takes connections and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
+
+
+SHORT = ClientOptions(timeout_s=0.5, batch_size=2)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda client: client.score(Answer("A", QUESTION)),
+        lambda client: client.metrics([QUESTION], [Letters("m", "c", "chest-001", greedy="A")]),
+        lambda client: client.run_metrics("latest"),
+        lambda client: client.gate("latest", "{}"),
+        lambda client: anext(client.score_many(answers(5))),
+        lambda client: anext(client.score_batches([*answers(5)])),
+    ],
+    ids=["score", "metrics", "run_metrics", "gate", "score_many", "score_batches"],
+)
+async def test_the_deadline_holds_against_a_port_that_is_silent(ask, silent: str) -> None:
+    async with AsyncScoringClient(silent, SHORT) as client:
+        with pytest.raises((ServiceUnavailableError, BackendTimeoutError)):
+            # Far more than the deadline; without one the connection is waited for 20 seconds, again and again.
+            await asyncio.wait_for(ask(client), 8)
+
+
+def test_the_deadline_of_the_blocking_client_holds_too(silent: str) -> None:
+    with ScoringClient(silent, SHORT) as client:
+        with pytest.raises((ServiceUnavailableError, BackendTimeoutError)):
+            list(client.score_many(answers(5)))
+        with pytest.raises((ServiceUnavailableError, BackendTimeoutError)):
+            client.score(Answer("A", QUESTION))
+
+
+async def test_answers_of_an_async_generator(server: Server) -> None:
+    async def source():
+        for answer in answers(7):
+            await asyncio.sleep(0)
+            yield answer
+
+    async with AsyncScoringClient(server.address, QUICK) as client:
+        assert [result.answer_id async for result in client.score_many(source())] == [f"a{n}" for n in range(7)]
+    with ScoringClient(server.address, QUICK) as blocking:
+        assert [result.answer_id for result in blocking.score_many(source())] == [f"a{n}" for n in range(7)]
+
+
+async def test_a_slow_source_holds_up_neither_the_loop_nor_results(server: Server) -> None:
+    go_on = threading.Event()
+
+    def source():
+        yield from answers(3)
+        # Set by the loop when it has the first result: it must run meanwhile.
+        assert go_on.wait(30)
+        yield from answers(2)
+
+    found = []
+    async with AsyncScoringClient(server.address, QUICK) as client:
+        async for result in client.score_many(source()):
+            go_on.set()
+            found.append(result.answer_id)
+    assert found == ["a0", "a1", "a2", "a0", "a1"]
+
+
+async def test_a_source_may_take_longer_than_the_deadline(server: Server) -> None:
+    async def source():
+        yield Answer("A", QUESTION, "first")
+        await asyncio.sleep(1.5)
+        yield Answer("B", QUESTION, "second")
+
+    async with AsyncScoringClient(server.address, ClientOptions(timeout_s=1, batch_size=1)) as client:
+        assert [result.answer_id async for result in client.score_many(source())] == ["first", "second"]
+
+
+async def test_an_error_of_the_source_is_the_callers(server: Server) -> None:
+    def source():
+        yield from answers(1)
+        raise KeyError("no more")
+
+    async with AsyncScoringClient(server.address, QUICK) as client:
+        with pytest.raises(KeyError, match="no more"):
+            [result async for result in client.score_many(source())]
+
+
+def test_files_may_be_named_by_texts(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("abc\n")
+    with ScoringClient(server.address, ClientOptions(token_file=str(tmp_path / "token"))) as client:
+        assert client.score(Answer("A", QUESTION)).correct
+    with pytest.raises(InvalidInputError, match=r"ca_file .*nowhere\.pem cannot be read"):
+        ScoringClient(server.address, ClientOptions(ca_file=str(tmp_path / "nowhere.pem")))

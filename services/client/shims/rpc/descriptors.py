@@ -1,0 +1,3 @@
+"""Written when the wheel is built."""
+
+FILES: tuple[bytes, ...] = ()

@@ -1,0 +1,4 @@
+"""Names of the metadata that servers look at."""
+
+AUTHORIZATION = "authorization"
+PEER = "x-safescale-peer"
