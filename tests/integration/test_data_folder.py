@@ -138,8 +138,8 @@ def test_a_server_that_is_killed_is_followed_by_one_of_the_others(folder, stand_
     assert any("it goes on here." in err for err in told)
     assert [measured(folder, name) for name in ("second", "third")] == [4, 4]
     # What the command that was killed had measured is kept.
-    code, out, _ = ended(start(folder, "first", 8))
-    assert code == 0
+    code, out, err = ended(start(folder, "first", 8))
+    assert code == 0, err
     assert "Continuing run" in out
 
 

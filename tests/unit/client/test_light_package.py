@@ -48,7 +48,7 @@ async def many():
         return [each.letter async for each in client.score_many(source())]
 
 found["async"] = asyncio.run(many())
-tops = {name.partition(".")[0] for name in sys.modules}
+tops = {name.partition(".")[0] for name, module in sys.modules.items() if getattr(module, "__file__", None)}
 found["modules"] = sorted(tops - set(sys.stdlib_module_names) - {"__main__", "__mp_main__"})
 print(json.dumps(found))
 """
