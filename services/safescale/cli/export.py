@@ -17,6 +17,7 @@ from safescale.core.benchmark import Benchmark
 from safescale.core.completeness import Completeness
 from safescale.core.errors import FailedPreconditionError, StorageError
 from safescale.core.spreadsheet import guarded
+from safescale.core.text import visible
 from safescale.report.export import answer_rows, judged_export, verdict_record, verdict_row
 from safescale.rpc.runs import completeness_of, names_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -74,7 +75,7 @@ def _write_missing(path: Path, found: Completeness) -> list[Path]:
             raise StorageError(f"{path} cannot be removed: {error.strerror}") from error
         return []
     cells = ["\t".join((*place, question)) for place, questions in found.left.items() for question in questions]
-    write_text(path, "".join(f"{line}\n" for line in (*found.missing, *cells)))
+    write_text(path, "".join(f"{line}\n" for line in map(visible, (*found.missing, *cells))))
     return [path]
 
 

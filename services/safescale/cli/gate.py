@@ -86,9 +86,11 @@ def requirement_table(response: pb.EvaluatePolicyResponse, title: str) -> Table:
         table.add_column(heading, justify="right", no_wrap=True)
     for result in response.results:
         where = " / ".join(part for part in (result.model, result.condition, result.regime) if part)
-        head = Text.assemble((_demand(result), "bold"), "\n", (where, "dim"))
+        head = Text(_demand(result), style="bold")
+        if where:
+            head.append(f"\n{where}", style="not bold dim")
         if not result.passed and (not result.HasField("decisive") or not result.model):
-            head.append(f"\n{result.reason}", style="red")
+            head.append(f"\n{result.reason}", style="not bold red")
         verdict = Text("pass", style="green") if result.passed else Text("FAIL", style="bold red")
         table.add_row(head, _value(result, "value"), f"{result.bound} {_value(result, 'decisive')}", verdict)
     return table

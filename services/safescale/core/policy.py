@@ -20,9 +20,6 @@ REGIMES = ("greedy", "majority", "samples")
 Bound = Literal["estimate", "ci_low", "ci_high", "worst"]
 BOUNDS: tuple[Bound, ...] = ("estimate", "ci_low", "ci_high", "worst")
 
-MAX_NAME = 200
-"""Characters of a policy's name."""
-
 MAX_REQUIREMENTS = 1000
 """Requirements of a policy."""
 
@@ -238,8 +235,8 @@ class _Reader:
             self._defect("requirements", f"{len(items):,}", f"at most {MAX_REQUIREMENTS:,} requirements")
             items = []
         texts = [self._text(data, key) for key in ("name", "description")]
-        if len(texts[0]) > MAX_NAME:
-            self._defect("name", f"{len(texts[0]):,} characters", f"at most {MAX_NAME}")
+        if texts[0] and (fault := name_fault(texts[0])) is not None:
+            self._defect("name", *fault)
         requirements = [self._requirement(number, item) for number, item in enumerate(items, start=1)]
         return Policy(texts[0], texts[1], tuple(each for each in requirements if each is not None))
 
@@ -257,6 +254,8 @@ class _Reader:
         model = item.get("model", ANY)
         if not isinstance(model, str) or not model.strip():
             self._defect("model", shown(model), f"a model's id, or {ANY}")
+        elif (fault := name_fault(model)) is not None:
+            self._defect("model", *fault)
         directions = [key for key in ("max", "min") if key in item]
         if len(directions) != 1:
             self._defect("max", " and ".join(directions) or "missing", "either max or min")

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from safescale.core.conditions import CONDITION_IDS
+from safescale.core.text_rules import MAX_NAME
 from safescale.runtime.auth.roles import METHODS
 
 OTHER = "other"
@@ -17,7 +18,7 @@ OTHER = "other"
 UNKNOWN = "unknown"
 """In place of a name that a process does not know, where it knows all names."""
 
-LONGEST = 200
+LONGEST = MAX_NAME
 """Characters of a value."""
 
 _WORD = re.compile(r"[A-Za-z0-9_.:/{}-]*")

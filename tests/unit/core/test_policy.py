@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from safescale.core.errors import LimitExceededError, SpecError
 from safescale.core.policy import (
     MAX_DEFECTS,
-    MAX_NAME,
     MAX_REQUIREMENTS,
     Measurement,
     Policy,
@@ -234,8 +233,8 @@ def test_the_size_of_a_policy_is_bounded() -> None:
     one = {"metric": "accuracy", "min": 0.5}
     with pytest.raises(SpecError, match=f"at most {MAX_REQUIREMENTS:,} requirements"):
         parse(*[one] * (MAX_REQUIREMENTS + 1))
-    with pytest.raises(SpecError, match=f"name = 201 characters; expected at most {MAX_NAME}"):
-        parse(one, name="x" * 201)
+    with pytest.raises(SpecError, match="name = 257 characters; expected at most 256"):
+        parse(one, name="x" * 257)
     many = [row(model=f"m{number}", metric="accuracy") for number in range(30)]
     with pytest.raises(LimitExceededError, match="more than 20,000 results"):
         evaluate(parse(*[one] * MAX_REQUIREMENTS), many)
@@ -248,3 +247,10 @@ def test_of_very_many_defects_the_first_are_told() -> None:
     with pytest.raises(SpecError) as refused:
         parse(*[{"metric": "acuracy"}] * MAX_REQUIREMENTS)
     assert len(refused.value.defects) == MAX_DEFECTS
+
+
+@pytest.mark.parametrize("field", ["name", "model"])
+def test_names_that_no_reader_can_see_are_refused(field: str) -> None:
+    one = {"metric": "accuracy", "min": 0.5}
+    with pytest.raises(SpecError, match=f"{field} = U\\+001B"):
+        parse(one, name="a\x1b[2J") if field == "name" else parse(one | {"model": "a\x1b[2J"})
