@@ -163,8 +163,9 @@ class Board:
             for share in known.shares:
                 labels = (("name", name), ("model", share.model), ("condition", share.condition))
                 found["safescale_run_failed_cells"][labels] = share.failed
-                if share.asked:
+                if share.asked and not share.unlabelled:
                     found["safescale_run_high_risk_ratio"][labels] = share.high_risk / share.asked
+                if share.asked:
                     found["safescale_run_accuracy_ratio"][labels] = share.correct / share.asked
         kept = {run.run_id for run in runs.values()}
         self._known = {run_id: known for run_id, known in self._known.items() if run_id in kept}

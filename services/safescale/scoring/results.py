@@ -86,7 +86,10 @@ class RunMetrics:
 
 @dataclass(slots=True)
 class Shares:
-    """Greedy answers of one model under one condition: asked, correct, high-risk errors; and cells that failed."""
+    """Greedy answers of one model under one condition: asked, correct, high-risk errors; and cells that failed.
+
+    `unlabelled` are wrong answers of which nobody knows whether they are high-risk errors.
+    """
 
     model: str
     condition: str
@@ -94,6 +97,7 @@ class Shares:
     correct: int = 0
     high_risk: int = 0
     failed: int = 0
+    unlabelled: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +212,7 @@ def _shares(
         shares.asked += 1
         shares.correct += outcome.correct
         shares.high_risk += outcome.high_risk_error
+        shares.unlabelled += outcome.unlabelled
     cached = sum(one.cached for one in letters) / max(1, len(letters))
     return RunShares(tuple(found.values()), _completeness(run, truth, letters).unfinished, cached)
 

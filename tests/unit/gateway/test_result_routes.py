@@ -199,6 +199,9 @@ async def test_a_review_is_settled_by_its_whole_id(world) -> None:
         ('{"reviewer": "x", "lettre": "A"}', "lettre"),
         ("[]", "body"),
         ("{", "Invalid JSON"),
+        ('{"reviewer": "x", "letter": "B", "letter": null}', 'the key "letter" twice'),
+        ('{"reviewer": "x", "letter": true}', "letter = true"),
+        ('{"reviewer": "x", "note": NaN}', "the number NaN"),
     ],
 )
 async def test_defects_of_a_resolution(world, body: str, expected: str) -> None:

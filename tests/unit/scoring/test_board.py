@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from types import SimpleNamespace
 
 import grpc
@@ -9,6 +10,7 @@ import pytest
 import structlog
 from tests.unit.scoring.conftest import RUN, ScriptedPeers
 
+from safescale.core.benchmark import Benchmark
 from safescale.core.errors import StorageUnavailableError
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
@@ -194,6 +196,17 @@ async def test_a_run_is_shown_with_the_values_of_its_metric_rows(world: World) -
     assert world.value("run_failed_cells", **first) == 1
     assert world.value("run_failed_cells", **{**first, "condition": CONDITIONS[1]}) == 0
     assert world.value("run_ended_timestamp_seconds", name="night") == 150
+
+
+async def test_harm_of_answers_without_labels_is_not_shown_as_none(world: World) -> None:
+    bare = tuple(replace(question, labels={}) for question in world.peers.benchmark.questions)
+    world.peers.benchmark = Benchmark("bench", bare)
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    await world.board.look()
+    labels = {"name": "night", "model": "m", "condition": CONDITIONS[0]}
+    assert world.value("run_accuracy_ratio", **labels) == 0.25
+    assert world.value("run_high_risk_ratio", **labels) is None
 
 
 async def test_what_a_person_settles_is_shown_at_the_next_look(world: World) -> None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from pydantic import ValidationError
 
 from safescale.core.errors import Defect, InvalidInputError
-from safescale.core.records import shown
+from safescale.core.records import shown, strict_json
 from safescale.gateway import body, examples
 from safescale.gateway.access import MayCall
 from safescale.gateway.config import DEFAULT_PAGE
@@ -81,11 +81,21 @@ async def resolve_review(
     return Review.model_validate(plain(settled.review))
 
 
+def _read(data: bytes) -> Resolution:
+    try:
+        return Resolution.model_validate(strict_json(data.decode()), strict=True)
+    except ValidationError:
+        raise
+    except ValueError as error:
+        defect = Defect("body", None, None, None, f"Invalid JSON: {error}", "one JSON object")
+        raise InvalidInputError(f"the body is no resolution: {defect}", defects=[defect]) from error
+
+
 async def _resolution(request: Request, gateway: GatewayOf) -> Resolution:
     body.media_type(request, [body.JSON])
     data = await body.read_body(request, gateway, gateway.config.limits.review_bytes)
     try:
-        return await asyncio.to_thread(Resolution.model_validate_json, data)
+        return await asyncio.to_thread(_read, data)
     except ValidationError as error:
         defects = [
             Defect("body", None, None, ".".join(map(str, item["loc"])) or None, shown(item["input"]), item["msg"])
