@@ -151,7 +151,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         if not request.cells:
             raise InvalidInputError("cells is empty; expected at least one")
         formulation = formulation_from_proto(request.formulation)
-        _check_dimensions(request)
+        await asyncio.to_thread(_check_dimensions, request)
         questions = await asyncio.to_thread(checked_questions, request.questions, TO_SCORE)
         rows = await self._results.measured(metrics_of_letters, questions, list(request.cells), formulation)
         return pb.ComputeMetricsResponse(rows=rows)
