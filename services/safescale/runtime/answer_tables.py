@@ -132,7 +132,7 @@ class _TableReader:
         self.unread.answers += _count(row.get("unread_answers")) or 0
         # A judge that failed was asked after the model had answered.
         answered = not failed or row["failure_reason"] == JUDGE_FAILED
-        if len(drawn) != asked and not (failed and len(drawn) < asked):
+        if len(drawn) != asked and (answered or len(drawn) > asked):
             expected = f"as many samples as {self._tables.answers} has of the cell, {len(drawn)}"
             self._defect(at, "samples_asked", asked, expected)
         elif drawn and max(drawn) >= asked:

@@ -299,11 +299,11 @@ class RecordReader:
             self._defect("samples_asked", shown(asked), COUNT)
             return
         samples = "".join(self._read(each, f"samples.{index}", truth) for index, each in enumerate(drawn))
-        if len(samples) != asked and not (failed and len(samples) < asked):
+        if len(samples) != asked and (answered or len(samples) > asked):
             self._defect("samples", f"{len(samples)} samples", f"{asked}, as samples_asked says")
         greedy = ""
         if record.get("greedy_asked"):
-            if greedy_reading is None and not failed:
+            if greedy_reading is None and answered:
                 self._defect("greedy", "missing", "an answer, since the cell did not fail")
             greedy = self._read({} if greedy_reading is None else greedy_reading, "greedy", truth)
         seconds = self._seconds(timings.get("greedy_s"), "timings.greedy_s")

@@ -168,6 +168,8 @@ def cell_verdict(**changed: Any) -> dict[str, Any]:
     [
         ({"samples": [{"letter": "A"}]}, "samples = 1 samples; expected 2, as samples_asked says"),
         ({"samples": [{"letter": "A"}] * 3}, "samples = 3 samples; expected 2"),
+        ({"samples": [{"letter": "A"}], "failure": {"reason": "JUDGE_FAILED"}}, "samples = 1 samples; expected 2"),
+        ({"greedy": None, "failure": {"reason": "JUDGE_FAILED"}}, "greedy = missing"),
         ({"samples": [{"letter": "a"}, {}]}, 'samples.0.letter = "a"; expected one of the letters'),
         ({"samples": {}}, "expected a list of samples"),
         ({"samples_asked": -1}, "samples_asked = -1"),
