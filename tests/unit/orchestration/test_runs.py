@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 
 import pytest
 from tests.standins.run_world import World, open_world
@@ -229,11 +230,30 @@ async def test_messages_that_nobody_took_in_time_are_sent_again(world, spec) -> 
     await world.runs.create(spec, force_new=True)
 
     async def twice() -> bool:
-        return len(world.asked) >= 12 and len(contexts) >= 6
+        cells = Counter((request.cell.condition, request.cell.question_id) for request in world.asked)
+        built = Counter(message.key for message in contexts)
+        return len(cells) == 6 and len(built) == 3 and min(*cells.values(), *built.values()) >= 2
 
     await world.until(twice)
-    cells = [request.cell.question_id + request.cell.condition for request in world.asked[:12]]
-    assert all(cells.count(cell) == 2 for cell in cells)
+
+
+async def test_a_server_looks_again_and_again_also_when_a_look_fails(world, spec) -> None:
+    run = await prepare(world, spec, "cancel")
+    await world.runs.cancel(run)
+    world.answering.set()
+    # The store is away at first, and then a run turns up that nobody drives.
+    world.faults.arm(1, StorageUnavailableError("away"))
+    looking = asyncio.create_task(world.runs.look_after())
+    await world.store.finish(run.run_id, pb.RUN_STATE_RUNNING)
+
+    async def completed() -> bool:
+        return (await stored(world)).state == pb.RUN_STATE_COMPLETED
+
+    await world.until(completed, looking=False)
+    assert world.faults.hit
+    assert not looking.done()
+    looking.cancel()
+    await asyncio.gather(looking, return_exceptions=True)
 
 
 async def test_a_retry_names_what_has_changed_and_asks_nothing(world, spec) -> None:
