@@ -5,7 +5,7 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from safescale.core.errors import BackendTimeoutError, BackendUnavailableError, GarbageAnswerError
+from safescale.core.errors import BackendError, BackendTimeoutError, BackendUnavailableError, GarbageAnswerError
 from safescale.inference.endpoints import NOT_SENT
 from safescale.inference.http import HttpClient, HttpOptions, SseParser
 
@@ -126,6 +126,27 @@ async def test_failures_of_the_transport_are_errors_of_the_tree(server, client, 
     with pytest.raises(error):
         await events_of(other, server.url)
     await other.close()
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        [b"HTTP/1.1 Jane Doe has pneumonia\r\n\r\n"],
+        [b"Jane Doe has pneumonia\r\n\r\n"],
+        [OK + b"Jane Doe has pneumonia\r\n\r\n"],
+        [OK + b"Content-Length: Jane Doe\r\n\r\n"],
+        [OK + b"Transfer-Encoding: chunked\r\n\r\nJane Doe\r\n"],
+        [OK + b"Transfer-Encoding: chunked\r\n\r\n4\r\nJane Doe has pneumonia\r\n"],
+        [OK + b"Content-Length: 50\r\n\r\nJane Doe has pneumonia"],
+    ],
+)
+async def test_no_message_quotes_what_came(server, client, parts) -> None:
+    server.parts = parts
+    for asked in (client.post_json(server.url, {}, 5.0), events_of(client, server.url)):
+        with pytest.raises(BackendError) as caught:
+            await asked
+        assert "Jane" not in caught.value.message
+        assert "pneumonia" not in caught.value.message
 
 
 async def test_a_refused_connection_was_never_sent(server, client) -> None:

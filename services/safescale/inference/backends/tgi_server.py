@@ -85,13 +85,13 @@ class TgiServer:
     async def generate(self, replica: Replica, body: Mapping[str, Any], timeout_s: float) -> Timed:
         """A plain answer of `/generate`."""
         begin = time.perf_counter()
-        value = await self._official.generate(replica, body, timeout_s)
+        value = self._no_error(await self._official.generate(replica, body, timeout_s))
         return Timed(wire.generated(value), time.perf_counter() - begin)
 
     async def chat(self, replica: Replica, body: Mapping[str, Any], timeout_s: float) -> Timed:
         """A plain answer of the chat."""
         begin = time.perf_counter()
-        value = await self._official.chat(replica, body, timeout_s)
+        value = self._no_error(await self._official.chat(replica, body, timeout_s))
         self._check_named(value)
         return Timed(wire.chat(value), time.perf_counter() - begin)
 
@@ -100,7 +100,8 @@ class TgiServer:
     ) -> tuple[list[wire.Prefilled], float]:
         """The prompt's tokens with their log-probabilities, and the seconds of the exchange."""
         begin = time.perf_counter()
-        value = await self._official.generate(replica, wire.score_body(text, served_model), timeout_s)
+        body = wire.score_body(text, served_model)
+        value = self._no_error(await self._official.generate(replica, body, timeout_s))
         return wire.prefill(value), time.perf_counter() - begin
 
     async def streamed(self, replica: Replica, path: str, body: Mapping[str, Any], timeout_s: float) -> Timed:
@@ -156,9 +157,12 @@ class TgiServer:
     def _read(self, answer: HttpAnswer) -> Any:
         if answer.status != 200:
             raise failure(self._model, said(answer.body, answer.status), answer.headers)
-        value = wire.document(answer.body)
+        return self._no_error(wire.document(answer.body))
+
+    def _no_error(self, value: Any) -> Any:
+        """What was answered with status 200, unless it tells of an error."""
         if isinstance(value, Mapping) and value.get("error") is not None:
-            raise failure(self._model, said(value))
+            raise failure(self._model, said(dict(value)))
         return value
 
     def _check_named(self, value: Any) -> None:
@@ -169,9 +173,7 @@ class TgiServer:
         """The answer of a server that does not stream. What is told of the prompt is told by chats alone."""
         if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             raise GarbageAnswerError(f"the server of {self._model} gave a page (HTML) where an answer was expected")
-        value = wire.document(body)
-        if isinstance(value, Mapping) and value.get("error") is not None:
-            raise failure(self._model, said(value))
+        value = self._no_error(wire.document(body))
         if path == GENERATE_STREAM:
             return wire.generated(value)
         self._check_named(value)

@@ -294,6 +294,21 @@ async def test_what_is_no_stream_is_told_by_its_content(body, error) -> None:
         assert "Jane" not in caught.value.message
 
 
+@pytest.mark.parametrize("instruct", [True, False])
+async def test_an_error_with_status_200_is_that_error_in_plain_answers_too(instruct) -> None:
+    class Proxied(TgiStandIn):
+        async def _plain(self, request, asked):
+            if asked.get("stream"):
+                return await super()._chat(request, asked)
+            return web.json_response({"error": "Model is overloaded", "error_type": "overloaded"})
+
+        _chat = _generate = _plain
+
+    async with Proxied() as server, opened("tgi", server, instruct=instruct, retry_for_s=0) as backend:
+        with pytest.raises(BackendOverloadedError):
+            await ask(backend, GREEDY, DRAWN)
+
+
 async def test_a_whole_answer_where_a_stream_was_asked_is_used() -> None:
     class Proxied(TgiStandIn):
         async def _chat(self, request, asked):
