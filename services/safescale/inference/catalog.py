@@ -101,7 +101,7 @@ class HttpEndpoint(_Strict):
     `urls` are server roots without `/v1`. `served_model` is the model's name there (default: the row's id, for TGI
     "tgi"). `api_key_file` holds the bearer token, `ca_file` the certificates (PEM) to trust. `concurrency` is the calls
     in flight per replica. `retry_for_s` bounds, in seconds, what a call waits because of failures. `flavour` names
-    the OpenAI-compatible server where it is not to be found out.
+    the OpenAI-compatible server where it is not to be found out, `answers_as` further names under which it may answer.
     """
 
     urls: tuple[ServerUrl, ...] = Field(strict=False)
@@ -111,6 +111,7 @@ class HttpEndpoint(_Strict):
     concurrency: int = Field(default=16, ge=1, le=4096)
     retry_for_s: float = Field(default=120.0, ge=0, le=86400)
     flavour: Flavour = "auto"
+    answers_as: tuple[Text, ...] = Field(default=(), max_length=16, strict=False)
 
     @field_validator("urls")
     @classmethod
@@ -220,6 +221,8 @@ def _check_http(row: ModelRow) -> None:
         raise ValueError(f"a row with backend {row.backend} has no field embedded; expected endpoint alone")
     if row.backend == "tgi" and row.endpoint.flavour not in ("auto", "tgi"):
         raise ValueError(f"flavour {row.endpoint.flavour} is for backend openai; expected none with backend tgi")
+    if row.backend == "tgi" and row.endpoint.answers_as:
+        raise ValueError("answers_as is for backend openai; expected none with backend tgi")
 
 
 @dataclass(frozen=True)

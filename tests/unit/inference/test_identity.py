@@ -55,6 +55,7 @@ HTTP: dict[str, In | Out] = {
     "ca_file": Out("ca.pem", "says whom to trust"),
     "concurrency": Out(3, "how many calls run at once"),
     "retry_for_s": Out(1.0, "how long a failure is waited out"),
+    "answers_as": Out(("alias",), "whose answers count: the backend's fingerprint names it"),
     "flavour": Out("vllm", "which server it is taken for: the backend's fingerprint names what it was asked as"),
 }
 EMBEDDED: dict[str, In | Out] = {

@@ -276,13 +276,15 @@ class Discovery:
         window = field(info, "default_generation_settings", "n_ctx") or model.get("max_model_len")
         window = window if type(window) is int else 0
         slots = field(info, "total_slots")
-        facts = ", ".join([f"context {window}"] * bool(window) + [f"slots {slots}"] * bool(slots))
+        also = self._row.endpoint.answers_as if self._row.endpoint else ()
+        parts = {"context": window, "slots": slots, "answers as": " or ".join(sorted(also))}
+        facts = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
         revision = self._row.revision or _revision(info, model) or self._row.served_model
         version = str(version or "of unknown version")
         name = self._name(dialect, info)
-        names = names_of(self._row.served_model, models)
+        names = names_of(self._row.served_model, models, also)
         if dialect.name == "tgi":
-            names = tgi_names(name, str(field(info, "model_id") or ""))
+            names = tgi_names(name, str(field(info, "model_id") or ""), *also)
         return Found(dialect, name, version, revision, window, facts=facts, hint=hint, names=names)
 
     def _name(self, dialect: Dialect, info: Any) -> str:

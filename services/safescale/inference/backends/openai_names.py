@@ -53,15 +53,15 @@ class Names:
         if not self.accepts(answered):
             raise AnotherModelError(
                 f"the server of {model} was asked for {self.asked[:SHOWN]!r} and answered as {answered[:SHOWN]!r}: "
-                "another model, such as a router's fallback; if it is the same, say so in served_model"
+                "another model, such as a router's fallback; if it is the same, name it in answers_as"
             )
 
 
-def names_of(asked: str, models: Sequence[Mapping[str, Any]]) -> Names:
-    """Names by the list of a server's models: those with the same root (the weights) are one model."""
+def names_of(asked: str, models: Sequence[Mapping[str, Any]], also: Sequence[str] = ()) -> Names:
+    """Names by the list of a server's models, where the same root (the weights) is one model, and those stated."""
     mine = next((model for model in models if asked == model.get("id") or asked in _aliases(model)), {})
     root = mine.get("root")
-    same: set[str] = set()
+    same: set[str] = set(also)
     for model in models:
         if model is mine or (isinstance(root, str) and root and model.get("root") == root):
             same.update(name for name in (model.get("id"), model.get("root"), *_aliases(model)) if name)

@@ -346,6 +346,13 @@ async def test_the_answer_of_another_model_is_none() -> None:
                 _ = [event async for event in backend.stream(call(), GREEDY)]
 
 
+async def test_a_name_that_the_row_states_is_that_of_the_model() -> None:
+    async with served(answers_as=["tiny-fallback-1b"]) as (server, backend):
+        server.answer = lambda body: streamed(body, model="tiny-fallback-1b")
+        assert await text(backend) == "B"
+        assert "answers as tiny-fallback-1b" in backend.capabilities.fingerprint
+
+
 async def test_few_tokens_for_many_characters_are_a_cut_prompt() -> None:
     async with served() as (server, backend):
         for tokens, expected in ((12, "cut"), (60, "warned"), (0, "warned"), (160, "good")):
