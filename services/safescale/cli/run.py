@@ -23,6 +23,7 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.atomic import write_text
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.errors import error_of_failure
+from safescale.runtime.extras import lacking
 from safescale.runtime.files import read_source
 from safescale.runtime.run_file import RunFile, parse_run_file, to_spec
 from safescale.runtime.settings import Settings, load_settings
@@ -195,8 +196,11 @@ async def _write_report(console: Console, client: Client, run_id: str, out: Path
     path = out / run_id / "report.html"
     try:
         undrawn = await write_report(client, run_id, path)
-    except SafescaleError as error:
-        console.print(f"The report could not be written: {error.message}", style="red", soft_wrap=True)
+    except (SafescaleError, ImportError) as error:
+        known = lacking(error) if isinstance(error, ImportError) else error
+        if known is None:
+            raise
+        console.print(f"The report could not be written: {known.message}", style="red", soft_wrap=True)
         return False
     console.print(f"Report: {path}", highlight=False, soft_wrap=True)
     say_undrawn(undrawn)

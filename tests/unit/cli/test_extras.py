@@ -1,4 +1,5 @@
 import ast
+import io
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -7,6 +8,8 @@ from pathlib import Path
 import pytest
 from tests.environments import closure, linked, normal, run_alone
 
+from safescale.cli import run
+from safescale.cli.text import terminal
 from safescale.runtime.extras import EXTRA_OF, lacking
 
 ROOT = Path(__file__).parents[3]
@@ -98,6 +101,17 @@ def test_each_package_that_is_imported_anywhere_is_of_the_basis_or_of_a_known_ex
     known = set(sys.stdlib_module_names) | {"safescale"} | set(EXTRA_OF)
     strangers = {name for name in imported - known if not {normal(each) for each in owners.get(name, ())} & basis}
     assert strangers == set()
+
+
+async def test_a_run_whose_report_lacks_an_extra_is_told_so_after_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def without_pandas(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'pandas'", name="pandas")
+
+    stream = io.StringIO()
+    monkeypatch.setattr(run, "write_report", without_pandas)
+    assert not await run._write_report(terminal(stream), None, "demo-1", Path("out"))
+    assert "The report could not be written: this command needs the package pandas" in stream.getvalue()
+    assert "pip install 'safescale[report]'" in stream.getvalue()
 
 
 def test_the_extras_that_are_named_exist() -> None:
