@@ -171,7 +171,7 @@ class Host:
 
         """
         if self._data is not None:
-            self._data.announce(self._reachable)
+            self._data.announce(self._reachable, server=self._options.resume_on_start)
 
     def withdraw(self) -> None:
         """Let no further command find it."""

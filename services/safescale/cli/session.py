@@ -17,7 +17,7 @@ from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.channels import connect
 from safescale.runtime.credentials import access_of
-from safescale.runtime.datadir import DataDir, Use, announced_address, in_use, users
+from safescale.runtime.datadir import DataDir, Use, announced_address, announced_server, in_use, users
 from safescale.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ LOOK_S = 0.2
 TOLD_S = 2.0
 """Seconds after which it is said that such a process is waited for."""
 
+RESTART_S = 20.0
+"""Seconds that a server which ended has to be started again, before a command takes its place."""
+
 STARTING_S = 60.0
 """Seconds that such a process has to answer."""
 
@@ -51,6 +54,8 @@ class Client:
         self._stack = AsyncExitStack()
         self._use = Use(settings.data_dir)
         self._host: Host | None = None
+        # Seconds for which the folder is left to a server that may come back.
+        self._leave_s = 0.0
         self.address = ""
         self.inference: InferenceServiceAsyncStub
         self.retrieval: RetrievalServiceAsyncStub
@@ -106,14 +111,15 @@ class Client:
         begin = time.monotonic()
         told = False
         while True:
+            waited = time.monotonic() - begin
             data = DataDir(path)
-            if data.try_hold():
+            if waited >= self._leave_s and data.try_hold():
                 return data
             address = announced_address(path)
             if address and await _serves(address, self._settings):
+                self._leave_s = RESTART_S if announced_server(path) else 0.0
                 return address
-            waited = time.monotonic() - begin
-            if waited > STARTING_S:
+            if waited > STARTING_S + self._leave_s:
                 raise in_use(path, f", which has not answered for {waited:.0f} s")
             if waited > TOLD_S and not told:
                 told = True

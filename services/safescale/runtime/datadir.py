@@ -16,6 +16,7 @@ LOCK = "lock"
 ADDRESS = "address"
 USERS = "users"
 RECORDS = "records.db"
+SERVER = "server"
 
 PATIENCE_S = 1.0
 """Seconds for which a folder is asked for that is held: another process may only look whether it is."""
@@ -73,14 +74,16 @@ class DataDir:
             time.sleep(PATIENCE_S / 20)
         return self
 
-    def announce(self, address: str) -> None:
+    def announce(self, address: str, *, server: bool = False) -> None:
         """Write the address at which this process answers, for other processes of the same user.
+
+        `server` tells that it is no command that ends by itself: when it ends, it may be started again.
 
         Raises:
             StorageError: it cannot be written.
 
         """
-        write_text(self.path / ADDRESS, address, PRIVATE)
+        write_text(self.path / ADDRESS, f"{address}\n{SERVER}\n" if server else f"{address}\n", PRIVATE)
 
     def withdraw(self) -> None:
         """Take the address back: commands that start from now on wait until the folder is free."""
@@ -107,17 +110,27 @@ def in_use(path: Path, more: str = "") -> FailedPreconditionError:
 
 def announced_address(path: Path) -> str | None:
     """Address of the process that holds the folder; None when nobody does, or it does not serve yet."""
+    lines = _announced(path)
+    return lines[0] or None if lines else None
+
+
+def announced_server(path: Path) -> bool:
+    """Whether that process is a server, which may be started again when it ends."""
+    return SERVER in _announced(path)[1:]
+
+
+def _announced(path: Path) -> list[str]:
     try:
         with (path / LOCK).open("rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return None
+            return []
     except BlockingIOError:
         try:
-            return (path / ADDRESS).read_text(encoding="utf-8").strip() or None
+            return [line.strip() for line in (path / ADDRESS).read_text(encoding="utf-8").splitlines()]
         except (OSError, UnicodeDecodeError):
-            return None
+            return []
     except OSError:
-        return None
+        return []
 
 
 class Use:

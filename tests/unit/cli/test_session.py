@@ -6,6 +6,7 @@ import pytest
 from safescale.cli import session as sessions
 from safescale.cli.session import Client, session
 from safescale.core.errors import FailedPreconditionError, ServiceUnavailableError
+from safescale.hosting import Host, HostOptions
 from safescale.runtime.datadir import DataDir, Use
 from safescale.runtime.settings import Settings
 
@@ -99,3 +100,25 @@ async def test_who_uses_a_folder_and_is_done_holds_up_nobody(tmp_path: Path) -> 
     async with session(Settings(data_dir=tmp_path)):
         use.begin()
         use.end()
+
+
+async def test_a_server_may_be_started_again_before_a_command_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, options = Settings(data_dir=tmp_path), HostOptions(resume_on_start=True)
+    client = Client(settings)
+    try:
+        async with Host(settings, options) as server:
+            await client.open()
+            assert client.address == server.address
+        renewing = asyncio.create_task(client.renew())
+        await asyncio.sleep(5 * sessions.LOOK_S)
+        assert not renewing.done()
+        async with Host(settings, options) as again:
+            await renewing
+            assert (client.address, client.embedded) == (again.address, False)
+        monkeypatch.setattr(client, "_leave_s", 0.3)
+        await client.renew()
+        assert client.embedded
+    finally:
+        await client.close()
