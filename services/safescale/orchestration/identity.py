@@ -92,7 +92,7 @@ def check_unchanged(run: pb.Run, around: Surroundings) -> None:
 
     """
     try:
-        fresh = resolve(_spec_of(run.manifest), _expected(run.manifest, around))
+        fresh = resolve(_spec_of(run.manifest), _expected(run.manifest, around), accepted=True)
     except SpecError as error:
         raise FailedPreconditionError(f"run {run.run_id} cannot go on as it was made: {error.message}") from error
     if found := differences(run.manifest, fresh):

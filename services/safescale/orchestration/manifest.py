@@ -49,15 +49,18 @@ def digest_of(manifest: pb.Manifest) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def resolve(spec: pb.RunSpec, around: Surroundings) -> pb.Manifest:
+def resolve(spec: pb.RunSpec, around: Surroundings, *, accepted: bool = False) -> pb.Manifest:
     """Check a spec against what the system has and fill in its defaults.
+
+    `accepted` is for the spec of a stored run, whose names an earlier version may have taken by other rules.
 
     Raises:
         SpecError: with every defect found.
 
     """
     _check_lengths(spec)
-    defects = [*_spec_defects(spec), *_condition_defects(spec, around), *_model_defects(spec, around)]
+    defects = [] if accepted else _name_defects(spec)
+    defects += [*_spec_defects(spec), *_condition_defects(spec, around), *_model_defects(spec, around)]
     try:
         question_ids = select_questions(around.benchmark.questions, spec.question_ids, spec.question_limit)
     except InvalidInputError as error:
@@ -165,6 +168,19 @@ def _twice(values: Sequence[str]) -> list[str]:
     return sorted(value for value, count in Counter(values).items() if count > 1)
 
 
+def _name_defects(spec: pb.RunSpec) -> list[Defect]:
+    found = []
+    for field, value in (
+        ("name", spec.name),
+        ("benchmark_name", spec.benchmark_name),
+        ("corpus_name", spec.corpus_name),
+        *(("ensembles", each.name) for each in spec.ensembles),
+    ):
+        if (fault := name_fault(value)) is not None:
+            found.append(_defect(field, fault[0], f"expected {fault[1]}"))
+    return found
+
+
 def _spec_defects(spec: pb.RunSpec) -> list[Defect]:
     found = []
     if not spec.name:
@@ -174,14 +190,6 @@ def _spec_defects(spec: pb.RunSpec) -> list[Defect]:
             found.append(_defect(field, "", "expected at least one"))
         if twice := _twice(values):
             found.append(_defect(field, ", ".join(twice), "listed more than once"))
-    for field, value in (
-        ("name", spec.name),
-        ("benchmark_name", spec.benchmark_name),
-        ("corpus_name", spec.corpus_name),
-        *(("ensembles", each.name) for each in spec.ensembles),
-    ):
-        if (fault := name_fault(value)) is not None:
-            found.append(_defect(field, fault[0], f"expected {fault[1]}"))
     if not spec.greedy and not spec.samples:
         found.append(_defect("regimes", "", "expected greedy, self_consistency or both"))
     if spec.samples > MAX_SAMPLES:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from safescale.core.errors import FailedPreconditionError
+from safescale.core.errors import FailedPreconditionError, SpecError
 from safescale.orchestration import manifest as manifests
 from safescale.orchestration.identity import check_unchanged, continues, differences
 from safescale.orchestration.manifest import Surroundings, digest_of, resolve
@@ -168,6 +168,13 @@ def test_what_an_old_manifest_does_not_state_is_not_compared_what_it_states_is(f
     around.models["small"].reasoning = True
     with pytest.raises(FailedPreconditionError, match="model small: reasoning was false and is true"):
         check_unchanged(run, around)
+
+
+def test_a_run_whose_name_is_not_taken_any_more_goes_on(full, around) -> None:
+    full.spec.name = "ward\tA"
+    with pytest.raises(SpecError, match="name"):
+        resolve(full.spec, around)
+    check_unchanged(pb.Run(run_id="old", manifest=full), around)
 
 
 def test_a_finished_run_of_another_version_is_left_alone(full) -> None:
