@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -157,3 +158,23 @@ def test_a_folder_that_is_none(folder) -> None:
     assert code == 1
     assert "the data folder" in err
     assert "cannot be used" in err
+
+
+@pytest.mark.parametrize("where", [">/dev/full", "| true"])
+def test_a_run_measures_to_its_end_where_nothing_can_be_shown(folder, where: str) -> None:
+    spec = make_spec(folder, "alone", 3)
+    command = f"{sys.executable} -m safescale.cli.main run {spec} --no-report --id-file alone.id 2>err; echo $? >code"
+    shell = f"({command}) {where}"
+    subprocess.run(
+        ["/bin/sh", "-c", shell], cwd=folder.folder, env=folder._environment(), check=False, timeout=TIMEOUT_S
+    )
+    # The shell of a pipe may be done first.
+    end = time.monotonic() + TIMEOUT_S
+    while not (folder.folder / "code").exists():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    err = (folder.folder / "err").read_text()
+    assert "Traceback" not in err
+    assert "standard output" in err
+    assert (folder.folder / "code").read_text().strip() == "1"
+    assert measured(folder, "alone") == 3

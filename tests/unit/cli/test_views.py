@@ -179,3 +179,18 @@ def test_warnings_are_named_with_their_cells() -> None:
     lines = warning_lines({"PROMPT_MAYBE_CUT": 2, "NEW_WORD": 1}.items())
     assert lines[0] == "1 cell with a warning: NEW_WORD"
     assert lines[1].startswith("2 cells with a warning: PROMPT_MAYBE_CUT: the server counts fewer prompt tokens")
+
+
+def test_the_live_view_of_a_narrow_terminal_names_each_condition_and_its_numbers() -> None:
+    run = make_run("m", "other")
+    rows = [
+        pb.CellProgress(model=model, condition=name, planned=200, completed=100, failed=7)
+        for name in ("zero_shot", "top_5")
+        for model in ("m", "other")
+    ]
+    progress = pb.Progress(cells=rows, elapsed_s=1)
+    text = shown(view(run, progress, 40), width=40)
+    for line in ("zero_shot, m: 100/200 7 failed", "top_5, other: 100/200 7 failed"):
+        assert line in text
+    assert "…" not in text
+    assert "100/200 7 failed" in shown(view(run, progress, 120), width=120)
