@@ -1,8 +1,9 @@
 import ast
 import io
+import re
 import sys
 import tomllib
-from importlib.metadata import packages_distributions
+from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,34 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_command_starts_where_nothing_but_the_basis_is_installed(base: Path) -> None:
     ended = _run("-c", HELP, "", paths=[base])
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 0)
+
+
+IMAGES = {
+    "inference": ["inference"], "retrieval": ["retrieval"], "orchestration": ["orchestration"], "scoring": ["scoring"],
+    "gateway": ["gateway"], "model-server": ["scoring"], "standalone": ["orchestration", "embedded"],
+}  # fmt: skip
+"""The requirements that services/Dockerfile installs in each image whole."""
+
+
+def test_the_images_are_those_of_the_dockerfile() -> None:
+    text = (ROOT / "services" / "Dockerfile").read_text(encoding="utf-8")
+    stages = re.findall(r"^FROM builder AS (\S+)-venv\n(.*?)(?=^FROM|\Z)", text, re.MULTILINE | re.DOTALL)
+    found = {name: re.findall(r"venv\.sh (\w+)(?= (?:&&|\\)|;)", body) for name, body in stages}
+    # What follows EMBEDDED=1 is an option.
+    found["inference"] = found["inference"][:1]
+    assert found == IMAGES
+
+
+@pytest.mark.parametrize("image", sorted(IMAGES))
+def test_every_command_starts_in_every_image(image: str, tmp_path: Path) -> None:
+    required: set[str] = set()
+    for name in IMAGES[image]:
+        text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+        required |= {normal(each) for each in re.findall(r"^([A-Za-z0-9._-]+)==", text, re.MULTILINE)}
+    installed = {normal(each.name) for each in distributions()}
+    packages = linked(tmp_path, required & installed)
+    ended = _run("-c", HELP, "", paths=[packages])
     assert (ended.stdout, ended.stderr, ended.returncode) == ("", "", 0)
 
 
