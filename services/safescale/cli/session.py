@@ -72,7 +72,7 @@ class Client:
         """Whether the services live in another process that holds the data folder, and that may end before us."""
         return not (self.embedded or self._settings.server or self._settings.distributed)
 
-    async def open(self) -> None:
+    async def attach(self) -> None:
         """Find the services: where the settings say, or all at the process that holds the data folder, else here.
 
         Raises:
@@ -145,7 +145,7 @@ class Client:
         """Find the services anew after the process that served us ended: at another command, or here.
 
         Raises:
-            SafescaleError: as `open`.
+            SafescaleError: as `attach`.
 
         """
         before = self.address
@@ -153,7 +153,7 @@ class Client:
         while not opened:
             await self._stack.aclose()
             try:
-                await self.open()
+                await self.attach()
                 opened = True
             except ServiceUnavailableError:
                 # It too ended at this moment. Whoever holds the folder next is found, or it is us.
@@ -223,7 +223,7 @@ async def session(settings: Settings) -> AsyncIterator[Client]:
     """
     client = Client(settings)
     try:
-        await client.open()
+        await client.attach()
         yield client
         await client.linger()
     except ServiceUnavailableError as error:

@@ -63,7 +63,7 @@ async def test_a_guest_is_served_until_its_end_and_the_host_until_its_own(
 async def test_work_is_done_again_at_the_next_server(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = Settings(data_dir=tmp_path)
     first = Client(settings)
-    await first.open()
+    await first.attach()
     async with session(settings) as client:
         tries: list[str] = []
 
@@ -83,7 +83,7 @@ async def test_work_is_done_again_at_the_next_server(tmp_path: Path, capsys: pyt
 async def test_a_command_whose_server_ended_says_so(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     first = Client(settings)
-    await first.open()
+    await first.attach()
 
     async def command() -> None:
         async with session(settings):
@@ -109,7 +109,7 @@ async def test_a_server_may_be_started_again_before_a_command_takes_its_place(
     client = Client(settings)
     try:
         async with Host(settings, options) as server:
-            await client.open()
+            await client.attach()
             assert client.address == server.address
         renewing = asyncio.create_task(client.renew())
         await asyncio.sleep(5 * sessions.LOOK_S)

@@ -9,6 +9,7 @@ SOURCES = Path(__file__).parents[3] / "services" / "safescale"
 
 OWN_WAY = {
     "runtime/atomic.py": "the helper itself",
+    "cli/output.py": "the null device, in place of a closed stream",
     "runtime/datadir.py": "locks have no content",
     "inference/backends/weights.py": "checks the digest of what it joined before the name is given",
     "inference/model_server.py": "a log, which grows",
