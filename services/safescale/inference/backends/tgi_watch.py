@@ -81,11 +81,15 @@ class Watch:
     async def look_at(self, replicas: Iterable[Replica], *, away: bool = False) -> None:
         """Look at these replicas: those that can be asked, or with `away` all, so that one which cannot is an error."""
         since = time.monotonic()
-        looks = await asyncio.gather(*(self._look(replica, since) for replica in replicas), return_exceptions=True)
-        for found in looks:
+        asked = list(replicas)
+        looks = await asyncio.gather(*(self._look(replica, since) for replica in asked), return_exceptions=True)
+        for replica, found in zip(asked, looks, strict=True):
             unasked = isinstance(found, BackendUnavailableError | BackendOverloadedError | BackendTimeoutError)
             if isinstance(found, BaseException) and (away or not unasked):
                 raise found
+            if unasked:
+                # What it served before says nothing of what it will; it is looked at before its first call.
+                self._infos.pop(replica.url, None)
 
     async def info(self, replica: Replica) -> wire.Info:
         """What a replica serves, as seen lately.

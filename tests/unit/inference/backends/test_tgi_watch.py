@@ -127,6 +127,19 @@ async def test_a_replica_that_is_away_keeps_nobody_from_the_others(kind) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
+async def test_a_replica_that_is_gone_does_not_speak_against_those_that_changed(kind) -> None:
+    async with TgiStandIn() as one, TgiStandIn() as two, opened(kind, one, two, retry_for_s=2) as backend:
+        await asyncio.gather(*(ask(backend) for _ in range(4)))
+        await two.stop()
+        before = await backend.revision()
+        one.options = replace(one.options, model_sha="f" * 40)
+        with pytest.raises(ModelChangedError):
+            await ask(backend)
+        assert await backend.revision() != before
+        assert (await ask(backend)).items
+
+
+@pytest.mark.parametrize("kind", KINDS)
 async def test_a_stated_revision_that_the_server_does_not_serve_is_refused(kind) -> None:
     async with TgiStandIn() as server:
         async with opened(kind, server, revision="another") as backend:
