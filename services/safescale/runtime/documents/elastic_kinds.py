@@ -27,7 +27,8 @@ class Kind:
     """A kind of document.
 
     `version` is that of its index: raised when the mapping or `light` changes, then `safescale indices migrate` copies.
-    A field that older bodies lack may join `light` without: their columns lack it as their bodies do.
+    A field that older bodies lack may join `light` without: their columns lack it as their bodies do, and so a grid of
+    an older program goes on as it is.
     `page` is how many whole documents are read at once, so that their bytes stay within a few MB.
     `light` names top-level fields of the body that a scan can read without the rest, from a column of their own.
     """
@@ -50,7 +51,6 @@ KINDS: tuple[Kind, ...] = (
     Kind("generation_cell", page=50),
     Kind(
         "verdict",
-        version=2,
         light=(
             "model", "condition", "question_id", "attempt", "failure", "formulation", "greedy", "samples", "latency_s",
             "cost", "greedy_by", "samples_by", "cached", "warnings",
