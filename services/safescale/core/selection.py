@@ -22,14 +22,37 @@ _FUNCTION_WORDS = _words("""
 """)
 
 _NAMING = _words("""
-    answer answers antwort choice choices choose chose chosen letter lösung opción opcion option options pick picked
-    respuesta risposta réponse reponse select selected selecting selection
+    alternativa alternative answer answers antwoord antwort antwortmöglichkeit antwortoption auswahl buchstabe cevap
+    choice choices choix choose chose chosen letra letter lettera lettre lösung odpověď odpowiedź opcion opción optie
+    option options opzione opção pick picked proposition reponse resposta respuesta risposta réponse scelta select
+    selected selecting selection wahl
 """)
 """Words before a letter after which it is one, whatever follows."""
+
+_BEFORE_ELSEWHERE = _words("""
+    also auf bleibt c'est choisi choisir choisirais choisis d'où daher damit demnach denke deshalb deswegen donc dunque
+    ehesten elegir elegiría elijo entonces entscheide er escogería escojo escolheria escolho est este für folglich
+    gewählt ich ikke kies kiezen la lautet le logo mais meine nehme niet nicht non no optaría par perciò portanto pour
+    prends quindi retenir retiens scegliere scelgo scheint selecciono seleciono sembra serait sería seria será sind soit
+    somit statt tendiere tippe trifft vermutlich vælger väljer velger wahrscheinlichsten wähle wählen wäre wird würde är
+    é être
+""")
+"""Words of other languages right before a letter that is no part of a term with them."""
+
+_AFTER_ELSEWHERE = _words("""
+    als bo car convient correspond correspondent da denn eftersom entspricht es est fordi gewählt ist korrekt nehmen
+    omdat parce pas passt perché pois ponieważ porque puisque richtig scheint semble serait sería seria trifft wäre
+    want weil wird wählen zu zutreffend är è é
+""")
+"""Words of other languages right after a letter that is no part of a term with them."""
+
+_ENDS_UNSPACED = ("答案", "选项", "選項", "选择", "選擇", "选", "選", "是", "为", "為", "は", "정답은", "답은")
+"""Ends of what stands before a letter where words are not set apart by blanks."""
 
 _BEFORE = (
     _FUNCTION_WORDS
     | _NAMING
+    | _BEFORE_ELSEWHERE
     | _words("""
     accept agree answered answering believe best chooses choosing circle conclude concludes conclusion confident
     consider correct decision diagnosis el es est exclude excludes favor favoring favors favour favouring favours
@@ -43,14 +66,18 @@ _BEFORE = (
 
 _AFTER = (
     _FUNCTION_WORDS
+    | _AFTER_ELSEWHERE
     | _words("""
-    agrees appears based best contradicts correct corresponds describes due explains fits given incorrect likely looks
-    makes matches means remains right shows states suggests though unlikely versus vs wins wrong
+    addresses agrees allows appears avoids based best carries contradicts correct corresponds describes due ensures
+    explains fits follows gives given incorrect likely looks makes matches means offers provides reflects remains
+    represents requires right seems shows stands states suggests though treats unlikely versus violates vs wins wrong
 """)
 ) - _words("a an her his my other our own their your")
 """Words right after a letter that is no part of a term with them."""
 
 _LABELS = _words("""
+    abb abbildung bild blutgruppe clase classe cliché epatite estadio figura groupe gruppe grupo gruppo hepatite
+    hépatite imagen klasse lignes ligne linien stade stadium tafel tipo typ vitamina vitamine
     antigen area arrow atom band blood bone box category cell chain chapter class column complex cytokine eq equation
     exhibit factor fig figs figure figures film frame gene grade gradient grp group groups haemophilia hemophilia hep
     hepatitis hormone image images immunoglobulin influenza label lead leads level levels ligament line lines lobe
@@ -61,10 +88,11 @@ _LABELS = _words("""
 """)
 """Words after which a letter is a part of their term though it stands in brackets or emphasis."""
 
-_ABBREVIATIONS = _words("cat eq fig figs gr hep no nos sect st strep vit")
+_ABBREVIATIONS = _words("abb cat eq fig figs gr hep no nos sect st strep vit")
 """Words whose dot ends no sentence."""
 
-_ALONE = r"(?<![^\W_])(?<![^\W_]['’-])(?<![°′″µ]){letter}(?![^\W_])(?!['’-][^\W_])(?![+°′″%])"
+_UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7a3"
+_ALONE = rf"(?<![^\W_{_UNSPACED}])(?<![^\W_]['’-])(?<![°′″µ]){{letter}}(?![^\W_])(?!['’-][^\W_])(?![+°′″%])"
 _WORD_BEFORE = re.compile(r"([^\W_](?:['’-]?[^\W_])*)(\.?)([ \t]*)([*_`\"'“‘(\[{$\\]*)\Z")
 _WORD_AFTER = re.compile(r"([*_`\"'”’)\]}$]*)([.:]?)[ \t]+([*_`\"'“‘(]*)([^\W\d_](?:['’-]?[^\W_])*)")
 _LISTED_BEFORE = re.compile(
@@ -195,14 +223,15 @@ def _is_stated(before: str, after: str, terms: _Terms) -> bool:
         return _is_stated(first, " and", terms) and _goes_on(following, terms)
     naming = False
     if word is not None:
-        known = word[1].casefold()
+        # French and Italian put an article before a vowel: `l'option`.
+        known = re.sub(r"^l['’]", "", word[1].casefold())
         if _NUMBER_BEFORE.search(word[1]) and not word[2]:
             return False
         if word[2]:
             # The dot ends a sentence, unless it is that of an abbreviation or of an initial.
             if known in _ABBREVIATIONS or (len(known) == 1 and known.isalpha()):
                 return False
-        elif known in _LABELS or not (word[4] or known in _BEFORE or known.endswith("ly")):
+        elif known in _LABELS or not (word[4] or known in _BEFORE or known.endswith(("ly", *_ENDS_UNSPACED))):
             return False
         naming = known in _NAMING and not word[2]
     return naming or _NAMED.search(line) is not None or _goes_on(following, terms)

@@ -161,3 +161,62 @@ def test_a_list_of_the_options_states_none_of_them(answer: str) -> None:
 def test_an_option_that_is_a_letter_is_told_from_the_letter_of_another() -> None:
     assert stands_alone("B", "B", Asked({"A": "A", "B": "B"}))
     assert not stands_alone("B", "B", Asked({"A": "B", "B": "A"}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Die richtige Antwort lautet B.",
+        "Ich wähle B, weil der Sulcus tief ist.",
+        "Richtig ist B.",
+        "Ich entscheide mich für B",
+        "B ist die beste Wahl.",
+        "Daher B.",
+        "Am wahrscheinlichsten ist B richtig.",
+        "La bonne réponse est la B.",
+        "Je choisis B car le sinus est profond.",
+        "C'est B.",
+        "L'option B",
+        "La proposition B est la bonne.",
+        "B est la bonne réponse.",
+        "La respuesta correcta es la B.",
+        "Elijo B porque es lo más seguro.",
+        "La risposta corretta è la B",
+        "A resposta correta é B",
+        "Ik kies B",
+        "Rätt svar är B",
+        "答案是B",
+        "正确答案为 B。",
+        "答えはB",
+    ],
+)
+def test_a_letter_that_is_stated_in_another_language_counts(text: str) -> None:
+    assert stands_alone("B", text, ASKED)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Hepatitis B ist wahrscheinlich.",
+        "Es ist Hepatitis B",
+        "Abb. B",
+        "Vitamine (B)",
+        "Typ B Dissektion",
+        "Streptokokken der Gruppe B",
+        "Man sieht B Linien",
+        "Wegen Hepatitis A und B",
+        "C'est l'hépatite B",
+        "la B de Kerley",
+        "Les lignes B sont visibles",
+        "El paciente tiene hepatitis B",
+        "维生素B",
+        "B型肝炎",
+    ],
+)
+def test_a_letter_of_a_term_of_another_language_does_not(text: str) -> None:
+    assert not stands_alone("B", text, ASKED)
+
+
+@pytest.mark.parametrize("text", ["B offers the fastest relief.", "Of these, B stands out.", "B addresses the cause."])
+def test_a_letter_that_begins_a_sentence_counts_where_a_verb_follows(text: str) -> None:
+    assert stands_alone("B", text, ASKED)
