@@ -1,7 +1,7 @@
 """What a person should know of answers that were read: what is missing from them, and what is odd but counts."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,15 +16,28 @@ NAMED_AT_MOST = 10
 
 @dataclass(slots=True)
 class Unread:
-    """Cells of an export that failed, and answers that nobody could read: errors can hide in both."""
+    """Cells of an export and calls of a judged file that failed, and answers that are not there or were read by nobody.
+
+    Errors can hide in all of them. `greedy` counts cells without and with a greedy answer, by model and condition.
+    """
 
     cells: int = 0
+    calls: int = 0
     answers: int = 0
+    greedy: dict[tuple[str, str], list[int]] = field(default_factory=dict)
 
     def notes(self) -> Iterator[str]:
         """Say how many there are."""
         if self.cells:
             yield f"{self.cells:,} cells failed: what they lack counts as no answer, and an error can hide in it."
+        if self.calls:
+            yield f"{self.calls:,} calls failed: what they lack counts as no answer, and an error can hide in it."
+        lacking = sum(without for without, some in self.greedy.values() if some)
+        if lacking:
+            yield (
+                f"{lacking:,} cells have no greedy answer, unlike others of their model and condition: they count as "
+                "abstentions, and an error can hide in them."
+            )
         if self.answers:
             yield (
                 f"{self.answers:,} answers could be read by nobody: they count as abstentions, and an error can hide "
@@ -58,8 +71,11 @@ def coverage_notes(answers: AnswerSet, benchmark: Benchmark) -> Iterator[str]:
 
 
 def _uneven(answers: AnswerSet) -> Iterator[str]:
-    """Say where cells have different numbers of samples: a file that was cut looks so."""
+    """Say where cells lack what others have, and have different numbers of samples: a file that was cut looks so."""
     drawn = (answers.samples != ABSENT).sum(axis=3)
+    lacking = int(((drawn == 0) & (answers.greedy != ABSENT) & (drawn > 0).any(axis=2, keepdims=True)).sum())
+    if lacking:
+        yield f"{lacking:,} cells have no samples, unlike others of their model and condition."
     sampled = drawn[drawn > 0]
     if sampled.size and np.unique(sampled).size > 1:
         most = int(sampled.max())

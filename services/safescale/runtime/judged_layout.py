@@ -80,7 +80,6 @@ class RecordReader:
         self._cells = cells
         self._truths = truths_of(benchmark)
         self._places: dict[tuple[str, str, str], tuple[FileState, int]] = {}
-        self._rows: set[tuple[str, str]] = set()
         self._file = FileState(Path())
         self._question = ""
 
@@ -157,8 +156,8 @@ class RecordReader:
 
     def _add(self, row: tuple[str, str], greedy: str, samples: str, latency: float | None) -> None:
         model, condition = row
-        if row not in self._rows:
-            self._rows.add(row)
+        if row not in self.unread.greedy:
+            self.unread.greedy[row] = [0, 0]
             for name, value in (("model", model), ("condition", condition)):
                 fault = ("empty", "a name") if not value else name_fault(value)
                 if fault is not None:
@@ -170,6 +169,7 @@ class RecordReader:
             self._defect("question_id", shown(self._question), visible_line(expected))
             return
         self._file.models.add(model)
+        self.unread.greedy[row][bool(greedy)] += 1
         self._cells.add(cell, greedy, samples, latency)
 
     def _model(self, value: Any) -> str:
@@ -211,9 +211,12 @@ class RecordReader:
         if checked is None:
             if block.get("parsed_answer") or not failed:
                 self._not_judged(f"{place}.checked_answer", block.get("parsed_answer"))
+            self.unread.calls += failed
             return NULL_MARK, None
         self._file.judged = True
-        return self._confirmed(checked, f"{place}.checked_answer", truth), None if failed else seconds
+        letter = self._confirmed(checked, f"{place}.checked_answer", truth)
+        self.unread.calls += failed and letter == NULL_MARK
+        return letter, None if failed else seconds
 
     def _samples(self, block: Any, place: str, truth: Truth) -> str:
         if block is None or block == {}:
@@ -221,6 +224,11 @@ class RecordReader:
         if not isinstance(block, dict):
             self._defect(place, shown(block), "an object")
             return ""
+        letters = self._drawn(block, place, truth)
+        self.unread.calls += bool(block.get("error")) and (not letters or NULL_MARK in letters)
+        return letters
+
+    def _drawn(self, block: Mapping[str, Any], place: str, truth: Truth) -> str:
         place, checked, parsed = f"{place}.checked_answers", block.get("checked_answers"), block.get("parsed_answers")
         if not (checked is None or isinstance(checked, list)) or not (parsed is None or isinstance(parsed, list)):
             self._defect(place, shown(checked), "a list, as long as the list parsed_answers")

@@ -94,9 +94,29 @@ def test_calls_that_failed_need_no_judge(tmp_path: Path) -> None:
         "stochastic": {"parsed_answers": [None, None], "error": "timeout", "checked_answers": []},
     }
     write(tmp_path, "m.jsonl", record(1, zero_shot=block("B", ["B", "B"])), record(2, zero_shot=failed))
-    answers = read_answers(tmp_path, BANK)
+    answers, notes = read_answers_with_notes(tmp_path, BANK)
     assert answers.greedy[0].tolist() == [[1, -1]]
     assert answers.samples[0, 0].tolist() == [[1, 1], [-2, -2]]
+    assert "2 calls failed: what they lack counts as no answer, and an error can hide in it." in notes
+    assert "1 cells have no samples, unlike others of their model and condition." in notes
+
+
+def test_a_failed_call_that_was_judged_is_said_where_it_has_no_answer(tmp_path: Path) -> None:
+    failed = block(None, [None, "A"], error="timeout")
+    failed["stochastic"]["error"] = "timeout"
+    whole = block("B", ["B", "A"], error="answered late")
+    write(tmp_path, "m.jsonl", record(1, zero_shot=failed), record(2, zero_shot=whole))
+    assert "2 calls failed" in "\n".join(read_answers_with_notes(tmp_path, BANK)[1])
+
+
+def test_cells_that_lack_the_greedy_answer_of_others_are_said(tmp_path: Path) -> None:
+    sampled = block("A", ["A"]) | {"greedy": None}
+    write(tmp_path, "m.jsonl", record(1, zero_shot=block("A", ["A"]), top_1=sampled), record(2, zero_shot=sampled))
+    # Under top_1 nobody was asked greedily.
+    notes = read_answers_with_notes(tmp_path, BANK)[1]
+    assert "1 cells have no greedy answer, unlike others of their model and condition: they count as" in "\n".join(
+        notes
+    )
 
 
 @pytest.mark.parametrize("seconds", [-3600.0, -0.1, 1e9, "1.5", True, [1]])
