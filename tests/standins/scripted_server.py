@@ -85,6 +85,7 @@ class ScriptedServer:
     async def _get(self, request: web.Request) -> web.Response:
         self.looked.append(request.path)
         value = self.told.get(request.path, 404)
+        value = value() if callable(value) else value
         if isinstance(value, int):
             return web.Response(status=value, text="<html>no</html>", content_type="text/html")
         if isinstance(value, str):

@@ -124,14 +124,14 @@ class Engine:
         return backend
 
     async def identity(self, model: str) -> Identity:
-        """What answers under an id of the catalog now.
+        """What answers under an id of the catalog now, by a look at its servers.
 
         Raises:
             SafescaleError: it cannot be asked, or its replicas differ.
 
         """
         backend = self.ready(model)
-        return identity_of(self.row(model), await backend.revision(), backend.capabilities)
+        return identity_of(self.row(model), await backend.revision(anew=True), backend.capabilities)
 
     async def texts(self, question: Question, samplings: Sequence[Sampling]) -> Texts:
         """Texts for each sampling of one prompt: from the cache where they are, the others in one exchange.
@@ -291,7 +291,12 @@ class Engine:
     async def _asking(self, backend: Backend, question: Question) -> _Asking:
         """A prompt with what answers it, which is what is expected."""
         identity = await self._patient_identity(backend, question.model)
-        check_expected(question.model, question.expected, identity)
+        try:
+            check_expected(question.model, question.expected, identity)
+        except ModelChangedError:
+            # What is expected may have been looked at later than what was seen here.
+            identity = await self.identity(question.model)
+            check_expected(question.model, question.expected, identity)
         return _Asking(backend, identity, question)
 
     async def _check_same(self, asking: _Asking) -> None:

@@ -280,7 +280,7 @@ async def test_a_server_that_does_not_tell_its_revision_yet_is_waited_for(
     bench = bench_of(backend="openai", embedded=None, endpoint=endpoint, revision=None)
     away = [BackendTimeoutError("late"), BackendUnavailableError("gone"), BackendUnavailableError("gone")]
 
-    async def revision() -> str:
+    async def revision(*, anew: bool = False) -> str:
         if away:
             raise away.pop()
         return "r1"

@@ -53,11 +53,12 @@ async def server() -> AsyncIterator[ScriptedServer]:
         yield running
 
 
-def engine_of(url: str, documents) -> Engine:
+def engine_of(url: str, documents, **fields: object) -> Engine:
     row = ModelRow.model_validate(
         {
             "id": "m", "family": "F", "parameters_b": 7.0, "window_tokens": 4096, "instruct": True, "backend": "openai",
             "license": "MIT", "endpoint": {"urls": [url], "concurrency": 8, "retry_for_s": 5},
+            **fields,
         }
     )  # fmt: skip
     telemetry = Telemetry()
@@ -96,4 +97,62 @@ async def test_no_cell_holds_answers_of_two_models(server, documents, after, exp
     for number in range(CELLS):
         revision, weights = await cell(engine, number, Identity())
         assert (revision, weights) == ("two", {"two"})
+    await engine.close()
+
+
+async def test_a_swap_while_nobody_asks_is_seen_when_the_model_is_told_again(server, documents) -> None:
+    engine = engine_of(server.url, documents)
+    swapping = Swapping(server, after=-1)
+    one = await engine.identity("m")
+    assert await cell(engine, 1, one) == ("one", {"one"})
+    swapping.weights = "two"
+    swapping.show()
+    two = await engine.identity("m")
+    assert (one.revision, two.revision) == ("one", "two")
+    # Not what the first one answered, which is in the cache.
+    assert await cell(engine, 1, two) == ("two", {"two"})
+    await engine.close()
+
+
+async def test_another_process_may_have_seen_the_swap_first(server, documents) -> None:
+    swapping = Swapping(server, after=-1)
+    here, there = engine_of(server.url, documents), engine_of(server.url, documents)
+    await here.identity("m")
+    swapping.weights = "two"
+    swapping.show()
+    assert await cell(here, 1, await there.identity("m")) == ("two", {"two"})
+    await here.close()
+    await there.close()
+
+
+async def test_a_row_that_states_its_revision_is_held_to_what_its_server_serves(server, documents) -> None:
+    engine = engine_of(server.url, documents, revision="r1")
+    swapping = Swapping(server, after=-1)
+    one = await engine.identity("m")
+    assert await cell(engine, 1, one) == ("r1", {"one"})
+    swapping.weights = "two"
+    swapping.show()
+    assert await cell(engine, 2, one) == ("MODEL_CHANGED", set())
+    two = await engine.identity("m")
+    assert one.fingerprint != two.fingerprint
+    assert await cell(engine, 1, two) == ("r1", {"two"})
+    await engine.close()
+
+
+@pytest.mark.parametrize("path", ["/v1/models", "/version"])
+@pytest.mark.parametrize("status", [403, 500])
+async def test_a_server_that_does_not_tell_for_a_moment_is_no_other_one(server, documents, path, status) -> None:
+    engine = engine_of(server.url, documents)
+    swapping = Swapping(server, after=-1)
+    one = await engine.identity("m")
+    refusing: list[int] = []
+    told = server.told[path]
+    server.told[path] = lambda: refusing.pop() if refusing else told
+    refusing[:] = [status] * 2
+    assert await engine.identity("m") == one
+    refusing[:] = [status] * 3
+    assert await cell(engine, 1, one) == ("one", {"one"})
+    assert not refusing
+    assert await engine.identity("m") == one
+    assert swapping.weights == "one"
     await engine.close()

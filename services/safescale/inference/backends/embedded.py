@@ -75,8 +75,10 @@ class EmbeddedBackend:
             return f"the package {LIBRARY} is not installed (extra: embedded)"
         return self._weights.missing()
 
-    async def revision(self) -> str:
+    async def revision(self, *, anew: bool = False) -> str:
         """SHA-256 (hex) of the weights: the catalog's, or computed once."""
+        # Weights that are loaded stay what they are; a file that was replaced before is noticed when it is loaded.
+        del anew
         async with self._digest_lock:
             if self._digest is None:
                 self._digested = self._weights.state()

@@ -96,9 +96,10 @@ class OpenAIBackend:
         """Why no call can be made: a file that the catalog names cannot be read. Asks no server."""
         return self._http.unavailable_reason()
 
-    async def revision(self) -> str:
+    async def revision(self, *, anew: bool = False) -> str:
         """The catalog's revision, else what the server tells of its weights: its name of them, at least."""
-        return (await self._discovery.found()).revision
+        found = await (self._discovery.anew() if anew else self._discovery.found())
+        return found.revision
 
     async def _asked(
         self, exchange: Callable[[Replica], Awaitable[T]], found: Found, call: Call, prefer: Replica | None = None

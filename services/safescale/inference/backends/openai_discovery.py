@@ -21,7 +21,7 @@ from safescale.core.errors import (
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.openai_client import OpenAIClient
 from safescale.inference.backends.openai_dialect import DIALECTS, Dialect
-from safescale.inference.backends.openai_names import Names, names_of, tgi_names
+from safescale.inference.backends.openai_names import Names, listed, names_in, names_of, tgi_names
 from safescale.inference.backends.steps import field
 from safescale.inference.backends.tgi_adapters import has_effect, unknown
 from safescale.inference.backends.tgi_wire import NO_ADAPTER
@@ -47,7 +47,8 @@ class Found:
 
     `name` is the model's there; `window` its context in tokens, 0 where that is not told. `facts` is what else decides
     its answers, for the fingerprint. `hint` is what may help where the server refuses something, since who it is was
-    not to be found out. `names` are those under which the model may answer.
+    not to be found out. `names` are those under which the model may answer, `untold` the paths at which it, or a proxy
+    before it, refused to tell.
     """
 
     dialect: Dialect
@@ -58,6 +59,7 @@ class Found:
     facts: str = ""
     hint: str = ""
     names: Names = default(default_factory=lambda: Names(""))
+    untold: frozenset[str] = frozenset()
 
     @property
     def told(self) -> str:
@@ -77,6 +79,10 @@ WAYS = {"llamacpp": "greedy cold, samples warm", "tgi": "a call for each sample"
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})(?:/|$)")
+
+
+_AWAY = (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError)
+"""Errors of a server that cannot be asked just now, which say nothing of what it is."""
 
 
 class Discovery:
@@ -113,6 +119,24 @@ class Discovery:
                 self.known = await self._find()
                 self._stale = False
             return self.known
+
+    async def anew(self) -> Found:
+        """What stands behind the endpoint now, by a look at the replicas that waits for no place among the calls.
+
+        Raises:
+            SafescaleError: as `found` does.
+
+        """
+        if (known := self.known) is not None and not self._stale:
+            looks = (await self._looks_at(self._endpoints.replicas)).values()
+            told = [now for now in looks if not isinstance(now, _AWAY)]
+            if not told or any(isinstance(now, BaseException) or _another(known, now) for now in told):
+                self.away(None)
+        return await self.found()
+
+    async def _looks_at(self, replicas: Sequence[Replica]) -> Mapping[Replica, "Found | BaseException"]:
+        looks = await asyncio.gather(*(self._identity(replica) for replica in replicas), return_exceptions=True)
+        return dict(zip(replicas, looks, strict=True))
 
     def away(self, replica: Replica | None) -> None:
         """Tell that a replica, or the whole endpoint, did not answer: what comes back may be another server."""
@@ -165,6 +189,9 @@ class Discovery:
 
     def _compare(self, replica: Replica, found: Found, now: Found) -> None:
         if not same(found, now):
+            if silent := sorted(now.untold - found.untold):
+                # A failure at a path where it told before does not make it another server.
+                raise BackendUnavailableError(f"{replica.url} does not tell who it is just now ({', '.join(silent)})")
             self._stale = True
             raise ModelChangedError(
                 f"{replica.url} is {now.told}, where {self._row.id} was {found.told}: expected equal replicas"
@@ -180,21 +207,22 @@ class Discovery:
     async def _check_others(self, known: Replica, found: Found) -> None:
         """See to it that the other replicas are equal, those that can be asked: what is told is said of all."""
         others = [replica for replica in self._endpoints.replicas if replica != known]
-        looks = await asyncio.gather(*(self._identity(replica) for replica in others), return_exceptions=True)
-        for replica, now in zip(others, looks, strict=True):
-            if isinstance(now, BackendUnavailableError | BackendOverloadedError | BackendTimeoutError):
+        for replica, now in (await self._looks_at(others)).items():
+            if isinstance(now, _AWAY):
                 # It is looked at before its first call.
                 continue
             if isinstance(now, BaseException):
                 raise now
-            self._compare(replica, found, now)
-            self._checked.add(replica.url)
+            if now.untold <= found.untold:
+                self._compare(replica, found, now)
+                self._checked.add(replica.url)
 
     async def _identity(self, replica: Replica) -> Found:
-        document, refused = await self._told(replica, "/v1/models")
+        untold: set[str] = set()
+        document = await self._asked(replica, "/v1/models", untold)
         listed = field(document, "data")
         models = [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
-        if refused and not models:
+        if untold and not models:
             await self._check_key(replica)
         flavour: str = self._row.endpoint.flavour if self._row.endpoint else "auto"
         info: Any = None
@@ -203,25 +231,32 @@ class Discovery:
             owner = str(field(models, 0, "owned_by"))
             flavour = owner if owner in ("vllm", "sglang", "llamacpp") else "auto"
         if flavour == "auto":
-            info, hidden = await self._told(replica, "/info")
+            info = await self._asked(replica, "/info", untold)
             flavour = "tgi" if field(info, "router") == "text-generation-router" else "auto"
-            if flavour == "auto" and (hidden or not models or _listed_by_tgi(models)):
+            if flavour == "auto" and ("/info" in untold or not models or _listed_by_tgi(models)):
                 hint = "its /info does not tell which server it is; if it is TGI behind a proxy, set flavour: tgi"
         dialect = DIALECTS["other" if flavour == "auto" else flavour]
         for path in _VERSION_PATHS[dialect.name]:
-            info = info or (await self._told(replica, path))[0]
+            info = info or await self._asked(replica, path, untold)
         self._check_served(dialect, models, hint)
         self._check_revision(replica, info, models)
         if dialect.name == "tgi":
             await self._look_at_tgi(replica, self._name(dialect, info), info)
-        return self._found(dialect, info, models, hint)
+        return replace(self._found(dialect, info, models, hint), untold=frozenset(untold))
+
+    async def _asked(self, replica: Replica, path: str, untold: set[str]) -> Any:
+        """What a server tells at a path, None where nothing; a path at which it refuses to tell becomes `untold`."""
+        document, refused = await self._told(replica, path)
+        if refused:
+            untold.add(path)
+        return document
 
     async def _told(self, replica: Replica, path: str) -> tuple[Any, bool]:
         """What a server tells at a path, None where nothing; whether it, or a proxy before it, refuses to tell."""
         for _ in range(2):
             try:
                 return await self._client.told_at(replica, path, ASK_TIMEOUT_S), False
-            except (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError):
+            except _AWAY:
                 # It is not ready, which says nothing about what it can do.
                 raise
             except BackendError as error:
@@ -248,11 +283,8 @@ class Discovery:
         """A server that answers whatever name it is called by would be measured under the name of another model."""
         if dialect.name == "tgi" or not models:
             return
-        names = {str(model.get("id")) for model in models}
-        for model in models:
-            aliases = model.get("aliases")
-            names |= {str(alias) for alias in aliases} if isinstance(aliases, list) else set()
-        if self._row.served_model not in names:
+        if not listed(models, self._row.served_model):
+            names = {name for model in models for name in names_in(model)}
             shown = ", ".join(sorted(names)[:LISTED]) + (", …" if len(names) > LISTED else "")
             raise FailedPreconditionError(
                 f"the server of {self._row.id} serves {shown}; "
@@ -261,7 +293,7 @@ class Discovery:
 
     def _check_revision(self, replica: Replica, info: Any, models: Sequence[Mapping[str, Any]]) -> None:
         stated = self._row.revision
-        mine = next((model for model in models if model.get("id") == self._row.served_model), {})
+        mine = listed(models, self._row.served_model)
         served = field(info, "model_sha")
         # A folder of the hub's cache has the revision in its path.
         if not served and stated and _COMMIT.fullmatch(stated):
@@ -271,15 +303,26 @@ class Discovery:
             raise BackendError(f"{replica.url} serves revision {served} of {self._row.id}; the catalog states {stated}")
 
     def _found(self, dialect: Dialect, info: Any, models: Sequence[Mapping[str, Any]], hint: str) -> Found:
-        model = next((one for one in models if self._row.served_model == one.get("id")), models[0] if models else {})
+        model = listed(models, self._row.served_model) or (models[0] if models else {})
         version = field(info, "build_info") if dialect.name == "llamacpp" else field(info, "version")
         window = field(info, "default_generation_settings", "n_ctx") or model.get("max_model_len")
         window = window if type(window) is int else 0
         slots = field(info, "total_slots")
         also = self._row.endpoint.answers_as if self._row.endpoint else ()
-        parts = {"context": window, "slots": slots, "answers as": " or ".join(sorted(also))}
+        told = _revision(info, model)
+        revision = self._row.revision or told or self._row.served_model
+        # A row states what it expects, and stays when its server comes to serve something else.
+        serves = "" if told == revision else told
+        # A TGI that serves a folder tells no sha.
+        model_id = field(info, "model_id") if dialect.name == "tgi" else None
+        parts = {
+            "serves": serves,
+            "model": model_id,
+            "context": window,
+            "slots": slots,
+            "answers as": " or ".join(sorted(also)),
+        }
         facts = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
-        revision = self._row.revision or _revision(info, model) or self._row.served_model
         version = str(version or "of unknown version")
         name = self._name(dialect, info)
         names = names_of(self._row.served_model, models, also)
@@ -319,7 +362,12 @@ def _listed_by_tgi(models: Sequence[Mapping[str, Any]]) -> bool:
 def same(before: Found, found: Found) -> bool:
     """Whether two looks saw one server."""
     # Servers may list other models today than yesterday, which says nothing of this one.
-    return replace(before, names=found.names, hint=found.hint) == found
+    return replace(before, names=found.names, hint=found.hint, untold=found.untold) == found
+
+
+def _another(before: Found, found: Found) -> bool:
+    """Whether a second look saw another server, not one that does not tell just now what it told before."""
+    return found.untold <= before.untold and not same(before, found)
 
 
 def _revision(info: Any, model: Mapping[str, Any]) -> str:

@@ -59,7 +59,7 @@ class Names:
 
 def names_of(asked: str, models: Sequence[Mapping[str, Any]], also: Sequence[str] = ()) -> Names:
     """Names by the list of a server's models, where the same root (the weights) is one model, and those stated."""
-    mine = next((model for model in models if asked == model.get("id") or asked in _aliases(model)), {})
+    mine = listed(models, asked)
     root = mine.get("root")
     same: set[str] = set(also)
     for model in models:
@@ -70,6 +70,22 @@ def names_of(asked: str, models: Sequence[Mapping[str, Any]], also: Sequence[str
     if isinstance(parent, str) and parent not in others:
         same.add(parent)
     return Names(asked, frozenset(map(str, same)), frozenset(map(str, others)))
+
+
+def listed(models: Sequence[Mapping[str, Any]], asked: str) -> Mapping[str, Any]:
+    """The entry of a server's list for a model asked by this name, empty where there is none.
+
+    Its id, one of its aliases, or its id without the `:latest` that Ollama adds to a name.
+    """
+    for name in (asked, f"{asked}:latest"):
+        if mine := next((model for model in models if name in names_in(model)), None):
+            return mine
+    return {}
+
+
+def names_in(model: Mapping[str, Any]) -> list[str]:
+    """Id and aliases of an entry of a server's list."""
+    return [str(model.get("id")), *_aliases(model)]
 
 
 def tgi_names(asked: str, *models: str) -> Names:

@@ -111,11 +111,13 @@ class TgiBackend:
         """Why the servers cannot be asked: a file of the row that cannot be read. Asks none."""
         return self._server.unavailable_reason()
 
-    async def revision(self) -> str:
+    async def revision(self, *, anew: bool = False) -> str:
         """The weights' revision as the catalog or the servers tell it, and TGI's versions: `b179c9 (tgi 3.3.6)`."""
         if not self._watch.known:
             deadline = time.monotonic() + ASIDE_TIMEOUT_S + self._retry_for_s
             await self._asides.call(self._watched(self._seen), deadline)
+            await self._watch.look_at(self._endpoints.replicas)
+        elif anew:
             await self._watch.look_at(self._endpoints.replicas)
         return self._watch.told()
 

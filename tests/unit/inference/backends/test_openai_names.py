@@ -3,7 +3,7 @@
 import pytest
 
 from safescale.core.errors import AnotherModelError
-from safescale.inference.backends.openai_names import Names, names_of, tgi_names
+from safescale.inference.backends.openai_names import Names, listed, names_of, tgi_names
 
 LISTED = [
     {"id": "first", "root": "/models/Qwen3-32B", "parent": None},
@@ -81,3 +81,11 @@ def test_tgi_answers_by_its_models_name_where_no_adapter_was_asked() -> None:
     assert tgi_names("tgi", "org/base").accepts("org/base")
     assert not tgi_names("lora", "org/base").accepts("org/base")
     assert tgi_names("lora", "org/base").accepts("lora")
+
+
+def test_the_entry_of_a_model_is_found_by_id_alias_or_without_latest() -> None:
+    models = [{"id": "llama3:latest"}, {"id": "llama3"}, {"id": "/w/a.gguf", "aliases": ["a"]}, {"id": "b:latest"}]
+    assert listed(models, "llama3") == {"id": "llama3"}
+    assert listed(models, "a")["id"] == "/w/a.gguf"
+    assert listed(models, "b") == {"id": "b:latest"}
+    assert listed(models, "latest") == listed(models, "c") == {}

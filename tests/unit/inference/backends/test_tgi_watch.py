@@ -66,8 +66,6 @@ async def streamed(backend: Backend):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("changed", [{"model_sha": "f" * 40}, {"version": "3.4.0"}, {"model_id": "org/else"}])
 async def test_every_call_in_flight_across_a_change_learns_it(kind, changed) -> None:
-    if kind == "openai" and "model_id" in changed:
-        pytest.skip("the look at an OpenAI row tells a revision by its sha")
     async with TgiStandIn(StandInOptions(token_s=0.05)) as server, opened(kind, server) as backend:
         before = (await backend.revision(), backend.capabilities.fingerprint)
         calls = [asyncio.create_task(work) for work in (ask(backend), ask(backend), streamed(backend))]
@@ -82,6 +80,17 @@ async def test_every_call_in_flight_across_a_change_learns_it(kind, changed) -> 
         # From then on the answers are those of what is told.
         await ask(backend, GREEDY, DRAWN)
         assert (await backend.revision(), backend.capabilities.fingerprint) == after
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("changed", [{"model_sha": "f" * 40}, {"version": "3.4.0"}, {"model_id": "org/else"}])
+async def test_a_change_while_nobody_asks_is_seen_by_who_looks_anew(kind, changed) -> None:
+    async with TgiStandIn() as server, opened(kind, server) as backend:
+        before = (await backend.revision(), backend.capabilities.fingerprint)
+        server.options = replace(server.options, **changed)
+        assert (await backend.revision(anew=True), backend.capabilities.fingerprint) != before
+        # It is no error of the calls that begin then.
+        await ask(backend)
 
 
 async def test_scores_learn_it_too() -> None:
