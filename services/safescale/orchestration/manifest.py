@@ -25,6 +25,8 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2
 
 MAX_SAMPLES = 100
+MAX_SEED = 2**31 - 1
+MAX_NEW_TOKENS = 32_768
 MAX_NAMES = 1000
 """Models, conditions and ensembles of a run."""
 
@@ -52,14 +54,14 @@ def digest_of(manifest: pb.Manifest) -> str:
 def resolve(spec: pb.RunSpec, around: Surroundings, *, accepted: bool = False) -> pb.Manifest:
     """Check a spec against what the system has and fill in its defaults.
 
-    `accepted` is for the spec of a stored run, whose names an earlier version may have taken by other rules.
+    `accepted` is for the spec of a stored run, whose names and bounds an earlier version may have taken by other rules.
 
     Raises:
         SpecError: with every defect found.
 
     """
     _check_lengths(spec)
-    defects = [] if accepted else _name_defects(spec)
+    defects = [] if accepted else [*_name_defects(spec), *_bound_defects(spec)]
     defects += [*_spec_defects(spec), *_condition_defects(spec, around), *_model_defects(spec, around)]
     try:
         question_ids = select_questions(around.benchmark.questions, spec.question_ids, spec.question_limit)
@@ -179,6 +181,18 @@ def _name_defects(spec: pb.RunSpec) -> list[Defect]:
         if (fault := name_fault(value)) is not None:
             found.append(_defect(field, fault[0], f"expected {fault[1]}"))
     return found
+
+
+def _bound_defects(spec: pb.RunSpec) -> list[Defect]:
+    """What a file is refused for and a message could hold."""
+    return [
+        _defect(field, str(value), f"expected at most {most}")
+        for field, value, most in (
+            ("seed", spec.seed, MAX_SEED),
+            ("max_new_tokens", spec.max_new_tokens, MAX_NEW_TOKENS),
+        )
+        if value > most
+    ]
 
 
 def _spec_defects(spec: pb.RunSpec) -> list[Defect]:

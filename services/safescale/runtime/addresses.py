@@ -7,6 +7,7 @@ from safescale.core.errors import InvalidInputError
 LOOPBACK = "127.0.0.1"
 LOOPBACK_V6 = "::1"
 NAMES = ("localhost",)
+MAX_PORT = 65535
 
 
 def bare(host: str) -> str:
@@ -55,9 +56,16 @@ def checked(address: str) -> str:
     """Return host:port as it is.
 
     Raises:
-        InvalidInputError: an IPv6 address without brackets, whose port nobody can tell.
+        InvalidInputError: it is empty, has a port that is none, or is IPv6 without brackets: nobody can tell its port.
 
     """
+    if not address.strip():
+        raise InvalidInputError("the address is empty; expected host:port")
+    port = address.rpartition(":")[2]
+    # gRPC takes the last 16 bits of a larger number: another port, and perhaps another server.
+    one = address.count(":") == 1 or address.startswith("[")
+    if one and port.isdecimal() and not 1 <= int(port[:9]) <= MAX_PORT:
+        raise InvalidInputError(f"the address {address[:200]!r} has the port {port[:20]}; expected 1 to {MAX_PORT}")
     if address.count(":") > 1 and not address.startswith("[") and _parsed(address.rpartition(":")[0]) is not None:
         host, _, port = address.rpartition(":")
         raise InvalidInputError(f"the address {address!r} is ambiguous; expected [{host}]:{port} for IPv6")

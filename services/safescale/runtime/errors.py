@@ -17,6 +17,15 @@ DOMAIN = "safescale"
 MAX_SENTENCE = 8192
 """Characters of a stored failure's message."""
 
+MAX_STATUS_BYTES = 7000
+"""Bytes that a status takes in the headers of an answer: gRPC clients drop answers whose headers are over 8 KiB."""
+
+MAX_MESSAGE_BYTES = 3000
+"""Bytes that its message takes of them as `grpc-message`; it stands a second time in the details."""
+
+MAX_DETAIL = 500
+"""Characters of each of its details."""
+
 HTTP_STATUS: Mapping[str, int] = {
     "INVALID_ARGUMENT": 400,
     "UNAUTHENTICATED": 401,
@@ -47,13 +56,45 @@ def as_safescale_error(error: BaseException) -> SafescaleError:
 
 
 def to_status(error: SafescaleError) -> status_pb2.Status:
-    """Status with an ErrorInfo (reason, domain, details, retryable) as in google.aip.dev/193."""
-    metadata = {**error.details, "retryable": "true" if error.retryable else "false"}
-    for index, defect in enumerate(getattr(error, "defects", ())[:50]):
-        metadata[f"defect_{index:02d}"] = str(defect)
+    """Status with an ErrorInfo (reason, domain, details, retryable) as in google.aip.dev/193.
+
+    What would make it too long for the headers of an answer is cut: the message's end, details, the last defects.
+    """
+    message = _cut(error.message)
+    left = MAX_STATUS_BYTES - _as_header(message) - _as_details(message)
+    metadata = {"retryable": "true" if error.retryable else "false"}
+    defects = {f"defect_{index:02d}": str(each) for index, each in enumerate(getattr(error, "defects", ())[:50])}
+    for key, value in {**error.details, **defects}.items():
+        short = _shortened(value, MAX_DETAIL)
+        left -= _as_details(key, short)
+        if left < 0:
+            break
+        metadata[key] = short
     info = any_pb2.Any()
     info.Pack(error_details_pb2.ErrorInfo(reason=error.reason, domain=DOMAIN, metadata=metadata))
-    return status_pb2.Status(code=code_pb2.Code.Value(error.code), message=error.message, details=[info])
+    return status_pb2.Status(code=code_pb2.Code.Value(error.code), message=message, details=[info])
+
+
+def _as_header(text: str) -> int:
+    """Bytes of a text as `grpc-message`, where all but printable ASCII is written as %xx."""
+    return sum(1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3 for byte in text.encode())
+
+
+def _as_details(*texts: str) -> int:
+    """Bytes of texts in `grpc-status-details-bin`, which is base64, with what stands around each."""
+    return sum(len(text.encode()) + 8 for text in texts) * 4 // 3
+
+
+def _cut(message: str) -> str:
+    """The message, its end left out where it would take more than its share of the headers."""
+    message = _shortened(message, MAX_MESSAGE_BYTES)
+    while _as_header(message) > MAX_MESSAGE_BYTES:
+        message = _shortened(message, len(message) * 7 // 8)
+    return message
+
+
+def _shortened(text: str, length: int) -> str:
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
@@ -71,7 +112,7 @@ def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
 def to_failure(error: BaseException) -> common_pb2.Failure:
     """Failure message of an outcome that is stored; a very long sentence is cut, so that it fits wherever it goes."""
     known = as_safescale_error(error)
-    message = known.message if len(known.message) <= MAX_SENTENCE else known.message[: MAX_SENTENCE - 1] + "…"
+    message = _shortened(known.message, MAX_SENTENCE)
     return common_pb2.Failure(code=known.code, reason=known.reason, message=message, retryable=known.retryable)
 
 

@@ -21,7 +21,8 @@ UNKNOWN = "unknown"
 LONGEST = MAX_NAME
 """Characters of a value."""
 
-_WORD = re.compile(r"[A-Za-z0-9_.:/{}-]*")
+# With what stands in an address: brackets of IPv6, and what a path may hold.
+_WORD = re.compile(r"[A-Za-z0-9_.:/{}\[\]~%+@=,-]*")
 
 HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 STATES = ("planned", "completed", "failed", "skipped")

@@ -6,6 +6,7 @@ from safescale.orchestration import manifest
 from safescale.orchestration.manifest import Surroundings, digest_of, resolve
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.runtime.run_file import RunFile
 
 
 @pytest.fixture
@@ -50,6 +51,8 @@ def test_a_reasoning_model_gets_room_to_think(spec, around) -> None:
         ({"samples": 101}, "at most 100"),
         ({"temperature": 0.0}, "temperature"),
         ({"formulation": "essay"}, "essay"),
+        ({"seed": 2**31}, "seed: 2147483648: expected at most 2147483647"),
+        ({"max_new_tokens": 32769}, "max_new_tokens: 32769: expected at most 32768"),
         ({"judge_model": "nobody"}, "judge: nobody"),
         ({"review": "papers"}, "review: papers: expected paper"),
         ({"question_ids": ["q9"]}, "q9"),
@@ -75,6 +78,15 @@ def test_all_defects_are_listed_at_once(spec, around) -> None:
     with pytest.raises(SpecError) as caught:
         resolve(spec, around)
     assert all(text in caught.value.message for text in ("essay", "500", "nobody"))
+
+
+def test_the_bounds_of_a_message_are_those_of_a_file(spec, around) -> None:
+    file = RunFile.model_json_schema()["properties"]
+    assert file["seed"]["exclusiveMaximum"] - 1 == manifest.MAX_SEED
+    assert file["max_new_tokens"]["maximum"] == manifest.MAX_NEW_TOKENS
+    spec.seed, spec.max_new_tokens = 2**40, 2**20
+    # A stored run of an earlier version may have them, and goes on.
+    assert resolve(spec, around, accepted=True).spec.seed == 2**40
 
 
 def test_missing_evidence_names_the_questions(spec, models, corpora, make_question) -> None:

@@ -58,6 +58,14 @@ def test_an_ipv6_address_without_brackets_is_refused() -> None:
         assert checked(address) == address
 
 
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1:99999", "grid:0", "grid:65536", "[::1]:70000", "grid:" + "9" * 30, "", " "]
+)
+def test_an_address_without_a_port_that_there_is_is_refused(address: str) -> None:
+    with pytest.raises(InvalidInputError, match=r"expected (1 to 65535|host:port)"):
+        checked(address)
+
+
 def test_an_address_is_no_name() -> None:
     assert is_address("10.0.0.7")
     assert is_address("[::1]")

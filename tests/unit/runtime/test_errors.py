@@ -69,3 +69,25 @@ def test_an_unknown_exception_gives_its_type_alone() -> None:
 def test_a_dead_server_is_retryable() -> None:
     error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "refused")
     assert errors.from_rpc_error(error).retryable
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 100_000, "é" * 100_000, "%" * 100_000, "\U0001f600" * 100_000, "line\n" * 20_000]
+)
+def test_a_status_fits_into_the_headers_of_an_answer(text: str) -> None:
+    defects = [Defect(text, 1, text[:80], "options", "1", "at least 2")] * 100
+    status = rpc_status.to_status(errors.to_status(BenchmarkError(text, details={"field": text}, defects=defects)))
+    details = status.trailing_metadata[0][1]
+    as_written = sum(1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3 for byte in status.details.encode())
+    assert as_written + len(details) * 4 / 3 < 7_800
+    assert status.details.startswith(text[:200])
+    assert status.details.endswith("…")
+
+
+def test_as_many_defects_are_told_as_have_room() -> None:
+    defects = [Defect("f.jsonl", line, f"q{line}", "options", "1", "at least 2") for line in range(1, 101)]
+    sent = rpc_status.to_status(errors.to_status(BenchmarkError("100 defects", defects=defects)))
+    metadata = grpc.aio.Metadata(*sent.trailing_metadata)
+    received = errors.from_rpc_error(grpc.aio.AioRpcError(sent.code, grpc.aio.Metadata(), metadata, sent.details))
+    assert type(received) is BenchmarkError
+    assert all(f"f.jsonl:{line}: q{line} " in received.message for line in range(1, 51))

@@ -96,6 +96,16 @@ def test_names_of_people_may_have_spaces_and_no_line_ends() -> None:
     assert values(telemetry, metric, "name") == {"Night run, ward 3", OTHER}
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[2001:db8::7]:8080", "http://[fe80::1%25eth0]:8080/v1", "https://models.example/~ward/a+b@c,d=1"]
+)
+def test_the_address_of_a_replica_stays_what_it_is(url: str) -> None:
+    telemetry = Telemetry()
+    metric = next(each for each in METRICS if each.name == "safescale_backend_in_flight")
+    telemetry.gauge(metric.name, 1, {"model": "m", "replica": url})
+    assert values(telemetry, metric, "replica") == {url}
+
+
 @given(st.text(max_size=300))
 def test_words_of_programs_are_words(value: str) -> None:
     telemetry = Telemetry()
