@@ -16,6 +16,7 @@ from safescale.cli.session import session
 from safescale.cli.tables import failure_lines, missing_lines, print_readings, safety_table, skip_lines
 from safescale.cli.text import terminal
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.channels import rpc_errors
 from safescale.runtime.errors import error_of_failure
 from safescale.runtime.settings import Settings, load_settings
@@ -113,7 +114,7 @@ async def _cancel(settings: Settings, name: str) -> None:
 
 @app.command()
 def retry(run: RunName) -> None:
-    """Ask the failed cells of a run again and wait for them. Exit code 1 when some fail again."""
+    """Ask the failed cells of a run again and wait for them. Exit code 1 when some fail again or cells are left."""
     with lasting_terminal() as console:
         code = run_async(_retry(console, load_settings(), run))
     raise typer.Exit(code)
@@ -125,7 +126,7 @@ async def _retry(console: Console, settings: Settings, name: str) -> int:
             response = await client.orchestration.RetryFailed(pb.RetryFailedRequest(run_id=name))
         if not response.retried_count:
             console.print(f"Run {response.run.run_id} has no failed cells.")
-            return 0
+            return _say_left(console, response.run, await run_metrics(client, response.run.run_id))
         console.print(f"Asking {response.retried_count} failed cells again.")
         run_id = response.run.run_id
         updates = watched(client, run_id)
@@ -133,12 +134,23 @@ async def _retry(console: Console, settings: Settings, name: str) -> int:
         if last is not None and last.state == pb.RUN_STATE_FAILED:
             raise error_of_failure(last.failure, f"run {run_id} could not go on: ")
         metrics = await client.lasting(lambda: run_metrics(client, run_id))
-        console.print(safety_table(await client.lasting(lambda: fetch_run(client, run_id)), metrics.rows))
+        stored = await client.lasting(lambda: fetch_run(client, run_id))
+        console.print(safety_table(stored, metrics.rows))
         print_readings(console, metrics.readings, response.run.manifest.spec.judge_model)
         failed = await client.lasting(lambda: failed_verdicts(client, run_id)) if metrics.failed_count else []
     for line in failure_lines(failed):
         console.print(line, style="red", highlight=False, soft_wrap=True)
     if metrics.failed_count:
         console.print(f"{metrics.failed_count} cells failed again.")
-        return 1
-    return 0
+    left = _say_left(console, stored, metrics)
+    return 1 if metrics.failed_count or left else 0
+
+
+def _say_left(console: Console, run: pb.Run, metrics: scoring_pb2.GetRunMetricsResponse) -> int:
+    """Say what a retry leaves open: cells that were never asked are no failures. The exit code."""
+    missing = missing_lines(run, metrics)
+    for line in missing:
+        console.print(line, style="red", highlight=False, soft_wrap=True)
+    if missing:
+        console.print("`safescale run` with its spec asks what is left.", highlight=False, soft_wrap=True)
+    return 1 if missing else 0

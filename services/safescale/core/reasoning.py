@@ -58,8 +58,8 @@ def trace_style(name: str) -> TraceStyle:
     if name in names:
         return TRACE_STYLES[names.index(name)]
     near = difflib.get_close_matches(name, names, n=1)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
-    raise InvalidInputError(f"unknown reasoning style {name!r}{hint}; expected one of {', '.join(names)}")
+    likely = f"{near[0]!r}, or another of " if near else "one of "
+    raise InvalidInputError(f"unknown reasoning style {name!r}; expected {likely}{', '.join(names)}")
 
 
 def split_reasoning(text: str, style: TraceStyle | None, separate_trace: str = "") -> Split:

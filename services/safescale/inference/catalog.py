@@ -165,7 +165,7 @@ class ModelRow(_Strict):
             try:
                 trace_style(value)
             except SafescaleError as error:
-                raise ValueError(error.message) from error
+                raise ValueError(error.message.rpartition("; expected ")[2]) from error
         return value
 
     @field_validator("backend")

@@ -40,12 +40,14 @@ class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_
         self.run = orc.Run(run_id="run-1", state=orc.RUN_STATE_COMPLETED, attempt=1, manifest=manifest)
         self.plan = orc.Plan(cell_count=2, answer_count=2, prompt_tokens=300, generated_tokens=788, judge_calls=2)
         self.specs: list[orc.RunSpec] = []
+        self.retried = 1
+        self.missing: list[str] = []
 
     def GetRun(self, request, context):
         return orc.GetRunResponse(run=self.run)
 
     def RetryFailed(self, request, context):
-        return orc.RetryFailedResponse(run=self.run, retried_count=1)
+        return orc.RetryFailedResponse(run=self.run, retried_count=self.retried)
 
     def WatchRun(self, request, context):
         yield orc.WatchRunResponse(state=self.run.state, failure=self.run.failure)
@@ -61,7 +63,8 @@ class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_
     def GetRunMetrics(self, request, context):
         row = pb.MetricRow(model="m", condition="zero_shot", regime="greedy", metric="accuracy", value=0.5, n=3)
         return pb.GetRunMetricsResponse(
-            rows=[row], verdict_count=3, failed_count=1, cached_count=1, complete=True, planned_count=3,
+            rows=[row], verdict_count=3, failed_count=self.retried, cached_count=1, complete=not self.missing,
+            planned_count=3, missing=self.missing,
             warnings={"PROMPT_MAYBE_CUT": 2},
         )  # fmt: skip
 
@@ -118,6 +121,24 @@ def test_a_retry_names_what_failed_again(services: Services) -> None:
     assert done.exit_code == 1
     assert OTHER in done.stdout
     assert "1 cells failed again." in done.stdout
+
+
+@pytest.mark.parametrize("retried", [0, 1])
+def test_a_retry_says_what_it_leaves_open(services: Services, retried: int) -> None:
+    services.retried = retried
+    services.run.state = orc.RUN_STATE_CANCELLED
+    services.missing = ["The run is cancelled, not completed.", "m under zero_shot: 2 of 3 questions have no verdict."]
+    done = cli("runs", "retry", "latest")
+    assert done.exit_code == 1
+    for line in (*services.missing, "`safescale run` with its spec asks what is left."):
+        assert line in done.stdout
+
+
+def test_a_retry_of_a_whole_run_without_failures_succeeds(services: Services) -> None:
+    services.retried = 0
+    done = cli("runs", "retry", "latest")
+    assert done.exit_code == 0, done.output
+    assert "Run run-1 has no failed cells." in done.stdout
 
 
 def test_a_dry_run_tells_what_it_takes_at_most(services: Services) -> None:

@@ -51,7 +51,7 @@ def test_a_trace_from_another_field_is_never_the_answer() -> None:
 
 
 def test_an_unknown_style_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="did you mean 'gpt-oss'"):
+    with pytest.raises(InvalidInputError, match="expected 'gpt-oss', or another of think"):
         trace_style("gptoss")
     with pytest.raises(InvalidInputError, match="expected one of think,"):
         trace_style("?")

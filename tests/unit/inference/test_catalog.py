@@ -46,7 +46,7 @@ def test_own_rows_are_added_and_replace_shipped_ones(tmp_path) -> None:
         ({"window_token": 1}, "window_token", "did you mean 'window_tokens'"),
         ({"backend": "vllm"}, "backend", "this version has: embedded, tgi, openai"),
         ({"backend": "tgi"}, None, "needs the field endpoint"),
-        ({"reasoning": "thinks"}, "reasoning", "did you mean 'think'"),
+        ({"reasoning": "thinks"}, "reasoning", "'think', or another of think, "),
         ({"family": None}, "family", "valid string"),
         ({"revision": "main"}, None, "SHA-256"),
         ({"embedded": {}}, "embedded", "either files of packages or a path"),
