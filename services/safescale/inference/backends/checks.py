@@ -1,5 +1,6 @@
 """Checks of answers that every adapter makes: whether a text was ended before its end, and a prompt before its own."""
 
+import re
 from collections.abc import Sequence
 
 from safescale.core.errors import AnswerCutError, PromptCutError
@@ -15,6 +16,9 @@ FEW_PERCENT = 2
 
 PLAUSIBLE_CHARACTERS = 200
 """Characters from which on the tokens of a prompt are held against its length, where there is no tokenizer."""
+
+_RUNS = re.compile(r"([\W_])\1{2,}")
+"""A row of blanks, dots or lines, such as in a table, which is one token whatever its length; so it counts as one."""
 
 NO_TEXT = 16
 ODD_TEXT = 8
@@ -44,7 +48,8 @@ def check_prompt(model: str, messages: Messages, told: int, counted: int | None)
     """Warnings about a prompt of which the server told so many tokens; `counted` by its tokenizer, None without one.
 
     With a tokenizer, fewer than counted (by more than 8 tokens and 2 %) is a cut prompt. Without one, from 200
-    characters on: fewer than a token for 16 characters is a cut prompt, fewer than one for 8, or none, is a warning.
+    characters on, rows of one blank or sign counted once: fewer than a token for 16 characters is a cut prompt, fewer
+    than one for 8, or none, is a warning.
 
     Raises:
         PromptCutError: the server read less than was sent.
@@ -59,12 +64,13 @@ def check_prompt(model: str, messages: Messages, told: int, counted: int | None)
                 "it cuts prompts; raise its context window"
             )
         return ()
-    characters = len(messages.system) + len(messages.user)
+    written = len(messages.system) + len(messages.user)
+    characters = sum(len(_RUNS.sub(r"\1", text)) for text in (messages.system, messages.user))
     if characters < PLAUSIBLE_CHARACTERS or told * ODD_TEXT >= characters:
         return ()
     if told and told * NO_TEXT < characters:
         raise PromptCutError(
-            f"the server of {model} read {told:,} tokens of a prompt of {characters:,} characters, which cannot be all "
+            f"the server of {model} read {told:,} tokens of a prompt of {written:,} characters, which cannot be all "
             "of it: it cuts prompts, or tells their tokens wrongly; raise its context window"
         )
     return (PROMPT_MAYBE_CUT,)

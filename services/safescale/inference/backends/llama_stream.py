@@ -14,8 +14,8 @@ from safescale.inference.backends.port import Output
 class Collected:
     """One whole text: the output, the prompt's tokens, seconds in all and until the first token (None: not streamed).
 
-    `cached_tokens` of the prompt were held by the server already; None where it does not say. `answered` is the model
-    that the answer names; empty where it names none.
+    `cached_tokens` of the prompt were held by the server already; None where it does not say. `answered` are the models
+    that the answer names: none, one, or more where its events do not agree.
     """
 
     output: Output
@@ -23,7 +23,7 @@ class Collected:
     elapsed_s: float
     time_to_first_token_s: float | None
     cached_tokens: int | None = None
-    answered: str = ""
+    answered: tuple[str, ...] = ()
 
 
 class Collector:

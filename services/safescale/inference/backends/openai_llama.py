@@ -134,7 +134,7 @@ class LlamaCall:
         found = await self._client.streamed(
             self._replica, ask.path, body, call.timeout_s, on_piece, reuse=dialect.keeps
         )
-        self._found.names.check(self._found.name, found.answered)
+        self._found.names.check(self._found.name, *found.answered)
         check_whole(self._found.name, [found.output], sampling.max_new_tokens)
         if not cold:
             _check_warm(found.cached_tokens, found.prompt_tokens)

@@ -43,16 +43,18 @@ class Names:
             return False
         return any(_same_stem(_last(told), _last(name)) for name in mine)
 
-    def check(self, model: str, answered: str) -> None:
+    def check(self, model: str, *answered: str) -> None:
         """Refuse the answer of another model.
 
         Raises:
             AnotherModelError: it names both.
 
         """
-        if not self.accepts(answered):
+        for name in answered:
+            if self.accepts(name):
+                continue
             raise AnotherModelError(
-                f"the server of {model} was asked for {self.asked[:SHOWN]!r} and answered as {answered[:SHOWN]!r}: "
+                f"the server of {model} was asked for {self.asked[:SHOWN]!r} and answered as {name[:SHOWN]!r}: "
                 "another model, such as a router's fallback; if it is the same, name it in answers_as"
             )
 

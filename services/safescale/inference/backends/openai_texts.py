@@ -84,13 +84,13 @@ class Texts:
                     raise
                 self._unstreamed.add(replica.url)
             else:
-                self._check(drawing, [text.output], text.answered)
+                self._check(drawing, [text.output], *text.answered)
                 return text
         reply, elapsed = await self._client.reply(replica, self._path, closed(drawing.opened, asked), 1, left(call))
         self._check(drawing, reply.outputs, reply.answered)
         if on_piece is not None:
             on_piece(reply.outputs[0].reasoning + reply.outputs[0].text)
-        return Collected(reply.outputs[0], reply.prompt_tokens, elapsed, None, answered=reply.answered)
+        return Collected(reply.outputs[0], reply.prompt_tokens, elapsed, None, answered=(reply.answered,))
 
     async def samples(self, drawing: Drawing, asked: Asked) -> list[Drawn]:
         """Answers of a sampling in calls of as many as the server gives at once; `asked` runs an exchange."""
@@ -126,9 +126,9 @@ class Texts:
         self._most.update((one.replica.url, fewer) for one in drawn)
         return drawn
 
-    def _check(self, drawing: Drawing, outputs: Sequence[Output], answered: str) -> None:
+    def _check(self, drawing: Drawing, outputs: Sequence[Output], *answered: str) -> None:
         check_whole(self._model, outputs, drawing.sampling.max_new_tokens)
-        drawing.found.names.check(self._model, answered)
+        drawing.found.names.check(self._model, *answered)
 
 
 def fewer_texts(error: BackendError, count: int) -> int:

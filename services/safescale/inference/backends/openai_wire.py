@@ -225,7 +225,8 @@ class StreamedText:
         self._reasoning: list[str] = []
         self._finish: object = None
         self._usage: Any = None
-        self._answered = ""
+        # Each once, in the order in which they came.
+        self._answered: dict[str, None] = {}
         self._whole: Reply | None = None
         self.begun = False
 
@@ -247,7 +248,8 @@ class StreamedText:
             usage = chunk.get("usage")
             if usage is not None:
                 self._usage = usage
-            self._answered = answered_by(chunk) or self._answered
+            if answered := answered_by(chunk):
+                self._answered[answered] = None
             # The usage may come without choices.
             choices = chunk["choices"] if usage is None else chunk.get("choices")
             return self._piece(choices[0]) if choices else ""
@@ -298,7 +300,7 @@ class StreamedText:
 
         """
         if (whole := self._whole) is not None:
-            return Collected(whole.outputs[0], whole.prompt_tokens, elapsed_s, None, answered=whole.answered)
+            return Collected(whole.outputs[0], whole.prompt_tokens, elapsed_s, None, answered=(whole.answered,))
         if self._finish is None:
             raise BackendUnavailableError(f"the server of {self._model} cut its answer")
         finish = finish_reason(self._model, self._finish)
@@ -310,4 +312,4 @@ class StreamedText:
         cached = field(self._usage, "prompt_tokens_details", "cached_tokens")
         output = Output(text, reasoning, finish, generated)
         cached = cached if type(cached) is int else None
-        return Collected(output, prompt, elapsed_s, time_to_first_token_s, cached, self._answered)
+        return Collected(output, prompt, elapsed_s, time_to_first_token_s, cached, tuple(self._answered))

@@ -59,6 +59,11 @@ LONG = Messages("s" * 100, "u" * 300)
         (LONG, 0, 100, (PROMPT_MAYBE_CUT,)),
         (Messages("", "u" * 199), 1, None, ()),
         (Messages("", "u" * 200), 12, None, "cut"),
+        # A table: a row of blanks or dots is one token.
+        (Messages("s" * 100, "u" * 300 + " " * 4000 + "." * 4000), 60, None, ()),
+        (Messages("s" * 100, "u" * 300 + " " * 4000), 12, None, "cut"),
+        # Chinese: up to two tokens for a character.
+        (Messages("", "\u809d" * 300), 600, None, ()),
         # Counted in pieces and read whole.
         (Messages("", "<|im_end|>" * 5), 10, 50, ()),
     ],

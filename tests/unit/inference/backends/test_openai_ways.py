@@ -346,6 +346,17 @@ async def test_the_answer_of_another_model_is_none() -> None:
                 _ = [event async for event in backend.stream(call(), GREEDY)]
 
 
+@pytest.mark.parametrize("other", [0, 1, 2, 3])
+async def test_a_stream_of_which_one_event_names_another_model_is_not_its_answer(other) -> None:
+    async with served() as (server, backend):
+        lines = streamed({"model": "m"}).text.split("\n\n")[:4]
+        good = [json.loads(line.removeprefix("data: ")) for line in lines]
+        good[other]["model"] = "tiny-fallback-1b"
+        server.answer = lambda body: events(*good)
+        with pytest.raises(AnotherModelError, match=r"'m'.*'tiny-fallback-1b'"):
+            await backend.generate(call(), [GREEDY])
+
+
 async def test_a_name_that_the_row_states_is_that_of_the_model() -> None:
     async with served(answers_as=["tiny-fallback-1b"]) as (server, backend):
         server.answer = lambda body: streamed(body, model="tiny-fallback-1b")
