@@ -5,23 +5,36 @@ from typing import Any
 
 from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Requirement, Scored
 from safescale.core.benchmark import Question
+from safescale.core.errors import InvalidInputError
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_to_proto, question_to_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 
 def answer_input(answer: Answer, known: dict[int, common_pb2.Question]) -> pb.AnswerInput:
-    """Message of an answer; `known` keeps the messages of questions by identity, since answers share them."""
-    question = known.get(id(answer.question))
-    if question is None:
-        question = known[id(answer.question)] = question_to_proto(answer.question)
-    return pb.AnswerInput(
-        answer_id=answer.answer_id,
-        text=answer.text,
-        question=question,
-        judge_model=answer.judge_model,
-        finish_reason=answer.finish_reason,
-    )
+    """Message of an answer; `known` keeps the messages of questions by identity, since answers share them.
+
+    Raises:
+        InvalidInputError: a text cannot be sent, since it holds half of a character.
+
+    """
+    try:
+        question = known.get(id(answer.question))
+        if question is None:
+            question = known[id(answer.question)] = question_to_proto(answer.question)
+        return pb.AnswerInput(
+            answer_id=answer.answer_id,
+            text=answer.text,
+            question=question,
+            judge_model=answer.judge_model,
+            finish_reason=answer.finish_reason,
+        )
+    except UnicodeEncodeError as error:
+        # As a server's text has it that was cut in the middle of an emoji, and JSON gives it.
+        broken = f"half of a surrogate pair (U+{ord(error.object[error.start]):04X}) at character {error.start + 1}"
+        raise InvalidInputError(
+            f"answer {answer.answer_id!a}: {broken} of a text; expected whole characters"
+        ) from error
 
 
 def batch(batch_id: str, answers: Iterable[Answer]) -> pb.ScoreAnswersRequest:

@@ -29,6 +29,16 @@ def test_one_answer_is_scored(server: Server) -> None:
     assert (none.letter, none.abstention, none.review_reason) == (None, True, "NO_ANSWER")
 
 
+def test_a_text_with_half_a_character_is_named(server: Server) -> None:
+    broken = Answer("B \ud83d", QUESTION, "x7")
+    with ScoringClient(server.address, QUICK) as client:
+        with pytest.raises(InvalidInputError, match=r"'x7': half of a surrogate pair \(U\+D83D\) at character 3"):
+            client.score(broken)
+        with pytest.raises(InvalidInputError, match="'x7'"):
+            list(client.score_many([Answer("A", QUESTION), broken]))
+        assert client.score(Answer("B \U0001f600", QUESTION)).answer_id == ""
+
+
 def test_a_cut_answer_has_no_letter(server: Server) -> None:
     with ScoringClient(server.address, QUICK) as client:
         cut = client.score(Answer("B", QUESTION, finish_reason="length"))
