@@ -57,16 +57,17 @@ def _shown(review: pb.Review) -> str:
 def resolve(
     review: Annotated[str, typer.Argument(help="Identifier, as `safescale reviews list` prints it.")],
     reviewer: Annotated[str, typer.Option(help="Who settles it; kept in the audit log.")],
-    letter: Annotated[str, typer.Option(help="Letter that the answer selects; leave out for no answer.")] = "",
+    letter: Annotated[str | None, typer.Option(help="Letter that the answer selects; leave out for no answer.")] = None,
     note: Annotated[str, typer.Option(help="Note, kept with the review.")] = "",
 ) -> None:
     """Settle a hand check: the letter counts in metrics, reports and exports from then on."""
     run_async(_resolve(load_settings(), review, letter, reviewer, note))
 
 
-async def _resolve(settings: Settings, review: str, letter: str, reviewer: str, note: str) -> None:
+async def _resolve(settings: Settings, review: str, letter: str | None, reviewer: str, note: str) -> None:
     request = pb.ResolveReviewRequest(review_id=review, reviewer=reviewer, note=note)
-    if letter:
+    # An empty one, as of a variable that is not set, is no letter: the service refuses it.
+    if letter is not None:
         request.letter = letter
     async with session(settings) as client:
         with rpc_errors():

@@ -154,7 +154,7 @@ def unusable(failure: str, reasoning: str = "") -> JudgeResult:
 
 _NONE = frozenset({"", "null", "none", "n/a"})
 _WITH_TEXT = re.compile(
-    r"(?i:(?:the )?(?:option|answer|choice)[ :]*)?([A-Za-z]|\([A-Za-z]\)|\[[A-Za-z]\])(?:[.:)]|\s|$)(.*)", re.S
+    r"(?i:(?:the )?(?:option|answer|choice)(?: is)?[ :]*)?([A-Za-z]|\([A-Za-z]\)|\[[A-Za-z]\])(?:[.:)]|\s|$)(.*)", re.S
 )
 
 

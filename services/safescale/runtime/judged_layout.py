@@ -122,7 +122,7 @@ class RecordReader:
         elif file.unjudged:
             file.line = 1
             self._defect("checked_answer", "missing", "answers that were judged, with checked_answer(s)")
-        if len(file.models) > 1:
+        if file.judged and len(file.models) > 1:
             names = ", ".join(sorted(map(visible_line, file.models)))
             self.notes.append(f"{file.path} has answers of {len(file.models)} models: {names}.")
 

@@ -119,6 +119,11 @@ def test_a_confirmed_letter_always_stands_in_the_output(output: str, letter: str
         assert letter in output
 
 
+def test_the_letter_may_stand_in_a_sentence_that_says_no_more() -> None:
+    assert parse_judge_output(reply(answer="The answer is B"), "B", LETTERS).confirmed_answer == "B"
+    assert not parse_judge_output(reply(answer="The answer is A or B"), "B", LETTERS).readable
+
+
 @given(st.text(max_size=80))
 def test_any_reply_gives_a_result(text: str) -> None:
     assert parse_judge_output(text, "B", LETTERS).confirmed_answer in {None, "B"}

@@ -205,3 +205,10 @@ def test_verdicts_that_are_less_than_they_say_are_refused(tmp_path: Path, change
     write(tmp_path, "verdicts.jsonl", cell_verdict(**changed))
     with pytest.raises(InvalidInputError, match=f"verdicts.jsonl:1: risk_radiorag_1 .*{message}"):
         read_answers(tmp_path, BANK)
+
+
+def test_an_export_of_several_models_is_nothing_odd(tmp_path: Path) -> None:
+    other = cell_verdict()
+    other["cell"] = other["cell"] | {"model": "n"}
+    write(tmp_path, "verdicts.jsonl", cell_verdict(), other)
+    assert not any("models" in note for note in read_answers_with_notes(tmp_path, BANK)[1])
