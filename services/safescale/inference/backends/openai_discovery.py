@@ -241,7 +241,7 @@ class Discovery:
         self._check_served(dialect, models, hint)
         self._check_revision(replica, info, models)
         if dialect.name == "tgi":
-            await self._look_at_tgi(replica, self._name(dialect, info), info)
+            await self._look_at_tgi(replica, self._name(dialect, _tgi_model(info, models)), info)
         return replace(self._found(dialect, info, models, hint), untold=frozenset(untold))
 
     async def _asked(self, replica: Replica, path: str, untold: set[str]) -> Any:
@@ -309,12 +309,11 @@ class Discovery:
         window = window if type(window) is int else 0
         slots = field(info, "total_slots")
         also = self._row.endpoint.answers_as if self._row.endpoint else ()
+        model_id = _tgi_model(info, models) if dialect.name == "tgi" else ""
         told = _revision(info, model)
         revision = self._row.revision or told or self._row.served_model
         # A row states what it expects, and stays when its server comes to serve something else.
         serves = "" if told == revision else told
-        # A TGI that serves a folder tells no sha.
-        model_id = field(info, "model_id") if dialect.name == "tgi" else None
         parts = {
             "serves": serves,
             "model": model_id,
@@ -324,16 +323,16 @@ class Discovery:
         }
         facts = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
         version = str(version or "of unknown version")
-        name = self._name(dialect, info)
+        name = self._name(dialect, model_id)
         names = names_of(self._row.served_model, models, also)
         if dialect.name == "tgi":
-            names = tgi_names(name, str(field(info, "model_id") or ""), *also)
+            names = tgi_names(name, model_id, *also)
         return Found(dialect, name, version, revision, window, facts=facts, hint=hint, names=names)
 
-    def _name(self, dialect: Dialect, info: Any) -> str:
+    def _name(self, dialect: Dialect, model_id: str) -> str:
         named = self._row.endpoint.served_model if self._row.endpoint else None
         # TGI takes any other name, its model's own included, for that of a LoRA adapter.
-        own = named is None or named == field(info, "model_id")
+        own = named is None or named == model_id
         return NO_ADAPTER if dialect.name == "tgi" and own else self._row.served_model
 
     async def _look_at_tgi(self, replica: Replica, name: str, info: Any) -> None:
@@ -357,6 +356,11 @@ def with_hint(message: str, found: Found) -> str:
 def _listed_by_tgi(models: Sequence[Mapping[str, Any]]) -> bool:
     """Whether this looks as TGI's list of models does: one, owned by itself, made at the beginning of time."""
     return len(models) == 1 and models[0].get("created") == 0 and models[0].get("owned_by") == models[0].get("id")
+
+
+def _tgi_model(info: Any, models: Sequence[Mapping[str, Any]]) -> str:
+    """TGI's own name of its model, which its list tells too where a proxy hides the rest."""
+    return str(field(info, "model_id") or field(models, 0, "id") or "")
 
 
 def same(before: Found, found: Found) -> bool:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from safescale.core.errors import BackendUnavailableError, GarbageAnswerError
+from safescale.core.errors import BackendRefusedError, BackendUnavailableError, GarbageAnswerError
 from safescale.core.prompts import Messages
 from safescale.inference.backends import tgi_wire as wire
 from safescale.inference.backends.messages import chat_messages
@@ -68,7 +68,14 @@ class TgiServer:
 
     async def info_and_limit(self, replica: Replica) -> tuple[wire.Info, int]:
         """What the server tells of itself, and the requests at once above which it refuses; 0 where it tells none."""
-        value = self._read(await self._http.get(replica.url + INFO, INFO_TIMEOUT_S))
+        answer = await self._http.get(replica.url + INFO, INFO_TIMEOUT_S)
+        if answer.status in (401, 403):
+            raise BackendRefusedError(
+                f"TGI of {self._model}, HTTP {answer.status}: {INFO} is refused, which TGI itself tells everybody, so "
+                "a proxy before it hides it: let it pass, or name the key that the proxy wants (field api_key_file of "
+                "the row)"
+            )
+        value = self._read(answer)
         return wire.info(value), wire.most_at_once(value)
 
     async def tokens(self, replica: Replica, text: str, timeout_s: float) -> tuple[wire.Token, ...]:

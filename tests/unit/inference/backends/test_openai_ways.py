@@ -162,6 +162,16 @@ async def test_a_refusal_of_a_server_that_hides_who_it_is_says_what_may_help() -
             await backend.revision()
 
 
+async def test_tgi_behind_a_proxy_is_asked_as_itself_by_the_name_that_it_lists() -> None:
+    async with served(served_model="org/x", flavour="tgi") as (server, backend):
+        server.told = {"/info": 403, "/v1/models": {"data": [{"id": "org/x", "created": 0, "owned_by": "org/x"}]}}
+        server.answer = lambda body: streamed(body, model="org/x")
+        assert await text(backend) == "B"
+        # Any other name is that of an adapter.
+        assert [body["model"] for body in server.asked] == ["tgi"]
+        assert "model org/x" in backend.capabilities.fingerprint
+
+
 # Limits of n fall back.
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 from aiohttp import web
+from tests.standins.scripted_server import ScriptedServer
 from tests.standins.tgi_server import Fault, StandInOptions, TgiStandIn
 
 from safescale.core.errors import (
@@ -14,6 +15,7 @@ from safescale.core.errors import (
     AnswerCutError,
     BackendError,
     BackendOverloadedError,
+    BackendRefusedError,
     BackendTimeoutError,
     FailedPreconditionError,
     GarbageAnswerError,
@@ -37,7 +39,9 @@ def call(messages: Messages = PROSE) -> Call:
 
 
 @asynccontextmanager
-async def opened(kind: str, *servers: TgiStandIn, instruct: bool = True, revision: str | None = None, **endpoint):
+async def opened(
+    kind: str, *servers: TgiStandIn | ScriptedServer, instruct: bool = True, revision: str | None = None, **endpoint
+):
     telemetry = endpoint.pop("telemetry", None) or Telemetry()
     values = {
         "id": "m", "family": "F", "parameters_b": 7.0, "window_tokens": 6000, "instruct": instruct, "license": "MIT",
@@ -91,6 +95,14 @@ async def test_a_change_while_nobody_asks_is_seen_by_who_looks_anew(kind, change
         assert (await backend.revision(anew=True), backend.capabilities.fingerprint) != before
         # It is no error of the calls that begin then.
         await ask(backend)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_proxy_that_hides_info_is_named(status) -> None:
+    async with ScriptedServer() as server, opened("tgi", server) as backend:
+        server.told["/info"] = status
+        with pytest.raises(BackendRefusedError, match=f"HTTP {status}: /info is refused.*a proxy"):
+            await backend.revision()
 
 
 async def test_scores_learn_it_too() -> None:
