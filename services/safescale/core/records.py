@@ -286,7 +286,11 @@ def csv_records(source_name: str, text: str, findings: Findings) -> Iterator[Rec
             _warn_of_empty_rows(source_name, empty, findings)
             return
         except csv.Error as error:
-            findings.defects.append(Defect(source_name, line, None, None, str(error), "valid CSV"))
+            found, expected = str(error), "valid CSV"
+            if "field limit" in found:
+                found = f"a cell of more than {csv.field_size_limit():,} characters"
+                expected = "shorter cells; JSONL takes longer texts"
+            findings.defects.append(Defect(source_name, line, None, None, found, expected))
             return
         start, line = line, reader.line_num + 1
         if findings.full:

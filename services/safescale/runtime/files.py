@@ -13,6 +13,8 @@ from safescale.runtime.yaml_core import MAX_NODES, CoreLoader
 
 MAX_FILE_BYTES = 2 * 1024**3
 
+PIECE_BYTES = 1024**2
+
 MAX_YAML_BYTES = 4 * 1024**2
 """Bytes of a YAML file: specs, policies and catalogs are far smaller, and reading takes seconds for each megabyte."""
 
@@ -29,13 +31,24 @@ def read_source(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Source:
         size = path.stat().st_size
         if size > max_bytes:
             raise LimitExceededError(f"{path}: {size:,} bytes; expected at most {max_bytes:,}")
-        return Source(str(path), path.read_bytes())
+        return Source(str(path), path.read_bytes() if path.is_file() else _piped(path, max_bytes))
     except FileNotFoundError as error:
         raise InvalidInputError(f"{path}: no such file") from error
     except PermissionError as error:
         raise InvalidInputError(f"{path}: permission denied; expected a readable file") from error
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {error.strerror or error}") from error
+
+
+def _piped(path: Path, max_bytes: int) -> bytes:
+    """What a pipe or a device gives, which tells no size and may have no end."""
+    data = bytearray()
+    with path.open("rb") as file:
+        while part := file.read(PIECE_BYTES):
+            data += part
+            if len(data) > max_bytes:
+                raise LimitExceededError(f"{path}: over {max_bytes:,} bytes; expected no more")
+    return bytes(data)
 
 
 def parse_yaml(source: Source) -> Any:

@@ -119,3 +119,10 @@ def test_ids_and_titles_of_a_corpus_can_be_shown() -> None:
 def test_a_value_is_shown_in_one_line_that_can_be_seen() -> None:
     assert shown("a\x7f\u202e\n") == '"a\\x7f\\u202e\\n"'
     assert len(shown("x" * 1_000_000)) == 60
+
+
+def test_a_cell_that_is_too_long_for_csv_is_said_to_be() -> None:
+    head = "question_id,question_text,option_A,option_B,correct_answer,evidence_clean"
+    found = check(Source("f.csv", f"{head}\nq0,t,x,y,A,short\nq1,t,x,y,A,{'z' * 200_000}\n".encode()))
+    expected = "f.csv:3: a cell of more than 131,072 characters; expected shorter cells; JSONL takes longer texts"
+    assert lines(found) == [expected]

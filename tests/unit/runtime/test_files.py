@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,20 @@ def test_what_the_system_refuses_is_said(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(expected, match=message):
         read_source(path)
+
+
+def test_a_pipe_is_read_to_its_end(tmp_path: Path) -> None:
+    read, write = os.pipe()
+    with os.fdopen(write, "wb") as file:
+        file.write(b"models: []")
+    path = Path(f"/dev/fd/{read}")
+    assert read_source(path).data == b"models: []"
+    os.close(read)
+
+
+def test_what_has_no_end_is_read_to_its_limit() -> None:
+    with pytest.raises(LimitExceededError, match=r"/dev/zero: over 5,000,000 bytes; expected no more"):
+        read_source(Path("/dev/zero"), max_bytes=5_000_000)
 
 
 def test_yaml_gives_plain_values(tmp_path: Path) -> None:
