@@ -8,8 +8,10 @@ import pytest
 import yaml
 
 from safescale import __version__
+from safescale.gateway.config import gateway_config
 from safescale.inference.catalog import load_catalog
 from safescale.runtime.settings import Settings
+from safescale.runtime.telemetry import Telemetry
 
 from .conftest import VARIABLE
 
@@ -63,6 +65,14 @@ def test_settings_are_read_as_they_are_given(
         if name != "model-server":
             peers = [settings.address_of(peer) for peer in ("inference", "retrieval", "orchestration", "scoring")]
             assert [peer.partition(":")[0] for peer in peers] == ["inference", "retrieval", "orchestration", "scoring"]
+
+
+def test_the_gateway_on_this_machines_port_answers_to_its_own_names_alone(
+    compose: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in compose["services"]["gateway"]["environment"].items():
+        monkeypatch.setenv(variable, str(value))
+    assert gateway_config(Settings(), Telemetry()).allowed_hosts == ("gateway",)
 
 
 def test_each_variable_stands_in_the_example_with_its_default(compose_text: str, root: Path) -> None:
