@@ -107,6 +107,9 @@ _NAMED = re.compile(
 
 _NUMBER_BEFORE = re.compile(r"\d[ \t°]*\Z")
 _SELECTION_GOES_ON = re.compile(r"(?:is|because|since|as|due|based|for)\b")
+_NO_NOUN = re.compile(r"(?:seems|appears|should|would|fits|remains|ist|weil|wäre|est|car|es|porque|è|perché|é)\b")
+"""Words with which nothing begins that an article could stand before."""
+
 _SENTENCE_BEGINS = re.compile(r"(?:^|[.!?\n])[\s\"'“‘>*_#-]*\Z")
 _CONTEXT = 120
 """Characters on each side of a letter that are looked at."""
@@ -126,7 +129,8 @@ def stands_alone(letter: str, text: str, asked: Asked | None = None) -> bool:
     Part of a word is a letter that touches a letter or digit, also across an apostrophe or hyphen (`B-cell`, `I'm`).
     The English words are told from the letters thus: `A` that begins a sentence before a lower-case word or an
     abbreviation is the article (`A fracture`, `A CT`); `I` before a lower-case word is the pronoun (`I think`).
-    Before is, because, since, as, due, based or for (`A because …`) both are letters. Lower-case letters never count.
+    Before is, because, since, as, due, based or for (`A because …`) both are letters, as is `A` before `should` and its
+    like. Lower-case letters never count.
     A letter before its own option's text is no more than a list where other options are listed so too.
     A letter is a part of a term within the text of an option or next to a word that it stands next to in an option or
     in the question, after a number, and next to words that are not known to go with a selection (`hepatitis B`).
@@ -162,6 +166,8 @@ def _is_word(letter: str, before: str, after: str) -> bool:
     lower_case = following[1][0].islower()
     if letter == "I":
         return lower_case
+    if _NO_NOUN.match(following[1]):
+        return False
     abbreviation = re.match(r"[A-Z]{2,}", following[1]) is not None
     return (lower_case or abbreviation) and _SENTENCE_BEGINS.search(before) is not None
 
@@ -190,6 +196,11 @@ class _Terms:
                     self._before.add(word[1].casefold())
                 if following is not None and following[4].casefold() not in _AFTER:
                     self._after.add(following[4].casefold())
+
+    def ends_with_own(self, line: str) -> bool:
+        """Whether a line ends with the letter's own option, before marks that open around the letter."""
+        words = line.rstrip(" \t*_`\"'“‘([{$\\").casefold().split()
+        return bool(self.own) and words[-len(self.own) :] == self.own
 
     def quoted(self, text: str) -> set[int]:
         """Places of the text at which it repeats an option that has the letter."""
@@ -231,6 +242,9 @@ def _is_stated(before: str, after: str, terms: _Terms) -> bool:
             # The dot ends a sentence, unless it is that of an abbreviation or of an initial.
             if known in _ABBREVIATIONS or (len(known) == 1 and known.isalpha()):
                 return False
+        elif word[4] and terms.ends_with_own(line):
+            # `Pneumonia (B)` names an option by its text and its letter.
+            pass
         elif known in _LABELS or not (word[4] or known in _BEFORE or known.endswith(("ly", *_ENDS_UNSPACED))):
             return False
         naming = known in _NAMING and not word[2]

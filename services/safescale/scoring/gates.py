@@ -6,7 +6,7 @@ A policy is what its text says: another text of the same name is another policy,
 import heapq
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 from safescale.core.errors import FailedPreconditionError
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -26,7 +26,7 @@ class Gate:
 
     `high_risk_limits` are (model, condition, limit): the most that the policy allows of high-risk errors among the
     greedy answers. `policy_sha256` is that of the policy's text in hex; empty in documents of versions that knew names
-    alone.
+    alone. It stands in the document's key and not in its body, so that those versions read it too.
     """
 
     policy: str
@@ -74,7 +74,8 @@ class GateStore:
             if stored is not None and _gate(stored).run_created_at_s > gate.run_created_at_s:
                 return False
             version = 0 if stored is None else stored.version
-            if await self._documents.put(NewDocument(GATE, key, asdict(gate)), version) is not None:
+            body = {name: value for name, value in asdict(gate).items() if name != "policy_sha256"}
+            if await self._documents.put(NewDocument(GATE, key, body), version) is not None:
                 return True
         raise FailedPreconditionError(f"the judgement of policy {gate.policy!r} is changed by others all the time")
 
@@ -108,4 +109,6 @@ def _standing(gates: Sequence[Gate]) -> list[Gate]:
 def _gate(document: Document) -> Gate:
     body = document.body
     limits = tuple((model, condition, limit) for model, condition, limit in body["high_risk_limits"])
-    return Gate(**{**body, "high_risk_limits": limits})
+    gate = Gate(**{**body, "high_risk_limits": limits})
+    # Its key by the name alone, behind the hash where there is one.
+    return replace(gate, policy_sha256=document.key.removesuffix(gate.key).removesuffix("/"))

@@ -220,3 +220,15 @@ def test_a_letter_of_a_term_of_another_language_does_not(text: str) -> None:
 @pytest.mark.parametrize("text", ["B offers the fastest relief.", "Of these, B stands out.", "B addresses the cause."])
 def test_a_letter_that_begins_a_sentence_counts_where_a_verb_follows(text: str) -> None:
     assert stands_alone("B", text, ASKED)
+
+
+@pytest.mark.parametrize("text", ["A ist richtig.", "A est la bonne réponse.", "A should be done.", "A fits best."])
+def test_a_that_begins_a_sentence_is_a_letter_before_a_verb(text: str) -> None:
+    assert stands_alone("A", text, ASKED)
+
+
+def test_a_letter_in_brackets_behind_its_own_option_counts() -> None:
+    asked = Asked({"A": "Deep sulcus sign", "C": "Kerley B lines"})
+    assert stands_alone("C", "I see Kerley B lines (C).", asked)
+    assert not stands_alone("B", "I see Kerley B lines (C).", Asked({"B": "x", "C": "Kerley B lines"}))
+    assert not stands_alone("A", "I see Kerley B lines (A).", asked)

@@ -30,6 +30,16 @@ async def test_a_judgement_is_read_as_it_was_recorded(documents: SqliteDocuments
     assert await GateStore(documents).newest(5) == [GATE]
 
 
+async def test_a_judgement_holds_nothing_that_version_0_1_0_cannot_read(documents: SqliteDocuments) -> None:
+    hashed = replace(GATE, policy_sha256="ab" * 32, policy="a/b")
+    assert await GateStore(documents).put(hashed)
+    assert await GateStore(documents).newest(5) == [hashed]
+    (document,) = [found async for found in documents.scan("gate")]
+    assert set(document.body) == {
+        "policy", "name", "run_id", "run_created_at_s", "judged_at_s", "passed", "high_risk_limits",
+    }  # fmt: skip
+
+
 async def test_the_judgement_of_the_newest_run_stands(documents: SqliteDocuments) -> None:
     store = GateStore(documents)
     newer = replace(GATE, run_created_at_s=200.0, judged_at_s=600.0, passed=False)
