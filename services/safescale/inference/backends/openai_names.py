@@ -20,11 +20,15 @@ SHOWN = 200
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """The name that a model is asked by, others that its server lists for the same model, and those of other models."""
+    """The name that a model is asked by, others that its server lists for the same model, and those of other models.
+
+    `statable`: whether the row can state further ones (answers_as).
+    """
 
     asked: str
     same: frozenset[str] = frozenset()
     others: frozenset[str] = frozenset()
+    statable: bool = True
 
     def accepts(self, answered: str) -> bool:
         """Whether a model that answers by this name is the one that was asked. In this order, case aside:
@@ -53,9 +57,10 @@ class Names:
         for name in answered:
             if self.accepts(name):
                 continue
+            hint = "; if it is the same, name it in answers_as" if self.statable else ""
             raise AnotherModelError(
                 f"the server of {model} was asked for {self.asked[:SHOWN]!r} and answered as {name[:SHOWN]!r}: "
-                "another model, such as a router's fallback; if it is the same, name it in answers_as"
+                f"another model, such as a router's fallback{hint}"
             )
 
 

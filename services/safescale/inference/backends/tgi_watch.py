@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 from safescale.core.errors import (
     BackendError,
@@ -141,7 +142,7 @@ class Watch:
             self._infos[url], self._asked_at[url] = info, began
             # An answer that was under way during a change has the old name; the look after it tells of the change.
             self._models.add(info.model_id)
-            self._server.names = tgi_names(self._row.served_model, *self._models)
+            self._server.names = replace(tgi_names(self._row.served_model, *self._models), statable=False)
             if limit:
                 self._bound(replica, limit)
             return info
