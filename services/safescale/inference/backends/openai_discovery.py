@@ -312,11 +312,12 @@ class Discovery:
         model_id = _tgi_model(info, models) if dialect.name == "tgi" else ""
         told = _revision(info, model)
         revision = self._row.revision or told or self._row.served_model
-        # A row states what it expects, and stays when its server comes to serve something else.
+        # A row states what it expects, and stays when its server comes to serve something else. TGI with a folder tells
+        # no sha.
+        told = told or model_id
         serves = "" if told == revision else told
         parts = {
             "serves": serves,
-            "model": model_id,
             "context": window,
             "slots": slots,
             "answers as": " or ".join(sorted(also)),

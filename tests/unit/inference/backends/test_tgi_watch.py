@@ -70,6 +70,8 @@ async def streamed(backend: Backend):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("changed", [{"model_sha": "f" * 40}, {"version": "3.4.0"}, {"model_id": "org/else"}])
 async def test_every_call_in_flight_across_a_change_learns_it(kind, changed) -> None:
+    if kind == "openai" and "model_id" in changed:
+        pytest.skip("the look at an OpenAI row tells a revision by its sha")
     async with TgiStandIn(StandInOptions(token_s=0.05)) as server, opened(kind, server) as backend:
         before = (await backend.revision(), backend.capabilities.fingerprint)
         calls = [asyncio.create_task(work) for work in (ask(backend), ask(backend), streamed(backend))]
@@ -89,7 +91,9 @@ async def test_every_call_in_flight_across_a_change_learns_it(kind, changed) -> 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("changed", [{"model_sha": "f" * 40}, {"version": "3.4.0"}, {"model_id": "org/else"}])
 async def test_a_change_while_nobody_asks_is_seen_by_who_looks_anew(kind, changed) -> None:
-    async with TgiStandIn() as server, opened(kind, server) as backend:
+    # A folder has no sha: then the name tells.
+    sha = None if "model_id" in changed else "a" * 40
+    async with TgiStandIn(StandInOptions(model_sha=sha)) as server, opened(kind, server) as backend:
         before = (await backend.revision(), backend.capabilities.fingerprint)
         server.options = replace(server.options, **changed)
         assert (await backend.revision(anew=True), backend.capabilities.fingerprint) != before
@@ -249,7 +253,7 @@ async def test_the_answer_of_another_model_is_none() -> None:
     async with altered({"model": "tiny-fallback-1b"}) as server, opened("tgi", server) as backend:
         for sampling in (GREEDY, DRAWN):
             # A TGI row takes no answers_as, so that nobody is sent there.
-            with pytest.raises(AnotherModelError, match="'tiny-fallback-1b': another model, such as .* fallback$"):
+            with pytest.raises(AnotherModelError, match=r"'tiny-fallback-1b': another model, such as .* fallback$"):
                 await ask(backend, sampling)
         with pytest.raises(AnotherModelError):
             await streamed(backend)
