@@ -13,7 +13,8 @@ from .test_serve import serving
 pytestmark = pytest.mark.models
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "scoring-api.md").read_text()
-PYTHON = re.findall(r"```python\n(.*?)```\n\nprints\n\n```\n(.*?)```", PAGE, flags=re.DOTALL)
+PYTHON = re.findall(r"```python\n((?:(?!```).)*)```\n\nprints\n\n```\n(.*?)```", PAGE, flags=re.DOTALL)
+"""Examples that print something, each with what it prints."""
 GRPCURL = re.findall(
     r"^(grpcurl -plaintext.*ScoreAnswer)\n```\n\nThe last one prints\n\n```\n(.*?)```", PAGE, flags=re.DOTALL | re.M
 )
