@@ -49,7 +49,7 @@ class DataDir:
             lock = (self.path / LOCK).open("ab")
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # That of a process which was killed leads to nobody, or to a server of somebody else.
-            (self.path / ADDRESS).unlink(missing_ok=True)
+            self._clear()
         except OSError as error:
             if lock is not None:
                 lock.close()
@@ -77,18 +77,25 @@ class DataDir:
     def announce(self, address: str, *, server: bool = False) -> None:
         """Write the address at which this process answers, for other processes of the same user.
 
-        `server` tells that it is no command that ends by itself: when it ends, it may be started again.
+        `server` says that it is no command that ends by itself: when it ends, it may be started again. That stands in
+        a file of its own, since scripts take the other one's whole content for the address.
 
         Raises:
             StorageError: it cannot be written.
 
         """
-        write_text(self.path / ADDRESS, f"{address}\n{SERVER}\n" if server else f"{address}\n", PRIVATE)
+        if server:
+            write_text(self.path / SERVER, f"{address}\n", PRIVATE)
+        write_text(self.path / ADDRESS, f"{address}\n", PRIVATE)
 
     def withdraw(self) -> None:
         """Take the address back: commands that start from now on wait until the folder is free."""
         with suppress(OSError):
-            (self.path / ADDRESS).unlink(missing_ok=True)
+            self._clear()
+
+    def _clear(self) -> None:
+        for name in (ADDRESS, SERVER):
+            (self.path / name).unlink(missing_ok=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -110,27 +117,27 @@ def in_use(path: Path, more: str = "") -> FailedPreconditionError:
 
 def announced_address(path: Path) -> str | None:
     """Address of the process that holds the folder; None when nobody does, or it does not serve yet."""
-    lines = _announced(path)
-    return lines[0] or None if lines else None
+    return _announced(path, ADDRESS)
 
 
 def announced_server(path: Path) -> bool:
     """Whether that process is a server, which may be started again when it ends."""
-    return SERVER in _announced(path)[1:]
+    server = _announced(path, SERVER)
+    return server is not None and server == _announced(path, ADDRESS)
 
 
-def _announced(path: Path) -> list[str]:
+def _announced(path: Path, name: str) -> str | None:
     try:
         with (path / LOCK).open("rb+") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            return []
+            return None
     except BlockingIOError:
         try:
-            return [line.strip() for line in (path / ADDRESS).read_text(encoding="utf-8").splitlines()]
+            return (path / name).read_text(encoding="utf-8").strip() or None
         except (OSError, UnicodeDecodeError):
-            return []
+            return None
     except OSError:
-        return []
+        return None
 
 
 class Use:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from safescale.core.errors import FailedPreconditionError, StorageError
-from safescale.runtime.datadir import DataDir, Use, announced_address, users
+from safescale.runtime.datadir import DataDir, Use, announced_address, announced_server, users
 
 HOLD = """
 import sys
@@ -101,3 +101,15 @@ def test_a_folder_that_cannot_be_written_has_no_users(tmp_path: Path) -> None:
     use.begin()
     use.end()
     assert users(tmp_path) == 0
+
+
+@pytest.mark.parametrize("server", [True, False])
+def test_the_address_file_holds_the_address_alone_whoever_holds_the_folder(tmp_path: Path, server: bool) -> None:
+    with DataDir(tmp_path) as data:
+        data.announce("127.0.0.1:1234", server=server)
+        assert (tmp_path / "address").read_text() == "127.0.0.1:1234\n"
+        assert announced_server(tmp_path) is server
+    assert not announced_server(tmp_path)
+    with DataDir(tmp_path) as data:
+        data.announce("127.0.0.1:1234")
+        assert not announced_server(tmp_path)
