@@ -111,7 +111,8 @@ async def import_benchmark(
         needs = Needs(texts=True, labels=True)
         check = await asyncio.to_thread(check_benchmark, name, sources, labels=labels, needs=needs)
         if check.benchmark is None:
-            message = f"the benchmark has {len(check.defects)} defects: {check.defects[0]}"
+            count = len(check.defects)
+            message = f"the benchmark has {count} defect{'s' if count > 1 else ''}: {check.defects[0]}"
             raise BenchmarkError(message, defects=check.defects)
         message_of = await asyncio.to_thread(_import_request, check.benchmark, clinician_validated)
         stored = await ask(gateway.services.orchestration.ImportBenchmark, message_of, gateway.config.deadlines.slow_s)
