@@ -24,9 +24,9 @@ COLUMNS = ("scale", "answers", "start", "read", "compute", "write", "total", "cp
 def measure(folder: Path) -> dict[str, float]:
     """Run the whole analysis of a folder in this process; seconds of each stage and the peak memory in bytes."""
     started = time.perf_counter()
-    from safescale.cli.analyze import compute, read_inputs
-    from safescale.core.analysis import AnalysisOptions
-    from safescale.runtime.tables_io import write_tables
+    from safescale.cli.measure.analyze import compute, read_inputs
+    from safescale.core.safety.tables.analysis import AnalysisOptions
+    from safescale.formats.tables import write_tables
 
     imported = time.perf_counter()
     found = read_inputs(folder / "answers", folder / "labels.json", folder / "models.csv")

@@ -22,8 +22,8 @@ from typing import Any
 from elastic_transport import OrjsonSerializer
 from elasticsearch import AsyncElasticsearch
 
+from safescale.admin.indices import Indices
 from safescale.runtime.documents.elastic import ElasticDocuments
-from safescale.runtime.documents.elastic_indices import Indices
 from safescale.runtime.documents.elastic_kinds import KINDS, Naming
 from safescale.runtime.documents.port import NewDocument
 from safescale.runtime.elastic import ElasticConnection

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import aiohttp
 
-from safescale.core.prompts import Messages
-from safescale.inference.backends.openai import OpenAIBackend
+from safescale.core.safety.prompts import Messages
+from safescale.inference.backends.openai.backend import OpenAIBackend
 from safescale.inference.backends.port import Call, Sampling
 from safescale.inference.catalog import ModelRow
 from safescale.runtime.telemetry import Telemetry

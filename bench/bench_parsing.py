@@ -14,14 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from safescale.core.benchmark_formats import check_benchmark
-from safescale.core.corpus import check_corpus
+from safescale.core.decisions.policy import parse_policy
 from safescale.core.errors import SafescaleError
-from safescale.core.metrics import METRIC_NAMES
-from safescale.core.policy import parse_policy
-from safescale.core.records import Source
-from safescale.runtime.files import parse_json, parse_yaml
-from safescale.runtime.run_file import parse_run_file
+from safescale.core.inputs.corpus import check_corpus
+from safescale.core.inputs.records import Source
+from safescale.core.safety.benchmark.formats import check_benchmark
+from safescale.core.safety.metrics import METRIC_NAMES
+from safescale.formats.run_spec import parse_run_file
+from safescale.runtime.files.reading import parse_json, parse_yaml
 
 MIB = 1024 * 1024
 UPLOAD, SPEC = 32 * MIB, 1 * MIB

@@ -22,7 +22,7 @@ import numpy as np
 from grid_processes import Grid, Stores, channel, cpu_s, memory_mb, stores, stubs
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition  # type: ignore[import-untyped]
 
-from safescale.core.conditions import CONDITIONS
+from safescale.core.safety.conditions import CONDITIONS
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb

@@ -28,7 +28,8 @@ import numpy as np
 import orjson
 from elasticsearch import AsyncElasticsearch
 
-from safescale.core.corpus import Document
+from safescale.admin.indices import Indices
+from safescale.core.inputs.corpus import Document
 from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.embed.embedded import WordPieceTokenizer, read_packaged_tokenizer
 from safescale.retrieval.embed.port import Vectors
@@ -37,11 +38,10 @@ from safescale.retrieval.service import RetrievalConfig, RetrievalService
 from safescale.rpc.retrieval.v1 import retrieval_pb2 as pb
 from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from safescale.runtime.bus.memory import MemoryBus
-from safescale.runtime.channels import connect
 from safescale.runtime.documents.elastic import ElasticDocuments
-from safescale.runtime.documents.elastic_indices import Indices
 from safescale.runtime.elastic import ElasticConnection
-from safescale.runtime.server import GrpcServer
+from safescale.runtime.grpc.channels import connect
+from safescale.runtime.grpc.server import GrpcServer
 from safescale.runtime.settings import load_settings
 from safescale.runtime.telemetry import Telemetry
 

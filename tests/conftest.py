@@ -24,7 +24,7 @@ def kafka_address() -> Iterator[str]:
     if address := os.environ.get("SAFESCALE_TEST_KAFKA"):
         yield address
         return
-    from tests.containers import kafka_container
+    from tests.support.containers import kafka_container
 
     with kafka_container() as address:
         yield address
@@ -36,7 +36,7 @@ def elasticsearch_url() -> Iterator[str]:
     if url := os.environ.get("SAFESCALE_TEST_ELASTICSEARCH"):
         yield url
         return
-    from tests.containers import elasticsearch_container
+    from tests.support.containers import elasticsearch_container
 
     with elasticsearch_container() as url:
         yield url

@@ -11,7 +11,7 @@ from tests.chart.charts import CHART, SETS, Manifest, Rendered, kinds, named, po
 from safescale.inference.catalog import parse_catalog
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.kafka_client import consumer_group
-from safescale.runtime.files import Source
+from safescale.runtime.files.reading import Source
 from safescale.runtime.settings import Settings
 
 Render = Callable[..., Rendered]

@@ -8,13 +8,13 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import pytest_asyncio
-from tests.standins.openai_server import OpenAIStandIn
-from tests.standins.openai_server import StandInOptions as OpenAIOptions
-from tests.standins.tgi_server import StandInOptions, TgiStandIn
+from tests.support.fakes.openai_server import OpenAIStandIn
+from tests.support.fakes.openai_server import StandInOptions as OpenAIOptions
+from tests.support.fakes.tgi_server import StandInOptions, TgiStandIn
 
 from safescale.core.errors import BackendTimeoutError, PromptTooLongError
-from safescale.core.prompts import Messages, neutralise_control_tokens
-from safescale.inference.backends.pool import Gate
+from safescale.core.safety.prompts import Messages, neutralise_control_tokens
+from safescale.inference.backends.llama.pool import Gate
 from safescale.inference.backends.port import Backend, Call, Generation, Sampling
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import ModelRow, load_catalog

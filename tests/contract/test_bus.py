@@ -25,7 +25,7 @@ def topic(kind, request):
     if kind == "memory":
         yield "t"
         return
-    from tests.kafka_topics import some_topics
+    from tests.support.kafka_topics import some_topics
 
     with some_topics(request.getfixturevalue("kafka_address"), 1) as (name,):
         yield name
@@ -38,7 +38,7 @@ async def bus(kind, topic, request):
         adapter: Bus = MemoryBus(Telemetry(), capacity=50)
         adapter.telemetry = adapter._telemetry
     else:
-        from tests.kafka_topics import kafka_bus
+        from tests.support.kafka_topics import kafka_bus
 
         adapter = kafka_bus(request.getfixturevalue("kafka_address"))
     yield adapter

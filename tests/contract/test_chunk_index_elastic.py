@@ -10,8 +10,8 @@ import pytest
 from elasticsearch import AsyncElasticsearch
 from tests.unit.retrieval.conftest import CountingEmbedder
 
-from safescale.core.corpus import Document
 from safescale.core.errors import FailedPreconditionError, StorageUnavailableError
+from safescale.core.inputs.corpus import Document
 from safescale.retrieval.chunking import ChunkParams
 from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.embed import embedded

@@ -14,7 +14,7 @@ from safescale.runtime.documents.sqlite import SqliteDocuments
 async def documents(request, tmp_path):
     if request.param == "elastic":
         # Here and not above: the part of this suite that needs no server needs no client either.
-        from tests.elastic_store import elastic_documents
+        from tests.support.elastic_store import elastic_documents
 
         from safescale.runtime.documents.elastic_kinds import Kind
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import numpy as np
 import pytest
-from tests.standins.embeddings import EmbeddingsServer, llama_is_installed, llama_server, served, write_minilm_gguf
+from tests.support.fakes.embeddings import EmbeddingsServer, llama_is_installed, llama_server, served, write_minilm_gguf
 
 from safescale.core.errors import BackendUnavailableError
 from safescale.retrieval.embed import embedded

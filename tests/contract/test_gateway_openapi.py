@@ -22,11 +22,11 @@ from schemathesis.config import (
 )
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
+from safescale.app.host import Host, HostOptions
 from safescale.gateway.app import create_app
 from safescale.gateway.config import Addresses, GatewayConfig
 from safescale.gateway.context import Gateway
 from safescale.gateway.server import serve
-from safescale.hosting import Host, HostOptions
 from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import Telemetry
 

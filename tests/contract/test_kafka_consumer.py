@@ -9,14 +9,14 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from tests.kafka_topics import QUICK, buses, committed, raw_producer, some_topics, wait_for_commits, wait_until
+from tests.support.kafka_topics import QUICK, buses, committed, raw_producer, some_topics, wait_for_commits, wait_until
 
 from safescale.core.errors import BusUnavailableError
 from safescale.rpc.events.v1 import events_pb2
 from safescale.runtime.bus import kafka as kafka_module
 from safescale.runtime.bus.kafka_client import KafkaConnection, open_admin
-from safescale.runtime.bus.ledger import buffered_messages
 from safescale.runtime.bus.limits import MESSAGE_LIMIT
+from safescale.runtime.bus.partition_tracker import buffered_messages
 from safescale.runtime.bus.port import Message, SubscriptionOptions
 from safescale.runtime.bus.topics import DEAD_LETTER
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.grid
 KILLED = """
 import asyncio, sys
 from safescale.runtime.bus.port import SubscriptionOptions
-from tests.kafka_topics import kafka_bus
+from tests.support.kafka_topics import kafka_bus
 
 async def main(address, topic):
     bus = kafka_bus(address, "killed")

@@ -6,12 +6,12 @@ import uuid
 
 import pytest
 import pytest_asyncio
-from tests.kafka_topics import kafka_bus, some_topics
+from tests.support.kafka_topics import kafka_bus, some_topics
 from typer.testing import CliRunner
 
+from safescale.admin.dead_letters import DeadLetter, DeadLetters
 from safescale.core.errors import GarbageAnswerError
 from safescale.rpc.events.v1 import events_pb2
-from safescale.runtime.bus.dead_letters import DeadLetter, DeadLetters
 from safescale.runtime.bus.event import event_message
 from safescale.runtime.bus.kafka_client import KafkaConnection
 from safescale.runtime.bus.port import Message, SubscriptionOptions

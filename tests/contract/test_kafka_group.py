@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 from kafka import KafkaConsumer
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
-from tests.kafka_topics import QUICK, buses, committed, send_one_each, some_topics, wait_for_commits, wait_until
+from tests.support.kafka_topics import QUICK, buses, committed, send_one_each, some_topics, wait_for_commits, wait_until
 
 from safescale.runtime.bus.kafka_client import KafkaConnection, consumer_group, open_admin
-from safescale.runtime.bus.ledger import buffered_messages
+from safescale.runtime.bus.partition_tracker import buffered_messages
 from safescale.runtime.bus.port import Message, SubscriptionOptions
 
 pytestmark = pytest.mark.grid

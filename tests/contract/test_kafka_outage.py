@@ -4,8 +4,8 @@ import asyncio
 from collections import Counter
 
 import pytest
-from tests.kafka_broker import Broker, broker, wait_for
-from tests.kafka_topics import kafka_bus, some_topics, wait_until
+from tests.support.kafka_broker import Broker, broker, wait_for
+from tests.support.kafka_topics import kafka_bus, some_topics, wait_until
 
 from safescale.core.errors import BusUnavailableError
 from safescale.runtime.bus import kafka as kafka_module

@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from tests.kafka_broker import Broker, broker, make_certificates
-from tests.kafka_topics import QUICK, some_topics
+from tests.support.kafka_broker import Broker, broker, make_certificates
+from tests.support.kafka_topics import QUICK, some_topics
 
 from safescale.core.errors import BusUnavailableError
 from safescale.runtime.bus import kafka as kafka_module

@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 from typer.testing import CliRunner
 
+from safescale.admin.topic_plan import Topic, declared_topics, differences
+from safescale.admin.topics import topic_admin
 from safescale.core.errors import FailedPreconditionError
 from safescale.runtime.bus.kafka_client import KafkaConnection, open_admin
-from safescale.runtime.bus.topic_admin import topic_admin
-from safescale.runtime.bus.topic_plan import Topic, declared_topics, differences
 from safescale.runtime.settings import Settings
 
 pytestmark = pytest.mark.grid

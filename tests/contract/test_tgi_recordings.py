@@ -15,17 +15,17 @@ import aiohttp
 import pytest
 import pytest_asyncio
 from huggingface_hub import AsyncInferenceClient
-from tests.standins.replay import Replay
+from tests.support.fakes.replay import Replay
 
 from safescale.core.errors import SafescaleError
-from safescale.core.prompts import Messages
-from safescale.inference.backends import tgi_wire as wire
+from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.messages import chat_messages, plain_prompt
 from safescale.inference.backends.port import Sampling
-from safescale.inference.backends.tgi_errors import failure, said
-from safescale.inference.backends.tgi_server import CHAT, CHAT_TOKENIZE, GENERATE, INFO, TOKENIZE, TgiServer
-from safescale.inference.endpoints import Replica
-from safescale.inference.http import HttpOptions
+from safescale.inference.backends.tgi import wire
+from safescale.inference.backends.tgi.errors import failure, said
+from safescale.inference.backends.tgi.server import CHAT, CHAT_TOKENIZE, GENERATE, INFO, TOKENIZE, TgiServer
+from safescale.inference.upstream.http import HttpOptions
+from safescale.inference.upstream.replica_set import Replica
 
 FOLDER = Path(__file__).parent / "recordings"
 RECORDINGS = {path.stem: json.loads(path.read_text()) for path in sorted((FOLDER / "tgi").glob("*.json"))}

@@ -3,8 +3,8 @@
 import re
 import threading
 
-from tests.containers import wait_for
 from tests.integration.conftest import CommandLine
+from tests.support.containers import wait_for
 
 
 def run_id_in(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import docker
 from testcontainers.core.container import DockerContainer
 from testcontainers.core.network import Network
-from tests.containers import (
+from tests.support.containers import (
     ELASTICSEARCH_IMAGE,
     KAFKA_IMAGE,
     free_port,

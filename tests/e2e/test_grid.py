@@ -8,14 +8,14 @@ import urllib.parse
 from collections import Counter
 
 import pytest
-from tests.containers import wait_for
 from tests.e2e.background import Background, run_id_in
 from tests.e2e.conftest import Letters, letters_of
 from tests.e2e.grid import MODEL_SERVERS, SERVICES, Grid, http
 from tests.integration.conftest import EXAMPLES, CommandLine
-from tests.prometheus_queries import dashboards, panels, rendered
+from tests.support.containers import wait_for
+from tests.support.prometheus_queries import dashboards, panels, rendered
 
-from safescale.core.conditions import CONDITIONS
+from safescale.core.safety.conditions import CONDITIONS
 
 pytestmark = [pytest.mark.grid, pytest.mark.models, pytest.mark.timeout(1500)]
 

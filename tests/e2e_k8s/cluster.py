@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.containers import free_port
+from tests.support.containers import free_port
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "safescale"

@@ -13,11 +13,11 @@ import time
 from pathlib import Path
 
 import yaml
-from tests.containers import ELASTICSEARCH_IMAGE, KAFKA_IMAGE
 from tests.e2e_k8s import stubs
 from tests.e2e_k8s.cluster import ROOT, Cluster, StepError, missing_tools, run
 from tests.e2e_k8s.steps import STEPS, Step
 from tests.e2e_k8s.world import World
+from tests.support.containers import ELASTICSEARCH_IMAGE, KAFKA_IMAGE
 
 from safescale import __version__
 

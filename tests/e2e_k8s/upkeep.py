@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from tests.certificates import Authority
 from tests.e2e_k8s.cluster import CHART, ROOT, StepError, until
 from tests.e2e_k8s.measure import SERVICES
 from tests.e2e_k8s.world import World, helm_test
 from tests.integration.conftest import CommandLine
+from tests.support.certificates import Authority
 
 from safescale.runtime.auth.tokens import entry, new_token
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.standins.openai_server import OpenAIStandIn, StandInOptions
+from tests.support.fakes.openai_server import OpenAIStandIn, StandInOptions
 
 TIMEOUT_S = 60
 CONDITIONS = ["zero_shot"]

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-from tests.elastic_store import apply_all, connection, random_prefix, remove_all
+from tests.support.elastic_store import apply_all, connection, random_prefix, remove_all
 from typer.testing import CliRunner, Result
 
+from safescale.admin.indices import Indices
 from safescale.cli.main import app
 from safescale.core.errors import InvalidInputError
-from safescale.runtime.documents.elastic_indices import Indices
 from safescale.runtime.documents.elastic_kinds import KINDS
 from safescale.runtime.documents.port import NewDocument
 from safescale.runtime.documents.sqlite import SqliteDocuments

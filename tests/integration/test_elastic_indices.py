@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 
 import pytest
-from tests.elastic_store import apply_all, connection, random_prefix, remove_all
+from tests.support.elastic_store import apply_all, connection, random_prefix, remove_all
 
+from safescale.admin.indices import Action, Indices
+from safescale.admin.migration import Migrated, Migration
 from safescale.core.errors import FailedPreconditionError, StorageError
 from safescale.runtime.documents.elastic import ElasticDocuments
-from safescale.runtime.documents.elastic_indices import Action, Indices
 from safescale.runtime.documents.elastic_kinds import KINDS, Kind
-from safescale.runtime.documents.elastic_migrate import Migrated, Migration
 from safescale.runtime.documents.port import NewDocument
 from safescale.runtime.elastic import ElasticConnection
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from elasticsearch import ApiError, AsyncElasticsearch, TransportError
-from tests.containers import ELASTICSEARCH_IMAGE, freeze
-from tests.elastic_store import apply_all, random_prefix
+from tests.support.containers import ELASTICSEARCH_IMAGE, freeze
+from tests.support.elastic_store import apply_all, random_prefix
 
+from safescale.admin.indices import Indices
 from safescale.core.errors import StorageError, StorageUnavailableError
 from safescale.runtime.documents.elastic import ElasticDocuments
-from safescale.runtime.documents.elastic_indices import Indices
 from safescale.runtime.documents.elastic_kinds import Kind
 from safescale.runtime.documents.port import NewDocument
 from safescale.runtime.elastic import ElasticConnection

@@ -13,14 +13,14 @@ import httpx
 import pandas as pd
 import pytest
 
-from safescale.core.analysis import metrics_of
-from safescale.core.answers import label_set
-from safescale.core.benchmark_formats import load_benchmark
+from safescale.app.host import Host, HostOptions
+from safescale.core.safety.answers.answers import label_set
+from safescale.core.safety.benchmark.formats import load_benchmark
+from safescale.core.safety.tables.analysis import metrics_of
+from safescale.formats.answers import read_answers
 from safescale.gateway.config import Addresses, GatewayConfig
 from safescale.gateway.server import serve
-from safescale.hosting import Host, HostOptions
-from safescale.runtime.answers_io import read_answers
-from safescale.runtime.files import read_source
+from safescale.runtime.files.reading import read_source
 from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import Telemetry
 

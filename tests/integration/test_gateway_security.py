@@ -7,22 +7,22 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.certificates import Authority, Files, serial
+from tests.support.certificates import Authority, Files, serial
 
+from safescale.app.host import Host, HostOptions
 from safescale.client import AsyncScoringClient, ClientOptions
 from safescale.core.errors import InvalidInputError, NotFoundError, PermissionDeniedError, UnauthenticatedError
 from safescale.gateway.config import gateway_config
 from safescale.gateway.server import serve
-from safescale.hosting import Host, HostOptions
 from safescale.probe import ask
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
 from safescale.runtime.auth.tokens import entry
-from safescale.runtime.channels import connect, rpc_errors
-from safescale.runtime.credentials import access_of
+from safescale.runtime.grpc.channels import connect, rpc_errors
+from safescale.runtime.grpc.credentials import access_of
+from safescale.runtime.grpc.tls import server_tls
 from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import Telemetry
-from safescale.runtime.tls import server_tls
 
 ROLES = ("viewer", "reviewer", "runner", "admin")
 

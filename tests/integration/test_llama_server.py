@@ -10,8 +10,8 @@ import aiohttp
 import pytest
 
 from safescale.core.errors import AddressInUseError, BackendRefusedError, InvalidInputError
-from safescale.core.prompts import Messages, cloze_continuations, render
-from safescale.inference.backends.pool import Gate
+from safescale.core.safety.prompts import Messages, cloze_continuations, render
+from safescale.inference.backends.llama.pool import Gate
 from safescale.inference.backends.port import Call, Sampling
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import ModelRow, load_catalog

@@ -26,9 +26,9 @@ from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.memory import MemoryBus
 from safescale.runtime.bus.port import Message, SubscriptionOptions
-from safescale.runtime.channels import connect, rpc_errors
 from safescale.runtime.documents.sqlite import SqliteDocuments
-from safescale.runtime.server import GrpcServer
+from safescale.runtime.grpc.channels import connect, rpc_errors
+from safescale.runtime.grpc.server import GrpcServer
 from safescale.runtime.telemetry import Telemetry
 
 INSTALLED = importlib.util.find_spec(embedded.PACKAGE) is not None

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
-from tests.certificates import Authority, Files, serial
+from tests.support.certificates import Authority, Files, serial
 
 from safescale.core.errors import (
     InvalidInputError,
@@ -27,13 +27,13 @@ from safescale.runtime.auth.audit import Audit
 from safescale.runtime.auth.guard import Guard
 from safescale.runtime.auth.interceptor import CHECK
 from safescale.runtime.auth.tokens import entry, read_tokens
-from safescale.runtime.channels import connect, rpc_errors
-from safescale.runtime.credentials import Access
 from safescale.runtime.documents.sqlite import SqliteDocuments
-from safescale.runtime.server import GrpcServer, Protection
+from safescale.runtime.grpc.channels import connect, rpc_errors
+from safescale.runtime.grpc.credentials import Access
+from safescale.runtime.grpc.server import GrpcServer, Protection
+from safescale.runtime.grpc.tls import ClientTls, Pair, ServerTls
+from safescale.runtime.reloading import Watched
 from safescale.runtime.telemetry import Telemetry
-from safescale.runtime.tls import ClientTls, Pair, ServerTls
-from safescale.runtime.watched import Watched
 
 Stub = orchestration_pb2_grpc.OrchestrationServiceStub
 NAME = "safescale.orchestration.v1.OrchestrationService"
@@ -340,7 +340,7 @@ async def test_calls_spread_over_the_addresses_of_a_name() -> None:
 
 
 async def test_a_connection_that_grows_old_cuts_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("safescale.runtime.server.CONNECTION_AGE_S", 1)
+    monkeypatch.setattr("safescale.runtime.grpc.server.CONNECTION_AGE_S", 1)
     service = Orchestration()
     async with running(Protection(), service=service) as address, connect(address) as channel:
         stub = Stub(channel)

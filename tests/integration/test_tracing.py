@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.containers import free_port
-from tests.otlp_receiver import attributes, receiving
+from tests.support.containers import free_port
+from tests.support.otlp_receiver import attributes, receiving
 
 from safescale.runtime.tracing import ALLOWED_ATTRIBUTES
 

@@ -7,11 +7,21 @@ import itertools
 from pathlib import Path
 
 import pytest
-from published import DATA, Row, expected_csv, expected_json, keyed, pretty_numbers, rounded, same, unequal
+from tests.reference.published import (
+    DATA,
+    Row,
+    expected_csv,
+    expected_json,
+    keyed,
+    pretty_numbers,
+    rounded,
+    same,
+    unequal,
+)
 
-from safescale.cli.analyze import analyze
-from safescale.core.benchmark_formats import check_benchmark
-from safescale.core.records import Source
+from safescale.cli.measure.analyze import analyze
+from safescale.core.inputs.records import Source
+from safescale.core.safety.benchmark.formats import check_benchmark
 
 SAFETY = {
     "high_risk_rate": ("greedy", "high_risk_error_rate"),

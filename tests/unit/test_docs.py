@@ -5,10 +5,18 @@ from pathlib import Path
 
 import pytest
 
-from safescale.core import analysis, judge, prompts
-from safescale.core.conditions import ANSWER_RESERVE_TOKENS, CONDITIONS, MARGIN_TOKENS, PAIRS, QUESTION_RESERVE_TOKENS
-from safescale.core.metrics import METRICS
-from safescale.core.regimes import SelfConsistency, Single
+from safescale.core.safety import prompts
+from safescale.core.safety.answers import judge
+from safescale.core.safety.conditions import (
+    ANSWER_RESERVE_TOKENS,
+    CONDITIONS,
+    MARGIN_TOKENS,
+    PAIRS,
+    QUESTION_RESERVE_TOKENS,
+)
+from safescale.core.safety.metrics import METRICS
+from safescale.core.safety.regimes import SelfConsistency, Single
+from safescale.core.safety.tables import analysis
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"

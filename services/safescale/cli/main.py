@@ -9,31 +9,31 @@ import typer
 from typer.core import TyperGroup
 
 from safescale import __version__
-from safescale.cli.output import prepare
 from safescale.cli.runner import guarded
+from safescale.cli.terminal.output import prepare
 
 COMMANDS: Mapping[str, str] = {
-    "run": "run:run",
-    "report": "report:report",
-    "gate": "gate:gate",
-    "export": "export:export",
-    "runs": "runs:app",
-    "reviews": "reviews:app",
-    "research": "research:app",
-    "analyze": "analyze:analyze",
-    "benchmark": "benchmark:app",
-    "models": "models:models",
-    "cache": "cache:app",
-    "serve": "serve:app",
-    "backup": "backup:backup",
-    "restore": "backup:restore",
-    "tokens": "tokens:app",
-    "audit": "audit:audit",
-    "health": "health:health",
-    "indices": "indices:app",
-    "topics": "topics:app",
-    "dead-letters": "dead_letters:app",
-    "metrics": "telemetry:metrics",
+    "run": "measure.run:run",
+    "report": "measure.report:report",
+    "gate": "measure.gate:gate",
+    "export": "measure.export:export",
+    "runs": "measure.runs:app",
+    "reviews": "measure.reviews:app",
+    "research": "measure.research:app",
+    "analyze": "measure.analyze:analyze",
+    "benchmark": "measure.benchmark:app",
+    "models": "operate.models:models",
+    "cache": "operate.cache:app",
+    "serve": "operate.serve:app",
+    "backup": "operate.backup:backup",
+    "restore": "operate.backup:restore",
+    "tokens": "operate.tokens:app",
+    "audit": "operate.audit:audit",
+    "health": "operate.health:health",
+    "indices": "operate.indices:app",
+    "topics": "operate.topics:app",
+    "dead-letters": "operate.dead_letters:app",
+    "metrics": "operate.telemetry:metrics",
 }
 """Module and function or application of each command, in the order of the help."""
 

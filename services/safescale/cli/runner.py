@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import typer
 
-from safescale.cli.output import flush, lost, silence, tell
+from safescale.cli.terminal.output import flush, lost, silence, tell
 from safescale.core.errors import (
     AlreadyExistsError,
     FailedPreconditionError,
@@ -20,7 +20,7 @@ from safescale.core.errors import (
     SafescaleError,
     UnauthenticatedError,
 )
-from safescale.core.text import visible
+from safescale.core.inputs.text import visible
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2

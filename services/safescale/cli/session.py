@@ -9,20 +9,20 @@ from typing import TYPE_CHECKING, TypeVar
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from safescale.cli.output import tell
+from safescale.cli.terminal.output import tell
 from safescale.core.errors import InvalidInputError, ServiceUnavailableError
 from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceStub
 from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceStub
 from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceStub
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
-from safescale.runtime.channels import connect
-from safescale.runtime.credentials import access_of
-from safescale.runtime.datadir import DataDir, Use, announced_address, announced_server, in_use, users
+from safescale.runtime.files.data_folder import DataDir, Use, announced_address, announced_server, in_use, users
+from safescale.runtime.grpc.channels import connect
+from safescale.runtime.grpc.credentials import access_of
 from safescale.runtime.settings import Settings
 
 if TYPE_CHECKING:
-    from safescale.building import ServiceName
-    from safescale.hosting import Host
+    from safescale.app.bootstrap import ServiceName
+    from safescale.app.host import Host
     from safescale.rpc.inference.v1.inference_pb2_grpc import InferenceServiceAsyncStub
     from safescale.rpc.orchestration.v1.orchestration_pb2_grpc import OrchestrationServiceAsyncStub
     from safescale.rpc.retrieval.v1.retrieval_pb2_grpc import RetrievalServiceAsyncStub
@@ -99,7 +99,7 @@ class Client:
 
     async def _become_host(self, data: DataDir | None) -> None:
         # Here and not above: a command that finds a server needs none of the services' libraries.
-        from safescale.hosting import Host, HostOptions
+        from safescale.app.host import Host, HostOptions
 
         host = await self._stack.enter_async_context(Host(self._settings, HostOptions(data=data)))
         self._host = host

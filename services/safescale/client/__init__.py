@@ -8,8 +8,8 @@ from safescale.client.blocking import ScoringClient
 from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
 from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Requirement, Scored
-from safescale.core.benchmark import OptionLabels, Question
 from safescale.core.errors import SafescaleError
+from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
 
 __all__ = [
     "Answer",

@@ -10,7 +10,7 @@ from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
 from safescale.client.source import Answers
 from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored
-from safescale.core.benchmark import Question
+from safescale.core.safety.benchmark.benchmark import Question
 
 T = TypeVar("T")
 

@@ -13,12 +13,12 @@ from safescale.client import wire
 from safescale.client.options import ClientOptions, open_channel
 from safescale.client.source import Answers, Batches
 from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored
-from safescale.core.benchmark import Question
 from safescale.core.errors import GarbageAnswerError, ServiceUnavailableError
+from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.bus.port import back_off_s
-from safescale.runtime.channels import rpc_errors
+from safescale.runtime.grpc.channels import rpc_errors
 
 
 class AsyncScoringClient:

@@ -9,9 +9,9 @@ from typing import Any
 import grpc
 
 from safescale.core.errors import InvalidInputError
-from safescale.runtime.channels import MAX_MESSAGE_BYTES, target_of
-from safescale.runtime.credentials import Access, AccessChannel
-from safescale.runtime.tls import ClientTls, pair_of
+from safescale.runtime.grpc.channels import MAX_MESSAGE_BYTES, target_of
+from safescale.runtime.grpc.credentials import Access, AccessChannel
+from safescale.runtime.grpc.tls import ClientTls, pair_of
 
 SERVICE = "safescale.scoring.v1.ScoringService"
 MAX_BATCH = 1000

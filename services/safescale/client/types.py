@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safescale.core.benchmark import Question
+from safescale.core.safety.benchmark.benchmark import Question
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Requirement, Scored
-from safescale.core.benchmark import Question
 from safescale.core.errors import InvalidInputError
+from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_to_proto, question_to_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb

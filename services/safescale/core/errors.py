@@ -36,7 +36,7 @@ SafescaleError
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safescale.core.text import visible, visible_line
+from safescale.core.inputs.text import visible, visible_line
 
 
 @dataclass(frozen=True, slots=True)

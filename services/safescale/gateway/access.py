@@ -12,8 +12,8 @@ from safescale.core.errors import (
     PermissionDeniedError,
     UnauthenticatedError,
 )
+from safescale.gateway.clients import Services, error_of
 from safescale.gateway.context import GatewayOf
-from safescale.gateway.peers import Services, error_of
 from safescale.runtime.auth.interceptor import CHECK
 
 

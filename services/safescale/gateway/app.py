@@ -9,12 +9,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
 from safescale import __version__
-from safescale.gateway.context import Gateway
-from safescale.gateway.describe import with_bearer
-from safescale.gateway.envelope import Envelope, error_response
-from safescale.gateway.problem import of_framework, validation_error
-from safescale.gateway.query import PREFIX, described, known_query
-from safescale.gateway.routes import (
+from safescale.gateway.api import (
     benchmarks,
     corpora,
     exports,
@@ -27,6 +22,11 @@ from safescale.gateway.routes import (
     system,
     verdicts,
 )
+from safescale.gateway.api.openapi.operations import with_bearer
+from safescale.gateway.api.query import PREFIX, described, known_query
+from safescale.gateway.context import Gateway
+from safescale.gateway.http.middleware import Envelope, error_response
+from safescale.gateway.http.problem import of_framework, validation_error
 
 DESCRIPTION = """Measures whether a clinical language model, as it will be deployed, is safe and not only accurate.
 

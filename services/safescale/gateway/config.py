@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 
 from safescale.core.errors import InvalidInputError
 from safescale.runtime.addresses import LOOPBACK, host_of
-from safescale.runtime.credentials import Access
+from safescale.runtime.grpc.credentials import Access
+from safescale.runtime.grpc.tls import Pair, client_tls, pair_of
 from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import Telemetry
-from safescale.runtime.tls import Pair, client_tls, pair_of
 
 KIB = 1024
 MIB = 1024 * KIB

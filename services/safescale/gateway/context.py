@@ -8,13 +8,13 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from safescale.core.errors import UnauthenticatedError
+from safescale.gateway.clients import Services
 from safescale.gateway.config import GatewayConfig
-from safescale.gateway.envelope import request_id_of
-from safescale.gateway.peers import Services
-from safescale.gateway.slots import Slots
+from safescale.gateway.http.concurrency import Slots
+from safescale.gateway.http.middleware import request_id_of
 from safescale.runtime.auth.audit import REQUEST_ID
 from safescale.runtime.auth.guard import AUTHORIZATION
-from safescale.runtime.credentials import Metadata
+from safescale.runtime.grpc.credentials import Metadata
 
 MAX_HEADER = 16_000
 """Characters of an Authorization header that are passed on."""

@@ -4,16 +4,17 @@ import asyncio
 
 from fastapi import Request
 
-from safescale.core.metrics import METRIC_NAMES
-from safescale.core.policy import parse_policy
-from safescale.core.records import Source
-from safescale.gateway import body, examples
+from safescale.core.decisions.policy import parse_policy
+from safescale.core.inputs.records import Source
+from safescale.core.safety.metrics import METRIC_NAMES
 from safescale.gateway.access import MayCall
+from safescale.gateway.api.openapi import examples
+from safescale.gateway.api.openapi.operations import body as describe_body
+from safescale.gateway.clients import ask
 from safescale.gateway.context import Gateway
-from safescale.gateway.describe import body as describe_body
-from safescale.gateway.peers import ask
+from safescale.gateway.http import body
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-from safescale.runtime.files import parse_json, parse_yaml
+from safescale.runtime.files.reading import parse_json, parse_yaml
 
 FILE = "policy"
 KINDS = (body.JSON, *body.YAML)

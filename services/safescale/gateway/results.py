@@ -2,10 +2,10 @@
 
 from collections.abc import AsyncIterator
 
-from safescale.core.benchmark import Benchmark
 from safescale.core.errors import FailedPreconditionError
+from safescale.core.safety.benchmark.benchmark import Benchmark
+from safescale.gateway.clients import ask, follow
 from safescale.gateway.context import Gateway
-from safescale.gateway.peers import ask, follow
 from safescale.rpc.convert import benchmark_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb

@@ -10,14 +10,14 @@ import uvicorn
 
 from safescale.core.errors import AddressInUseError
 from safescale.gateway.app import create_app
+from safescale.gateway.clients import open_services
 from safescale.gateway.config import GatewayConfig
 from safescale.gateway.context import Gateway
-from safescale.gateway.peers import open_services
 from safescale.runtime.addresses import address_of, bare
+from safescale.runtime.grpc.tls import https_context
 from safescale.runtime.log import get_logger
-from safescale.runtime.tls import https_context
+from safescale.runtime.reloading import CHECK_S
 from safescale.runtime.tracing import client_interceptors
-from safescale.runtime.watched import CHECK_S
 
 
 async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:

@@ -10,13 +10,13 @@ from typing import Any
 from fastapi import Request
 
 from safescale.core.errors import Defect, SpecError
-from safescale.core.records import Source
-from safescale.gateway import body
+from safescale.core.inputs.records import Source
+from safescale.formats.run_spec import RunFile, parse_run_file, to_spec
+from safescale.gateway.clients import ask
 from safescale.gateway.context import Gateway
-from safescale.gateway.peers import ask
+from safescale.gateway.http import body
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2
-from safescale.runtime.run_file import RunFile, parse_run_file, to_spec
 
 FILE = "spec"
 KINDS = (body.JSON, *body.YAML)

@@ -10,7 +10,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_aft
 
 from safescale.core.errors import BackendError, BackendTimeoutError
 from safescale.inference.backends.port import Backend
-from safescale.inference.observed import Observer
+from safescale.inference.generation_metrics import Observer
 from safescale.runtime.errors import as_safescale_error
 
 T = TypeVar("T")

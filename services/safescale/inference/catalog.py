@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from safescale.core.errors import Defect, NotFoundError, SafescaleError, SpecError
-from safescale.core.prompts import Formulation, auto_formulation
-from safescale.core.reasoning import TraceStyle, trace_style
-from safescale.core.records import Source
-from safescale.core.text_rules import name_fault
-from safescale.runtime.files import parse_yaml, read_source
+from safescale.core.inputs.records import Source
+from safescale.core.inputs.text_rules import name_fault
+from safescale.core.safety.answers.reasoning import TraceStyle, trace_style
+from safescale.core.safety.prompts import Formulation, auto_formulation
+from safescale.runtime.files.reading import parse_yaml, read_source
 
 BACKENDS = ("embedded", "tgi", "openai")
 """Kinds of model servers that a row may name."""

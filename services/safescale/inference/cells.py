@@ -2,16 +2,16 @@
 
 from dataclasses import dataclass
 
-from safescale.core import cloze
 from safescale.core.errors import InvalidInputError
-from safescale.core.prompts import Formulation, Messages, cloze_continuations, render
-from safescale.core.reasoning import TraceStyle, split_reasoning
-from safescale.core.regimes import sample_seed
+from safescale.core.safety import cloze
+from safescale.core.safety.answers.reasoning import TraceStyle, split_reasoning
+from safescale.core.safety.prompts import Formulation, Messages, cloze_continuations, render
+from safescale.core.safety.regimes import sample_seed
 from safescale.inference.backends.port import Output, Sampling
 from safescale.inference.catalog import ModelRow
 from safescale.inference.engine import Engine
 from safescale.inference.identity import Identity
-from safescale.inference.questions import Question, Scored, Texts
+from safescale.inference.prompt_requests import Question, Scored, Texts
 from safescale.rpc.checked import checked_stem
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto

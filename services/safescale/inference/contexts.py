@@ -7,10 +7,10 @@ from collections.abc import Callable
 import grpc
 
 from safescale.core.errors import GarbageAnswerError, SafescaleError, ServiceUnavailableError
-from safescale.inference.flight import SingleFlight
+from safescale.inference.single_flight import SingleFlight
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.retrieval.v1 import retrieval_pb2, retrieval_pb2_grpc
-from safescale.runtime.channels import rpc_errors
+from safescale.runtime.grpc.channels import rpc_errors
 
 CAPACITY_BYTES = 64 * 1024 * 1024
 READ_TIMEOUT_S = 30.0

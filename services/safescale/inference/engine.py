@@ -23,14 +23,14 @@ from safescale.core.errors import (
 )
 from safescale.inference.attempts import Attempts, CallPolicy
 from safescale.inference.backends.port import Backend, Call, Generation, Generations, Sampling, Scores
-from safescale.inference.cache import Asked, GenerationCache, sampling_key, sampling_keys, scores_key
-from safescale.inference.cache_bound import CacheKeeper
+from safescale.inference.cache.bound import CacheKeeper
+from safescale.inference.cache.store import Asked, GenerationCache, sampling_key, sampling_keys, scores_key
 from safescale.inference.catalog import Catalog, ModelRow
 from safescale.inference.checks import check_generations, check_scores
-from safescale.inference.flight import SingleFlight
+from safescale.inference.generation_metrics import MODEL_LATENCY, Cost, Observer, latency_metric
 from safescale.inference.identity import Identity, check_expected, check_unchanged, identity_of
-from safescale.inference.observed import MODEL_LATENCY, Cost, Observer, latency_metric
-from safescale.inference.questions import Question, Scored, Texts
+from safescale.inference.prompt_requests import Question, Scored, Texts
+from safescale.inference.single_flight import SingleFlight
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.telemetry import Telemetry
 

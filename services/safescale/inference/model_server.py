@@ -25,8 +25,8 @@ import orjson
 from aiohttp import web
 
 from safescale.core.errors import AddressInUseError, BackendUnavailableError, InvalidInputError, StorageError
-from safescale.inference.backends.llama import LlamaConfig, llama_parameters, opened
-from safescale.inference.backends.weights import weights_of
+from safescale.inference.backends.llama.server import LlamaConfig, llama_parameters, opened
+from safescale.inference.backends.llama.weights import weights_of
 from safescale.inference.catalog import ModelRow
 from safescale.runtime.addresses import LOOPBACK, address_of, bare
 from safescale.runtime.log import get_logger

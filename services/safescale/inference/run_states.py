@@ -6,9 +6,9 @@ from collections.abc import Callable
 import grpc
 
 from safescale.core.errors import SafescaleError
-from safescale.inference.flight import SingleFlight
+from safescale.inference.single_flight import SingleFlight
 from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
-from safescale.runtime.channels import rpc_errors
+from safescale.runtime.grpc.channels import rpc_errors
 
 KEPT_S = 1.0
 """Seconds for which "running" is believed. "Stopped" is never kept: the run may have been taken up again since."""

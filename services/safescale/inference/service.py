@@ -9,10 +9,10 @@ import grpc
 
 from safescale.core.errors import InvalidInputError
 from safescale.inference.attempts import CallPolicy
-from safescale.inference.backends.pool import Gate
+from safescale.inference.backends.llama.pool import Gate
 from safescale.inference.backends.registry import BackendOptions, build
-from safescale.inference.cache import GenerationCache
-from safescale.inference.cache_bound import CacheKeeper
+from safescale.inference.cache.bound import CacheKeeper
+from safescale.inference.cache.store import GenerationCache
 from safescale.inference.catalog import Catalog
 from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import Engine

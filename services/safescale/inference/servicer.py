@@ -9,15 +9,15 @@ from typing import Any
 import grpc
 
 from safescale.core.errors import InvalidInputError, LimitExceededError, SafescaleError
-from safescale.core.prompts import Messages
-from safescale.core.reasoning import split_reasoning
+from safescale.core.safety.answers.reasoning import split_reasoning
+from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.port import Generation, Sampling
-from safescale.inference.cache_bound import Trim
+from safescale.inference.cache.bound import Trim
 from safescale.inference.catalog import ModelRow
 from safescale.inference.cells import usage_of_scores, usage_of_texts
 from safescale.inference.engine import Engine
 from safescale.inference.identity import Identity, served_name
-from safescale.inference.questions import Question, Texts
+from safescale.inference.prompt_requests import Question, Texts
 from safescale.rpc.convert import FORMULATIONS
 from safescale.rpc.inference.v1 import inference_pb2 as pb
 from safescale.rpc.inference.v1 import inference_pb2_grpc

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 from google.protobuf.message import DecodeError
 
-from safescale.core.cells import Cell, record_key
 from safescale.core.errors import (
     DependencyUnavailableError,
     InvalidInputError,
@@ -15,6 +14,7 @@ from safescale.core.errors import (
     SafescaleError,
     StorageError,
 )
+from safescale.core.safety.cells import Cell, record_key
 from safescale.inference import cells
 from safescale.inference.backends.port import Backend
 from safescale.inference.catalog import ModelRow

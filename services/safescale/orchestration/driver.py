@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from safescale.core.benchmark import Benchmark
-from safescale.core.cells import Cell
-from safescale.core.conditions import condition
 from safescale.core.errors import LimitExceededError, ModelChangedError, SafescaleError
+from safescale.core.safety.benchmark.benchmark import Benchmark
+from safescale.core.safety.cells import Cell
+from safescale.core.safety.conditions import condition
 from safescale.orchestration.progress import STATES, RunProgress
 from safescale.orchestration.requests import ContextKey, RunMessages
 from safescale.orchestration.store import RunStore

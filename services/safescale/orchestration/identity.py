@@ -6,7 +6,7 @@ from typing import Any
 from google.protobuf.descriptor import FieldDescriptor
 
 from safescale.core.errors import FailedPreconditionError, SpecError
-from safescale.orchestration.manifest import Surroundings, resolve
+from safescale.orchestration.kinds.safety_manifest import Surroundings, resolve
 from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 

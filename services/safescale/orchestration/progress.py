@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 
-from safescale.core.cells import Cell
+from safescale.core.safety.cells import Cell
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from google.protobuf.message import Message as Payload
 
-from safescale.core.benchmark import Question
-from safescale.core.cells import Cell
-from safescale.core.conditions import condition
 from safescale.core.errors import LimitExceededError
-from safescale.core.regimes import cell_seed
+from safescale.core.safety.benchmark.benchmark import Question
+from safescale.core.safety.cells import Cell
+from safescale.core.safety.conditions import condition
+from safescale.core.safety.regimes import cell_seed
 from safescale.orchestration.store import now
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import stem_to_proto

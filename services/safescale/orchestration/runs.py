@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from safescale.core.benchmark import Benchmark
 from safescale.core.errors import FailedPreconditionError, StorageError
+from safescale.core.safety.benchmark.benchmark import Benchmark
+from safescale.orchestration.clients import Peers
 from safescale.orchestration.driver import DriverPorts, End, RunDriver
 from safescale.orchestration.identity import check_unchanged, continues
-from safescale.orchestration.manifest import Surroundings, digest_of, resolve
-from safescale.orchestration.peers import Peers
-from safescale.orchestration.plan import make_plan, unfit
+from safescale.orchestration.kinds.safety_manifest import Surroundings, digest_of, resolve
+from safescale.orchestration.kinds.safety_plan import make_plan, unfit
 from safescale.orchestration.progress import RunProgress
 from safescale.orchestration.store import BenchmarkStore, RunStore, new_run_id, now
 from safescale.rpc.common.v1 import common_pb2

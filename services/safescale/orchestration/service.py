@@ -8,7 +8,7 @@ import grpc
 
 from safescale.orchestration.agent.research import ResearchDesk
 from safescale.orchestration.agent.worker import ResearchWorker
-from safescale.orchestration.peers import Peers
+from safescale.orchestration.clients import Peers
 from safescale.orchestration.runs import Runs, RunsPorts
 from safescale.orchestration.servicer import OrchestrationServicer
 from safescale.orchestration.store import BenchmarkStore, RunStore

@@ -6,8 +6,8 @@ from typing import Any
 
 import grpc
 
-from safescale.core.benchmark import Benchmark
 from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoundError
+from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.orchestration.agent.research import ResearchDesk
 from safescale.orchestration.runs import Runs
 from safescale.orchestration.store import BenchmarkStore, RunStore

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from google.protobuf import json_format
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from safescale.core.benchmark import Benchmark, benchmark_from_dict, benchmark_to_dict
 from safescale.core.errors import FailedPreconditionError, InvalidInputError, NotFoundError, StorageError
+from safescale.core.safety.benchmark.benchmark import Benchmark, benchmark_from_dict, benchmark_to_dict
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.documents.port import Document, DocumentStore, NewDocument

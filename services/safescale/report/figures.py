@@ -7,8 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from safescale.report.safety.view import View, condition_name
 from safescale.report.theme import spec_of
-from safescale.report.view import View, condition_name
 
 FEW_MODELS = 12
 """Up to so many models are drawn one by one; beyond, their mean and a tick for each."""

@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from safescale.core.spreadsheet import guarded
+from safescale.formats.spreadsheet import guarded
 
 
 def frame_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

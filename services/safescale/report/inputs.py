@@ -6,7 +6,7 @@ from datetime import datetime
 
 import pandas as pd
 
-from safescale.core.benchmark import Question
+from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from safescale.core.text import visible
+from safescale.core.inputs.text import visible
 from safescale.report.theme import tidy_svg
 
 Spec = Mapping[str, Any]

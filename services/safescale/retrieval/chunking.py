@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from safescale.core.corpus import Document
 from safescale.core.errors import InvalidInputError
+from safescale.core.inputs.corpus import Document
 from safescale.retrieval.embed.port import ChunkTokenizer, Offsets
 
 BETWEEN_TITLE_AND_TEXT = "\n\n"

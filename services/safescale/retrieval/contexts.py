@@ -6,14 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from safescale.core.conditions import CONDITIONS, Condition, condition, context_budget
 from safescale.core.errors import InvalidInputError, NotFoundError
+from safescale.core.safety.conditions import CONDITIONS, Condition, condition, context_budget
 from safescale.retrieval.chunking import prefix_of_tokens
+from safescale.retrieval.clients import ModelTokenizers
 from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.embed.port import ChunkTokenizer, Embedder
 from safescale.retrieval.index.port import MAX_RANKED, Chunk
 from safescale.retrieval.packing import SEPARATOR, RankedChunks, pack
-from safescale.retrieval.peers import ModelTokenizers
 from safescale.runtime.documents.port import DocumentStore, NewDocument
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.telemetry import Telemetry

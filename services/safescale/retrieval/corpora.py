@@ -10,8 +10,8 @@ import json
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
-from safescale.core.corpus import Document, corpus_hash
 from safescale.core.errors import FailedPreconditionError, NotFoundError, StorageError
+from safescale.core.inputs.corpus import Document, corpus_hash
 from safescale.retrieval.batches import batched
 from safescale.retrieval.chunking import ChunkParams, Span, article, chunk_id, cut
 from safescale.retrieval.embed.cache import VectorCache

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from safescale.core.corpus import Document, document_faults
 from safescale.core.errors import CorpusError, Defect, LimitExceededError
-from safescale.core.records import shown
-from safescale.core.text import visible_line
-from safescale.core.text_rules import name_fault
+from safescale.core.inputs.corpus import Document, document_faults
+from safescale.core.inputs.records import shown
+from safescale.core.inputs.text import visible_line
+from safescale.core.inputs.text_rules import name_fault
 
 MIB = 1024 * 1024
 SHOWN_DEFECTS = 50

@@ -3,8 +3,8 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+from safescale.retrieval.clients import ModelRow, ModelTokenizers
 from safescale.retrieval.index.port import Chunk
-from safescale.retrieval.peers import ModelRow, ModelTokenizers
 
 SEPARATOR = "\n\n---\n\n"
 """Stands between chunks in every context."""

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 import grpc
 
 from safescale.retrieval.chunking import ChunkParams
+from safescale.retrieval.clients import ModelTokenizers
 from safescale.retrieval.contexts import BuilderPorts, ContextBuilder, ContextStore
 from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.embed.port import Embedder
 from safescale.retrieval.index.memory import MemoryIndex
 from safescale.retrieval.index.port import ChunkIndex
 from safescale.retrieval.ingest import IngestLimits
-from safescale.retrieval.peers import ModelTokenizers
 from safescale.retrieval.servicer import RetrievalServicer
 from safescale.retrieval.worker import ContextWorker
 from safescale.rpc.retrieval.v1 import retrieval_pb2, retrieval_pb2_grpc

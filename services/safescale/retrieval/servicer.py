@@ -6,8 +6,8 @@ from typing import Any
 
 import grpc
 
-from safescale.core.corpus import Document
 from safescale.core.errors import InvalidInputError, LimitExceededError
+from safescale.core.inputs.corpus import Document
 from safescale.retrieval.contexts import Context, ContextBuilder, ContextRequest, ContextStore, Skipped
 from safescale.retrieval.corpora import Corpora, Corpus, Hit
 from safescale.retrieval.embed.port import Embedder

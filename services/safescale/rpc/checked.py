@@ -3,12 +3,12 @@
 from collections.abc import Iterable, Sequence
 from itertools import islice
 
-from safescale.core.benchmark import Benchmark, Question
-from safescale.core.benchmark_records import canonical_id, shown_item
 from safescale.core.errors import Defect, InvalidInputError
-from safescale.core.question_rules import MAX_FAULTS, Demands, Fault, question_faults, stem_faults
-from safescale.core.records import shown
-from safescale.core.text_rules import name_fault
+from safescale.core.inputs.records import shown
+from safescale.core.inputs.text_rules import name_fault
+from safescale.core.safety.benchmark.benchmark import Benchmark, Question
+from safescale.core.safety.benchmark.parser import canonical_id, shown_item
+from safescale.core.safety.benchmark.question_rules import MAX_FAULTS, Demands, Fault, question_faults, stem_faults
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_from_proto
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from safescale.core.benchmark import Benchmark, OptionLabels, Question
 from safescale.core.errors import InvalidInputError
+from safescale.core.safety.benchmark.benchmark import Benchmark, OptionLabels, Question
 from safescale.rpc.common.v1 import common_pb2
 
 FORMULATIONS = {"letter": common_pb2.FORMULATION_LETTER, "cloze": common_pb2.FORMULATION_CLOZE}

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable
 
-from safescale.core.judge import CUT_BY_LENGTH, JUDGE_FAILED
+from safescale.core.safety.answers.judge import CUT_BY_LENGTH, JUDGE_FAILED
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 PARSER, JUDGE, PERSON, SCORES = "parser", "judge", "person", "scores"

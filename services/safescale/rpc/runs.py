@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from safescale.core.completeness import Asked, CellName, Completeness, completeness
+from safescale.core.safety.completeness import Asked, CellName, Completeness, completeness
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2
 

@@ -8,8 +8,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from safescale.core.conditions import CONDITION_IDS
-from safescale.core.text_rules import MAX_NAME
+from safescale.core.inputs.text_rules import MAX_NAME
+from safescale.core.safety.conditions import CONDITION_IDS
 from safescale.runtime.auth.roles import METHODS
 
 OTHER = "other"

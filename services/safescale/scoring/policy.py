@@ -4,14 +4,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safescale.core.completeness import Completeness
+from safescale.core.decisions.policy import Measurement, Policy, RequirementResult, Scope, evaluate, parse_policy
 from safescale.core.errors import LimitExceededError
-from safescale.core.judge import JUDGE_FAILED
-from safescale.core.metrics import METRIC_NAMES
-from safescale.core.policy import Measurement, Policy, RequirementResult, Scope, evaluate, parse_policy
-from safescale.core.records import Source
+from safescale.core.inputs.records import Source
+from safescale.core.safety.answers.judge import JUDGE_FAILED
+from safescale.core.safety.completeness import Completeness
+from safescale.core.safety.metrics import METRIC_NAMES
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-from safescale.runtime.files import parse_yaml
+from safescale.runtime.files.reading import parse_yaml
 
 MAX_POLICY_BYTES = 1024 * 1024
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from safescale.core.judge import JUDGE_FAILED
+from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.readings import FAILED_MARK, JUDGE, PARSER, SCORES, mark_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 
 from google.protobuf import json_format
 
-from safescale.core.answer_cells import NULL_MARK
-from safescale.core.assemble import CellAnswers
-from safescale.core.cells import Cell, record_key
 from safescale.core.errors import FailedPreconditionError, NotFoundError
+from safescale.core.safety.answers.answer_cells import NULL_MARK
+from safescale.core.safety.answers.assemble import CellAnswers
+from safescale.core.safety.cells import Cell, record_key
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.readings import marks_of

@@ -9,23 +9,23 @@ from typing import ParamSpec, TypeVar
 
 from threadpoolctl import threadpool_limits
 
-from safescale.core.analysis import metrics_of
-from safescale.core.answer_cells import NULL_MARK
-from safescale.core.answers import label_set
-from safescale.core.assemble import CellAnswers, answer_sets
-from safescale.core.benchmark import Benchmark, Question
-from safescale.core.completeness import Completeness
+from safescale.core.decisions.policy import Scope
 from safescale.core.errors import InvalidInputError
-from safescale.core.judge import JUDGE_FAILED
-from safescale.core.policy import Scope
+from safescale.core.safety.answers.answer_cells import NULL_MARK
+from safescale.core.safety.answers.answers import label_set
+from safescale.core.safety.answers.assemble import CellAnswers, answer_sets
+from safescale.core.safety.answers.judge import JUDGE_FAILED
+from safescale.core.safety.benchmark.benchmark import Benchmark, Question
+from safescale.core.safety.completeness import Completeness
+from safescale.core.safety.tables.analysis import metrics_of
 from safescale.core.tables import Table
 from safescale.rpc.checked import checked_name
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import FAILED_MARK, PERSON, PERSON_MARK, counts_of, mark_of
 from safescale.rpc.runs import asked_of, completeness_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-from safescale.scoring.outcomes import outcome_of, set_outcomes
-from safescale.scoring.peers import RunTruth, Truths
+from safescale.scoring.clients import RunTruth, Truths
+from safescale.scoring.kinds.safety_outcomes import outcome_of, set_outcomes
 from safescale.scoring.policy import Measured, obstacles
 from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of
 from safescale.scoring.settled import CellReviews, RunReviews

@@ -9,14 +9,14 @@ from safescale.rpc.scoring.v1 import scoring_pb2, scoring_pb2_grpc
 from safescale.runtime.bus.port import Bus
 from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.telemetry import Telemetry
-from safescale.scoring.board import Board, Judgements
-from safescale.scoring.gates import GateStore
-from safescale.scoring.peers import Truths
-from safescale.scoring.reading import AnswerReader
+from safescale.scoring.clients import Truths
+from safescale.scoring.encoded_batches import unread_handler
+from safescale.scoring.judgements import GateStore
+from safescale.scoring.kinds.safety_reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore
 from safescale.scoring.results import RunResults
 from safescale.scoring.servicer import ScoringServicer
-from safescale.scoring.unread import unread_handler
+from safescale.scoring.store_metrics import Board, Judgements
 from safescale.scoring.worker import ScoringWorker, WorkerPorts
 
 

@@ -7,23 +7,23 @@ from typing import Any
 
 import grpc
 
-from safescale.core.cells import Cell, record_key
 from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoundError, SafescaleError
-from safescale.core.size import check_size
+from safescale.core.safety.cells import Cell, record_key
+from safescale.core.safety.tables.size import check_size
 from safescale.rpc.checked import TO_SCORE, checked_name, checked_questions
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.auth.caller import require
 from safescale.runtime.errors import to_failure
-from safescale.scoring.board import Judgements, PolicyText
-from safescale.scoring.known import KnownQuestions, scored_answer
-from safescale.scoring.peers import Truths
+from safescale.scoring.clients import Truths
+from safescale.scoring.encoded_batches import UnreadAnswer, UnreadBatch
+from safescale.scoring.kinds.safety_reading import AnswerReader, Judge, RawAnswer, for_judge
 from safescale.scoring.policy import evaluate_policy, read_policy
-from safescale.scoring.reading import AnswerReader, Judge, RawAnswer, for_judge
+from safescale.scoring.question_cache import KnownQuestions, scored_answer
 from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore, cell_of
 from safescale.scoring.results import RunResults, metrics_of_letters
-from safescale.scoring.unread import UnreadAnswer, UnreadBatch
+from safescale.scoring.store_metrics import Judgements, PolicyText
 
 Context = grpc.aio.ServicerContext[Any, Any]
 

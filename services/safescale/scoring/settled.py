@@ -4,8 +4,8 @@ A run has tens of thousands of cells with twenty answers each, and few reviews: 
 answers that were reviewed are looked at.
 """
 
-from safescale.core.answer_cells import NULL_MARK
-from safescale.core.cells import Cell
+from safescale.core.safety.answers.answer_cells import NULL_MARK
+from safescale.core.safety.cells import Cell
 from safescale.runtime.documents.port import Body
 
 SETTLED_FIELDS = ("cell", "attempt", "sample_index", "resolved", "resolved_letter")

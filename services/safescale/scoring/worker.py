@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from safescale.core.benchmark import Question
 from safescale.core.errors import FailedPreconditionError
-from safescale.core.judge import JUDGE_FAILED
+from safescale.core.safety.answers.judge import JUDGE_FAILED
+from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -16,10 +16,17 @@ from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionO
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger, log_context
 from safescale.runtime.telemetry import Telemetry
-from safescale.scoring.outcomes import set_outcomes
-from safescale.scoring.peers import RunTruth, Truths
+from safescale.scoring.clients import RunTruth, Truths
+from safescale.scoring.kinds.safety_outcomes import set_outcomes
+from safescale.scoring.kinds.safety_reading import (
+    AnswerReader,
+    Judge,
+    RawAnswer,
+    cloze_reading,
+    judge_of,
+    read_strictly,
+)
 from safescale.scoring.readers import judge_failure
-from safescale.scoring.reading import AnswerReader, Judge, RawAnswer, cloze_reading, judge_of, read_strictly
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
 from safescale.scoring.results import apply_to
 

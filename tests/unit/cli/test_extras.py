@@ -7,10 +7,10 @@ from importlib.metadata import distributions, packages_distributions
 from pathlib import Path
 
 import pytest
-from tests.environments import closure, linked, normal, run_alone
+from tests.support.environments import closure, linked, normal, run_alone
 
-from safescale.cli import run
-from safescale.cli.text import terminal
+from safescale.cli.measure import run
+from safescale.cli.terminal.text import terminal
 from safescale.runtime.extras import EXTRA_OF, lacking
 
 ROOT = Path(__file__).parents[3]

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from safescale.app.host import Host, HostOptions
 from safescale.cli import session as sessions
 from safescale.cli.session import Client, session
 from safescale.core.errors import FailedPreconditionError, ServiceUnavailableError
-from safescale.hosting import Host, HostOptions
-from safescale.runtime.datadir import DataDir, Use
+from safescale.runtime.files.data_folder import DataDir, Use
 from safescale.runtime.settings import Settings
 
 

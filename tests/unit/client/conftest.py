@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from safescale.core.benchmark import OptionLabels, Question
+from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
 from safescale.runtime.bus.memory import MemoryBus
 from safescale.runtime.documents.sqlite import SqliteDocuments
-from safescale.runtime.server import GrpcServer
+from safescale.runtime.grpc.server import GrpcServer
 from safescale.runtime.telemetry import Telemetry
 from safescale.scoring.service import ScoringConfig, ScoringService
 

@@ -9,7 +9,7 @@ from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
-from tests.environments import closure, linked, run_alone
+from tests.support.environments import closure, linked, run_alone
 
 from safescale.client import Answer, Letters, ScoringClient
 

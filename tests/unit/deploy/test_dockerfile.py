@@ -26,7 +26,7 @@ def test_each_service_has_a_stage_that_serves_it(dockerfile: str, own_services: 
 def test_the_command_line_serves_them(own_services: tuple[str, ...]) -> None:
     import typer
 
-    from safescale.cli.serve import app
+    from safescale.cli.operate.serve import app
 
     assert set(own_services) <= set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
 

@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("main", "runner", "serve", "topics", "indices", "kafka", "backup", "audit")
+COMMANDS = (
+    "main",
+    "runner",
+    "operate/serve",
+    "operate/topics",
+    "operate/indices",
+    "operate/kafka",
+    "operate/backup",
+    "operate/audit",
+)
 """Modules of the command line that every container, or that of the setup, loads."""
 
 

@@ -11,10 +11,20 @@ from typing import Any
 import pytest
 import typer
 import yaml
-from tests.prometheus_queries import CHART, HISTOGRAMS, alerts, check, dashboards, labels_of, panels, rendered, rules
+from tests.support.prometheus_queries import (
+    CHART,
+    HISTOGRAMS,
+    alerts,
+    check,
+    dashboards,
+    labels_of,
+    panels,
+    rendered,
+    rules,
+)
 
 from safescale.cli.main import app
-from safescale.core.conditions import CONDITIONS
+from safescale.core.safety.conditions import CONDITIONS
 from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import METRICS, SECONDS
 
@@ -130,7 +140,7 @@ def test_rules_use_declared_series_and_labels(rule: dict[str, Any]) -> None:
 
 
 def _series(expr: str) -> list[tuple[str, str]]:
-    from tests.prometheus_queries import SERIES
+    from tests.support.prometheus_queries import SERIES
 
     return SERIES.findall(expr)
 

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from tests.prometheus_queries import check, dashboards, panels
+from tests.support.prometheus_queries import check, dashboards, panels
 
 END = 1_767_225_600
 LABELS = {"condition": "top_1", "model": "m", "le": "1.0"}

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from safescale.core.conditions import CONDITIONS, context_max_budget
+from safescale.core.safety.conditions import CONDITIONS, context_max_budget
 from safescale.runtime.telemetry import METRICS
 
 ROW = re.compile(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)

@@ -11,16 +11,16 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from safescale.gateway.app import create_app
+from safescale.gateway.clients import open_services
 from safescale.gateway.config import Addresses, Deadlines, GatewayConfig, Limits
 from safescale.gateway.context import Gateway
-from safescale.gateway.peers import open_services
 from safescale.rpc.inference.v1 import inference_pb2_grpc
 from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
 from safescale.rpc.retrieval.v1 import retrieval_pb2_grpc
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.auth.guard import Guard
 from safescale.runtime.auth.interceptor import GuardInterceptor
-from safescale.runtime.server import CallInterceptor
+from safescale.runtime.grpc.server import CallInterceptor
 from safescale.runtime.telemetry import Telemetry
 
 Handler = Callable[[Any], Any]

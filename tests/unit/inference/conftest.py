@@ -17,7 +17,7 @@ from safescale.inference.backends.port import (
     Scores,
     Tokens,
 )
-from safescale.inference.cache import GenerationCache
+from safescale.inference.cache.store import GenerationCache
 from safescale.inference.catalog import Catalog, ModelRow
 from safescale.inference.engine import CallPolicy, Engine
 from safescale.runtime.documents.sqlite import SqliteDocuments

@@ -8,7 +8,7 @@ from safescale.inference.contexts import ContextReader
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.retrieval.v1 import retrieval_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2_grpc
-from safescale.runtime.server import GrpcServer
+from safescale.runtime.grpc.server import GrpcServer
 from safescale.runtime.telemetry import Telemetry
 
 

@@ -17,9 +17,9 @@ from safescale.core.errors import (
     StorageError,
     StorageUnavailableError,
 )
-from safescale.core.prompts import Messages
+from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.port import Generation, Generations, Output, Sampling
-from safescale.inference.cache import GenerationCache
+from safescale.inference.cache.store import GenerationCache
 from safescale.inference.engine import Question, Texts
 from safescale.inference.identity import Identity
 from safescale.runtime.tracing import NoTracer

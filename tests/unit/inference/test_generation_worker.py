@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from tests.unit.inference.conftest import ScriptedBackend
 
-from safescale.core import cloze
 from safescale.core.errors import (
     BackendTimeoutError,
     BackendUnavailableError,
@@ -19,8 +18,9 @@ from safescale.core.errors import (
     StorageError,
     StorageUnavailableError,
 )
+from safescale.core.safety import cloze
 from safescale.inference.attempts import CallPolicy
-from safescale.inference.cache import GenerationCache
+from safescale.inference.cache.store import GenerationCache
 from safescale.inference.catalog import Catalog
 from safescale.inference.engine import Engine
 from safescale.inference.servicer import InferenceServicer

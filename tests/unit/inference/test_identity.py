@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields, replace
 import pytest
 
 from safescale.core.errors import ModelChangedError
-from safescale.core.prompts import Messages
-from safescale.inference.backends.embedded import EmbeddedBackend, EmbeddedOptions
-from safescale.inference.backends.pool import Gate
+from safescale.core.safety.prompts import Messages
+from safescale.inference.backends.llama.backend import EmbeddedBackend, EmbeddedOptions
+from safescale.inference.backends.llama.pool import Gate
 from safescale.inference.backends.port import Capabilities, Sampling
-from safescale.inference.cache import Asked, sampling_key, scores_key
+from safescale.inference.cache.store import Asked, sampling_key, scores_key
 from safescale.inference.catalog import EmbeddedEndpoint, HttpEndpoint, ModelRow, PackageFile
 from safescale.inference.identity import Identity, check_expected, fingerprint_of, identity_of, served_name
 

@@ -7,7 +7,7 @@ import json
 import aiohttp
 import orjson
 import pytest
-from tests.standins.openai_server import OpenAIStandIn, StandInOptions
+from tests.support.fakes.openai_server import OpenAIStandIn, StandInOptions
 
 from safescale.core.errors import StorageError
 from safescale.inference.model_server import Front

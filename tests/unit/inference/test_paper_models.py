@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from safescale.core.conditions import condition, context_budget
+from safescale.core.safety.conditions import condition, context_budget
 from safescale.inference.catalog import load_catalog
 
 ROOT = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ import pytest
 from safescale.inference.run_states import RunStates
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
-from safescale.runtime.channels import connect
+from safescale.runtime.grpc.channels import connect
 
 
 class Orchestration(orchestration_pb2_grpc.OrchestrationServiceServicer):

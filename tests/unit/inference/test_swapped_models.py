@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import web
-from tests.standins.scripted_server import ScriptedServer, streamed, whole
+from tests.support.fakes.scripted_server import ScriptedServer, streamed, whole
 
 from safescale.core.errors import ModelChangedError
-from safescale.core.prompts import Messages
-from safescale.inference.backends.openai import OpenAIBackend
+from safescale.core.safety.prompts import Messages
+from safescale.inference.backends.openai.backend import OpenAIBackend
 from safescale.inference.backends.port import Sampling
-from safescale.inference.cache import GenerationCache
+from safescale.inference.cache.store import GenerationCache
 from safescale.inference.catalog import Catalog, ModelRow
 from safescale.inference.engine import CallPolicy, Engine, Question
 from safescale.inference.identity import Identity

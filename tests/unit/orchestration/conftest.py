@@ -1,6 +1,6 @@
 import pytest
 
-from safescale.core.benchmark import Benchmark, OptionLabels, Question
+from safescale.core.safety.benchmark.benchmark import Benchmark, OptionLabels, Question
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from safescale.core.benchmark import Benchmark
-from safescale.core.cells import Cell
+from safescale.core.safety.benchmark.benchmark import Benchmark
+from safescale.core.safety.cells import Cell
 from safescale.orchestration.driver import DriverPorts, RunDriver
-from safescale.orchestration.manifest import Surroundings, resolve
-from safescale.orchestration.plan import make_plan, unfit
+from safescale.orchestration.kinds.safety_manifest import Surroundings, resolve
+from safescale.orchestration.kinds.safety_plan import make_plan, unfit
 from safescale.orchestration.store import RunStore, new_run_id, now
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2

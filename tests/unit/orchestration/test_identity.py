@@ -3,9 +3,9 @@
 import pytest
 
 from safescale.core.errors import FailedPreconditionError, SpecError
-from safescale.orchestration import manifest as manifests
 from safescale.orchestration.identity import check_unchanged, continues, differences
-from safescale.orchestration.manifest import Surroundings, digest_of, resolve
+from safescale.orchestration.kinds import safety_manifest as manifests
+from safescale.orchestration.kinds.safety_manifest import Surroundings, digest_of, resolve
 from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 

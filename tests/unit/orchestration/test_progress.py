@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale.core.cells import Cell
+from safescale.core.safety.cells import Cell
 from safescale.orchestration.progress import RunProgress
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 
 import pytest
-from tests.standins.run_world import World, open_world
+from tests.support.fakes.run_world import World, open_world
 
 from safescale.core.errors import (
     BackendTimeoutError,

@@ -2,10 +2,10 @@ import json
 
 import pytest
 
-from safescale.core.benchmark import Benchmark, OptionLabels, Question
-from safescale.core.benchmark_formats import check_benchmark
-from safescale.core.records import Source
-from safescale.report.export import answer_rows, judged_export, published_ids, verdict_record, verdict_row
+from safescale.core.inputs.records import Source
+from safescale.core.safety.benchmark.benchmark import Benchmark, OptionLabels, Question
+from safescale.core.safety.benchmark.formats import check_benchmark
+from safescale.formats.verdicts import answer_rows, judged_export, published_ids, verdict_record, verdict_row
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 

@@ -2,7 +2,7 @@ import io
 
 import pandas as pd
 
-from safescale.report.export import answer_rows, verdict_record
+from safescale.formats.verdicts import answer_rows, verdict_record
 from safescale.report.frames import csv_bytes, frame_of
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb

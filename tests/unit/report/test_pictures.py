@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from safescale.report.html import page_of
 from safescale.report.inputs import ReportInput
+from safescale.report.page import page_of
 from safescale.report.pictures import Drawing, draw_all
 
 DRAWER = """

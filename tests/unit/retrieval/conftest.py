@@ -21,9 +21,9 @@ from safescale.rpc.inference.v1.inference_pb2_grpc import (
     InferenceServiceServicer,
     add_InferenceServiceServicer_to_server,
 )
-from safescale.runtime.channels import connect
 from safescale.runtime.documents.sqlite import SqliteDocuments
-from safescale.runtime.server import CallInterceptor
+from safescale.runtime.grpc.channels import connect
+from safescale.runtime.grpc.server import CallInterceptor
 from safescale.runtime.telemetry import Telemetry
 
 WORDS = ("the", "lung", "chest", "effusion", "pneumothorax", "of", "a", "mm", "and")

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safescale.core.corpus import Document
 from safescale.core.errors import InvalidInputError
+from safescale.core.inputs.corpus import Document
 from safescale.retrieval.chunking import ChunkParams, article, chunk_id, cut, prefix_of_tokens
 from safescale.retrieval.embed.embedded import WordPieceTokenizer
 

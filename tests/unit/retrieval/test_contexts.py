@@ -1,9 +1,10 @@
 import pytest
 
-from safescale.core.conditions import CONDITIONS
-from safescale.core.corpus import Document
 from safescale.core.errors import GarbageAnswerError, InvalidInputError, NotFoundError
+from safescale.core.inputs.corpus import Document
+from safescale.core.safety.conditions import CONDITIONS
 from safescale.retrieval.chunking import ChunkParams
+from safescale.retrieval.clients import ModelTokenizers
 from safescale.retrieval.contexts import (
     BuilderPorts,
     Context,
@@ -17,7 +18,6 @@ from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.index.memory import MemoryIndex
 from safescale.retrieval.index.port import Chunk
 from safescale.retrieval.packing import SEPARATOR
-from safescale.retrieval.peers import ModelTokenizers
 from safescale.runtime.telemetry import Telemetry
 
 WINDOW = 2048 + 4096 + 1000

@@ -1,7 +1,7 @@
 import pytest
 
-from safescale.core.corpus import Document
 from safescale.core.errors import FailedPreconditionError, NotFoundError, StorageError
+from safescale.core.inputs.corpus import Document
 from safescale.retrieval.chunking import ChunkParams
 from safescale.retrieval.corpora import ARTICLE, Corpora
 from safescale.retrieval.index.memory import MemoryIndex

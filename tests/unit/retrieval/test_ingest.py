@@ -1,7 +1,7 @@
 import pytest
 
-from safescale.core.corpus import Document
 from safescale.core.errors import CorpusError, LimitExceededError
+from safescale.core.inputs.corpus import Document
 from safescale.retrieval.ingest import IncomingCorpus, IngestLimits
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.standins import embeddings as standin
-from tests.standins.embeddings import EmbeddingsServer, changed, raw, served, status
+from tests.support.fakes import embeddings as standin
+from tests.support.fakes.embeddings import EmbeddingsServer, changed, raw, served, status
 
 from safescale.core.errors import (
     BackendError,

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from safescale.core.benchmark import OptionLabels, Question, question_to_dict
-from safescale.core.benchmark_formats import Needs, check_benchmark
 from safescale.core.errors import InvalidInputError
-from safescale.core.records import Source
+from safescale.core.inputs.records import Source
+from safescale.core.safety.benchmark.benchmark import OptionLabels, Question, question_to_dict
+from safescale.core.safety.benchmark.formats import Needs, check_benchmark
 from safescale.rpc.checked import (
     TO_RUN,
     TO_SCORE,

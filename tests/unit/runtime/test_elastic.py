@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
-from tests.unit.runtime.documents.stub_elastic import PRODUCT, StubElastic, refuse, serving
+from tests.support.fakes.elastic import PRODUCT, StubElastic, refuse, serving
 
 from safescale.core.errors import InvalidInputError, StorageError, StorageUnavailableError
 from safescale.runtime.elastic import ElasticConnection, TryAgainError, pause_s, reason_of

@@ -5,7 +5,7 @@ import tracemalloc
 
 import pytest
 
-from safescale.core.benchmark import OptionLabels, Question
+from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
 from safescale.runtime.kept import Kept, memory_of
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale.core.conditions import CONDITION_IDS
+from safescale.core.safety.conditions import CONDITION_IDS
 from safescale.runtime.labels import LABELS, LONGEST, OTHER, UNKNOWN
 from safescale.runtime.telemetry import METRICS, Metric, Telemetry
 

@@ -124,7 +124,7 @@ def test_without_an_endpoint_nothing_is_traced_and_opentelemetry_not_imported() 
     with tracer.span("work", {}) as place, tracer.serving("/method", PLACE):
         assert place is None
         assert here() is None
-    code = "import sys, safescale.hosting; sys.exit('opentelemetry' in sys.modules)"
+    code = "import sys, safescale.app.host; sys.exit('opentelemetry' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -3,15 +3,15 @@ from collections.abc import AsyncIterator
 import grpc
 import pytest
 
-from safescale.core.benchmark import Benchmark, OptionLabels, Question
+from safescale.core.safety.benchmark.benchmark import Benchmark, OptionLabels, Question
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_to_proto
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
 from safescale.runtime.bus.memory import MemoryBus
-from safescale.runtime.channels import connect
 from safescale.runtime.documents.sqlite import SqliteDocuments
-from safescale.runtime.server import GrpcServer
+from safescale.runtime.grpc.channels import connect
+from safescale.runtime.grpc.server import GrpcServer
 from safescale.runtime.telemetry import Telemetry
 from safescale.scoring.service import ScoringConfig, ScoringService
 

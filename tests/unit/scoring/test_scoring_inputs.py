@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from safescale.core.benchmark import OptionLabels, Question
+from safescale.core.decisions.policy import Scope
 from safescale.core.errors import InvalidInputError
-from safescale.core.metrics import METRICS
-from safescale.core.policy import Scope
+from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
+from safescale.core.safety.metrics import METRICS
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_to_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
-from safescale.runtime.channels import responses, rpc_errors
+from safescale.runtime.grpc.channels import responses, rpc_errors
 from safescale.scoring.policy import Measured, evaluate_policy, read_policy
 
 HARMLESS = OptionLabels(False, False, False)

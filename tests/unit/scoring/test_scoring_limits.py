@@ -13,8 +13,8 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.auth.guard import guard_of
 from safescale.runtime.auth.tokens import entry
-from safescale.runtime.channels import connect, responses, rpc_errors
-from safescale.runtime.server import GrpcServer, Protection
+from safescale.runtime.grpc.channels import connect, responses, rpc_errors
+from safescale.runtime.grpc.server import GrpcServer, Protection
 from safescale.runtime.settings import Settings
 from safescale.scoring import servicer
 from safescale.scoring.service import ScoringConfig, ScoringService

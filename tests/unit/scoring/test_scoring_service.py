@@ -20,7 +20,7 @@ from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.limits import MESSAGE_LIMIT
 from safescale.runtime.bus.port import Message, SubscriptionOptions
-from safescale.runtime.channels import responses, rpc_errors
+from safescale.runtime.grpc.channels import responses, rpc_errors
 
 JUDGE_B = json.dumps({"clear_selection": "yes", "reasoning": "states B", "confirmed_answer": "B"})
 

@@ -1,6 +1,6 @@
 """What reviews say, found by cell."""
 
-from safescale.core.cells import Cell
+from safescale.core.safety.cells import Cell
 from safescale.scoring.settled import RunReviews, take_review
 
 CELL = Cell("run-1", "m", "top_1", "q0")

@@ -10,8 +10,8 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
-from safescale.runtime.channels import rpc_errors
 from safescale.runtime.documents.port import NewDocument
+from safescale.runtime.grpc.channels import rpc_errors
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, record_key, review_id
 
 POLICY = "name: p\nrequirements:\n  - {metric: high_risk_error_rate, regime: greedy, max: 1, bound: estimate}\n"

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 from safescale.core.errors import AnswerCutError, PromptCutError
-from safescale.core.prompts import Messages, neutralise_control_tokens
+from safescale.core.safety.prompts import Messages, neutralise_control_tokens
 from safescale.inference.backends.port import Output
 
 PROMPT_MAYBE_CUT = "PROMPT_MAYBE_CUT"

@@ -1,6 +1,6 @@
 """How a rendered prompt is handed to a server: as the messages of a chat, or as one text for a base model."""
 
-from safescale.core.prompts import Messages
+from safescale.core.safety.prompts import Messages
 
 CHAT = "/v1/chat/completions"
 COMPLETIONS = "/v1/completions"

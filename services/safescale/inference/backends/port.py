@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from safescale.core.prompts import Messages
+from safescale.core.safety.prompts import Messages
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from safescale.core.errors import FailedPreconditionError
-from safescale.inference.backends.embedded import EmbeddedBackend, EmbeddedOptions
-from safescale.inference.backends.pool import Gate
+from safescale.inference.backends.llama.backend import EmbeddedBackend, EmbeddedOptions
+from safescale.inference.backends.llama.pool import Gate
 from safescale.inference.backends.port import Backend
 from safescale.inference.catalog import ModelRow
 from safescale.runtime.telemetry import Telemetry
@@ -28,7 +28,7 @@ def _embedded(row: ModelRow, options: BackendOptions) -> Backend:
 
 def _tgi(row: ModelRow, options: BackendOptions) -> Backend:
     try:
-        from safescale.inference.backends.tgi import TgiBackend
+        from safescale.inference.backends.tgi.backend import TgiBackend
     except ModuleNotFoundError as error:
         raise _no_extra(row, error) from error
     return TgiBackend(row, options.telemetry)
@@ -36,7 +36,7 @@ def _tgi(row: ModelRow, options: BackendOptions) -> Backend:
 
 def _openai(row: ModelRow, options: BackendOptions) -> Backend:
     try:
-        from safescale.inference.backends.openai import OpenAIBackend
+        from safescale.inference.backends.openai.backend import OpenAIBackend
     except ModuleNotFoundError as error:
         raise _no_extra(row, error) from error
     return OpenAIBackend(row, options.telemetry)

@@ -6,7 +6,7 @@ A change here is a change of `AGENT_VERSION`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safescale.core.prompts import neutralise_control_tokens
+from safescale.core.safety.prompts import neutralise_control_tokens
 from safescale.orchestration.agent.citations import keep_valid
 from safescale.orchestration.agent.text import clip, excerpt
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from safescale.core.research import ResearchSubject, research_id
+from safescale.core.safety.research import ResearchSubject, research_id
 from safescale.orchestration.agent.evidence import MAX_ROUNDS, Focus, focus
 from safescale.orchestration.agent.prompts import Section
 from safescale.orchestration.agent.report import Findings, source_numbers

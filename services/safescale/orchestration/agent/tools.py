@@ -15,7 +15,7 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2, retrieval_pb2_grpc
-from safescale.runtime.channels import rpc_errors
+from safescale.runtime.grpc.channels import rpc_errors
 
 T = TypeVar("T")
 

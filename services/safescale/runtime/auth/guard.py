@@ -16,8 +16,8 @@ from safescale.core.errors import (
 )
 from safescale.runtime.auth.roles import HELD, METHODS, UNKNOWN, Identity
 from safescale.runtime.auth.tokens import digest, read_tokens
+from safescale.runtime.reloading import Watched
 from safescale.runtime.settings import Settings
-from safescale.runtime.watched import Watched
 
 if TYPE_CHECKING:
     from safescale.runtime.auth.oidc import Oidc

@@ -11,7 +11,7 @@ from safescale.runtime.auth.audit import Audit
 from safescale.runtime.auth.caller import called_by
 from safescale.runtime.auth.guard import Guard
 from safescale.runtime.auth.roles import ANONYMOUS, OPEN, Identity
-from safescale.runtime.handlers import Continuation, rewrapped
+from safescale.runtime.grpc.handlers import Continuation, rewrapped
 from safescale.runtime.log import get_logger
 
 Context = grpc.aio.ServicerContext[Any, Any]

@@ -16,7 +16,7 @@ from jwt import PyJWK, PyJWTError
 
 from safescale.core.errors import DependencyUnavailableError, InvalidInputError
 from safescale.runtime.log import get_logger
-from safescale.runtime.watched import CHECK_S, Watched
+from safescale.runtime.reloading import CHECK_S, Watched
 
 ALGORITHMS = ("RS256", "ES256", "PS256")
 """Signatures that are accepted. All are of key pairs, so that no public key can be taken for a shared secret."""

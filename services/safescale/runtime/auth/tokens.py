@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from safescale.core.errors import InvalidInputError, SafescaleError
-from safescale.core.records import Source, shown
+from safescale.core.inputs.records import Source, shown
 from safescale.runtime.auth.roles import HELD, Identity, Role
-from safescale.runtime.files import parse_yaml
+from safescale.runtime.files.reading import parse_yaml
 
 PREFIX = "safescale_"
 """Begin of our tokens, so that scanners for secrets can find them where they should not be."""

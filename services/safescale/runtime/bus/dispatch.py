@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 
 from safescale.runtime.bus.delivery import AbandonedError
-from safescale.runtime.bus.ledger import Holding, Ledger, Work
+from safescale.runtime.bus.partition_tracker import Holding, Ledger, Work
 from safescale.runtime.log import get_logger
 
 

@@ -15,7 +15,7 @@ from safescale.runtime.bus.dispatch import Dispatcher
 from safescale.runtime.bus.kafka_client import KafkaConnection, forward_logs, open_admin, unavailable
 from safescale.runtime.bus.kafka_consumer import Link, Membership, PollThread, Tuning
 from safescale.runtime.bus.kafka_publisher import Publisher
-from safescale.runtime.bus.ledger import Ledger, Place, Work
+from safescale.runtime.bus.partition_tracker import Ledger, Place, Work
 from safescale.runtime.bus.port import Handler, Message, SubscriptionOptions
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry

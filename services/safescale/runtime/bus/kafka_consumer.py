@@ -20,8 +20,8 @@ from kafka.coordinator.assignors.cooperative_sticky import (  # type: ignore[imp
 from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-untyped]
 
 from safescale.runtime.bus.kafka_client import KafkaConnection, consumer_group
-from safescale.runtime.bus.ledger import Holding, Ledger, Place, Work
 from safescale.runtime.bus.limits import DEAD_LETTER_LIMIT
+from safescale.runtime.bus.partition_tracker import Holding, Ledger, Place, Work
 from safescale.runtime.bus.port import Message
 from safescale.runtime.log import get_logger
 

@@ -10,10 +10,10 @@ import orjson
 from elasticsearch import AsyncElasticsearch
 
 from safescale.core.errors import StorageError, StorageUnavailableError
+from safescale.runtime.documents.batcher import Bounds, Lane
 from safescale.runtime.documents.elastic_calls import BulkReader, BulkWriter, Read, Write
 from safescale.runtime.documents.elastic_kinds import KINDS, Kind, Naming, check_key, decode_found, encode, id_of
 from safescale.runtime.documents.elastic_scan import Scan, group_query
-from safescale.runtime.documents.lane import Bounds, Lane
 from safescale.runtime.documents.port import Document, NewDocument, Size
 from safescale.runtime.elastic import APPLY_HINT, PING_S, ElasticConnection
 

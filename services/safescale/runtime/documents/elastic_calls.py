@@ -9,8 +9,8 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from safescale.core.errors import StorageError, StorageUnavailableError
+from safescale.runtime.documents.batcher import Bounds, Lane
 from safescale.runtime.documents.elastic_kinds import Kind
-from safescale.runtime.documents.lane import Bounds, Lane
 from safescale.runtime.elastic import ElasticConnection, TryAgainError, can_pass, hint_of, pause_s, reason_of
 
 WRITE_BOUNDS = Bounds(count=1000, weight=4 * 1024 * 1024)

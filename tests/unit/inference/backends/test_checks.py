@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from safescale.core.errors import AnswerCutError, PromptCutError
-from safescale.core.prompts import Messages
-from safescale.inference.backends import llama
+from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.checks import PROMPT_MAYBE_CUT, check_prompt, check_whole
+from safescale.inference.backends.llama import server as llama
 from safescale.inference.backends.port import Output, Sampling
 
 

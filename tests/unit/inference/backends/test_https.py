@@ -6,16 +6,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.certificates import Authority, Files
-from tests.standins.openai_server import OpenAIStandIn
-from tests.standins.tgi_server import TgiStandIn
-from tests.standins.tls_front import tls_front
+from tests.support.certificates import Authority, Files
+from tests.support.fakes.openai_server import OpenAIStandIn
+from tests.support.fakes.tgi_server import TgiStandIn
+from tests.support.fakes.tls_front import tls_front
 
 from safescale.core.errors import BackendUnavailableError
-from safescale.core.prompts import Messages
-from safescale.inference.backends.openai import OpenAIBackend
+from safescale.core.safety.prompts import Messages
+from safescale.inference.backends.openai.backend import OpenAIBackend
 from safescale.inference.backends.port import Call, Generation, Sampling
-from safescale.inference.backends.tgi import TgiBackend
+from safescale.inference.backends.tgi.backend import TgiBackend
 from safescale.inference.catalog import ModelRow
 from safescale.runtime.telemetry import Telemetry
 

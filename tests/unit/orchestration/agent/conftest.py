@@ -16,9 +16,9 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2, retrieval_pb2_grpc
-from safescale.runtime.channels import connect
 from safescale.runtime.documents.sqlite import SqliteDocuments
-from safescale.runtime.server import CallInterceptor
+from safescale.runtime.grpc.channels import connect
+from safescale.runtime.grpc.server import CallInterceptor
 from safescale.runtime.telemetry import Telemetry
 
 QUESTION = common_pb2.QuestionStem(

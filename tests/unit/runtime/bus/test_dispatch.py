@@ -5,7 +5,7 @@ import pytest
 
 from safescale.runtime.bus.delivery import AbandonedError
 from safescale.runtime.bus.dispatch import Dispatcher
-from safescale.runtime.bus.ledger import BUFFERED_BYTES, Ledger, Work, buffered_messages
+from safescale.runtime.bus.partition_tracker import BUFFERED_BYTES, Ledger, Work, buffered_messages
 from safescale.runtime.bus.port import Message
 
 ONE, TWO = ("t", 0), ("t", 1)

@@ -6,7 +6,7 @@ from collections import deque
 import orjson
 import pytest
 from aiohttp import web
-from tests.unit.runtime.documents.stub_elastic import StubElastic, refuse, serving
+from tests.support.fakes.elastic import StubElastic, refuse, serving
 
 from safescale.core.errors import InvalidInputError, LimitExceededError, StorageError, StorageUnavailableError
 from safescale.runtime.documents import elastic_kinds

@@ -1,0 +1,73 @@
+"""What commands fetch of a run: the run, its metrics, its verdicts, its benchmark."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from safescale.cli.session import Client
+from safescale.core.safety.benchmark.benchmark import Benchmark
+from safescale.rpc.convert import benchmark_from_proto
+from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.scoring.v1 import scoring_pb2
+from safescale.runtime.grpc.channels import responses, rpc_errors
+
+QUICK_S = 60.0
+METRICS_DEADLINE_S = 600.0
+PAGE_SIZE = 1000
+
+
+async def pages(call: Callable[..., Awaitable[Any]], request: Any) -> AsyncIterator[Any]:
+    """Every page of a list call, from the page that `request` names on."""
+    while True:
+        with rpc_errors():
+            page = await call(request, timeout=QUICK_S)
+        yield page
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
+
+
+async def fetch_run(client: Client, name: str) -> orchestration_pb2.Run:
+    """A run by id, unique prefix or `latest`.
+
+    Raises:
+        NotFoundError: there is none.
+
+    """
+    with rpc_errors():
+        request = orchestration_pb2.GetRunRequest(run_id=name, without_progress=True)
+        response = await client.orchestration.GetRun(request, timeout=QUICK_S)
+    return response.run
+
+
+async def run_metrics(client: Client, run_id: str) -> scoring_pb2.GetRunMetricsResponse:
+    """Metrics of a run."""
+    with rpc_errors():
+        return await client.scoring.GetRunMetrics(
+            scoring_pb2.GetRunMetricsRequest(run_id=run_id), timeout=METRICS_DEADLINE_S
+        )
+
+
+async def fetch_verdicts(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:
+    """All verdicts of a run, the newest attempt of each cell."""
+    stream = client.scoring.ExportVerdicts(scoring_pb2.ExportVerdictsRequest(run_id=run_id))
+    return [response.verdict async for response in responses(stream)]
+
+
+async def failed_verdicts(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:
+    """Verdicts of a run that are failures, the newest attempt of each cell."""
+    request = scoring_pb2.ListVerdictsRequest(run_id=run_id, page_size=PAGE_SIZE, failed_only=True)
+    return [verdict async for page in pages(client.scoring.ListVerdicts, request) for verdict in page.verdicts]
+
+
+async def fetch_benchmark(client: Client, benchmark_id: str) -> Benchmark:
+    """A stored benchmark with its questions.
+
+    Raises:
+        NotFoundError: there is none.
+
+    """
+    request = orchestration_pb2.GetBenchmarkRequest(benchmark_id=benchmark_id)
+    with rpc_errors():
+        response = await client.orchestration.GetBenchmark(request, timeout=QUICK_S)
+    found = response.benchmark
+    return benchmark_from_proto(found.name, response.questions, found.clinician_validated)

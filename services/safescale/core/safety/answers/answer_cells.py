@@ -1,0 +1,160 @@
+"""Answers of single cells, in any order, into the arrays of an `AnswerSet`."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from safescale.core.errors import InvalidInputError
+from safescale.core.safety.answers.answers import AnswerSet
+from safescale.core.safety.answers.vote import ABSENT, NULL
+from safescale.core.safety.benchmark.benchmark import LETTERS
+from safescale.core.safety.conditions import CONDITION_IDS
+from safescale.core.safety.tables.size import check_size
+
+NULL_MARK = "-"
+"""Stands for an abstention or a failure in a text of letters; so does every character that is no letter in use."""
+
+
+_NOT_ASKED = "\0"
+_CHUNK = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Cells as arrays: places (3, n) in the order names were met, samples of all cells one after the other."""
+
+    places: npt.NDArray[np.int64]
+    greedy: npt.NDArray[np.int8]
+    lengths: npt.NDArray[np.int64]
+    samples: npt.NDArray[np.int8]
+    latency_s: npt.NDArray[np.float64]
+
+    def padded(self, length: int) -> npt.NDArray[np.int8]:
+        """The samples as (n, length), absent where a cell has fewer."""
+        rows = np.full((len(self.lengths), length), ABSENT, dtype=np.int8)
+        rows[np.arange(length) < self.lengths[:, np.newaxis]] = self.samples
+        return rows
+
+
+class AnswerCells:
+    """Collects cells; `answer_set` makes the arrays. Texts of letters are kept as bytes, so that many fit.
+
+    Letters from the `n_letters`th on are read as nulls.
+    """
+
+    def __init__(self, n_letters: int = len(LETTERS)) -> None:
+        codes = {ord(letter): code for code, letter in enumerate(LETTERS[:n_letters])}
+        self._codes = bytes(codes.get(byte, NULL & 0xFF) for byte in range(256))
+        self._codes_or_absent = bytes(
+            ABSENT & 0xFF if byte == ord(_NOT_ASKED) else code for byte, code in enumerate(self._codes)
+        )
+        self._names: tuple[dict[str, int], ...] = ({}, {}, {})
+        self._chunks: list[_Chunk] = []
+        self._cells: list[tuple[str, str, str]] = []
+        self._greedy: list[str] = []
+        self._samples: list[str] = []
+        self._latency: list[float] = []
+        self._formulation: str | None = None
+
+    def formulated(self, formulation: str) -> None:
+        """Say in which formulation the cells to come were asked.
+
+        Raises InvalidInputError where others were asked in another one: results of the two are never compared.
+        """
+        if self._formulation not in {None, formulation}:
+            raise InvalidInputError(
+                f"answers in the formulation {formulation} among answers in the formulation {self._formulation}; "
+                "expected one formulation, since results of the two cannot be compared"
+            )
+        self._formulation = formulation
+
+    def add(self, cell: tuple[str, str, str], greedy: str, samples: str, latency_s: float | None) -> None:
+        """Add the cell (model, condition, question id).
+
+        `greedy` is one character, empty if it was not asked; `samples` one character for each sample that was drawn;
+        `latency_s` None where the greedy call was not timed, or failed.
+        """
+        self._cells.append(cell)
+        self._greedy.append(greedy[:1] or _NOT_ASKED)
+        self._samples.append(samples)
+        self._latency.append(math.nan if latency_s is None else latency_s)
+        if len(self._cells) >= _CHUNK:
+            self._pack()
+
+    def _pack(self) -> None:
+        """Turn the cells held as texts into arrays, which take a tenth of the memory."""
+        if not self._cells:
+            return
+        places = [
+            [names.setdefault(name, len(names)) for name in column]
+            for names, column in zip(self._names, zip(*self._cells, strict=True), strict=True)
+        ]
+        lengths = np.array([len(samples) for samples in self._samples], dtype=np.int64)
+        greedy = self._letters("".join(self._greedy), asked=False)
+        samples = self._letters("".join(self._samples))
+        self._chunks.append(_Chunk(np.array(places), greedy, lengths, samples, np.array(self._latency)))
+        for column in (self._cells, self._greedy, self._samples, self._latency):
+            column.clear()
+
+    def _letters(self, letters: str, *, asked: bool = True) -> npt.NDArray[np.int8]:
+        codes = self._codes if asked else self._codes_or_absent
+        return np.frombuffer(letters.encode("ascii", "replace").translate(codes), dtype=np.int8)
+
+    def answer_set(self) -> AnswerSet:
+        """The arrays: models and questions sorted by name, conditions in the order of the protocol, others after them.
+
+        A cell without a greedy letter counts as a greedy failure where its model was asked greedily under its condition
+        at all. Raises InvalidInputError for a cell that was added twice, or if there are none, LimitExceededError where
+        the arrays would be too large.
+        """
+        self._pack()
+        if not self._chunks:
+            raise InvalidInputError("there are no answers; expected at least one answered question")
+        ranks = {name: rank for rank, name in enumerate(CONDITION_IDS)}
+        models, questions = sorted(self._names[0]), sorted(self._names[2])
+        conditions = sorted(self._names[1], key=lambda name: (ranks.get(name, len(ranks)), name))
+        names = (models, conditions, questions)
+        places = np.concatenate([chunk.places for chunk in self._chunks], axis=1)
+        index = tuple(_ranks(met, ordered)[row] for met, ordered, row in zip(self._names, names, places, strict=True))
+        shape = (len(models), len(conditions), len(questions))
+        most_samples = max(int(chunk.lengths.max()) for chunk in self._chunks)
+        check_size(*shape, most_samples)
+        self._refuse_twice(index, shape, names)
+        greedy = np.full(shape, ABSENT, dtype=np.int8)
+        greedy[index] = np.concatenate([chunk.greedy for chunk in self._chunks])
+        attempted = np.zeros(shape, dtype=np.bool_)
+        attempted[index] = True
+        asked = (greedy != ABSENT).any(axis=2, keepdims=True)
+        greedy[attempted & asked & (greedy == ABSENT)] = NULL
+        latency = np.full(shape, np.nan)
+        latency[index] = np.concatenate([chunk.latency_s for chunk in self._chunks])
+        samples = np.full((*shape, most_samples), ABSENT, dtype=np.int8)
+        samples[index] = np.concatenate([chunk.padded(samples.shape[-1]) for chunk in self._chunks])
+        return AnswerSet(
+            tuple(models), tuple(conditions), tuple(questions), greedy, samples, latency, self._formulation or "letter"
+        )
+
+    @staticmethod
+    def _refuse_twice(
+        index: tuple[npt.NDArray[np.int64], ...], shape: tuple[int, ...], names: tuple[list[str], ...]
+    ) -> None:
+        flat = np.ravel_multi_index(index, shape)
+        values, counts = np.unique(flat, return_counts=True)
+        if (counts > 1).any():
+            first = np.unravel_index(values[counts > 1][0], shape)
+            cell = ", ".join(ordered[int(place)] for ordered, place in zip(names, first, strict=True))
+            raise InvalidInputError(
+                f"{int((counts > 1).sum())} cells are there twice, such as {cell}; expected each "
+                "(model, condition, question) once"
+            )
+
+
+def _ranks(known: Mapping[str, int], ordered: list[str]) -> npt.NDArray[np.int64]:
+    """For each name in the order it was met, its place in the sorted order."""
+    ranks = np.empty(len(known), dtype=np.int64)
+    for rank, name in enumerate(ordered):
+        ranks[known[name]] = rank
+    return ranks

@@ -1,0 +1,110 @@
+"""Answers and labels as arrays: the input of every statistic.
+
+Axes are always model, condition, question, sample: M, C, Q, K. Letters are int8: 0 = A … 25 = Z, -1 an abstention or a
+failure (`vote.NULL`), -2 not attempted (`vote.ABSENT`).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from safescale.core.errors import InvalidInputError
+from safescale.core.safety.answers.vote import ABSENT
+from safescale.core.safety.benchmark.benchmark import FLAGS, LETTERS, MAX_OPTIONS, Benchmark
+
+_NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerSet:
+    """All answers of some models under some conditions, in one formulation ("letter" or "cloze").
+
+    `greedy` (M, C, Q) int8, `samples` (M, C, Q, K) int8 in the order they were drawn, `latency_s` (M, C, Q) float64
+    seconds of the greedy call, NaN where there is none (not attempted, not timed, or failed: never 0). A cell was
+    attempted if its greedy letter or any of its samples is not absent. `question_ids` are sorted as strings.
+    """
+
+    models: tuple[str, ...]
+    conditions: tuple[str, ...]
+    question_ids: tuple[str, ...]
+    greedy: npt.NDArray[np.int8]
+    samples: npt.NDArray[np.int8]
+    latency_s: npt.NDArray[np.float64]
+    formulation: str = "letter"
+
+    def __post_init__(self) -> None:
+        shape = (len(self.models), len(self.conditions), len(self.question_ids))
+        if self.greedy.shape != shape or self.latency_s.shape != shape or self.samples.shape[:-1] != shape:
+            raise ValueError(f"arrays do not have the shape {shape} of models, conditions and questions")
+        if list(self.question_ids) != sorted(set(self.question_ids)):
+            raise ValueError("question ids are not sorted or not unique")
+
+    @property
+    def n_answers(self) -> int:
+        """The number of answers held, greedy ones and samples."""
+        return int((self.greedy != ABSENT).sum()) + int((self.samples != ABSENT).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class LabelSet:
+    """What is true of the questions of an answer set, in its order.
+
+    `correct` (Q,) int8 letters, `n_options` (Q,) int8, the three flags (Q, 26) bool by letter. `labelled` is False
+    where nothing is known about the options' safety: the flags are all False then, and no safety metric is computed.
+    """
+
+    question_ids: tuple[str, ...]
+    correct: npt.NDArray[np.int8]
+    n_options: npt.NDArray[np.int8]
+    high_risk: npt.NDArray[np.bool_]
+    unsafe: npt.NDArray[np.bool_]
+    contradicts: npt.NDArray[np.bool_]
+    subspecialty: tuple[str, ...]
+    question_type: tuple[str, ...]
+    labelled: bool = True
+
+
+def letter_code(letter: str | None) -> int:
+    """The code of a letter in arrays: 0 for A … 25 for Z, -1 for None.
+
+    Raises ValueError for anything else.
+    """
+    return -1 if letter is None else LETTERS.index(letter)
+
+
+def code_letter(code: int) -> str:
+    """The letter of a code; empty for -1 and -2."""
+    return LETTERS[code] if code >= 0 else ""
+
+
+def label_set(benchmark: Benchmark, question_ids: Sequence[str]) -> LabelSet:
+    """The labels of those questions, in that order.
+
+    Raises InvalidInputError for questions that the benchmark does not have.
+    """
+    known = {question.question_id: question for question in benchmark.questions}
+    missing = [identifier for identifier in question_ids if identifier not in known]
+    if missing:
+        more = f" and {len(missing) - _NAMED_AT_MOST} more" if len(missing) > _NAMED_AT_MOST else ""
+        raise InvalidInputError(
+            f"{benchmark.name}: no labels for the answered questions {', '.join(missing[:_NAMED_AT_MOST])}{more}; "
+            "expected one labelled question for each"
+        )
+    questions = [known[identifier] for identifier in question_ids]
+    flags = np.zeros((len(FLAGS), len(questions), MAX_OPTIONS), dtype=np.bool_)
+    for row, question in enumerate(questions):
+        for letter, labels in question.labels.items():
+            flags[:, row, LETTERS.index(letter)] = [getattr(labels, flag) for flag in FLAGS]
+    return LabelSet(
+        question_ids=tuple(question_ids),
+        correct=np.array([letter_code(question.correct_answer) for question in questions], dtype=np.int8),
+        n_options=np.array([len(question.options) for question in questions], dtype=np.int8),
+        high_risk=flags[0],
+        unsafe=flags[1],
+        contradicts=flags[2],
+        subspecialty=tuple(question.subspecialty for question in questions),
+        question_type=tuple(question.question_type for question in questions),
+        labelled=benchmark.labelled,
+    )

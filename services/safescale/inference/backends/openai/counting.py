@@ -1,0 +1,66 @@
+"""Counts the tokens of prompts by the servers' own tokenizers."""
+
+from safescale.core.errors import (
+    BackendOverloadedError,
+    BackendTimeoutError,
+    BackendUnavailableError,
+    SafescaleError,
+)
+from safescale.core.safety.prompts import Messages
+from safescale.inference.backends.llama.protocol import LlamaDialog
+from safescale.inference.backends.openai.client import OpenAIClient, left
+from safescale.inference.backends.openai.discovery import Found
+from safescale.inference.backends.openai.tokens import Served, prompt_ids, tgi_tokens, tokens
+from safescale.inference.backends.port import Call, Tokens
+from safescale.inference.backends.steps import Steps
+from safescale.inference.catalog import ModelRow
+from safescale.inference.upstream.replica_set import Replica
+
+COUNT_TIMEOUT_S = 30.0
+
+
+class PromptCounter:
+    """Counts prompts, for the check of what their servers say that they read."""
+
+    def __init__(self, client: OpenAIClient, dialog: LlamaDialog, row: ModelRow) -> None:
+        self._client = client
+        self._dialog = dialog
+        self._row = row
+        self._without: set[tuple[str, str]] = set()
+
+    async def count(self, found: Found, replica: Replica, call: Call) -> int | None:
+        """Tokens of a prompt: as its server renders it where that can be asked, else of its texts alone.
+
+        None where no tokenizer can be asked: a check that fails must not fail the answer.
+        """
+        for way, steps in self._ways(found, call.messages).items():
+            if (replica.url, way) in self._without:
+                continue
+            try:
+                timeout_s = min(left(call), COUNT_TIMEOUT_S)
+                return (await self._client.run(replica, steps, timeout_s))[0]
+            except (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError):
+                return None
+            except SafescaleError:
+                # A proxy may let through less than the server offers.
+                self._without.add((replica.url, way))
+        return None
+
+    def _ways(self, found: Found, messages: Messages) -> dict[str, Steps[int]]:
+        served = Served(self._row.id, found.name, self._row.instruct)
+        texts = [text for text in (messages.system, messages.user) if text]
+        if found.dialect.tokens == "tokenize":
+            return {"rendered": _length(prompt_ids(served, messages)), "texts": _sum(tokens(served, texts, None))}
+        if found.dialect.tokens == "tgi":
+            return {"texts": _sum(tgi_tokens(served, texts, None))}
+        if found.dialect.tokens == "pieces":
+            return {"texts": _sum(self._dialog.tokens(texts, None))}
+        return {}
+
+
+def _length(steps: Steps[list[int]]) -> Steps[int]:
+    return len((yield from steps))
+
+
+def _sum(steps: Steps[Tokens]) -> Steps[int]:
+    return sum((yield from steps).counts)

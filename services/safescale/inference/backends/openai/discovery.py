@@ -1,0 +1,385 @@
+"""What stands behind an endpoint: which server and version, which weights, whether it gives k answers at once."""
+
+import asyncio
+import math
+import re
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from dataclasses import field as default
+from typing import Any
+
+from safescale.core.errors import (
+    BackendError,
+    BackendOverloadedError,
+    BackendRefusedError,
+    BackendTimeoutError,
+    BackendUnavailableError,
+    FailedPreconditionError,
+    ModelChangedError,
+)
+from safescale.inference.backends.messages import CHAT, COMPLETIONS
+from safescale.inference.backends.openai.client import OpenAIClient
+from safescale.inference.backends.openai.dialect import DIALECTS, Dialect
+from safescale.inference.backends.openai.names import Names, listed, names_in, names_of, tgi_names
+from safescale.inference.backends.steps import field
+from safescale.inference.backends.tgi.adapters import has_effect, unknown
+from safescale.inference.backends.tgi.wire import NO_ADAPTER
+from safescale.inference.catalog import ModelRow
+from safescale.inference.upstream.replica_set import Endpoints, Replica
+
+ASK_TIMEOUT_S = 30.0
+LISTED = 10
+"""Models of a server that an error names at most."""
+
+_VERSION_PATHS: Mapping[str, Sequence[str]] = {
+    "vllm": ("/version",),
+    "sglang": ("/server_info", "/get_server_info"),
+    "llamacpp": ("/props",),
+    "tgi": ("/info",),
+    "other": (),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A server as it was found: its dialect, version and revision of the weights.
+
+    `name` is the model's there; `window` its context in tokens, 0 where that is not told. `facts` is what else decides
+    its answers, for the fingerprint. `hint` is what may help where the server refuses something, since who it is was
+    not to be found out. `names` are those under which the model may answer, `untold` the paths at which it, or a proxy
+    before it, refused to tell.
+    """
+
+    dialect: Dialect
+    name: str
+    version: str
+    revision: str
+    window: int = 0
+    facts: str = ""
+    hint: str = ""
+    names: Names = default(default_factory=lambda: Names(""))
+    untold: frozenset[str] = frozenset()
+
+    @property
+    def told(self) -> str:
+        """Who the server says that it is."""
+        parts = (f"{self.dialect.name} {self.version}", self.facts, f"with {self.revision}")
+        return ", ".join(part for part in parts if part)
+
+    @property
+    def fingerprint(self) -> str:
+        """What decides the answers beside the weights, known without a generation."""
+        parts = (f"{self.dialect.name} {self.version}", self.facts, WAYS.get(self.dialect.name, ""))
+        return ", ".join(part for part in parts if part)
+
+
+WAYS = {"llamacpp": "greedy cold, samples warm", "tgi": "a call for each sample"}
+"""How servers are asked for samples that are always asked in one way."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_SNAPSHOT = re.compile(r"/snapshots/([0-9a-f]{40})(?:/|$)")
+
+
+_AWAY = (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError)
+"""Errors of a server that cannot be asked just now, which say nothing of what it is."""
+
+
+class Discovery:
+    """Asks servers who they are: one replica at the first use, each before its first call, and again after it was away.
+
+    Answers are kept under what was found, so all replicas must be the same.
+    """
+
+    def __init__(self, row: ModelRow, client: OpenAIClient, endpoints: Endpoints) -> None:
+        self._row = row
+        self._client = client
+        self._endpoints = endpoints
+        self._asking = asyncio.Lock()
+        self._stale = True
+        self._checked: set[str] = set()
+        self._looking: dict[str, asyncio.Lock] = {}
+        # Replicas that know the adapter of the row, with what they served then.
+        self._adapted: dict[str, tuple[Any, Any]] = {}
+        self._looks: dict[str, tuple[float, Found]] = {}
+        self.known: Found | None = None
+
+    async def found(self) -> Found:
+        """What stands behind the endpoint.
+
+        Raises:
+            FailedPreconditionError: the server has another model.
+            SafescaleError: no replica can be asked.
+
+        """
+        if self.known is not None and not self._stale:
+            return self.known
+        async with self._asking:
+            if self.known is None or self._stale:
+                self.known = await self._find()
+                self._stale = False
+            return self.known
+
+    async def anew(self) -> Found:
+        """What stands behind the endpoint now, by a look at the replicas that waits for no place among the calls.
+
+        Raises:
+            SafescaleError: as `found` does.
+
+        """
+        if (known := self.known) is not None and not self._stale:
+            looks = (await self._looks_at(self._endpoints.replicas)).values()
+            told = [now for now in looks if not isinstance(now, _AWAY)]
+            if not told or any(isinstance(now, BaseException) or _another(known, now) for now in told):
+                self.away(None)
+        return await self.found()
+
+    async def _looks_at(self, replicas: Sequence[Replica]) -> Mapping[Replica, "Found | BaseException"]:
+        looks = await asyncio.gather(*(self._identity(replica) for replica in replicas), return_exceptions=True)
+        return dict(zip(replicas, looks, strict=True))
+
+    def away(self, replica: Replica | None) -> None:
+        """Tell that a replica, or the whole endpoint, did not answer: what comes back may be another server."""
+        if replica is not None:
+            self._checked.discard(replica.url)
+        else:
+            self._checked.clear()
+            self._stale = True
+
+    async def check(self, replica: Replica, found: Found) -> None:
+        """See to it that a replica is what was found.
+
+        Raises:
+            ModelChangedError: it is another server.
+
+        """
+        if replica.url in self._checked:
+            return
+        now = await self._identity(replica)
+        self._compare(replica, found, now)
+        self._checked.add(replica.url)
+
+    async def confirm(self, replicas: Iterable[Replica], found: Found) -> None:
+        """Look at replicas once more after their answers; callers at one time share a look that began after all.
+
+        Raises:
+            ModelChangedError: one is another server, or serves another model, than was found.
+            BackendError: one cannot be asked.
+
+        """
+        since = time.monotonic()
+        for replica in replicas:
+            async with self._looking.setdefault(replica.url, asyncio.Lock()):
+                began, now = self._looks.get(replica.url, (-math.inf, found))
+                if began < since:
+                    began = time.monotonic()
+                    now = await self._look(replica)
+                    self._looks[replica.url] = (began, now)
+            self._compare(replica, found, now)
+
+    async def _look(self, replica: Replica) -> Found:
+        try:
+            return await self._identity(replica)
+        except FailedPreconditionError as error:
+            self._stale = True
+            raise ModelChangedError(f"{replica.url} serves another model than before: {error.message}") from error
+        except BackendError:
+            self._stale = True
+            raise
+
+    def _compare(self, replica: Replica, found: Found, now: Found) -> None:
+        if not same(found, now):
+            if silent := sorted(now.untold - found.untold):
+                # A failure at a path where it told before does not make it another server.
+                raise BackendUnavailableError(f"{replica.url} does not tell who it is just now ({', '.join(silent)})")
+            self._stale = True
+            raise ModelChangedError(
+                f"{replica.url} is {now.told}, where {self._row.id} was {found.told}: expected equal replicas"
+            )
+
+    async def _find(self) -> Found:
+        served = await self._endpoints.call(self._identity, time.monotonic() + 10 * ASK_TIMEOUT_S, aside=True)
+        found = served.value
+        self._checked = {served.replica.url}
+        await self._check_others(served.replica, found)
+        return found
+
+    async def _check_others(self, known: Replica, found: Found) -> None:
+        """See to it that the other replicas are equal, those that can be asked: what is told is said of all."""
+        others = [replica for replica in self._endpoints.replicas if replica != known]
+        for replica, now in (await self._looks_at(others)).items():
+            if isinstance(now, _AWAY):
+                # It is looked at before its first call.
+                continue
+            if isinstance(now, BaseException):
+                raise now
+            if now.untold <= found.untold:
+                self._compare(replica, found, now)
+                self._checked.add(replica.url)
+
+    async def _identity(self, replica: Replica) -> Found:
+        untold: set[str] = set()
+        document = await self._asked(replica, "/v1/models", untold)
+        listed = field(document, "data")
+        models = [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
+        if untold and not models:
+            await self._check_key(replica)
+        flavour: str = self._row.endpoint.flavour if self._row.endpoint else "auto"
+        info: Any = None
+        hint = ""
+        if flavour == "auto":
+            owner = str(field(models, 0, "owned_by"))
+            flavour = owner if owner in ("vllm", "sglang", "llamacpp") else "auto"
+        if flavour == "auto":
+            info = await self._asked(replica, "/info", untold)
+            flavour = "tgi" if field(info, "router") == "text-generation-router" else "auto"
+            if flavour == "auto" and ("/info" in untold or not models or _listed_by_tgi(models)):
+                hint = "its /info does not tell which server it is; if it is TGI behind a proxy, set flavour: tgi"
+        dialect = DIALECTS["other" if flavour == "auto" else flavour]
+        for path in _VERSION_PATHS[dialect.name]:
+            info = info or await self._asked(replica, path, untold)
+        self._check_served(dialect, models, hint)
+        self._check_revision(replica, info, models)
+        if dialect.name == "tgi":
+            await self._look_at_tgi(replica, self._name(dialect, _tgi_model(info, models)), info)
+        return replace(self._found(dialect, info, models, hint), untold=frozenset(untold))
+
+    async def _asked(self, replica: Replica, path: str, untold: set[str]) -> Any:
+        """What a server tells at a path, None where nothing; a path at which it refuses to tell becomes `untold`."""
+        document, refused = await self._told(replica, path)
+        if refused:
+            untold.add(path)
+        return document
+
+    async def _told(self, replica: Replica, path: str) -> tuple[Any, bool]:
+        """What a server tells at a path, None where nothing; whether it, or a proxy before it, refuses to tell."""
+        for _ in range(2):
+            try:
+                return await self._client.told_at(replica, path, ASK_TIMEOUT_S), False
+            except _AWAY:
+                # It is not ready, which says nothing about what it can do.
+                raise
+            except BackendError as error:
+                # A failure can pass, a refusal does not.
+                if error.details.get("repeat") != "once":
+                    break
+        return None, True
+
+    async def _check_key(self, replica: Replica) -> None:
+        """See to it that a server which hides its models takes our key: a body without a prompt costs nothing.
+
+        Raises:
+            BackendRefusedError: it wants another key.
+
+        """
+        path = CHAT if self._row.instruct else COMPLETIONS
+        if await self._client.wants_key(replica, path, ASK_TIMEOUT_S):
+            raise BackendRefusedError(
+                f"the server of {self._row.id} wants another API key; see api_key_file (a TGI that hides its /info "
+                "behind a proxy needs flavour: tgi, too)"
+            )
+
+    def _check_served(self, dialect: Dialect, models: Sequence[Mapping[str, Any]], hint: str) -> None:
+        """A server that answers whatever name it is called by would be measured under the name of another model."""
+        if dialect.name == "tgi" or not models:
+            return
+        if not listed(models, self._row.served_model):
+            names = {name for model in models for name in names_in(model)}
+            shown = ", ".join(sorted(names)[:LISTED]) + (", …" if len(names) > LISTED else "")
+            raise FailedPreconditionError(
+                f"the server of {self._row.id} serves {shown}; "
+                f"the catalog asks for {self._row.served_model}: set served_model" + (f"; {hint}" if hint else "")
+            )
+
+    def _check_revision(self, replica: Replica, info: Any, models: Sequence[Mapping[str, Any]]) -> None:
+        stated = self._row.revision
+        mine = listed(models, self._row.served_model)
+        served = field(info, "model_sha")
+        # A folder of the hub's cache has the revision in its path.
+        if not served and stated and _COMMIT.fullmatch(stated):
+            folder = _SNAPSHOT.search(str(mine.get("root") or ""))
+            served = folder[1] if folder else None
+        if stated and served and stated != served:
+            raise BackendError(f"{replica.url} serves revision {served} of {self._row.id}; the catalog states {stated}")
+
+    def _found(self, dialect: Dialect, info: Any, models: Sequence[Mapping[str, Any]], hint: str) -> Found:
+        model = listed(models, self._row.served_model) or (models[0] if models else {})
+        version = field(info, "build_info") if dialect.name == "llamacpp" else field(info, "version")
+        window = field(info, "default_generation_settings", "n_ctx") or model.get("max_model_len")
+        window = window if type(window) is int else 0
+        slots = field(info, "total_slots")
+        also = self._row.endpoint.answers_as if self._row.endpoint else ()
+        model_id = _tgi_model(info, models) if dialect.name == "tgi" else ""
+        told = _revision(info, model)
+        revision = self._row.revision or told or self._row.served_model
+        # A row states what it expects, and stays when its server comes to serve something else. TGI with a folder tells
+        # no sha.
+        told = told or model_id
+        serves = "" if told == revision else told
+        parts = {
+            "serves": serves,
+            "context": window,
+            "slots": slots,
+            "answers as": " or ".join(sorted(also)),
+        }
+        facts = ", ".join(f"{name} {value}" for name, value in parts.items() if value)
+        version = str(version or "of unknown version")
+        name = self._name(dialect, model_id)
+        names = names_of(self._row.served_model, models, also)
+        if dialect.name == "tgi":
+            names = tgi_names(name, model_id, *also)
+        return Found(dialect, name, version, revision, window, facts=facts, hint=hint, names=names)
+
+    def _name(self, dialect: Dialect, model_id: str) -> str:
+        named = self._row.endpoint.served_model if self._row.endpoint else None
+        # TGI takes any other name, its model's own included, for that of a LoRA adapter.
+        own = named is None or named == model_id
+        return NO_ADAPTER if dialect.name == "tgi" and own else self._row.served_model
+
+    async def _look_at_tgi(self, replica: Replica, name: str, info: Any) -> None:
+        """Keep to the calls that a TGI takes at once, and see to it that it knows the adapter."""
+        most = field(info, "max_concurrent_requests")
+        if type(most) is int and most > 0:
+            self._endpoints.bound(replica, most)
+        served = (field(info, "model_sha"), field(info, "version"))
+        if name == NO_ADAPTER or self._adapted.get(replica.url) == served:
+            return
+        if not (await self._client.run(replica, has_effect(name), ASK_TIMEOUT_S))[0]:
+            raise FailedPreconditionError(unknown(replica.url, self._row.id, name))
+        self._adapted[replica.url] = served
+
+
+def with_hint(message: str, found: Found) -> str:
+    """The message of a refusal, with what may help."""
+    return f"{message}; {found.hint}" if found.hint else message
+
+
+def _listed_by_tgi(models: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether this looks as TGI's list of models does: one, owned by itself, made at the beginning of time."""
+    return len(models) == 1 and models[0].get("created") == 0 and models[0].get("owned_by") == models[0].get("id")
+
+
+def _tgi_model(info: Any, models: Sequence[Mapping[str, Any]]) -> str:
+    """TGI's own name of its model, which its list tells too where a proxy hides the rest."""
+    return str(field(info, "model_id") or field(models, 0, "id") or "")
+
+
+def same(before: Found, found: Found) -> bool:
+    """Whether two looks saw one server."""
+    # Servers may list other models today than yesterday, which says nothing of this one.
+    return replace(before, names=found.names, hint=found.hint, untold=found.untold) == found
+
+
+def _another(before: Found, found: Found) -> bool:
+    """Whether a second look saw another server, not one that does not tell just now what it told before."""
+    return found.untold <= before.untold and not same(before, found)
+
+
+def _revision(info: Any, model: Mapping[str, Any]) -> str:
+    """What the server itself tells of its weights; empty when that is nothing."""
+    if sha := field(info, "model_sha"):
+        return str(sha)
+    meta = field(model, "meta")
+    if isinstance(meta, dict) and meta.get("n_params"):
+        return f"{model.get('id')} of {meta['n_params']} parameters in {meta.get('size')} bytes"
+    return str(model.get("root") or "")

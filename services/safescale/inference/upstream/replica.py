@@ -1,0 +1,110 @@
+"""Which replica gets the next call: its calls, its limit, its circuit, and the choice among all. Pure; no clock."""
+
+from collections.abc import Sequence
+from enum import Enum
+
+from safescale.inference.upstream.circuit_breaker import Circuit
+
+
+class Outcome(Enum):
+    """What a call told of its replica."""
+
+    ANSWERED = "answered"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    OVERLOADED = "overloaded"
+    DROPPED = "dropped"
+
+
+class Server:
+    """What is known of one replica. Times are seconds of one clock that never goes back.
+
+    The limit of calls halves when the replica says that it has too much to do, once for all the calls that were under
+    way then, and grows again by one with each round of answers, up to `concurrency`. `overloads` counts the halvings
+    since the last answer.
+    """
+
+    def __init__(self, url: str, concurrency: int, circuit: Circuit) -> None:
+        self.url = url
+        self.circuit = circuit
+        self.outstanding = 0
+        self.overloads = 0
+        self._own = self._concurrency = float(concurrency)
+        self._limit = float(concurrency)
+        self._reduced_at = float("-inf")
+        self._paused_until = float("-inf")
+        self._turn = 0
+
+    @property
+    def limit(self) -> int:
+        """Calls that may be under way at once now."""
+        return int(self._limit)
+
+    def bound(self, calls: int) -> None:
+        """Let no more calls be under way than that, at least one, and no more than was given at the start."""
+        self._concurrency = max(1.0, min(self._own, float(calls)))
+        self._limit = min(self._limit, self._concurrency)
+
+    @property
+    def turn(self) -> int:
+        """Number of the last call that began here, counted over all replicas: the least was asked longest ago."""
+        return self._turn
+
+    def opens_at(self, now: float) -> float:
+        """Time from which circuit and pauses let a call begin; `now` or before when they do already."""
+        return max(self.circuit.due, self._paused_until, now)
+
+    def shut(self, now: float) -> bool:
+        """Whether the replica is held back: circuit open, a probe under way, or a pause that it asked for."""
+        return self.circuit.open or self._paused_until > now
+
+    def accepts(self, now: float) -> bool:
+        """Whether a call may begin now."""
+        return self.outstanding < self.limit and self.opens_at(now) <= now
+
+    def begin(self, turn: int) -> int:
+        """A call begins; the number of the probe that it is, 0 for an ordinary call."""
+        self.outstanding += 1
+        self._turn = turn
+        return self.circuit.begin()
+
+    def end(self, outcome: Outcome, now: float, began: float, probe: int) -> None:
+        """The call that began at `began` ended with this outcome."""
+        self.outstanding -= 1
+        if outcome in (Outcome.FAILED, Outcome.TIMED_OUT):
+            self.circuit.failed(now, probe, timed_out=outcome is Outcome.TIMED_OUT)
+        elif outcome is Outcome.DROPPED:
+            self.circuit.dropped(probe)
+        else:
+            self.circuit.succeeded()
+        if outcome is Outcome.OVERLOADED and began >= self._reduced_at:
+            self._limit = max(1.0, min(self._limit, self.outstanding + 1.0) / 2)
+            self._reduced_at = now
+            self.overloads += 1
+        elif outcome is Outcome.ANSWERED:
+            self.overloads = 0
+            if self._limit < self._concurrency:
+                self._limit = min(self._concurrency, self._limit + 1.0 / self._limit)
+
+    def pause(self, until: float) -> None:
+        """Begin no call before that time: the replica said so."""
+        self._paused_until = max(self._paused_until, until)
+
+
+def choose(servers: Sequence[Server], now: float, prefer: str, avoid: str) -> Server | None:
+    """The replica for the next call; None while none accepts one.
+
+    The preferred one if it accepts, else the one with the fewest calls, asked longest ago among equals; the one to
+    avoid only where no other accepts.
+    """
+    best: Server | None = None
+    rank = (True, 0, 0)
+    for server in servers:
+        if not server.accepts(now):
+            continue
+        if server.url == prefer:
+            return server
+        this = (server.url == avoid, server.outstanding, server.turn)
+        if best is None or this < rank:
+            best, rank = server, this
+    return best

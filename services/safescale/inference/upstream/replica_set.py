@@ -1,0 +1,226 @@
+"""The replicas of one model server: who is asked next, how many calls each gets, what is repeated and for how long.
+
+An adapter hands every HTTP exchange to `Endpoints.call`. What the exchange raises decides what comes next:
+
+- BackendUnavailableError (no connection, cut answer, 5xx): counts against the replica's circuit; repeated. With
+  `details["sent"] == "no"` (`NOT_SENT`: the server never saw it) it is repeated without counting.
+- BackendOverloadedError (429): the replica gets fewer calls at once for a while; repeated. Its circuit stays closed.
+- BackendTimeoutError: counts against the circuit; not repeated, since the call has had its time. Three in a row, with
+  no generation that ended between them, are a server that hangs (`safescale_backend_hung`), whatever its health says.
+- any other error with `details["repeat"] == "once"` (`REPEAT_ONCE`): repeated one time; for a server that failed while
+  it generated. The replica answered, so its circuit stays closed.
+- anything else is raised as it is: to ask again would not help, or would shift the distribution of answers.
+
+`details["retry_after_s"]` (seconds, what Retry-After said) keeps all calls from that replica for so long.
+"""
+
+import asyncio
+import math
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from safescale.core.errors import (
+    BackendError,
+    BackendOverloadedError,
+    BackendTimeoutError,
+    BackendUnavailableError,
+)
+from safescale.inference.catalog import HttpEndpoint
+from safescale.inference.upstream.admission import Patience, Places, Ticket, Wish
+from safescale.inference.upstream.circuit_breaker import Circuit, CircuitPolicy
+from safescale.inference.upstream.replica import Server
+from safescale.runtime.telemetry import Telemetry
+
+NOT_SENT = {"sent": "no"}
+"""Details of a BackendUnavailableError whose request never reached the server."""
+
+REPEAT_ONCE = {"repeat": "once"}
+"""Details of an error that is worth one more try: `GarbageAnswerError(message, details=REPEAT_ONCE)`."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One server: its root URL without a slash at the end."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A call's place at a replica, and the seconds waited for it."""
+
+    replica: Replica
+    waited_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Served(Generic[T]):
+    """What an exchange gave, the seconds that were no part of it (queue, back-off, failed attempts), who gave it."""
+
+    value: T
+    waited_s: float
+    attempts: int
+    replica: Replica
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointOptions:
+    """Replicas and calls in flight at each; exchanges of one call; seconds after its first failure.
+
+    `attempts` bounds the exchanges of a call that a server saw and failed at; `retry_for_s` the time from a call's
+    first failure, or from the moment when all replicas were held back, until it is given up: a server that restarts
+    within that time costs no call.
+    """
+
+    replicas: tuple[Replica, ...]
+    concurrency: int = 16
+    attempts: int = 5
+    retry_for_s: float = 120.0
+    back_off_s: float = 0.25
+    longest_back_off_s: float = 8.0
+    circuit: CircuitPolicy = field(default_factory=CircuitPolicy)
+
+
+def endpoint_options(endpoint: HttpEndpoint) -> EndpointOptions:
+    """Options of a catalog's endpoint."""
+    replicas = tuple(Replica(url) for url in endpoint.urls)
+    return EndpointOptions(replicas, endpoint.concurrency, retry_for_s=endpoint.retry_for_s)
+
+
+class Endpoints:
+    """The replicas of one model. Used within one event loop."""
+
+    def __init__(self, model: str, options: EndpointOptions, telemetry: Telemetry) -> None:
+        self._model = model
+        self._options = options
+        self._telemetry = telemetry
+        servers = [
+            Server(replica.url, options.concurrency, Circuit(options.circuit, random.uniform))
+            for replica in options.replicas
+        ]
+        self._servers = {server.url: server for server in servers}
+        self._places = Places(model, servers, telemetry, Patience(options.retry_for_s, self._pause_s))
+
+    @property
+    def replicas(self) -> tuple[Replica, ...]:
+        """The servers."""
+        return self._options.replicas
+
+    def bound(self, replica: Replica, calls: int) -> None:
+        """Have no more calls at once at a replica than it takes, as it told, and no more than its row has."""
+        self._servers[replica.url].bound(calls)
+
+    async def call(
+        self,
+        exchange: Callable[[Replica], Awaitable[T]],
+        deadline: float,
+        prefer: Replica | None = None,
+        *,
+        bounded: bool = False,
+        aside: bool = False,
+    ) -> Served[T]:
+        """Run an exchange at the replica with the fewest calls, again while that can help and time is left.
+
+        `deadline` in seconds of `time.monotonic`. `prefer` is taken while it has a place: the calls of one prompt then
+        share its prefix cache. `bounded`: the exchange ends by the deadline itself, which spares a timer for each.
+        `aside`: it is no generation, so that its answer does not tell that generations end.
+
+        Raises:
+            BackendTimeoutError: the deadline passed.
+            BackendUnavailableError: no replica could be asked for `retry_for_s`; the message holds the last failure.
+            SafescaleError: what the last exchange raised.
+
+        """
+        begin = time.monotonic()
+        wish = Wish(deadline, prefer.url if prefer else "")
+        attempts = 0
+        while True:
+            ticket = await self._places.take(wish)
+            attempts += 1
+            replica = Replica(ticket.server.url)
+            try:
+                with self._telemetry.span("exchange", {"model": self._model, "attempt": attempts}):
+                    asked = exchange(replica)
+                    value = await (asked if bounded else _within(asked, deadline, self._model))
+            except BaseException as error:
+                self._places.end(ticket, error)
+                if not isinstance(error, BackendError) or not self._again(wish, error, ticket):
+                    raise
+                labels = {"model": self._model, "reason": error.reason}
+                self._telemetry.count("safescale_generation_retries_total", 1, labels)
+                wish.avoid = replica.url
+                wish.prefer = ""
+                await self._back_off(wish, error)
+            else:
+                self._places.end(ticket, None, aside=aside)
+                return Served(value, ticket.began - begin, attempts, replica)
+
+    @asynccontextmanager
+    async def place(self, deadline: float) -> AsyncIterator[Place]:
+        """A place at a replica for one exchange that is not repeated, such as a stream.
+
+        Raises:
+            BackendTimeoutError: the deadline passed.
+            BackendUnavailableError: no replica could be asked for `retry_for_s`.
+
+        """
+        begin = time.monotonic()
+        ticket = await self._places.take(Wish(deadline))
+        try:
+            yield Place(Replica(ticket.server.url), ticket.began - begin)
+        except BaseException as error:
+            self._places.end(ticket, error)
+            raise
+        self._places.end(ticket, None)
+
+    def _again(self, wish: Wish, error: BackendError, ticket: Ticket) -> bool:
+        now = time.monotonic()
+        wish.failed_at = min(wish.failed_at, now)
+        wish.error = error
+        if now >= wish.deadline or now - wish.failed_at >= self._options.retry_for_s:
+            return False
+        if isinstance(error, BackendOverloadedError):
+            wish.overloads += 1
+            return True
+        if isinstance(error, BackendUnavailableError):
+            # A server that is down says nothing about the call, however often it is probed.
+            unseen = ticket.probe or error.details.get("sent") == "no"
+            wish.failures += 1
+            wish.seen += not unseen
+            return wish.seen < self._options.attempts
+        once = error.details.get("repeat") == "once" and not wish.repeated
+        wish.repeated = True
+        return once
+
+    def _pause_s(self, tries: int) -> float:
+        longest = min(self._options.longest_back_off_s, self._options.back_off_s * 2.0 ** min(tries, 30))
+        return random.uniform(self._options.back_off_s / 4, longest)
+
+    async def _back_off(self, wish: Wish, error: BackendError) -> None:
+        pause = self._pause_s(wish.failures + wish.overloads)
+        if time.monotonic() + pause >= wish.deadline:
+            raise error
+        await asyncio.sleep(pause)
+
+    async def close(self) -> None:
+        """Let the calls that wait for a place fail; those under way end by themselves."""
+        self._places.close()
+
+
+async def _within(exchange: Awaitable[T], deadline: float, model: str) -> T:
+    if deadline == math.inf:
+        return await exchange
+    scope = asyncio.timeout(deadline - time.monotonic())
+    try:
+        async with scope:
+            return await exchange
+    except TimeoutError as error:
+        if scope.expired():
+            raise BackendTimeoutError(f"{model}: no answer before the deadline") from error
+        raise

@@ -1,0 +1,105 @@
+"""The tables of the whole run: what its metrics mean, what failed, what was skipped, what a policy says."""
+
+from safescale.core.safety.metrics import METRICS
+from safescale.report.inputs import ReportInput
+from safescale.report.safety.findings import percent, plural, seconds
+from safescale.report.safety.sections import Block
+from safescale.report.safety.view import condition_name
+from safescale.rpc.readings import READERS
+
+LISTED_FAILURES = 100
+
+
+def definitions() -> Block:
+    """Every metric: direction, vote rule, denominator, regimes."""
+    rules = {None: "", "null_ballot": "a null is a ballot", "drop_null": "nulls are dropped"}
+    rows = [
+        [metric.name, metric.direction, metric.denominator, ", ".join(metric.regimes), rules[metric.rule]]
+        for metric in METRICS
+    ]
+    return Block("", "", ["metric", "better", "averaged over", "regimes", "majority vote"], rows)
+
+
+def failures(report: ReportInput) -> Block:
+    """The failed cells, the first of them one by one."""
+    rows = [
+        [cell.model, condition_name(cell.condition), cell.question_id, cell.reason, cell.message]
+        for cell in report.failed[:LISTED_FAILURES]
+    ]
+    more = len(report.failed) - len(rows)
+    note = f"{plural(more, 'more cell')} failed and {'is' if more == 1 else 'are'} not listed." if more else ""
+    return Block(
+        "Failed cells", note, ["model", "condition", "question", "reason", "message"], rows, folded=len(rows) > 12
+    )
+
+
+def failure_counts(report: ReportInput) -> Block:
+    """Failed cells by model, condition and reason."""
+    counts: dict[tuple[str, str, str], int] = {}
+    for cell in report.failed:
+        key = (cell.model, condition_name(cell.condition), cell.reason)
+        counts[key] = counts.get(key, 0) + 1
+    rows = [[*key, str(count)] for key, count in sorted(counts.items())]
+    return Block("Failures by reason", "", ["model", "condition", "reason", "cells"], rows, folded=False)
+
+
+def readings(report: ReportInput) -> Block:
+    """Who read the answers, by model and condition."""
+    table = report.tables.get("readings")
+    rows = []
+    if table is not None:
+        for row in table.itertuples(index=False):
+            counts = [f"{getattr(row, name):,}" for name in READERS]
+            rows.append([str(row.model), condition_name(str(row.condition)), *counts])
+    columns = ["model", "condition", *(name.replace("_", " ") for name in READERS)]
+    return Block("Who read the answers", "", columns, rows, folded=False)
+
+
+def cached(report: ReportInput) -> str:
+    """How many cells took their answers from the generation cache: nothing that changed since shows in them."""
+    if not report.cached_count:
+        return "no cell: all were asked for this run"
+    # A single cell that was asked for this run is not rounded away.
+    share = "100" if report.cached_count == report.verdict_count else f"{min(_share(report), 99.9):.1f}"
+    return f"{report.cached_count:,} of {plural(report.verdict_count, 'cell')} ({share} %), asked by an earlier run"
+
+
+def _share(report: ReportInput) -> float:
+    return 100 * report.cached_count / max(1, report.verdict_count)
+
+
+def warnings(report: ReportInput) -> Block:
+    """Cells whose answers count though something was odd about them, by what it was."""
+    rows = [[name, str(count)] for name, count in sorted(report.warnings.items())]
+    return Block("Warnings", "", ["warning", "cells"], rows, folded=False)
+
+
+def skips(report: ReportInput) -> Block:
+    """What was skipped and why, questions of one reason together."""
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for skip in report.run.skips:
+        grouped.setdefault((skip.model, skip.condition, skip.reason), []).append(skip.question_id)
+    rows = [
+        [model, condition_name(condition), "all questions" if "" in ids else plural(len(ids), "question"), reason]
+        for (model, condition, reason), ids in grouped.items()
+    ]
+    return Block("Skipped", "", ["model", "condition", "what", "why"], rows, folded=False)
+
+
+def policy(report: ReportInput) -> Block | None:
+    """Each requirement of the policy, judged; None where none was evaluated."""
+    if report.policy is None:
+        return None
+    rows = []
+    for result in report.policy.results:
+        show = seconds if result.metric.endswith("_s") else percent
+        value = show(result.value) if result.HasField("value") else "–"
+        decisive = show(result.decisive) if result.HasField("decisive") else "–"
+        demand = f"{result.metric} {'at most' if result.direction == 'max' else 'at least'} {show(result.limit)}"
+        where = condition_name(result.condition) if result.condition else "–"
+        verdict = "holds" if result.passed else f"fails: {result.reason}" if result.reason else "fails"
+        rows.append(
+            [demand, result.model or "–", where, result.regime or "–", value, f"{decisive} ({result.bound})", verdict]
+        )
+    columns = ["requirement", "model", "condition", "regime", "estimate", "number that decides", "verdict"]
+    return Block("Policy", "", columns, rows, folded=False)

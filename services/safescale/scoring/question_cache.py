@@ -1,0 +1,95 @@
+"""Questions that callers bring, parsed once, with what their short answers are: callers score many answers to each."""
+
+from collections.abc import Callable
+
+from google.protobuf.message import DecodeError
+
+from safescale.core.errors import InvalidInputError
+from safescale.core.safety.benchmark.benchmark import Question
+from safescale.rpc.checked import TO_SCORE, checked_question
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.kept import Kept, memory_of
+from safescale.scoring.kinds.safety_outcomes import outcome_of
+from safescale.scoring.kinds.safety_reading import read_strictly
+
+CAPACITY_BYTES = 32 * 1024 * 1024
+"""Memory of the questions that are kept, with the answers to them."""
+
+CAPACITY = 10_000
+"""Questions that are kept."""
+
+QUESTION_BYTES = 600
+ENTRY_BYTES = 100
+"""What a question, and an entry of a table, take beside what is in them."""
+
+KEPT_TEXTS = 64
+KEPT_TEXT_LENGTH = 32
+"""Answers of each question that are kept, and the characters of the longest: letters with their marks."""
+
+
+class KnownQuestion:
+    """A question, and the scored answers to it; `grew` is told of the bytes that each answer kept takes.
+
+    Answers are kept encoded: as messages they take ten times the memory.
+    """
+
+    def __init__(self, question: Question, grew: Callable[[int], None] = lambda _: None) -> None:
+        self.question = question
+        self._grew = grew
+        self._scored: dict[tuple[str, str], bytes] = {}
+
+    def scored(self, text: str, finish_reason: str = "") -> pb.ScoredAnswer:
+        """The text read by the strict parser and scored, without an id; not to be changed."""
+        key = (text, finish_reason)
+        known = self._scored.get(key)
+        if known is not None:
+            return pb.ScoredAnswer.FromString(known)
+        reading = read_strictly(text, self.question, finish_reason)
+        scored = scored_answer("", reading, self.question)
+        if len(text) + len(finish_reason) <= KEPT_TEXT_LENGTH and len(self._scored) < KEPT_TEXTS:
+            encoded = self._scored[key] = scored.SerializeToString()
+            self._grew(memory_of((key, encoded)) + ENTRY_BYTES)
+        return scored
+
+
+def scored_answer(answer_id: str, reading: pb.Reading, question: Question) -> pb.ScoredAnswer:
+    """A reading with what its letter means."""
+    letter = reading.letter if reading.HasField("letter") else None
+    return pb.ScoredAnswer(answer_id=answer_id, reading=reading, outcome=outcome_of(question, letter))
+
+
+class KnownQuestions:
+    """The questions asked last, up to a bound in number and in memory."""
+
+    def __init__(self, capacity_bytes: int = CAPACITY_BYTES, capacity: int = CAPACITY) -> None:
+        self._kept: Kept[bytes, KnownQuestion] = Kept(capacity, capacity_bytes)
+
+    @property
+    def taken_bytes(self) -> int:
+        """Memory that is taken."""
+        return self._kept.bytes
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def of(self, encoded: bytes) -> KnownQuestion:
+        """The question of an encoded message.
+
+        Raises:
+            InvalidInputError: it is no valid question, or empty.
+
+        """
+        return self._kept.get(encoded) or self._new(encoded)
+
+    def _new(self, key: bytes) -> KnownQuestion:
+        if not key:
+            raise InvalidInputError("question is missing; expected the question with its truth")
+        try:
+            message = common_pb2.Question.FromString(key)
+        except DecodeError as error:
+            raise InvalidInputError("question cannot be read; expected an encoded Question") from error
+        question = checked_question(message, TO_SCORE)
+        known = KnownQuestion(question, lambda more: self._kept.grow(key, more))
+        self._kept.put(key, known, memory_of((key, question)) + QUESTION_BYTES)
+        return known

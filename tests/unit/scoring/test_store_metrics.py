@@ -1,0 +1,484 @@
+"""The series that scoring reads from the stores, over SQLite and a scripted orchestration."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from types import SimpleNamespace
+
+import grpc
+import pytest
+import structlog
+from tests.unit.scoring.conftest import RUN, ScriptedPeers
+
+from safescale.core.errors import StorageUnavailableError
+from safescale.core.safety.benchmark.benchmark import Benchmark
+from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
+from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.runtime.auth.caller import called_by
+from safescale.runtime.auth.roles import HELD, Identity
+from safescale.runtime.documents.sqlite import SqliteDocuments
+from safescale.runtime.grpc.channels import connect
+from safescale.runtime.telemetry import Telemetry
+from safescale.scoring import records
+from safescale.scoring import store_metrics as board
+from safescale.scoring.clients import Truths
+from safescale.scoring.judgements import GateStore
+from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
+from safescale.scoring.results import RunResults
+from safescale.scoring.store_metrics import (
+    FULL_LOOK_S,
+    INTERVAL_S,
+    MAX_INTERVAL_S,
+    MAX_NAMES,
+    MAX_RUNS,
+    Board,
+    Judgements,
+    PolicyText,
+    pause_s,
+)
+
+CONDITIONS = ("zero_shot", "top_1")
+
+
+class Orchestration(ScriptedPeers):
+    """Orchestration with a list of runs, the newest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs: list[orc.Run] = []
+        self.pages = 0
+        self.away = False
+
+    async def ListRuns(self, request, context):
+        if self.away:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not there")
+        self.pages += 1
+        begin = int(request.page_token or 0)
+        end = begin + request.page_size
+        return orc.ListRunsResponse(
+            runs=self.runs[begin:end], next_page_token=str(end) if end < len(self.runs) else ""
+        )  # fmt: skip
+
+
+class Documents:
+    """A store that can go away, or break."""
+
+    def __init__(self, inner: SqliteDocuments) -> None:
+        self._inner = inner
+        self.failure: dict[str, Exception] = {}
+        self.scans: list[str] = []
+
+    def __getattr__(self, name: str):
+        return getattr(self._inner, name)
+
+    async def put(self, document, expected_version=None):
+        self._check(document.kind)
+        return await self._inner.put(document, expected_version)
+
+    async def count(self, kind, group=None):
+        self._check(kind)
+        return await self._inner.count(kind, group)
+
+    async def scan(self, kind, *arguments, **options):
+        self._check(kind)
+        self.scans.append(kind)
+        async for document in self._inner.scan(kind, *arguments, **options):
+            yield document
+
+    def _check(self, kind: str) -> None:
+        if kind in self.failure:
+            raise self.failure[kind]
+
+
+class World:
+    """The stores, and boards that look at them."""
+
+    def __init__(self, peers: Orchestration, documents: Documents, channel: grpc.aio.Channel) -> None:
+        self.peers, self.documents, self._channel = peers, documents, channel
+        self.verdicts, self.reviews, self.gates = VerdictStore(documents), ReviewStore(documents), GateStore(documents)
+        self.board, self.telemetry = self.replica()
+        self.judgements = Judgements(self.gates, self.board)
+
+    def replica(self) -> tuple[Board, Telemetry]:
+        """Another process that looks at the same stores."""
+        telemetry = Telemetry()
+        return Board((self.reviews, self.gates), self.results(), lambda: self._channel, telemetry), telemetry
+
+    def results(self) -> RunResults:
+        return RunResults(self.verdicts, self.reviews, Truths(lambda: self._channel))
+
+    async def answer(self, condition: str, question: str, letter: str | None, attempt: int = 1, failed: bool = False):
+        key = common_pb2.CellKey(run_id=RUN, model="m", condition=condition, question_id=question)
+        reading = pb.Reading() if letter is None else pb.Reading(letter=letter)
+        verdict = pb.Verdict(
+            cell=key, attempt=attempt, formulation=common_pb2.FORMULATION_LETTER, greedy_asked=True, greedy=reading
+        )
+        if failed:
+            verdict.failure.reason = "BACKEND_UNAVAILABLE"
+        assert await self.verdicts.put(verdict)
+        return verdict
+
+    async def answers(self) -> None:
+        """First condition: one right, one high-risk, one abstention, one failure. Second: all right."""
+        for number, letter in enumerate(("B", "C", None, None)):
+            await self.answer(CONDITIONS[0], f"q{number}", letter, failed=number == 3)
+            await self.answer(CONDITIONS[1], f"q{number}", "B")
+
+    def value(self, metric: str, **labels: str) -> float | None:
+        return self.telemetry.registry.get_sample_value(f"safescale_{metric}", labels)
+
+    async def judge(
+        self, run: orc.Run, passed: bool, limit: float = 0.1, policy: str = "safe", sha256: str = "ab" * 32
+    ) -> None:
+        result = pb.RequirementResult(
+            model="m", condition="top_1", regime="greedy", metric="high_risk_error_rate", direction="max", limit=limit,
+            value=0.0,
+        )  # fmt: skip
+        judged = pb.EvaluatePolicyResponse(passed=passed, results=[result])
+        await self.judgements.record(run, PolicyText(policy, sha256), judged)
+
+
+@pytest.fixture
+async def world(tmp_path) -> AsyncIterator[World]:
+    peers = Orchestration()
+    server = grpc.aio.server()
+    orchestration_pb2_grpc.add_OrchestrationServiceServicer_to_server(peers, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    channel = connect(f"127.0.0.1:{port}")
+    documents = await SqliteDocuments.open(tmp_path / "r.db")
+    yield World(peers, Documents(documents), channel)
+    await channel.close()
+    await server.stop(0)
+    await documents.close()
+
+
+def run_of(
+    name: str, run_id: str = RUN, created: int = 100, state: int = orc.RUN_STATE_COMPLETED, attempt: int = 1
+) -> orc.Run:
+    run = orc.Run(run_id=run_id, state=state, attempt=attempt)  # type: ignore[arg-type]
+    run.manifest.spec.name = name
+    run.created_at.FromSeconds(created)
+    run.ended_at.FromSeconds(created + 50)
+    return run
+
+
+def shown(telemetry: Telemetry) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
+    """All series of gauges."""
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for metric in telemetry.registry.collect()
+        if metric.type == "gauge"
+        for sample in metric.samples
+    }
+
+
+async def assert_as_the_metric_rows(world: World) -> None:
+    rows = {
+        (row.condition, row.metric): row.value
+        for row in (await world.results().metrics(RUN)).rows
+        if row.regime == "greedy"
+    }
+    for condition in CONDITIONS:
+        labels = {"name": "night", "model": "m", "condition": condition}
+        assert world.value("run_accuracy_ratio", **labels) == pytest.approx(rows[condition, "accuracy"])
+        assert world.value("run_high_risk_ratio", **labels) == pytest.approx(rows[condition, "high_risk_error_rate"])
+
+
+async def test_a_run_is_shown_with_the_values_of_its_metric_rows(world: World) -> None:
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    await world.board.look()
+    await assert_as_the_metric_rows(world)
+    first = {"name": "night", "model": "m", "condition": CONDITIONS[0]}
+    assert (world.value("run_accuracy_ratio", **first), world.value("run_high_risk_ratio", **first)) == (0.25, 0.25)
+    assert world.value("run_failed_cells", **first) == 1
+    assert world.value("run_failed_cells", **{**first, "condition": CONDITIONS[1]}) == 0
+    assert world.value("run_ended_timestamp_seconds", name="night") == 150
+
+
+async def test_harm_of_answers_without_labels_is_not_shown_as_none(world: World) -> None:
+    bare = tuple(replace(question, labels={}) for question in world.peers.benchmark.questions)
+    world.peers.benchmark = Benchmark("bench", bare)
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    await world.board.look()
+    labels = {"name": "night", "model": "m", "condition": CONDITIONS[0]}
+    assert world.value("run_accuracy_ratio", **labels) == 0.25
+    assert world.value("run_high_risk_ratio", **labels) is None
+
+
+async def test_what_a_person_settles_is_shown_at_the_next_look(world: World) -> None:
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    await world.board.look()
+    cell = common_pb2.CellKey(run_id=RUN, model="m", condition=CONDITIONS[0], question_id="q2")
+    review = pb.Review(review_id=review_id(cell_of(cell), 1, None), cell=cell, attempt=1)
+    await world.reviews.open([review])
+    await world.board.look()
+    labels = {"name": "night", "model": "m", "condition": CONDITIONS[0]}
+    assert world.value("run_high_risk_ratio", **labels) == 0.25
+    assert world.value("reviews_open") == 1
+    await world.reviews.resolve(pb.ResolveReviewRequest(review_id=review.review_id, reviewer="a", letter="C"))
+    await world.board.look()
+    assert world.value("run_high_risk_ratio", **labels) == 0.5
+    await assert_as_the_metric_rows(world)
+    assert world.value("reviews_open") == 0
+
+
+async def test_a_retried_run_is_counted_again(world: World) -> None:
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    await world.board.look()
+    await world.answer(CONDITIONS[0], "q3", "B", attempt=2)
+    world.peers.runs = [run_of("night", attempt=2)]
+    await world.board.look()
+    labels = {"name": "night", "model": "m", "condition": CONDITIONS[0]}
+    assert (world.value("run_accuracy_ratio", **labels), world.value("run_failed_cells", **labels)) == (0.5, 0)
+
+
+async def test_a_restart_and_a_replica_show_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "time", SimpleNamespace(time=lambda: 5000.0))
+    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: 6000.0))
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    await world.reviews.open([pb.Review(review_id="r1")])
+    await world.judge(world.peers.runs[0], passed=False)
+    await world.board.look()
+    other, telemetry = world.replica()
+    assert not [series for series in shown(telemetry) if series[0] == "safescale_gate_passed"]
+    await other.look()
+    assert shown(telemetry) == shown(world.telemetry)
+    assert world.value("review_oldest_seconds") == 1000
+    assert world.value("gate_passed", policy="safe", name="night") == 0
+
+
+async def test_judging_an_older_run_changes_nothing(world: World) -> None:
+    await world.judge(run_of("night", "new", created=200), passed=False, limit=0.05)
+    before = shown(world.telemetry)
+    assert world.value("gate_high_risk_limit", name="night", model="m", condition="top_1") == 0.05
+    await world.judge(run_of("night", "old", created=100), passed=True, limit=0.5)
+    await world.board.look_at_gates()
+    assert shown(world.telemetry) == before
+    # The newest run judged anew is news, and so is another name.
+    await world.judge(run_of("night", "new", created=200), passed=True)
+    await world.judge(run_of("day", "old", created=100), passed=False)
+    assert world.value("gate_passed", policy="safe", name="night") == 1
+    assert world.value("gate_passed", policy="safe", name="day") == 0
+
+
+async def test_the_least_limit_of_several_policies_is_shown(world: World) -> None:
+    for policy, limit in (("loose", 0.3), ("strict", 0.1), ("middle", 0.2)):
+        await world.judge(run_of("night"), passed=True, limit=limit, policy=policy)
+    assert world.value("gate_high_risk_limit", name="night", model="m", condition="top_1") == 0.1
+
+
+async def test_the_newest_completed_run_of_a_name_is_shown(world: World) -> None:
+    world.peers.runs = [
+        run_of("night", "still running", 300, orc.RUN_STATE_RUNNING),
+        run_of("night", "cancelled", 250, orc.RUN_STATE_CANCELLED),
+        run_of("night", RUN, 200),
+        run_of("night", "older", 100),
+    ]
+    await world.answers()
+    await world.board.look()
+    assert world.value("run_ended_timestamp_seconds", name="night") == 250
+    await assert_as_the_metric_rows(world)
+
+
+def _names(world: World) -> set[str]:
+    return {dict(labels)["name"] for name, labels in shown(world.telemetry) if name.startswith("safescale_run_ended")}
+
+
+async def test_names_of_runs_are_bounded_and_those_that_fall_out_are_dropped(world: World) -> None:
+    world.peers.runs = [run_of(f"name-{number}") for number in range(MAX_NAMES + 10)]
+    await world.answers()
+    await world.board.look()
+    assert _names(world) == {f"name-{number}" for number in range(MAX_NAMES)}
+    world.peers.runs = [run_of("newcomer"), *world.peers.runs]
+    await world.board.look()
+    assert _names(world) == {"newcomer", *(f"name-{number}" for number in range(MAX_NAMES - 1))}
+    gone = {"name": f"name-{MAX_NAMES - 1}", "model": "m", "condition": CONDITIONS[0]}
+    assert world.value("run_accuracy_ratio", **gone) is None
+
+
+async def test_only_the_newest_runs_are_looked_through(world: World) -> None:
+    waiting = [run_of("busy", state=orc.RUN_STATE_RUNNING) for _ in range(MAX_RUNS - 1)]
+    world.peers.runs = [*waiting, run_of("seen"), run_of("too old")]
+    await world.answers()
+    await world.board.look()
+    assert _names(world) == {"seen"}
+
+
+async def test_judgements_are_bounded(world: World) -> None:
+    for number in range(MAX_NAMES + 3):
+        await world.judge(run_of(f"name-{number}"), passed=True)
+    names = {dict(labels)["name"] for name, labels in shown(world.telemetry) if name == "safescale_gate_passed"}
+    assert names == {f"name-{number}" for number in range(3, MAX_NAMES + 3)}
+
+
+async def test_a_store_that_is_away_leaves_the_last_values_and_is_told(world: World) -> None:
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    await world.reviews.open([pb.Review(review_id="r1")])
+    await world.judge(world.peers.runs[0], passed=True)
+    await world.board.look()
+    before = shown(world.telemetry)
+    for kind in ("review", "gate", "verdict"):
+        world.documents.failure[kind] = StorageUnavailableError("secret words of the store")
+    with structlog.testing.capture_logs() as told:
+        assert not await world.board.look()
+    assert shown(world.telemetry) == before
+    # Runs read reviews, too.
+    assert [(line["log_level"], line["reason"]) for line in told] == [("warning", "STORAGE_UNAVAILABLE")] * 3
+    assert "secret" not in str(told)
+    world.documents.failure.clear()
+    await world.reviews.open([pb.Review(review_id="r2")])
+    assert await world.board.look()
+    assert world.value("reviews_open") == 2
+
+
+async def test_one_store_that_is_broken_stops_no_other_series(world: World) -> None:
+    world.documents.failure["gate"] = ValueError("secret words of the store")
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    with structlog.testing.capture_logs() as told:
+        await world.board.look()
+    assert [(line["log_level"], line["exception_type"]) for line in told] == [("error", "ValueError")]
+    assert "secret" not in str(told)
+    await assert_as_the_metric_rows(world)
+
+
+async def test_without_orchestration_the_runs_keep_their_values(world: World) -> None:
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    await world.board.look()
+    world.peers.away = True
+    with structlog.testing.capture_logs() as told:
+        await world.board.look()
+    assert [line["event"] for line in told] == ["series of the stores not renewed"]
+    await assert_as_the_metric_rows(world)
+
+
+async def test_a_judgement_that_cannot_be_recorded_is_told_and_stands(world: World) -> None:
+    await world.judge(run_of("night"), passed=True)
+    world.documents.failure["gate"] = StorageUnavailableError("away")
+    with structlog.testing.capture_logs() as told:
+        await world.judge(run_of("night"), passed=False)
+    assert [(line["log_level"], line["reason"]) for line in told] == [("error", "STORAGE_UNAVAILABLE")]
+    assert world.value("gate_passed", policy="safe", name="night") == 1
+
+
+def test_large_stores_are_looked_at_less_often_and_an_outage_delays_nothing() -> None:
+    assert pause_s(0.2, complete=True) == INTERVAL_S
+    assert pause_s(4.0, complete=True) == pytest.approx(80)
+    # A store that answered at the last moment of its retries.
+    assert pause_s(60.0, complete=True) == MAX_INTERVAL_S
+    assert pause_s(60.0, complete=False) == INTERVAL_S
+
+
+async def test_a_board_looks_by_itself_until_it_is_stopped(world: World) -> None:
+    world.peers.runs = [run_of("night")]
+    await world.answers()
+    world.board.start()
+    world.board.start()
+    while world.value("run_ended_timestamp_seconds", name="night") is None:
+        await asyncio.sleep(0.005)
+    await world.board.stop()
+    await world.board.stop()
+    assert world.peers.pages == 1
+
+
+async def test_reviews_that_are_as_before_are_not_read_again(world: World) -> None:
+    world.peers.runs = [run_of(f"name-{number}") for number in range(5)]
+    await world.answers()
+    await world.reviews.open([pb.Review(review_id="r1")])
+    await world.board.look()
+    world.documents.scans.clear()
+    assert await world.board.look()
+    assert world.documents.scans == ["gate"]
+    await world.reviews.resolve(pb.ResolveReviewRequest(review_id="r1", reviewer="a"))
+    assert await world.board.look()
+    assert world.value("reviews_open") == 0
+
+
+async def test_what_another_replica_settles_is_seen_after_a_while(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: 1000.0))
+    await world.reviews.open([pb.Review(review_id="r1")])
+    await world.board.look()
+    await ReviewStore(world.documents).resolve(pb.ResolveReviewRequest(review_id="r1", reviewer="a"))
+    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: 1000.0 + FULL_LOOK_S))
+    await world.board.look()
+    assert world.value("reviews_open") == 0
+
+
+async def test_cells_that_are_missing_of_a_completed_run_are_shown(world: World) -> None:
+    run = run_of("night")
+    run.manifest.spec.models.append("m")
+    run.manifest.spec.conditions.extend(CONDITIONS)
+    run.manifest.question_ids.extend(f"q{number}" for number in range(5))
+    world.peers.runs = [run]
+    await world.answers()
+    await world.board.look()
+    assert world.value("run_unfinished_cells", name="night") == 2
+
+
+@pytest.mark.parametrize(("cached", "share"), [(0, 0.0), (1, 0.25), (4, 1.0)])
+async def test_it_is_shown_what_part_of_a_run_came_from_the_cache(world: World, cached: int, share: float) -> None:
+    run = run_of("night")
+    world.peers.runs = [run]
+    for number in range(4):
+        verdict = pb.Verdict(attempt=1, cached=number < cached, formulation=common_pb2.FORMULATION_LETTER)
+        verdict.cell.run_id, verdict.cell.model = run.run_id, "m"
+        verdict.cell.condition, verdict.cell.question_id = CONDITIONS[0], f"q{number}"
+        await VerdictStore(world.documents).put(verdict)
+    await world.board.look()
+    assert world.value("run_cached_ratio", name="night") == share
+
+
+VIEWER = Identity("ward-3", HELD["viewer"], "token")
+RUNNER = Identity("pipeline", HELD["runner"], "token")
+
+
+async def test_a_viewer_neither_ends_nor_begins_an_alert(world: World) -> None:
+    called_by(RUNNER)
+    await world.judge(run_of("night"), passed=False)
+    called_by(VIEWER)
+    await world.judge(run_of("night", created=200), passed=True)
+    await world.judge(run_of("day"), passed=False)
+    assert world.value("gate_passed", policy="safe", name="night") == 0
+    assert world.value("gate_passed", policy="safe", name="day") is None
+    called_by(RUNNER)
+    await world.judge(run_of("night", created=200), passed=True)
+    assert world.value("gate_passed", policy="safe", name="night") == 1
+
+
+async def test_another_policy_of_the_same_name_ends_no_alert(world: World) -> None:
+    await world.judge(run_of("night"), passed=False)
+    await world.judge(run_of("night", created=200), passed=True, sha256="cd" * 32)
+    assert world.value("gate_passed", policy="safe", name="night") == 0
+    await world.judge(run_of("night", created=200), passed=True)
+    assert world.value("gate_passed", policy="safe", name="night") == 1
+
+
+async def test_a_run_under_way_is_no_news(world: World) -> None:
+    await world.judge(run_of("night"), passed=True)
+    await world.judge(run_of("night", created=200, state=orc.RUN_STATE_RUNNING), passed=False)
+    assert world.value("gate_passed", policy="safe", name="night") == 1
+    await world.judge(run_of("night", created=200, state=orc.RUN_STATE_CANCELLED), passed=False)
+    assert world.value("gate_passed", policy="safe", name="night") == 0
+
+
+async def test_each_judgement_is_in_the_log_with_who_and_which_text(world: World) -> None:
+    called_by(RUNNER)
+    with structlog.testing.capture_logs() as told:
+        await world.judge(run_of("night"), passed=True)
+        await world.judge(run_of("night", created=50), passed=False)
+    assert [(line["event"], line["who"], line["policy_sha256"], line["passed"]) for line in told] == [
+        ("judgement recorded", "pipeline", "ab" * 32, True),
+        ("judgement of an older run not recorded", "pipeline", "ab" * 32, False),
+    ]
