@@ -9,7 +9,7 @@ compile() { # OUT ARGUMENTS...
     --no-emit-find-links --no-header --no-annotate --output-file "requirements/$out.txt" "$@"
 }
 compile dev pyproject.toml --extra report --extra embedded --extra grid --extra tracing --extra inference --extra retrieval --extra gateway --extra dev
-compile embedded pyproject.toml --extra report --extra embedded --extra retrieval --constraint requirements/dev.txt
+compile embedded pyproject.toml --extra report --extra embedded --extra retrieval --extra scoring --constraint requirements/dev.txt
 compile gateway pyproject.toml --extra gateway --extra tracing --constraint requirements/dev.txt
 for extra in inference retrieval orchestration scoring; do
   compile "$extra" pyproject.toml --extra "$extra" --extra grid --extra tracing --constraint requirements/dev.txt
