@@ -32,8 +32,8 @@ class RunTruth:
     questions: dict[str, Question]
 
 
-class Truths:
-    """Truth of runs by id, asked once of orchestration."""
+class GroundTruthCache:
+    """Ground truth of runs by id, fetched once from orchestration."""
 
     def __init__(
         self,

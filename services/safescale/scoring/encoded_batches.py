@@ -16,7 +16,7 @@ PACKAGE = "safescale.scoring.encoded_batches"
 BYTES = descriptor_pb2.FieldDescriptorProto.TYPE_BYTES
 
 
-class UnreadAnswer(Protocol):
+class EncodedAnswer(Protocol):
     """An `AnswerInput` with its question as it was sent."""
 
     answer_id: str
@@ -26,15 +26,17 @@ class UnreadAnswer(Protocol):
     finish_reason: str
 
 
-class UnreadBatch(Protocol):
+class EncodedBatch(Protocol):
     """A `ScoreAnswersRequest` of such answers."""
 
     batch_id: str
-    answers: Sequence[UnreadAnswer]
+    answers: Sequence[EncodedAnswer]
 
 
 def _batch_class() -> Any:
-    file = descriptor_pb2.FileDescriptorProto(name="safescale/scoring/unread.proto", package=PACKAGE, syntax="proto3")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="safescale/scoring/encoded_batches.proto", package=PACKAGE, syntax="proto3"
+    )
     for descriptor in (pb.AnswerInput.DESCRIPTOR, pb.ScoreAnswersRequest.DESCRIPTOR):
         message = file.message_type.add()
         descriptor.CopyToProto(message)
@@ -54,16 +56,16 @@ def _batch_class() -> Any:
 _BATCH = _batch_class()
 
 
-def read_batch(data: bytes) -> UnreadBatch:
+def read_batch(data: bytes) -> EncodedBatch:
     """The batch of an encoded `ScoreAnswersRequest`.
 
     Raises:
         google.protobuf.message.DecodeError: the bytes are none.
 
     """
-    return cast(UnreadBatch, _BATCH.FromString(data))
+    return cast(EncodedBatch, _BATCH.FromString(data))
 
 
-def unread_handler(score: Any) -> Any:
+def encoded_handler(score: Any) -> Any:
     """Handler of `ScoreAnswers` whose batches are read so."""
     return grpc.stream_stream_rpc_method_handler(score, read_batch, pb.ScoreAnswersResponse.SerializeToString)

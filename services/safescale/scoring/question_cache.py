@@ -28,7 +28,7 @@ KEPT_TEXT_LENGTH = 32
 """Answers of each question that are kept, and the characters of the longest: letters with their marks."""
 
 
-class KnownQuestion:
+class CachedQuestion:
     """A question, and the scored answers to it; `grew` is told of the bytes that each answer kept takes.
 
     Answers are kept encoded: as messages they take ten times the memory.
@@ -59,11 +59,11 @@ def scored_answer(answer_id: str, reading: pb.Reading, question: Question) -> pb
     return pb.ScoredAnswer(answer_id=answer_id, reading=reading, outcome=outcome_of(question, letter))
 
 
-class KnownQuestions:
+class QuestionCache:
     """The questions asked last, up to a bound in number and in memory."""
 
     def __init__(self, capacity_bytes: int = CAPACITY_BYTES, capacity: int = CAPACITY) -> None:
-        self._kept: Kept[bytes, KnownQuestion] = Kept(capacity, capacity_bytes)
+        self._kept: Kept[bytes, CachedQuestion] = Kept(capacity, capacity_bytes)
 
     @property
     def taken_bytes(self) -> int:
@@ -73,7 +73,7 @@ class KnownQuestions:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def of(self, encoded: bytes) -> KnownQuestion:
+    def of(self, encoded: bytes) -> CachedQuestion:
         """The question of an encoded message.
 
         Raises:
@@ -82,7 +82,7 @@ class KnownQuestions:
         """
         return self._kept.get(encoded) or self._new(encoded)
 
-    def _new(self, key: bytes) -> KnownQuestion:
+    def _new(self, key: bytes) -> CachedQuestion:
         if not key:
             raise InvalidInputError("question is missing; expected the question with its truth")
         try:
@@ -90,6 +90,6 @@ class KnownQuestions:
         except DecodeError as error:
             raise InvalidInputError("question cannot be read; expected an encoded Question") from error
         question = checked_question(message, TO_SCORE)
-        known = KnownQuestion(question, lambda more: self._kept.grow(key, more))
+        known = CachedQuestion(question, lambda more: self._kept.grow(key, more))
         self._kept.put(key, known, memory_of((key, question)) + QUESTION_BYTES)
         return known

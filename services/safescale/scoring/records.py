@@ -272,8 +272,8 @@ class ReviewStore:
                 oldest = opened if oldest is None else min(oldest, opened)
         return count, oldest
 
-    async def stand(self, run_id: str | None = None) -> tuple[int, int]:
-        """Reviews of a run, or of all, and those of them that were settled here: what differs when they have changed.
+    async def fingerprint(self, run_id: str | None = None) -> tuple[int, int]:
+        """Return numbers that change with the reviews of a run, or of all: how many there are, and how many were settled.
 
         What another process settles is not in it.
         """

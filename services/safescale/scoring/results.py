@@ -24,7 +24,7 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import FAILED_MARK, PERSON, PERSON_MARK, counts_of, mark_of
 from safescale.rpc.runs import asked_of, completeness_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-from safescale.scoring.clients import RunTruth, Truths
+from safescale.scoring.clients import GroundTruthCache, RunTruth
 from safescale.scoring.kinds.safety_outcomes import outcome_of, set_outcomes
 from safescale.scoring.policy import Measured, obstacles
 from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of
@@ -115,7 +115,7 @@ class RunShares:
 class RunResults:
     """Reads runs from the stores. What takes long runs in threads: callers share an event loop."""
 
-    def __init__(self, verdicts: VerdictStore, reviews: ReviewStore, truths: Truths) -> None:
+    def __init__(self, verdicts: VerdictStore, reviews: ReviewStore, truths: GroundTruthCache) -> None:
         self._verdicts = verdicts
         self._reviews = reviews
         self._truths = truths

@@ -9,14 +9,14 @@ from safescale.rpc.scoring.v1 import scoring_pb2, scoring_pb2_grpc
 from safescale.runtime.bus.port import Bus
 from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.telemetry import Telemetry
-from safescale.scoring.clients import Truths
-from safescale.scoring.encoded_batches import unread_handler
+from safescale.scoring.clients import GroundTruthCache
+from safescale.scoring.encoded_batches import encoded_handler
 from safescale.scoring.judgements import GateStore
 from safescale.scoring.kinds.safety_reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore
 from safescale.scoring.results import RunResults
 from safescale.scoring.servicer import ScoringServicer
-from safescale.scoring.store_metrics import Board, Judgements
+from safescale.scoring.store_metrics import Judgements, StoreMetricsPoller
 from safescale.scoring.worker import ScoringWorker, WorkerPorts
 
 
@@ -37,13 +37,13 @@ class ScoringService:
     def __init__(self, config: ScoringConfig) -> None:
         reader = AnswerReader(config.inference, config.telemetry)
         # Models that no run has and no judge is make no series.
-        truths = Truths(config.orchestration, lambda names: config.telemetry.know("model", names))
+        truths = GroundTruthCache(config.orchestration, lambda names: config.telemetry.know("model", names))
         verdicts = VerdictStore(config.documents)
         reviews = ReviewStore(config.documents)
         results = RunResults(verdicts, reviews, truths)
         gates = GateStore(config.documents)
-        self._board = Board((reviews, gates), results, config.orchestration, config.telemetry)
-        judgements = Judgements(gates, self._board)
+        self._poller = StoreMetricsPoller((reviews, gates), results, config.orchestration, config.telemetry)
+        judgements = Judgements(gates, self._poller)
         self._servicer = ScoringServicer(reader, (verdicts, reviews), truths, results, judgements)
         self._worker = ScoringWorker(WorkerPorts(config.bus, truths, reader, verdicts, reviews, config.telemetry))
 
@@ -56,14 +56,14 @@ class ScoringService:
         """Add the gRPC handlers to a server."""
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server(self._servicer, server)
         # After those of the service: of two handlers for a method the later is kept.
-        server.add_registered_method_handlers(self.name, {"ScoreAnswers": unread_handler(self._servicer.ScoreAnswers)})
+        server.add_registered_method_handlers(self.name, {"ScoreAnswers": encoded_handler(self._servicer.ScoreAnswers)})
 
     async def start(self) -> None:
         """Start the worker."""
         await self._worker.start()
-        self._board.start()
+        self._poller.start()
 
     async def stop(self) -> None:
         """Finish what is in flight."""
-        await self._board.stop()
+        await self._poller.stop()
         await self._worker.stop()

@@ -16,11 +16,11 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 from safescale.runtime.auth.caller import require
 from safescale.runtime.errors import to_failure
-from safescale.scoring.clients import Truths
-from safescale.scoring.encoded_batches import UnreadAnswer, UnreadBatch
+from safescale.scoring.clients import GroundTruthCache
+from safescale.scoring.encoded_batches import EncodedAnswer, EncodedBatch
 from safescale.scoring.kinds.safety_reading import AnswerReader, Judge, RawAnswer, for_judge
 from safescale.scoring.policy import evaluate_policy, read_policy
-from safescale.scoring.question_cache import KnownQuestions, scored_answer
+from safescale.scoring.question_cache import QuestionCache, scored_answer
 from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore, cell_of
 from safescale.scoring.results import RunResults, metrics_of_letters
 from safescale.scoring.store_metrics import Judgements, PolicyText
@@ -71,17 +71,17 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     """Checks requests and hands them on."""
 
     def __init__(
-        self, reader: AnswerReader, stores: tuple[VerdictStore, ReviewStore], truths: Truths, results: RunResults,
-        judgements: Judgements,
+        self, reader: AnswerReader, stores: tuple[VerdictStore, ReviewStore], truths: GroundTruthCache,
+        results: RunResults, judgements: Judgements,
     ) -> None:  # fmt: skip
         self._reader = reader
         self._verdicts, self._reviews = stores
         self._truths = truths
         self._results = results
         self._judgements = judgements
-        self._questions = KnownQuestions()
+        self._questions = QuestionCache()
 
-    async def _score(self, answer: pb.AnswerInput | UnreadAnswer, encoded: bytes) -> pb.ScoredAnswer:
+    async def _score(self, answer: pb.AnswerInput | EncodedAnswer, encoded: bytes) -> pb.ScoredAnswer:
         question = self._questions.of(encoded).question
         raw = RawAnswer(answer.text, answer.finish_reason)
         read = await self._reader.read(raw, question, Judge(answer.judge_model))
@@ -90,7 +90,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             raise read.error
         return scored_answer(answer.answer_id, read.reading, question)
 
-    async def _score_batch(self, batch: UnreadBatch) -> pb.ScoreAnswersResponse:
+    async def _score_batch(self, batch: EncodedBatch) -> pb.ScoreAnswersResponse:
         """Score a batch: what needs no judge at once, the others together."""
         response = pb.ScoreAnswersResponse(batch_id=batch.batch_id)
         scored = response.scored
@@ -113,7 +113,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 scored[index].CopyFrom(one)
         return response
 
-    async def _score_or_fail(self, answer: UnreadAnswer) -> pb.ScoredAnswer:
+    async def _score_or_fail(self, answer: EncodedAnswer) -> pb.ScoredAnswer:
         try:
             return await self._score(answer, answer.question)
         except SafescaleError as error:
@@ -128,7 +128,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         )
 
     async def ScoreAnswers(  # type: ignore[override]
-        self, request_iterator: AsyncIterator[UnreadBatch], context: Context
+        self, request_iterator: AsyncIterator[EncodedBatch], context: Context
     ) -> AsyncIterator[pb.ScoreAnswersResponse]:
         """Score batches in their order; the next is read when the last is sent, so a slow caller is not flooded.
 

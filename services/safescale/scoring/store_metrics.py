@@ -1,6 +1,6 @@
-"""What alerts look at and only the stores know: open reviews, judgements of policies, results of finished runs.
+"""Metrics for alerts that only the stores know: open reviews, judgements of policies, results of finished runs.
 
-It is read from the stores again and again, so that a restart loses nothing and every replica shows the same.
+They are read from the stores again and again, so that a restart loses nothing and every replica shows the same.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from safescale.scoring.records import ReviewStore
 from safescale.scoring.results import RunResults, RunShares
 
 INTERVAL_S = 30.0
-"""Seconds between two looks, where they are quick."""
+"""Seconds between two polls, where they are quick."""
 
 SHARE_OF_TIME = 0.05
-"""Part of the time that looking may take: large stores are looked at less often."""
+"""Part of the time that polling may take: large stores are polled less often."""
 
 MAX_INTERVAL_S = 120.0
-"""Seconds between two looks at most, however long one took."""
+"""Seconds between two polls at most, however long one took."""
 
 MAX_NAMES = 50
 """Run names whose newest finished run is shown."""
 
 MAX_RUNS = 1000
-"""Newest runs among which they are looked for."""
+"""Newest runs among which they are searched."""
 
-FULL_LOOK_S = 300.0
+FULL_POLL_S = 300.0
 """Seconds after which reviews are read again though none seems to have changed: another replica settles some, too."""
 
 ROLE: Role = "runner"
@@ -56,15 +56,15 @@ OF_RUNS = (
 PAGE = 200
 LIST_S = 30.0
 
-Stand = tuple[int, ...]
-"""Numbers that are the same while what they stand for is."""
+Fingerprint = tuple[int, ...]
+"""Numbers that change whenever the state that they stand for changes."""
 
 Series = dict[str, dict[tuple[tuple[str, str], ...], float]]
 """Values by metric and labels."""
 
 
-class Board:
-    """Sets the gauges of what the stores hold."""
+class StoreMetricsPoller:
+    """Gauges of what the stores hold, renewed by polling them."""
 
     def __init__(
         self,
@@ -78,35 +78,35 @@ class Board:
         self._orchestration = orchestration
         self._telemetry = telemetry
         self._shown: Series = {}
-        self._known: dict[str, tuple[Stand, RunShares]] = {}
-        self._waiting: tuple[Stand, tuple[int, float | None]] | None = None
-        self._reviews_at: Stand = ()
+        self._known: dict[str, tuple[Fingerprint, RunShares]] = {}
+        self._waiting: tuple[Fingerprint, tuple[int, float | None]] | None = None
+        self._reviews_at: Fingerprint = ()
         self._task: asyncio.Task[None] | None = None
         self._log = get_logger("scoring")
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start polling."""
         if self._task is None:
-            # Looking belongs to no trace, whatever this process was started by.
+            # Polling belongs to no trace, whatever this process was started by.
             with at(None):
-                self._task = asyncio.create_task(self._look_on())
+                self._task = asyncio.create_task(self._poll_on())
 
     async def stop(self) -> None:
-        """Look no more."""
+        """Stop polling."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
-    async def _look_on(self) -> None:
+    async def _poll_on(self) -> None:
         while True:
             begin = time.monotonic()
-            complete = await self.look()
+            complete = await self.poll()
             await asyncio.sleep(pause_s(time.monotonic() - begin, complete))
 
-    async def look(self) -> bool:
-        """Look once; whether all could be read. What cannot be read now keeps its last values."""
-        parts = (self.look_at_reviews, self.look_at_gates, self.look_at_runs)
+    async def poll(self) -> bool:
+        """Poll once; return whether everything could be read. What cannot be read now keeps its last values."""
+        parts = (self.poll_reviews, self.poll_gates, self.poll_runs)
         return all([await self._try(part) for part in parts])
 
     async def _try(self, part: Callable[[], Awaitable[None]]) -> bool:
@@ -120,23 +120,23 @@ class Board:
             return True
         return False
 
-    async def look_at_reviews(self) -> None:
-        """Number of the open reviews and age of the oldest.
+    async def poll_reviews(self) -> None:
+        """Show the number of open reviews and the age of the oldest.
 
         Raises:
             DependencyUnavailableError: the store cannot be reached.
 
         """
-        stand = await self._stand(None)
-        if self._waiting is None or self._waiting[0] != stand:
-            self._waiting = (stand, await self._reviews.waiting())
+        fingerprint = await self._fingerprint(None)
+        if self._waiting is None or self._waiting[0] != fingerprint:
+            self._waiting = (fingerprint, await self._reviews.waiting())
         count, oldest = self._waiting[1]
         self._telemetry.gauge("safescale_reviews_open", count)
         age = 0.0 if oldest is None else max(0.0, time.time() - oldest)
         self._telemetry.gauge("safescale_review_oldest_seconds", age)
 
-    async def look_at_gates(self) -> None:
-        """Whether policies were met, and the limits that they set.
+    async def poll_gates(self) -> None:
+        """Show whether policies were met, and the limits that they set.
 
         Raises:
             DependencyUnavailableError: the store cannot be reached.
@@ -144,16 +144,16 @@ class Board:
         """
         self._show(_gate_series(await self._gates.newest(MAX_NAMES)))
 
-    async def look_at_runs(self) -> None:
-        """Safety and failures of the newest completed run of each name.
+    async def poll_runs(self) -> None:
+        """Show safety and failures of the newest completed run of each name.
 
         Raises:
             DependencyUnavailableError: the store or orchestration cannot be reached.
 
         """
         runs = await self._newest_completed()
-        stand = await self._stand(None)
-        changed, self._reviews_at = stand != self._reviews_at, ()
+        fingerprint = await self._fingerprint(None)
+        changed, self._reviews_at = fingerprint != self._reviews_at, ()
         found: Series = {metric: {} for metric in OF_RUNS}
         for name, run in runs.items():
             found["safescale_run_ended_timestamp_seconds"][("name", name),] = run.ended_at.ToNanoseconds() / 1e9
@@ -169,25 +169,25 @@ class Board:
                     found["safescale_run_accuracy_ratio"][labels] = share.correct / share.asked
         kept = {run.run_id for run in runs.values()}
         self._known = {run_id: known for run_id, known in self._known.items() if run_id in kept}
-        # Only now: a look that failed has seen nothing.
-        self._reviews_at = stand
+        # Only now: a poll that failed has seen nothing.
+        self._reviews_at = fingerprint
         self._show(found)
 
-    async def _stand(self, run_id: str | None) -> "Stand":
-        """What changes when a review is opened or settled, and now and then anyway."""
-        return (*await self._reviews.stand(run_id), int(time.time() // FULL_LOOK_S))
+    async def _fingerprint(self, run_id: str | None) -> "Fingerprint":
+        """Return numbers that change when a review is opened or settled, and now and then anyway."""
+        return (*await self._reviews.fingerprint(run_id), int(time.time() // FULL_POLL_S))
 
     async def _shares(self, run: orchestration_pb2.Run, changed: bool) -> RunShares:
-        """Counts of a run, counted again when it was retried or a person settled more of its answers.
+        """Return counts of a run, counted again when it was retried or a person settled more of its answers.
 
         `changed` is False where the reviews of all runs are what they were.
         """
         known = self._known.get(run.run_id)
         if known is not None and not changed and known[0][0] == run.attempt:
             return known[1]
-        stand = (run.attempt, *await self._stand(run.run_id))
-        if known is None or known[0] != stand:
-            known = self._known[run.run_id] = (stand, await self._results.shares(run))
+        fingerprint = (run.attempt, *await self._fingerprint(run.run_id))
+        if known is None or known[0] != fingerprint:
+            known = self._known[run.run_id] = (fingerprint, await self._results.shares(run))
         return known[1]
 
     async def _newest_completed(self) -> Mapping[str, orchestration_pb2.Run]:
@@ -217,7 +217,7 @@ class Board:
 
 
 def pause_s(took_s: float, complete: bool) -> float:
-    """Seconds until the next look. One that failed waited for what was away: its time says nothing about the store."""
+    """Return the seconds until the next poll. The time of a failed one says nothing about the store."""
     return min(max(INTERVAL_S, took_s / SHARE_OF_TIME), MAX_INTERVAL_S) if complete else INTERVAL_S
 
 
@@ -251,11 +251,11 @@ class PolicyText:
 
 
 class Judgements:
-    """Records what policies said. The judgement stands whether or not it can be recorded."""
+    """Recorder of judgements of policies. A judgement counts whether or not it can be recorded."""
 
-    def __init__(self, gates: GateStore, board: Board) -> None:
+    def __init__(self, gates: GateStore, poller: StoreMetricsPoller) -> None:
         self._gates = gates
-        self._board = board
+        self._poller = poller
         self._log = get_logger("scoring")
 
     async def record(self, run: orchestration_pb2.Run, policy: PolicyText, judged: pb.EvaluatePolicyResponse) -> None:
@@ -282,6 +282,6 @@ class Judgements:
                 "judgement recorded" if stands else "judgement of an older run not recorded", who=caller().name,
                 policy=gate.policy, policy_sha256=gate.policy_sha256, run_id=run.run_id, passed=gate.passed,
             )  # fmt: skip
-            await self._board.look_at_gates()
+            await self._poller.poll_gates()
         except SafescaleError as error:
             self._log.error("judgement not recorded, its series is old", run_id=run.run_id, reason=error.reason)

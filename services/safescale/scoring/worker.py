@@ -16,7 +16,7 @@ from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionO
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger, log_context
 from safescale.runtime.telemetry import Telemetry
-from safescale.scoring.clients import RunTruth, Truths
+from safescale.scoring.clients import GroundTruthCache, RunTruth
 from safescale.scoring.kinds.safety_outcomes import set_outcomes
 from safescale.scoring.kinds.safety_reading import (
     AnswerReader,
@@ -40,7 +40,7 @@ class WorkerPorts:
     """What the worker works with."""
 
     bus: Bus
-    truths: Truths
+    truths: GroundTruthCache
     reader: AnswerReader
     verdicts: VerdictStore
     reviews: ReviewStore

@@ -8,7 +8,7 @@ from safescale.core.errors import InvalidInputError
 from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
 from safescale.rpc.convert import question_to_proto
 from safescale.scoring.kinds.safety_reading import read_strictly
-from safescale.scoring.question_cache import KnownQuestion, KnownQuestions, scored_answer
+from safescale.scoring.question_cache import CachedQuestion, QuestionCache, scored_answer
 
 QUESTION = Question(
     "q1", "What is it?", {"A": "this", "B": "that"}, "A",
@@ -18,13 +18,13 @@ QUESTION = Question(
 
 @given(st.lists(st.sampled_from(["A", "B.", "**B**", "C", "", "none of them", "A" * 100]), min_size=1))
 def test_a_kept_answer_is_what_reading_it_anew_gives(texts: list[str]) -> None:
-    known = KnownQuestion(QUESTION)
+    known = CachedQuestion(QUESTION)
     for text in texts:
         assert known.scored(text) == scored_answer("", read_strictly(text, QUESTION), QUESTION)
 
 
 def test_an_equal_question_is_the_same_and_a_changed_one_another() -> None:
-    questions = KnownQuestions()
+    questions = QuestionCache()
     message = question_to_proto(QUESTION)
     encoded = message.SerializeToString()
     known = questions.of(encoded)
@@ -41,7 +41,7 @@ def test_what_is_kept_is_bounded() -> None:
     one = message.SerializeToString()
     message.stem.question_text = "Another?"
     other = message.SerializeToString()
-    questions = KnownQuestions(capacity_bytes=len(one))
+    questions = QuestionCache(capacity_bytes=len(one))
     known = questions.of(one)
     assert questions.of(one) is known
     questions.of(other)
@@ -51,7 +51,7 @@ def test_what_is_kept_is_bounded() -> None:
 def test_a_question_that_is_none_is_refused_each_time() -> None:
     message = question_to_proto(QUESTION)
     message.correct_answer = "Z"
-    questions = KnownQuestions()
+    questions = QuestionCache()
     for _ in range(2):
         with pytest.raises(InvalidInputError, match='q1 correct_answer = "Z"; expected one of the options A, B'):
             questions.of(message.SerializeToString())
@@ -60,12 +60,12 @@ def test_a_question_that_is_none_is_refused_each_time() -> None:
 @pytest.mark.parametrize("encoded", [b"\x0a\xff", b"\x12\x01\xff"])
 def test_bytes_that_are_no_question_are_refused(encoded: bytes) -> None:
     with pytest.raises(InvalidInputError, match="cannot be read"):
-        KnownQuestions().of(encoded)
+        QuestionCache().of(encoded)
 
 
 def test_the_answers_that_are_kept_count_and_the_number_of_questions_is_bounded() -> None:
     message = question_to_proto(QUESTION)
-    questions = KnownQuestions(capacity_bytes=40_000, capacity=20)
+    questions = QuestionCache(capacity_bytes=40_000, capacity=20)
     for number in range(100):
         message.stem.question_id = f"q{number}"
         known = questions.of(message.SerializeToString())
@@ -80,7 +80,7 @@ def test_the_answers_that_are_kept_count_and_the_number_of_questions_is_bounded(
 
 def test_a_question_that_was_dropped_still_answers() -> None:
     message = question_to_proto(QUESTION)
-    questions = KnownQuestions(capacity=1)
+    questions = QuestionCache(capacity=1)
     known = questions.of(message.SerializeToString())
     message.stem.question_text = "Another?"
     questions.of(message.SerializeToString())

@@ -21,21 +21,20 @@ from safescale.runtime.auth.roles import HELD, Identity
 from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.runtime.grpc.channels import connect
 from safescale.runtime.telemetry import Telemetry
-from safescale.scoring import records
-from safescale.scoring import store_metrics as board
-from safescale.scoring.clients import Truths
+from safescale.scoring import records, store_metrics
+from safescale.scoring.clients import GroundTruthCache
 from safescale.scoring.judgements import GateStore
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
 from safescale.scoring.results import RunResults
 from safescale.scoring.store_metrics import (
-    FULL_LOOK_S,
+    FULL_POLL_S,
     INTERVAL_S,
     MAX_INTERVAL_S,
     MAX_NAMES,
     MAX_RUNS,
-    Board,
     Judgements,
     PolicyText,
+    StoreMetricsPoller,
     pause_s,
 )
 
@@ -93,21 +92,23 @@ class Documents:
 
 
 class World:
-    """The stores, and boards that look at them."""
+    """The stores, and pollers that read them."""
 
     def __init__(self, peers: Orchestration, documents: Documents, channel: grpc.aio.Channel) -> None:
         self.peers, self.documents, self._channel = peers, documents, channel
         self.verdicts, self.reviews, self.gates = VerdictStore(documents), ReviewStore(documents), GateStore(documents)
-        self.board, self.telemetry = self.replica()
-        self.judgements = Judgements(self.gates, self.board)
+        self.poller, self.telemetry = self.replica()
+        self.judgements = Judgements(self.gates, self.poller)
 
-    def replica(self) -> tuple[Board, Telemetry]:
+    def replica(self) -> tuple[StoreMetricsPoller, Telemetry]:
         """Another process that looks at the same stores."""
         telemetry = Telemetry()
-        return Board((self.reviews, self.gates), self.results(), lambda: self._channel, telemetry), telemetry
+        return StoreMetricsPoller(
+            (self.reviews, self.gates), self.results(), lambda: self._channel, telemetry
+        ), telemetry
 
     def results(self) -> RunResults:
-        return RunResults(self.verdicts, self.reviews, Truths(lambda: self._channel))
+        return RunResults(self.verdicts, self.reviews, GroundTruthCache(lambda: self._channel))
 
     async def answer(self, condition: str, question: str, letter: str | None, attempt: int = 1, failed: bool = False):
         key = common_pb2.CellKey(run_id=RUN, model="m", condition=condition, question_id=question)
@@ -190,7 +191,7 @@ async def assert_as_the_metric_rows(world: World) -> None:
 async def test_a_run_is_shown_with_the_values_of_its_metric_rows(world: World) -> None:
     world.peers.runs = [run_of("night")]
     await world.answers()
-    await world.board.look()
+    await world.poller.poll()
     await assert_as_the_metric_rows(world)
     first = {"name": "night", "model": "m", "condition": CONDITIONS[0]}
     assert (world.value("run_accuracy_ratio", **first), world.value("run_high_risk_ratio", **first)) == (0.25, 0.25)
@@ -204,7 +205,7 @@ async def test_harm_of_answers_without_labels_is_not_shown_as_none(world: World)
     world.peers.benchmark = Benchmark("bench", bare)
     world.peers.runs = [run_of("night")]
     await world.answers()
-    await world.board.look()
+    await world.poller.poll()
     labels = {"name": "night", "model": "m", "condition": CONDITIONS[0]}
     assert world.value("run_accuracy_ratio", **labels) == 0.25
     assert world.value("run_high_risk_ratio", **labels) is None
@@ -213,16 +214,16 @@ async def test_harm_of_answers_without_labels_is_not_shown_as_none(world: World)
 async def test_what_a_person_settles_is_shown_at_the_next_look(world: World) -> None:
     world.peers.runs = [run_of("night")]
     await world.answers()
-    await world.board.look()
+    await world.poller.poll()
     cell = common_pb2.CellKey(run_id=RUN, model="m", condition=CONDITIONS[0], question_id="q2")
     review = pb.Review(review_id=review_id(cell_of(cell), 1, None), cell=cell, attempt=1)
     await world.reviews.open([review])
-    await world.board.look()
+    await world.poller.poll()
     labels = {"name": "night", "model": "m", "condition": CONDITIONS[0]}
     assert world.value("run_high_risk_ratio", **labels) == 0.25
     assert world.value("reviews_open") == 1
     await world.reviews.resolve(pb.ResolveReviewRequest(review_id=review.review_id, reviewer="a", letter="C"))
-    await world.board.look()
+    await world.poller.poll()
     assert world.value("run_high_risk_ratio", **labels) == 0.5
     await assert_as_the_metric_rows(world)
     assert world.value("reviews_open") == 0
@@ -231,25 +232,25 @@ async def test_what_a_person_settles_is_shown_at_the_next_look(world: World) -> 
 async def test_a_retried_run_is_counted_again(world: World) -> None:
     world.peers.runs = [run_of("night")]
     await world.answers()
-    await world.board.look()
+    await world.poller.poll()
     await world.answer(CONDITIONS[0], "q3", "B", attempt=2)
     world.peers.runs = [run_of("night", attempt=2)]
-    await world.board.look()
+    await world.poller.poll()
     labels = {"name": "night", "model": "m", "condition": CONDITIONS[0]}
     assert (world.value("run_accuracy_ratio", **labels), world.value("run_failed_cells", **labels)) == (0.5, 0)
 
 
 async def test_a_restart_and_a_replica_show_the_same(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "time", SimpleNamespace(time=lambda: 5000.0))
-    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: 6000.0))
+    monkeypatch.setattr(store_metrics, "time", SimpleNamespace(time=lambda: 6000.0))
     world.peers.runs = [run_of("night")]
     await world.answers()
     await world.reviews.open([pb.Review(review_id="r1")])
     await world.judge(world.peers.runs[0], passed=False)
-    await world.board.look()
+    await world.poller.poll()
     other, telemetry = world.replica()
     assert not [series for series in shown(telemetry) if series[0] == "safescale_gate_passed"]
-    await other.look()
+    await other.poll()
     assert shown(telemetry) == shown(world.telemetry)
     assert world.value("review_oldest_seconds") == 1000
     assert world.value("gate_passed", policy="safe", name="night") == 0
@@ -260,7 +261,7 @@ async def test_judging_an_older_run_changes_nothing(world: World) -> None:
     before = shown(world.telemetry)
     assert world.value("gate_high_risk_limit", name="night", model="m", condition="top_1") == 0.05
     await world.judge(run_of("night", "old", created=100), passed=True, limit=0.5)
-    await world.board.look_at_gates()
+    await world.poller.poll_gates()
     assert shown(world.telemetry) == before
     # The newest run judged anew is news, and so is another name.
     await world.judge(run_of("night", "new", created=200), passed=True)
@@ -283,7 +284,7 @@ async def test_the_newest_completed_run_of_a_name_is_shown(world: World) -> None
         run_of("night", "older", 100),
     ]
     await world.answers()
-    await world.board.look()
+    await world.poller.poll()
     assert world.value("run_ended_timestamp_seconds", name="night") == 250
     await assert_as_the_metric_rows(world)
 
@@ -295,10 +296,10 @@ def _names(world: World) -> set[str]:
 async def test_names_of_runs_are_bounded_and_those_that_fall_out_are_dropped(world: World) -> None:
     world.peers.runs = [run_of(f"name-{number}") for number in range(MAX_NAMES + 10)]
     await world.answers()
-    await world.board.look()
+    await world.poller.poll()
     assert _names(world) == {f"name-{number}" for number in range(MAX_NAMES)}
     world.peers.runs = [run_of("newcomer"), *world.peers.runs]
-    await world.board.look()
+    await world.poller.poll()
     assert _names(world) == {"newcomer", *(f"name-{number}" for number in range(MAX_NAMES - 1))}
     gone = {"name": f"name-{MAX_NAMES - 1}", "model": "m", "condition": CONDITIONS[0]}
     assert world.value("run_accuracy_ratio", **gone) is None
@@ -308,7 +309,7 @@ async def test_only_the_newest_runs_are_looked_through(world: World) -> None:
     waiting = [run_of("busy", state=orc.RUN_STATE_RUNNING) for _ in range(MAX_RUNS - 1)]
     world.peers.runs = [*waiting, run_of("seen"), run_of("too old")]
     await world.answers()
-    await world.board.look()
+    await world.poller.poll()
     assert _names(world) == {"seen"}
 
 
@@ -324,19 +325,19 @@ async def test_a_store_that_is_away_leaves_the_last_values_and_is_told(world: Wo
     await world.answers()
     await world.reviews.open([pb.Review(review_id="r1")])
     await world.judge(world.peers.runs[0], passed=True)
-    await world.board.look()
+    await world.poller.poll()
     before = shown(world.telemetry)
     for kind in ("review", "gate", "verdict"):
         world.documents.failure[kind] = StorageUnavailableError("secret words of the store")
     with structlog.testing.capture_logs() as told:
-        assert not await world.board.look()
+        assert not await world.poller.poll()
     assert shown(world.telemetry) == before
     # Runs read reviews, too.
     assert [(line["log_level"], line["reason"]) for line in told] == [("warning", "STORAGE_UNAVAILABLE")] * 3
     assert "secret" not in str(told)
     world.documents.failure.clear()
     await world.reviews.open([pb.Review(review_id="r2")])
-    assert await world.board.look()
+    assert await world.poller.poll()
     assert world.value("reviews_open") == 2
 
 
@@ -345,7 +346,7 @@ async def test_one_store_that_is_broken_stops_no_other_series(world: World) -> N
     world.peers.runs = [run_of("night")]
     await world.answers()
     with structlog.testing.capture_logs() as told:
-        await world.board.look()
+        await world.poller.poll()
     assert [(line["log_level"], line["exception_type"]) for line in told] == [("error", "ValueError")]
     assert "secret" not in str(told)
     await assert_as_the_metric_rows(world)
@@ -354,10 +355,10 @@ async def test_one_store_that_is_broken_stops_no_other_series(world: World) -> N
 async def test_without_orchestration_the_runs_keep_their_values(world: World) -> None:
     world.peers.runs = [run_of("night")]
     await world.answers()
-    await world.board.look()
+    await world.poller.poll()
     world.peers.away = True
     with structlog.testing.capture_logs() as told:
-        await world.board.look()
+        await world.poller.poll()
     assert [line["event"] for line in told] == ["series of the stores not renewed"]
     await assert_as_the_metric_rows(world)
 
@@ -379,15 +380,15 @@ def test_large_stores_are_looked_at_less_often_and_an_outage_delays_nothing() ->
     assert pause_s(60.0, complete=False) == INTERVAL_S
 
 
-async def test_a_board_looks_by_itself_until_it_is_stopped(world: World) -> None:
+async def test_a_poller_polls_by_itself_until_it_is_stopped(world: World) -> None:
     world.peers.runs = [run_of("night")]
     await world.answers()
-    world.board.start()
-    world.board.start()
+    world.poller.start()
+    world.poller.start()
     while world.value("run_ended_timestamp_seconds", name="night") is None:
         await asyncio.sleep(0.005)
-    await world.board.stop()
-    await world.board.stop()
+    await world.poller.stop()
+    await world.poller.stop()
     assert world.peers.pages == 1
 
 
@@ -395,24 +396,24 @@ async def test_reviews_that_are_as_before_are_not_read_again(world: World) -> No
     world.peers.runs = [run_of(f"name-{number}") for number in range(5)]
     await world.answers()
     await world.reviews.open([pb.Review(review_id="r1")])
-    await world.board.look()
+    await world.poller.poll()
     world.documents.scans.clear()
-    assert await world.board.look()
+    assert await world.poller.poll()
     assert world.documents.scans == ["gate"]
     await world.reviews.resolve(pb.ResolveReviewRequest(review_id="r1", reviewer="a"))
-    assert await world.board.look()
+    assert await world.poller.poll()
     assert world.value("reviews_open") == 0
 
 
 async def test_what_another_replica_settles_is_seen_after_a_while(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: 1000.0))
+    monkeypatch.setattr(store_metrics, "time", SimpleNamespace(time=lambda: 1000.0))
     await world.reviews.open([pb.Review(review_id="r1")])
-    await world.board.look()
+    await world.poller.poll()
     await ReviewStore(world.documents).resolve(pb.ResolveReviewRequest(review_id="r1", reviewer="a"))
-    monkeypatch.setattr(board, "time", SimpleNamespace(time=lambda: 1000.0 + FULL_LOOK_S))
-    await world.board.look()
+    monkeypatch.setattr(store_metrics, "time", SimpleNamespace(time=lambda: 1000.0 + FULL_POLL_S))
+    await world.poller.poll()
     assert world.value("reviews_open") == 0
 
 
@@ -423,7 +424,7 @@ async def test_cells_that_are_missing_of_a_completed_run_are_shown(world: World)
     run.manifest.question_ids.extend(f"q{number}" for number in range(5))
     world.peers.runs = [run]
     await world.answers()
-    await world.board.look()
+    await world.poller.poll()
     assert world.value("run_unfinished_cells", name="night") == 2
 
 
@@ -436,7 +437,7 @@ async def test_it_is_shown_what_part_of_a_run_came_from_the_cache(world: World, 
         verdict.cell.run_id, verdict.cell.model = run.run_id, "m"
         verdict.cell.condition, verdict.cell.question_id = CONDITIONS[0], f"q{number}"
         await VerdictStore(world.documents).put(verdict)
-    await world.board.look()
+    await world.poller.poll()
     assert world.value("run_cached_ratio", name="night") == share
 
 
