@@ -273,7 +273,7 @@ class ReviewStore:
         return count, oldest
 
     async def fingerprint(self, run_id: str | None = None) -> tuple[int, int]:
-        """Return numbers that change with the reviews of a run, or of all: how many there are, and how many were settled.
+        """Return numbers that change with the reviews of a run, or of all: how many there are, how many were settled.
 
         What another process settles is not in it.
         """
