@@ -53,6 +53,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         description=DESCRIPTION,
         openapi_url=f"{PREFIX}/openapi.json",
         openapi_tags=TAGS,
+        license_info={"name": "Apache License 2.0", "identifier": "Apache-2.0"},
         # Their pages load scripts from elsewhere.
         docs_url=None,
         redoc_url=None,
