@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from safescale import __version__
+
 RENDERED = """
 spec:
   template:
@@ -115,7 +117,7 @@ def test_list_has_the_chart_and_the_trial_each_once(mirror: Mirror, tmp_path: Pa
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines == sorted(set(lines))
-    assert set(lines) > {*OWN, TGI, "safescale/model-server:0.1.0"}
+    assert set(lines) > {*OWN, TGI, f"safescale/model-server:{__version__}"}
     assert [line.rsplit(":", 1)[0] for line in lines if "kafka" in line] == ["apache/kafka"]
     assert f"--values {values}" in mirror.asked("helm")[0]
 

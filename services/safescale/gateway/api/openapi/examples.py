@@ -138,7 +138,7 @@ RUN: Example = {
     "attempt": 1,
     "created_at": "2026-05-04T09:00:00Z",
     "ended_at": "2026-05-04T09:02:31Z",
-    "manifest": {"benchmark_name": "radiology-mini", "package_version": "0.1.0"},
+    "manifest": {"benchmark_name": "radiology-mini", "package_version": "0.2.0"},
     "skips": [],
     "failure": None,
     "progress": None,

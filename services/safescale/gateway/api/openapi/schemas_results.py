@@ -218,7 +218,7 @@ class ReviewPage(BaseModel):
 class Health(BaseModel):
     """Whether the process lives."""
 
-    model_config = _example({"status": "ok", "version": "0.1.0"})
+    model_config = _example({"status": "ok", "version": "0.2.0"})
 
     status: str
     version: str
