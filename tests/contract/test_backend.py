@@ -14,7 +14,7 @@ from tests.support.fakes.tgi_server import StandInOptions, TgiStandIn
 
 from safescale.core.errors import BackendTimeoutError, PromptTooLongError
 from safescale.core.safety.prompts import Messages, neutralise_control_tokens
-from safescale.inference.backends.llama.pool import Gate
+from safescale.inference.backends.llama.pool import InstanceLimiter
 from safescale.inference.backends.port import Backend, Call, Generation, Sampling
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import ModelRow, load_catalog
@@ -105,7 +105,7 @@ NEEDS_MODELS = ("embedded", "llama.cpp chat")
 )
 async def backend(request, tmp_path_factory):
     async with SERVERS[request.param]() as row:
-        built = build(row, BackendOptions(2, Gate(2), tmp_path_factory.mktemp("cache"), Telemetry()))
+        built = build(row, BackendOptions(2, InstanceLimiter(2), tmp_path_factory.mktemp("cache"), Telemetry()))
         if reason := built.unavailable_reason():
             pytest.skip(reason)
         yield built

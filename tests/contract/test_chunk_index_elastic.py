@@ -17,7 +17,7 @@ from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.embed import embedded
 from safescale.retrieval.embed.embedded import MiniLmEmbedder
 from safescale.retrieval.index.elastic import ElasticIndex
-from safescale.retrieval.index.elastic_schema import Names
+from safescale.retrieval.index.elastic_schema import IndexNames
 from safescale.retrieval.index.memory import MemoryIndex
 from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.runtime.elastic import ElasticConnection
@@ -38,7 +38,7 @@ class Grid:
     def __init__(self, url: str, folder: Path) -> None:
         self.url, self.folder = url, folder
         self.prefix = f"t{uuid.uuid4().hex[:12]}"
-        self.names = Names(self.prefix)
+        self.names = IndexNames(self.prefix)
         self.client = AsyncElasticsearch(url)
         self.telemetry = Telemetry()
         self._open: list = []

@@ -22,7 +22,7 @@ from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.messages import chat_messages, plain_prompt
 from safescale.inference.backends.port import Sampling
 from safescale.inference.backends.tgi import wire
-from safescale.inference.backends.tgi.errors import failure, said
+from safescale.inference.backends.tgi.errors import failure, read_error
 from safescale.inference.backends.tgi.server import CHAT, CHAT_TOKENIZE, GENERATE, INFO, TOKENIZE, TgiServer
 from safescale.inference.upstream.http import HttpOptions
 from safescale.inference.upstream.replica_set import Replica
@@ -123,7 +123,7 @@ async def asked_otherwise(replica: Replica, request: Mapping[str, Any]) -> Any:
     async with aiohttp.ClientSession() as session, session.request(request["method"], url) as answer:
         content = await answer.read()
         if answer.status != 200:
-            raise failure("m", said(content, answer.status), answer.headers)
+            raise failure("m", read_error(content, answer.status), answer.headers)
         return {"status": 200, "bytes": len(content)}
 
 

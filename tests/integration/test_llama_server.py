@@ -11,7 +11,7 @@ import pytest
 
 from safescale.core.errors import AddressInUseError, BackendRefusedError, InvalidInputError
 from safescale.core.safety.prompts import Messages, cloze_continuations, render
-from safescale.inference.backends.llama.pool import Gate
+from safescale.inference.backends.llama.pool import InstanceLimiter
 from safescale.inference.backends.port import Call, Sampling
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import ModelRow, load_catalog
@@ -37,7 +37,7 @@ def asked(messages: Messages) -> Call:
 
 
 def backend_of(row: ModelRow, folder):
-    built = build(row, BackendOptions(1, Gate(1), folder, Telemetry()))
+    built = build(row, BackendOptions(1, InstanceLimiter(1), folder, Telemetry()))
     if reason := built.unavailable_reason():
         pytest.skip(reason)
     return built

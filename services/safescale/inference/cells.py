@@ -10,8 +10,8 @@ from safescale.core.safety.regimes import sample_seed
 from safescale.inference.backends.port import Output, Sampling
 from safescale.inference.catalog import ModelRow
 from safescale.inference.engine import Engine
-from safescale.inference.identity import Identity
-from safescale.inference.prompt_requests import Question, Scored, Texts
+from safescale.inference.identity import ModelIdentity
+from safescale.inference.prompt_requests import GeneratedTexts, PromptRequest, ScoredContinuations
 from safescale.rpc.checked import checked_stem
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
@@ -22,7 +22,7 @@ BASE_STOP = ("\n",)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class RenderedRequest:
     """A checked request: the prompt and how it is asked."""
 
     request: events_pb2.GenerationRequested
@@ -30,7 +30,7 @@ class Asked:
     messages: Messages
 
 
-def checked(request: events_pb2.GenerationRequested, context: str | None) -> Asked:
+def checked(request: events_pb2.GenerationRequested, context: str | None) -> RenderedRequest:
     """The request with its rendered prompt.
 
     Raises:
@@ -46,27 +46,27 @@ def checked(request: events_pb2.GenerationRequested, context: str | None) -> Ask
         raise InvalidInputError(f"temperature is {request.temperature:g}; samples need one above 0")
     if formulation == "letter" and not request.max_new_tokens:
         raise InvalidInputError("max_new_tokens is 0; expected at least 1")
-    return Asked(request, formulation, render(request.question.question_text, options, context, formulation))
+    return RenderedRequest(request, formulation, render(request.question.question_text, options, context, formulation))
 
 
-async def ask(engine: Engine, asked: Asked, completed: events_pb2.GenerationCompleted) -> float:
+async def ask(engine: Engine, rendered: RenderedRequest, completed: events_pb2.GenerationCompleted) -> float:
     """Ask the model for the cell and fill in its answers; seconds waited for a place.
 
     Raises:
         SafescaleError: the model cannot be asked or failed.
 
     """
-    request = asked.request
+    request = rendered.request
     row = engine.row(request.cell.model)
-    expected = Identity(request.model_revision, request.model_fingerprint)
-    question = Question(row.id, asked.messages, request.fresh, request.cell.condition, expected)
-    if asked.formulation == "cloze":
+    expected = ModelIdentity(request.model_revision, request.model_fingerprint)
+    prompt_request = PromptRequest(row.id, rendered.messages, request.fresh, request.cell.condition, expected)
+    if rendered.formulation == "cloze":
         continuations = cloze_continuations(request.question.options)
-        scored = await engine.scores(question, list(continuations.values()))
+        scored = await engine.scores(prompt_request, list(continuations.values()))
         _fill_cloze(completed, request, list(continuations), scored)
         return 0.0 if scored.cached else scored.scores.waited_s
     samplings = _samplings(request, row)
-    texts = await engine.texts(question, samplings)
+    texts = await engine.texts(prompt_request, samplings)
     _fill_letter(completed, samplings, texts, row)
     return texts.waited_s
 
@@ -81,7 +81,7 @@ def _samplings(request: events_pb2.GenerationRequested, row: ModelRow) -> list[S
 
 
 def _fill_letter(
-    completed: events_pb2.GenerationCompleted, samplings: list[Sampling], texts: Texts, row: ModelRow
+    completed: events_pb2.GenerationCompleted, samplings: list[Sampling], texts: GeneratedTexts, row: ModelRow
 ) -> None:
     style = row.style
     for sampling, generation in zip(samplings, texts.generations, strict=True):
@@ -109,7 +109,7 @@ def _fill_cloze(
     completed: events_pb2.GenerationCompleted,
     request: events_pb2.GenerationRequested,
     letters: list[str],
-    scored: Scored,
+    scored: ScoredContinuations,
 ) -> None:
     scores = [score.mean_logprob for score in scored.scores.items]
     completed.option_scores.update(dict(zip(letters, scores, strict=True)))
@@ -131,7 +131,7 @@ def _fill_cloze(
     completed.model_revision = scored.revision
 
 
-def usage_of_texts(texts: Texts) -> common_pb2.Usage:
+def usage_of_texts(texts: GeneratedTexts) -> common_pb2.Usage:
     """Tokens and cost of texts."""
     return common_pb2.Usage(
         prompt_tokens=texts.prompt_tokens,
@@ -142,7 +142,7 @@ def usage_of_texts(texts: Texts) -> common_pb2.Usage:
     )
 
 
-def usage_of_scores(scored: Scored) -> common_pb2.Usage:
+def usage_of_scores(scored: ScoredContinuations) -> common_pb2.Usage:
     """Tokens and cost of scores."""
     return common_pb2.Usage(
         prompt_tokens=scored.scores.prompt_tokens,

@@ -24,12 +24,12 @@ from safescale.core.errors import (
 from safescale.inference.attempts import Attempts, CallPolicy
 from safescale.inference.backends.port import Backend, Call, Generation, Generations, Sampling, Scores
 from safescale.inference.cache.bound import CacheKeeper
-from safescale.inference.cache.store import Asked, GenerationCache, sampling_key, sampling_keys, scores_key
+from safescale.inference.cache.store import GenerationCache, GenerationKey, sampling_key, sampling_keys, scores_key
 from safescale.inference.catalog import Catalog, ModelRow
 from safescale.inference.checks import check_generations, check_scores
 from safescale.inference.generation_metrics import MODEL_LATENCY, Cost, Observer, latency_metric
-from safescale.inference.identity import Identity, check_expected, check_unchanged, identity_of
-from safescale.inference.prompt_requests import Question, Scored, Texts
+from safescale.inference.identity import ModelIdentity, check_expected, check_unchanged, identity_of
+from safescale.inference.prompt_requests import GeneratedTexts, PromptRequest, ScoredContinuations
 from safescale.inference.single_flight import SingleFlight
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.telemetry import Telemetry
@@ -41,7 +41,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class _New:
+class _NewTexts:
     """What was asked now: generations by key, seconds waited, cost."""
 
     generations: dict[str, Generation]
@@ -50,17 +50,19 @@ class _New:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asking:
+class _PreparedRequest:
     """A prompt on its way: the backend, what was found to answer there, and the question."""
 
     backend: Backend
-    identity: Identity
-    question: Question
+    identity: ModelIdentity
+    request: PromptRequest
 
     @property
-    def key(self) -> Asked:
+    def key(self) -> GenerationKey:
         """The fixed part of its keys in the cache."""
-        return Asked(self.question.model, self.identity.revision, self.identity.fingerprint, self.question.messages)
+        return GenerationKey(
+            self.request.model, self.identity.revision, self.identity.fingerprint, self.request.messages
+        )
 
 
 class Engine:
@@ -123,7 +125,7 @@ class Engine:
             raise BackendUnavailableError(f"model {model} is not available: {reason}")
         return backend
 
-    async def identity(self, model: str) -> Identity:
+    async def identity(self, model: str) -> ModelIdentity:
         """What answers under an id of the catalog now, by a look at its servers.
 
         Raises:
@@ -131,9 +133,9 @@ class Engine:
 
         """
         backend = self.ready(model)
-        return identity_of(self.row(model), await backend.revision(anew=True), backend.capabilities)
+        return identity_of(self.row(model), await backend.revision(refresh=True), backend.capabilities)
 
-    async def texts(self, question: Question, samplings: Sequence[Sampling]) -> Texts:
+    async def texts(self, request: PromptRequest, samplings: Sequence[Sampling]) -> GeneratedTexts:
         """Texts for each sampling of one prompt: from the cache where they are, the others in one exchange.
 
         Raises:
@@ -141,67 +143,67 @@ class Engine:
             SafescaleError: the model cannot be asked or failed beyond its attempts.
 
         """
-        return await self._of_one(question, lambda asking: self._texts(asking, samplings))
+        return await self._of_one(request, lambda prepared: self._texts(prepared, samplings))
 
-    async def _of_one(self, question: Question, work: Callable[[_Asking], Awaitable[T]]) -> T:
+    async def _of_one(self, request: PromptRequest, work: Callable[[_PreparedRequest], Awaitable[T]]) -> T:
         """What comes of a prompt whose answers are all of one revision: asked again, whole, where they may not be."""
-        backend = self.ready(question.model)
+        backend = self.ready(request.model)
         for _ in range(TRIES - 1):
-            asking = await self._asking(backend, question)
+            prepared = await self._prepare(backend, request)
             try:
-                return await work(asking)
+                return await work(prepared)
             except ModelChangedError as error:
-                self._observer(question).repeated(error.reason)
-        return await work(await self._asking(backend, question))
+                self._observer(request).repeated(error.reason)
+        return await work(await self._prepare(backend, request))
 
-    async def _texts(self, asking: _Asking, samplings: Sequence[Sampling]) -> Texts:
-        question = asking.question
-        keys = sampling_keys(asking.key, samplings)
-        known = {} if question.fresh else await self._cache.generations(keys)
+    async def _texts(self, prepared: _PreparedRequest, samplings: Sequence[Sampling]) -> GeneratedTexts:
+        request = prepared.request
+        keys = sampling_keys(prepared.key, samplings)
+        known = {} if request.fresh else await self._cache.generations(keys)
         missing = {key: sampling for key, sampling in zip(keys, samplings, strict=True) if key not in known}
-        cost = self._observer(question).nothing
+        cost = self._observer(request).nothing
         waited = 0.0
         if missing:
 
-            async def work() -> _New:
-                return await self._generate(asking, missing)
+            async def work() -> _NewTexts:
+                return await self._generate(prepared, missing)
 
-            flight = " ".join([*missing, "fresh" if question.fresh else ""])
+            flight = " ".join([*missing, "fresh" if request.fresh else ""])
             new, joined = await self._flights.run(flight, work)
             known.update(new.generations)
             waited = new.waited_s
             cost = cost if joined else new.cost
-        return Texts(
+        return GeneratedTexts(
             tuple([known[key] for key in keys]),
             tuple([key not in missing for key in keys]),
             waited,
-            asking.identity.revision,
+            prepared.identity.revision,
             cost.sent,
             cost.prompt_once,
         )
 
-    async def _generate(self, asking: _Asking, missing: Mapping[str, Sampling]) -> _New:
-        question = asking.question
+    async def _generate(self, prepared: _PreparedRequest, missing: Mapping[str, Sampling]) -> _NewTexts:
+        request = prepared.request
         samplings = list(missing.values())
-        call = self._call(question)
+        call = self._call(request)
 
         async def attempt() -> Generations:
-            with self._span(question):
-                answer = await asking.backend.generate(call, samplings)
-            check_generations(question.model, answer.items, samplings)
-            await self._check_same(asking)
+            with self._span(request):
+                answer = await prepared.backend.generate(call, samplings)
+            check_generations(request.model, answer.items, samplings)
+            await self._check_same(prepared)
             return answer
 
-        observer = self._observer(question)
+        observer = self._observer(request)
         metric = latency_metric(any(sampling.greedy for sampling in samplings))
-        answer = await self._attempts.run(asking.backend, (observer, metric), call.deadline, attempt)
+        answer = await self._attempts.run(prepared.backend, (observer, metric), call.deadline, attempt)
         items = [replace(item, warnings=(*item.warnings, *answer.warnings)) for item in answer.items]
         cost = observer.answered(samplings, items)
         new = dict(zip(missing, items, strict=True))
-        await self._cache.put_generations(new, replace=question.fresh, model=question.model)
-        return _New(new, answer.waited_s, cost)
+        await self._cache.put_generations(new, replace=request.fresh, model=request.model)
+        return _NewTexts(new, answer.waited_s, cost)
 
-    async def scores(self, question: Question, continuations: Sequence[str]) -> Scored:
+    async def scores(self, request: PromptRequest, continuations: Sequence[str]) -> ScoredContinuations:
         """Scores of continuations, from the cache where they are.
 
         Raises:
@@ -210,45 +212,45 @@ class Engine:
             SafescaleError: the model cannot be asked or failed beyond its attempts.
 
         """
-        if not self.ready(question.model).capabilities.scores:
+        if not self.ready(request.model).capabilities.scores:
             raise FailedPreconditionError(
-                f"the backend of {question.model} gives no option scores; use the letter formulation"
+                f"the backend of {request.model} gives no option scores; use the letter formulation"
             )
-        return await self._of_one(question, lambda asking: self._scores(asking, continuations))
+        return await self._of_one(request, lambda prepared: self._scores(prepared, continuations))
 
-    async def _scores(self, asking: _Asking, continuations: Sequence[str]) -> Scored:
-        question, revision = asking.question, asking.identity.revision
-        key = scores_key(asking.key, continuations)
-        nothing = self._observer(question).nothing
-        known = None if question.fresh else await self._cache.scores(key)
+    async def _scores(self, prepared: _PreparedRequest, continuations: Sequence[str]) -> ScoredContinuations:
+        request, revision = prepared.request, prepared.identity.revision
+        key = scores_key(prepared.key, continuations)
+        nothing = self._observer(request).nothing
+        known = None if request.fresh else await self._cache.scores(key)
         if known is not None:
-            return Scored(known, True, revision, nothing.sent, nothing.prompt_once)
+            return ScoredContinuations(known, True, revision, nothing.sent, nothing.prompt_once)
 
         async def work() -> tuple[Scores, Cost]:
-            return await self._score(asking, continuations, key)
+            return await self._score(prepared, continuations, key)
 
-        (scores, cost), joined = await self._flights.run(key + (" fresh" if question.fresh else ""), work)
+        (scores, cost), joined = await self._flights.run(key + (" fresh" if request.fresh else ""), work)
         cost = nothing if joined else cost
-        return Scored(scores, False, revision, cost.sent, cost.prompt_once)
+        return ScoredContinuations(scores, False, revision, cost.sent, cost.prompt_once)
 
-    async def _score(self, asking: _Asking, continuations: Sequence[str], key: str) -> tuple[Scores, Cost]:
-        question = asking.question
-        call = self._call(question)
+    async def _score(self, prepared: _PreparedRequest, continuations: Sequence[str], key: str) -> tuple[Scores, Cost]:
+        request = prepared.request
+        call = self._call(request)
 
         async def attempt() -> Scores:
-            with self._span(question):
-                answer = await asking.backend.score(call, continuations)
-            check_scores(question.model, answer, len(continuations))
-            await self._check_same(asking)
+            with self._span(request):
+                answer = await prepared.backend.score(call, continuations)
+            check_scores(request.model, answer, len(continuations))
+            await self._check_same(prepared)
             return answer
 
-        observer = self._observer(question)
-        scores = await self._attempts.run(asking.backend, (observer, MODEL_LATENCY), call.deadline, attempt)
+        observer = self._observer(request)
+        scores = await self._attempts.run(prepared.backend, (observer, MODEL_LATENCY), call.deadline, attempt)
         cost = observer.scored(scores)
-        await self._cache.put_scores(key, scores, replace=question.fresh, model=question.model)
+        await self._cache.put_scores(key, scores, replace=request.fresh, model=request.model)
         return scores, cost
 
-    async def stream(self, question: Question, sampling: Sampling) -> AsyncIterator[str | Texts]:
+    async def stream(self, request: PromptRequest, sampling: Sampling) -> AsyncIterator[str | GeneratedTexts]:
         """One text piece by piece, then the whole; a cached one comes as one piece. Never retried: pieces are out.
 
         Raises:
@@ -256,55 +258,55 @@ class Engine:
             SafescaleError: the model cannot be asked or failed.
 
         """
-        backend = self.ready(question.model)
-        asking = await self._asking(backend, question)
-        revision = asking.identity.revision
-        key = sampling_key(asking.key, sampling)
-        known = None if question.fresh else (await self._cache.generations([key])).get(key)
-        observer = self._observer(question)
+        backend = self.ready(request.model)
+        prepared = await self._prepare(backend, request)
+        revision = prepared.identity.revision
+        key = sampling_key(prepared.key, sampling)
+        known = None if request.fresh else (await self._cache.generations([key])).get(key)
+        observer = self._observer(request)
         if known is not None:
             yield known.outputs[0].reasoning + known.outputs[0].text
-            yield Texts((known,), (True,), 0.0, revision, observer.nothing.sent, observer.nothing.prompt_once)
+            yield GeneratedTexts((known,), (True,), 0.0, revision, observer.nothing.sent, observer.nothing.prompt_once)
             return
         begin = time.perf_counter()
         whole: Generation | None = None
         try:
-            with self._span(question):
-                async for event in backend.stream(self._call(question), sampling):
+            with self._span(request):
+                async for event in backend.stream(self._call(request), sampling):
                     if isinstance(event, Generation):
                         whole = event
                     else:
                         yield event
             if whole is None:
-                raise GarbageAnswerError(f"{question.model} ended its stream without a result")
-            check_generations(question.model, [whole], [sampling])
-            await self._check_same(asking)
+                raise GarbageAnswerError(f"{request.model} ended its stream without a result")
+            check_generations(request.model, [whole], [sampling])
+            await self._check_same(prepared)
         except Exception as error:
             if not backend.capabilities.repeats:
                 reason = as_safescale_error(error).reason
                 observer.failed(latency_metric(sampling.greedy), reason, time.perf_counter() - begin)
             raise
         cost = observer.answered([sampling], [whole])
-        await self._cache.put_generations({key: whole}, replace=question.fresh, model=question.model)
-        yield Texts((whole,), (False,), 0.0, revision, cost.sent, cost.prompt_once)
+        await self._cache.put_generations({key: whole}, replace=request.fresh, model=request.model)
+        yield GeneratedTexts((whole,), (False,), 0.0, revision, cost.sent, cost.prompt_once)
 
-    async def _asking(self, backend: Backend, question: Question) -> _Asking:
+    async def _prepare(self, backend: Backend, request: PromptRequest) -> _PreparedRequest:
         """A prompt with what answers it, which is what is expected."""
-        identity = await self._patient_identity(backend, question.model)
+        identity = await self._patient_identity(backend, request.model)
         try:
-            check_expected(question.model, question.expected, identity)
+            check_expected(request.model, request.expected, identity)
         except ModelChangedError:
             # What is expected may have been looked at later than what was seen here.
-            identity = await self.identity(question.model)
-            check_expected(question.model, question.expected, identity)
-        return _Asking(backend, identity, question)
+            identity = await self.identity(request.model)
+            check_expected(request.model, request.expected, identity)
+        return _PreparedRequest(backend, identity, request)
 
-    async def _check_same(self, asking: _Asking) -> None:
+    async def _check_same(self, prepared: _PreparedRequest) -> None:
         """See to it, after a call, that what answers is still what answered before it."""
-        model = asking.question.model
-        check_unchanged(model, asking.identity, await self._patient_identity(asking.backend, model))
+        model = prepared.request.model
+        check_unchanged(model, prepared.identity, await self._patient_identity(prepared.backend, model))
 
-    async def _patient_identity(self, backend: Backend, model: str) -> Identity:
+    async def _patient_identity(self, backend: Backend, model: str) -> ModelIdentity:
         row = self.row(model)
         try:
             revision = await backend.revision()
@@ -320,16 +322,16 @@ class Engine:
             )(backend.revision)
         return identity_of(row, revision, backend.capabilities)
 
-    def _span(self, question: Question) -> AbstractContextManager[object]:
+    def _span(self, request: PromptRequest) -> AbstractContextManager[object]:
         """The trace's part that is the model's, attempt by attempt."""
-        return self._telemetry.span("model", {"model": question.model, "condition": question.condition})
+        return self._telemetry.span("model", {"model": request.model, "condition": request.condition})
 
-    def _call(self, question: Question) -> Call:
-        return Call(question.messages, self._policy.timeout_s, time.monotonic() + self._policy.deadline_s)
+    def _call(self, request: PromptRequest) -> Call:
+        return Call(request.messages, self._policy.timeout_s, time.monotonic() + self._policy.deadline_s)
 
-    def _observer(self, question: Question) -> Observer:
-        price = self.row(question.model).price_per_million
-        return Observer(self._telemetry, question.model, question.condition, price)
+    def _observer(self, request: PromptRequest) -> Observer:
+        price = self.row(request.model).price_per_million
+        return Observer(self._telemetry, request.model, request.condition, price)
 
     async def close(self) -> None:
         """End what runs and release the models."""

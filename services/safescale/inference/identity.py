@@ -9,16 +9,16 @@ from safescale.inference.catalog import ModelRow
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
+class ModelIdentity:
     """Revision and fingerprint of what answers; as an expectation, an empty text stands for any."""
 
     revision: str = ""
     fingerprint: str = ""
 
 
-def identity_of(row: ModelRow, revision: str, capabilities: Capabilities) -> Identity:
+def identity_of(row: ModelRow, revision: str, capabilities: Capabilities) -> ModelIdentity:
     """Identity of a row whose backend has told its revision."""
-    return Identity(revision, fingerprint_of(row, capabilities))
+    return ModelIdentity(revision, fingerprint_of(row, capabilities))
 
 
 def fingerprint_of(row: ModelRow, capabilities: Capabilities) -> str:
@@ -43,7 +43,7 @@ def served_name(row: ModelRow) -> str:
     return row.served_model if row.endpoint else ""
 
 
-def check_expected(model: str, expected: Identity, found: Identity) -> None:
+def check_expected(model: str, expected: ModelIdentity, found: ModelIdentity) -> None:
     """Compare what answers with what is expected, in what the expectation states.
 
     Raises:
@@ -62,7 +62,7 @@ def check_expected(model: str, expected: Identity, found: Identity) -> None:
             )
 
 
-def check_unchanged(model: str, before: Identity, after: Identity) -> None:
+def check_unchanged(model: str, before: ModelIdentity, after: ModelIdentity) -> None:
     """Compare what was found before a call with what was found after it.
 
     Raises:

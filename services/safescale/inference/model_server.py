@@ -115,7 +115,7 @@ class ModelServer:
         config = LlamaConfig(self._row.id, path, self._context * options.slots, self._row.instruct)
         self._server = await asyncio.to_thread(opened, config, _parameters(config, options, key))
         self._stack.push_async_callback(self._drop)
-        front = Front(str(self._server.listening_address), options.request_log, key)
+        front = LoggingProxy(str(self._server.listening_address), options.request_log, key)
         self._stack.push_async_callback(front.idle)
         await self._stack.enter_async_context(front)
         self.address = await front.listen(options.host, port)
@@ -136,7 +136,7 @@ class ModelServer:
             get_logger("model-server").warning("not freed", model=self._row.id)
 
 
-class Front:
+class LoggingProxy:
     """The proxy before a server; with `log` it writes a line for each POST. Use as an async context manager."""
 
     def __init__(self, target: str, log: Path | None = None, key: str = "") -> None:

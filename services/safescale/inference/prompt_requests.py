@@ -4,14 +4,14 @@ from dataclasses import dataclass, field
 
 from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.port import Generation, Scores
-from safescale.inference.identity import Identity
+from safescale.inference.identity import ModelIdentity
 
 CALLS = "rpc"
 """Stands for the condition in metrics of calls that belong to no cell (a judge, an agent, a caller)."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class PromptRequest:
     """A prompt for a model; `fresh` passes by the cache on reading; `condition` is for metrics alone.
 
     `expected` is what must answer, in what it states.
@@ -21,11 +21,11 @@ class Question:
     messages: Messages
     fresh: bool = False
     condition: str = CALLS
-    expected: Identity = field(default_factory=Identity)
+    expected: ModelIdentity = field(default_factory=ModelIdentity)
 
 
 @dataclass(frozen=True, slots=True)
-class Texts:
+class GeneratedTexts:
     """One generation per sampling, with what came from the cache, the seconds waited, the revision and the cost.
 
     All are of one revision. The costs are of what was asked now, by the catalog's price, None where it has none: `cost`
@@ -61,8 +61,8 @@ class Texts:
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
-    """Scores, whether they came from the cache, the revision, and the costs as in `Texts`."""
+class ScoredContinuations:
+    """Scores, whether they came from the cache, the revision, and the costs as in `GeneratedTexts`."""
 
     scores: Scores
     cached: bool

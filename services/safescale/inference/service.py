@@ -9,7 +9,7 @@ import grpc
 
 from safescale.core.errors import InvalidInputError
 from safescale.inference.attempts import CallPolicy
-from safescale.inference.backends.llama.pool import Gate
+from safescale.inference.backends.llama.pool import InstanceLimiter
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.cache.bound import CacheKeeper
 from safescale.inference.cache.store import GenerationCache
@@ -56,7 +56,7 @@ class InferenceService:
         instances = config.instances if config.instances is not None else default_instances()
         if instances < 1:
             raise InvalidInputError(f"instances is {instances}; expected at least 1")
-        options = BackendOptions(instances, Gate(instances), config.cache_dir, config.telemetry)
+        options = BackendOptions(instances, InstanceLimiter(instances), config.cache_dir, config.telemetry)
         backends = {name: build(row, options) for name, row in config.catalog.rows.items()}
         policy = CallPolicy(timeout_s=config.call_timeout_s, deadline_s=config.cell_timeout_s)
         cache = GenerationCache(config.documents, CacheKeeper(config.documents, config.cache_max_bytes))

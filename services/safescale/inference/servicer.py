@@ -16,8 +16,8 @@ from safescale.inference.cache.bound import Trim
 from safescale.inference.catalog import ModelRow
 from safescale.inference.cells import usage_of_scores, usage_of_texts
 from safescale.inference.engine import Engine
-from safescale.inference.identity import Identity, served_name
-from safescale.inference.prompt_requests import Question, Texts
+from safescale.inference.identity import ModelIdentity, served_name
+from safescale.inference.prompt_requests import GeneratedTexts, PromptRequest
 from safescale.rpc.convert import FORMULATIONS
 from safescale.rpc.inference.v1 import inference_pb2 as pb
 from safescale.rpc.inference.v1 import inference_pb2_grpc
@@ -44,21 +44,21 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
 
     async def Generate(self, request: pb.GenerateRequest, context: Context) -> pb.GenerateResponse:
         """Ask a model for texts or scores."""
-        question = self._question(request)
+        prompt_request = self._prompt_request(request)
         if request.continuations:
-            return await self._score(question, request)
+            return await self._score(prompt_request, request)
         sampling = _sampling(request, self._engine.row(request.model))
-        texts = await self._engine.texts(question, [sampling])
+        texts = await self._engine.texts(prompt_request, [sampling])
         return self._response(request.model, texts)
 
-    async def _score(self, question: Question, request: pb.GenerateRequest) -> pb.GenerateResponse:
+    async def _score(self, prompt_request: PromptRequest, request: pb.GenerateRequest) -> pb.GenerateResponse:
         continuations = list(request.continuations)
         if len(continuations) > MAX_CONTINUATIONS:
             raise LimitExceededError(f"{len(continuations)} continuations are over the limit of {MAX_CONTINUATIONS}")
         for index, text in enumerate(continuations):
             if not text.strip():
                 raise InvalidInputError(f"continuations[{index}] is blank; expected a text to score")
-        scored = await self._engine.scores(question, continuations)
+        scored = await self._engine.scores(prompt_request, continuations)
         scores = scored.scores
         return pb.GenerateResponse(
             scores=[pb.ContinuationScore(mean_logprob=item.mean_logprob, tokens=item.tokens) for item in scores.items],
@@ -70,7 +70,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             warnings=sorted(set(scores.warnings)),
         )
 
-    def _response(self, model: str, texts: Texts) -> pb.GenerateResponse:
+    def _response(self, model: str, texts: GeneratedTexts) -> pb.GenerateResponse:
         generation: Generation = texts.generations[0]
         style = self._engine.row(model).style
         outputs = []
@@ -103,15 +103,15 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
             raise InvalidInputError("request.continuations is set; scores do not stream, expected none")
         if inner.sampling.count > 1:
             raise InvalidInputError(f"request.sampling.count is {inner.sampling.count}; a stream gives one text")
-        question = self._question(inner)
+        prompt_request = self._prompt_request(inner)
         sampling = _sampling(inner, self._engine.row(inner.model))
-        async for event in self._engine.stream(question, sampling):
-            if isinstance(event, Texts):
+        async for event in self._engine.stream(prompt_request, sampling):
+            if isinstance(event, GeneratedTexts):
                 yield pb.GenerateStreamResponse(result=self._response(inner.model, event))
             else:
                 yield pb.GenerateStreamResponse(text_delta=event)
 
-    def _question(self, request: pb.GenerateRequest) -> Question:
+    def _prompt_request(self, request: pb.GenerateRequest) -> PromptRequest:
         _needed(request.model, "model")
         self._engine.row(request.model)
         if not request.HasField("messages"):
@@ -119,8 +119,8 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         if not request.messages.user.strip():
             raise InvalidInputError("messages.user is empty; expected the user message")
         messages = Messages(request.messages.system, request.messages.user)
-        expected = Identity(request.model_revision, request.model_fingerprint)
-        return Question(request.model, messages, request.fresh, expected=expected)
+        expected = ModelIdentity(request.model_revision, request.model_fingerprint)
+        return PromptRequest(request.model, messages, request.fresh, expected=expected)
 
     async def Tokenize(self, request: pb.TokenizeRequest, context: Context) -> pb.TokenizeResponse:
         """Count tokens, cut texts."""
@@ -175,7 +175,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     async def _model(self, row: ModelRow) -> pb.Model:
         backend = self._engine.backend(row.id)
         reason = backend.unavailable_reason()
-        found = Identity(row.revision or "")
+        found = ModelIdentity(row.revision or "")
         if not reason:
             try:
                 # A hash of local weights takes what it takes; a server that does not answer holds up no list.

@@ -24,7 +24,7 @@ BATCH_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class ModelRow:
+class ModelWindow:
     """What packing needs of a model."""
 
     id: str
@@ -46,7 +46,7 @@ class ModelTokenizers:
     def _stub(self) -> "inference_pb2_grpc.InferenceServiceAsyncStub":
         return inference_pb2_grpc.InferenceServiceStub(self._inference())
 
-    async def model(self, model: str) -> ModelRow:
+    async def model(self, model: str) -> ModelWindow:
         """A row of the catalog.
 
         Raises:
@@ -55,13 +55,13 @@ class ModelTokenizers:
         """
         with rpc_errors():
             response = await self._stub().GetModel(inference_pb2.GetModelRequest(model=model), timeout=QUICK_S)
-        return ModelRow(response.model.id, response.model.revision, response.model.window_tokens)
+        return ModelWindow(response.model.id, response.model.revision, response.model.window_tokens)
 
-    async def count(self, model: ModelRow, text: str) -> int:
+    async def count(self, model: ModelWindow, text: str) -> int:
         """Tokens of a text."""
         return (await self._tokenize(model.id, [text])).token_counts[0]
 
-    async def counts(self, model: ModelRow, texts: Mapping[str, str]) -> list[int]:
+    async def counts(self, model: ModelWindow, texts: Mapping[str, str]) -> list[int]:
         """Tokens of texts that are given by keys of their content, in order; each is asked for once."""
         found = {key: count for key in texts if (count := self._known(model, key)) is not None}
         missing = {key: text for key, text in texts.items() if key not in found}
@@ -72,18 +72,18 @@ class ModelTokenizers:
                 self._keep(model, key, count)
         return [found[key] for key in texts]
 
-    def _known(self, model: ModelRow, key: str) -> int | None:
+    def _known(self, model: ModelWindow, key: str) -> int | None:
         place = (model.id, model.revision, key)
         if place in self._counts:
             self._counts.move_to_end(place)
         return self._counts.get(place)
 
-    def _keep(self, model: ModelRow, key: str, count: int) -> None:
+    def _keep(self, model: ModelWindow, key: str, count: int) -> None:
         self._counts[model.id, model.revision, key] = count
         while len(self._counts) > self._kept:
             self._counts.popitem(last=False)
 
-    async def truncate(self, model: ModelRow, text: str, limit: int) -> tuple[int, str]:
+    async def truncate(self, model: ModelWindow, text: str, limit: int) -> tuple[int, str]:
         """Tokens of the whole text, and its longest prefix with at most `limit` of them.
 
         Raises:

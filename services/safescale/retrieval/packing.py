@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from safescale.retrieval.clients import ModelRow, ModelTokenizers
+from safescale.retrieval.clients import ModelTokenizers, ModelWindow
 from safescale.retrieval.index.port import Chunk
 
 SEPARATOR = "\n\n---\n\n"
@@ -44,7 +44,7 @@ class RankedChunks:
         return self._chunks[:count]
 
 
-async def pack(chunks: RankedChunks, budget: int, model: ModelRow, tokenizers: ModelTokenizers) -> Packed:
+async def pack(chunks: RankedChunks, budget: int, model: ModelWindow, tokenizers: ModelTokenizers) -> Packed:
     """As many chunks as the budget (in tokens, at least 1) holds, in order, the last one cut by the model's tokenizer.
 
     A corpus that is smaller than the budget is taken whole and not padded: the condition asks for evidence, not for
@@ -66,7 +66,7 @@ async def pack(chunks: RankedChunks, budget: int, model: ModelRow, tokenizers: M
     return Packed(text, ids[:held], await tokenizers.count(model, text) if text else 0)
 
 
-async def _enough(chunks: RankedChunks, budget: int, model: ModelRow, tokenizers: ModelTokenizers) -> int:
+async def _enough(chunks: RankedChunks, budget: int, model: ModelWindow, tokenizers: ModelTokenizers) -> int:
     """Number of chunks whose tokens, counted one by one, exceed the budget; all where they do not."""
     total = 0
     for begin in range(0, len(chunks), BATCH):

@@ -49,7 +49,7 @@ class ScriptedBackend:
     def unavailable_reason(self) -> str:
         return self.reason
 
-    async def revision(self, *, anew: bool = False) -> str:
+    async def revision(self, *, refresh: bool = False) -> str:
         return self.weights
 
     async def _exchange(self, call: Call, what: object) -> None:

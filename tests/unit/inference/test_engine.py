@@ -20,13 +20,13 @@ from safescale.core.errors import (
 from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.port import Generation, Generations, Output, Sampling
 from safescale.inference.cache.store import GenerationCache
-from safescale.inference.engine import Question, Texts
-from safescale.inference.identity import Identity
+from safescale.inference.engine import GeneratedTexts, PromptRequest
+from safescale.inference.identity import ModelIdentity
 from safescale.runtime.tracing import NoTracer
 
 GREEDY = Sampling(0.0, 10)
 DRAWN = Sampling(0.7, 10, 3, 4)
-QUESTION = Question("m", Messages("s", "u"), condition="zero_shot")
+QUESTION = PromptRequest("m", Messages("s", "u"), condition="zero_shot")
 LATENCY = "safescale_model_latency_seconds"
 
 
@@ -158,7 +158,7 @@ async def test_a_stream_gives_pieces_then_the_whole_then_comes_from_the_cache(be
     bench.backend.text = "xyz"
     events = [event async for event in bench.engine.stream(QUESTION, GREEDY)]
     assert events[:-1] == ["x", "y", "z"]
-    assert isinstance(events[-1], Texts)
+    assert isinstance(events[-1], GeneratedTexts)
     assert events[-1].generations[0].outputs[0].text == "xyz"
     again = [event async for event in bench.engine.stream(QUESTION, GREEDY)]
     assert again[0] == "xyz"
@@ -280,7 +280,7 @@ async def test_a_server_that_does_not_tell_its_revision_yet_is_waited_for(
     bench = bench_of(backend="openai", embedded=None, endpoint=endpoint, revision=None)
     away = [BackendTimeoutError("late"), BackendUnavailableError("gone"), BackendUnavailableError("gone")]
 
-    async def revision(*, anew: bool = False) -> str:
+    async def revision(*, refresh: bool = False) -> str:
         if away:
             raise away.pop()
         return "r1"
@@ -363,15 +363,15 @@ async def test_a_backend_that_noticed_the_change_itself_is_asked_again(bench) ->
     assert len(bench.backend.exchanges) == 2
 
 
-@pytest.mark.parametrize("expected", [Identity("other"), Identity("f" * 64, "other")])
+@pytest.mark.parametrize("expected", [ModelIdentity("other"), ModelIdentity("f" * 64, "other")])
 async def test_another_model_than_expected_is_not_asked_not_even_in_the_cache(bench, expected) -> None:
     await bench.engine.texts(QUESTION, [GREEDY])
     await bench.engine.scores(QUESTION, ["a", "b"])
-    question = replace(QUESTION, expected=expected)
+    prompt_request = replace(QUESTION, expected=expected)
     for ask in (
-        bench.engine.texts(question, [GREEDY]),
-        bench.engine.scores(question, ["a", "b"]),
-        anext(bench.engine.stream(question, GREEDY)),
+        bench.engine.texts(prompt_request, [GREEDY]),
+        bench.engine.scores(prompt_request, ["a", "b"]),
+        anext(bench.engine.stream(prompt_request, GREEDY)),
     ):
         with pytest.raises(ModelChangedError, match="expected other"):
             await ask
@@ -381,7 +381,7 @@ async def test_another_model_than_expected_is_not_asked_not_even_in_the_cache(be
 async def test_a_change_to_what_is_not_expected_ends_the_cell(bench) -> None:
     bench.backend.generations_of = swapped(bench, "two")
     with pytest.raises(ModelChangedError, match=f"two; expected {'f' * 64}"):
-        await bench.engine.texts(replace(QUESTION, expected=Identity("f" * 64)), [GREEDY])
+        await bench.engine.texts(replace(QUESTION, expected=ModelIdentity("f" * 64)), [GREEDY])
     assert len(bench.backend.exchanges) == 1
     assert await bench.documents.count("generation") == 0
 

@@ -8,11 +8,11 @@ import pytest
 from safescale.core.errors import ModelChangedError
 from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.llama.backend import EmbeddedBackend, EmbeddedOptions
-from safescale.inference.backends.llama.pool import Gate
+from safescale.inference.backends.llama.pool import InstanceLimiter
 from safescale.inference.backends.port import Capabilities, Sampling
-from safescale.inference.cache.store import Asked, sampling_key, scores_key
+from safescale.inference.cache.store import GenerationKey, sampling_key, scores_key
 from safescale.inference.catalog import EmbeddedEndpoint, HttpEndpoint, ModelRow, PackageFile
-from safescale.inference.identity import Identity, check_expected, fingerprint_of, identity_of, served_name
+from safescale.inference.identity import ModelIdentity, check_expected, fingerprint_of, identity_of, served_name
 
 SERVER = Capabilities(True, 2, "server 1")
 MESSAGES = Messages("system", "user")
@@ -85,7 +85,7 @@ def served(**changes: object) -> ModelRow:
 
 def key_of(row: ModelRow, sampling: Sampling = DRAWN, messages: Messages = MESSAGES) -> tuple[str, str]:
     found = identity_of(row, row.revision or "", SERVER)
-    asked = Asked(row.id, found.revision, found.fingerprint, messages)
+    asked = GenerationKey(row.id, found.revision, found.fingerprint, messages)
     return sampling_key(asked, sampling), scores_key(asked, ["a"])
 
 
@@ -153,7 +153,7 @@ def test_of_a_backend_its_fingerprint_alone_counts(changed: Callable[[], Capabil
 def test_the_context_that_is_set_up_is_in_the_fingerprint_of_embedded_weights(row_of, tmp_path) -> None:
     def fingerprint(n_ctx: int) -> str:
         row = row_of(embedded={"path": "m.gguf", "n_ctx": n_ctx})
-        return EmbeddedBackend(row, EmbeddedOptions(1, Gate(1), tmp_path)).capabilities.fingerprint
+        return EmbeddedBackend(row, EmbeddedOptions(1, InstanceLimiter(1), tmp_path)).capabilities.fingerprint
 
     assert fingerprint(512) != fingerprint(1024)
 
@@ -170,16 +170,21 @@ def test_a_person_can_read_what_changed(row_of) -> None:
     assert served_name(row_of()) == ""
 
 
-@pytest.mark.parametrize("expected", [Identity(), Identity("r1"), Identity("", "f1"), Identity("r1", "f1")])
+@pytest.mark.parametrize(
+    "expected", [ModelIdentity(), ModelIdentity("r1"), ModelIdentity("", "f1"), ModelIdentity("r1", "f1")]
+)
 def test_what_is_not_stated_is_not_compared(expected) -> None:
-    check_expected("m", expected, Identity("r1", "f1"))
+    check_expected("m", expected, ModelIdentity("r1", "f1"))
 
 
 @pytest.mark.parametrize(
     ("expected", "words"),
-    [(Identity("r0", "f1"), "m answers with revision r1; expected r0"), (Identity("r1", "f0"), "f1; expected f0")],
+    [
+        (ModelIdentity("r0", "f1"), "m answers with revision r1; expected r0"),
+        (ModelIdentity("r1", "f0"), "f1; expected f0"),
+    ],
 )
 def test_another_than_expected_is_named_with_what_was_expected(expected, words) -> None:
     with pytest.raises(ModelChangedError, match=words) as caught:
-        check_expected("m", expected, Identity("r1", "f1"))
+        check_expected("m", expected, ModelIdentity("r1", "f1"))
     assert (caught.value.code, caught.value.reason) == ("FAILED_PRECONDITION", "MODEL_CHANGED")

@@ -120,7 +120,7 @@ async def test_a_server_that_does_not_tell_its_model_holds_up_no_list(bench_of, 
     served = {"backend": "openai", "embedded": None, "endpoint": {"urls": ["http://gpu-1:8000"]}, "revision": None}
     bench = bench_of(**served)
 
-    async def silent(*, anew: bool = False) -> str:
+    async def silent(*, refresh: bool = False) -> str:
         await asyncio.sleep(60)
         return ""
 

@@ -13,8 +13,8 @@ from safescale.inference.backends.openai.backend import OpenAIBackend
 from safescale.inference.backends.port import Sampling
 from safescale.inference.cache.store import GenerationCache
 from safescale.inference.catalog import Catalog, ModelRow
-from safescale.inference.engine import CallPolicy, Engine, Question
-from safescale.inference.identity import Identity
+from safescale.inference.engine import CallPolicy, Engine, PromptRequest
+from safescale.inference.identity import ModelIdentity
 from safescale.runtime.telemetry import Telemetry
 
 GREEDY, DRAWN = Sampling(0.0, 10), Sampling(0.7, 10, 3, 5)
@@ -66,14 +66,14 @@ def engine_of(url: str, documents, **fields: object) -> Engine:
     return Engine(Catalog({"m": row}), {"m": backend}, GenerationCache(documents), telemetry, CallPolicy())
 
 
-def question(number: int, expected: Identity) -> Question:
-    return Question("m", Messages("s", f"question {number}"), expected=expected)
+def prompt_request(number: int, expected: ModelIdentity) -> PromptRequest:
+    return PromptRequest("m", Messages("s", f"question {number}"), expected=expected)
 
 
-async def cell(engine: Engine, number: int, expected: Identity) -> tuple[str, set[str]]:
+async def cell(engine: Engine, number: int, expected: ModelIdentity) -> tuple[str, set[str]]:
     """Revision of a cell and the weights that its answers name, or the reason why it failed and none."""
     try:
-        texts = await engine.texts(question(number, expected), [GREEDY, DRAWN])
+        texts = await engine.texts(prompt_request(number, expected), [GREEDY, DRAWN])
     except ModelChangedError as error:
         return error.reason, set()
     return texts.revision, {output.text.split()[0] for one in texts.generations for output in one.outputs}
@@ -86,7 +86,7 @@ async def test_no_cell_holds_answers_of_two_models(server, documents, after, exp
     engine = engine_of(server.url, documents)
     known = await engine.identity("m")
     assert known.revision == "one"
-    expected = known if expects else Identity()
+    expected = known if expects else ModelIdentity()
     found = await asyncio.gather(*(cell(engine, number, expected) for number in range(CELLS)))
     assert swapping.weights == "two"
     for revision, weights in found:
@@ -95,7 +95,7 @@ async def test_no_cell_holds_answers_of_two_models(server, documents, after, exp
     # Those that expect the first one fail after the change; the others are asked again, and hold the second.
     assert revisions - {"one"} == ({"MODEL_CHANGED"} if expects else {"two"})
     for number in range(CELLS):
-        revision, weights = await cell(engine, number, Identity())
+        revision, weights = await cell(engine, number, ModelIdentity())
         assert (revision, weights) == ("two", {"two"})
     await engine.close()
 

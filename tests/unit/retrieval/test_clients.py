@@ -1,8 +1,8 @@
 from dataclasses import replace
 
-from safescale.retrieval.clients import ModelRow, ModelTokenizers
+from safescale.retrieval.clients import ModelTokenizers, ModelWindow
 
-WORDS = ModelRow("words-1", "r1", 4096)
+WORDS = ModelWindow("words-1", "r1", 4096)
 
 
 async def test_counts_are_asked_once_for_each_revision(inference) -> None:

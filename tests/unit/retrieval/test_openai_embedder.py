@@ -21,14 +21,14 @@ from safescale.core.errors import (
     GarbageAnswerError,
     InvalidInputError,
 )
-from safescale.retrieval.embed.embeddings_client import Tries
+from safescale.retrieval.embed.embeddings_client import RetryPolicy
 from safescale.retrieval.embed.embeddings_wire import read_vectors
 from safescale.retrieval.embed.openai import OpenAIEmbedder
 from safescale.runtime.settings import Settings
 
 DIMENSION = 6
-QUICK = Tries(budget_s=5, exchange_s=5)
-SHORT = Tries(budget_s=0.5, exchange_s=0.2)
+QUICK = RetryPolicy(budget_s=5, exchange_s=5)
+SHORT = RetryPolicy(budget_s=0.5, exchange_s=0.2)
 
 
 async def hashed(texts: Sequence[str]) -> np.ndarray:
@@ -47,11 +47,11 @@ def running(tiny_tokenizer_file, tiny_tokenizer):
     """Runs a server, gives it and an embedder that asks it."""
 
     @asynccontextmanager
-    async def run(tries: Tries = QUICK, options: dict | None = None, **settings: object):
+    async def run(retries: RetryPolicy = QUICK, options: dict | None = None, **settings: object):
         server = EmbeddingsServer(hashed, lambda text: len(tiny_tokenizer.ids(text)), **(options or {}))
         async with served(server) as url:
             own = Settings(embeddings=url, embeddings_tokenizer_file=tiny_tokenizer_file, **settings)
-            embedder = OpenAIEmbedder(own, tries)
+            embedder = OpenAIEmbedder(own, retries)
             try:
                 yield server, embedder
             finally:
@@ -164,7 +164,7 @@ async def test_the_token_is_sent_and_a_wrong_one_is_told(running, tmp_path) -> N
     ],
 )  # fmt: skip
 async def test_what_can_be_over_soon_is_tried_again(running, faults: list) -> None:
-    async with running(Tries(budget_s=20, exchange_s=10)) as (server, embedder):
+    async with running(RetryPolicy(budget_s=20, exchange_s=10)) as (server, embedder):
         await embedder.load()
         server.faults.extend(faults)
         np.testing.assert_allclose(await embedder.embed(["lung"]), await expected(["lung"]), atol=1e-6)

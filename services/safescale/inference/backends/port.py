@@ -167,11 +167,11 @@ class Backend(Protocol):
     def unavailable_reason(self) -> str:
         """Why the model cannot be asked, a sentence; empty when nothing is known against it. Quick, loads nothing."""
 
-    async def revision(self, *, anew: bool = False) -> str:
+    async def revision(self, *, refresh: bool = False) -> str:
         """Revision of the weights: the catalog's, or what the files or the servers say, as last seen.
 
         Without an exchange where nothing gives reason to ask anew; so it may be read before and after each call. With
-        `anew` servers are looked at in any case: one that nobody asked may have come to serve another model since.
+        `refresh` servers are looked at in any case: one that nobody asked may have come to serve another model since.
 
         Raises:
             ModelChangedError: replicas serve different models.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from safescale.core.errors import FailedPreconditionError
 from safescale.inference.backends.llama.backend import EmbeddedBackend, EmbeddedOptions
-from safescale.inference.backends.llama.pool import Gate
+from safescale.inference.backends.llama.pool import InstanceLimiter
 from safescale.inference.backends.port import Backend
 from safescale.inference.catalog import ModelRow
 from safescale.runtime.telemetry import Telemetry
@@ -17,13 +17,13 @@ class BackendOptions:
     """What adapters are built with: instances of embedded models, their gate, where files may be kept, metrics."""
 
     instances: int
-    gate: Gate
+    limiter: InstanceLimiter
     cache_dir: Path
     telemetry: Telemetry
 
 
 def _embedded(row: ModelRow, options: BackendOptions) -> Backend:
-    return EmbeddedBackend(row, EmbeddedOptions(options.instances, options.gate, options.cache_dir))
+    return EmbeddedBackend(row, EmbeddedOptions(options.instances, options.limiter, options.cache_dir))
 
 
 def _tgi(row: ModelRow, options: BackendOptions) -> Backend:

@@ -23,7 +23,7 @@ KEY_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class GenerationKey:
     """Who was asked what: the fixed part of a key."""
 
     model: str
@@ -32,12 +32,12 @@ class Asked:
     messages: Messages
 
 
-def sampling_key(asked: Asked, sampling: Sampling) -> str:
+def sampling_key(key: GenerationKey, sampling: Sampling) -> str:
     """Key of the texts of one sampling, 64 hex digits. Greedy has no seed."""
-    return sampling_keys(asked, [sampling])[0]
+    return sampling_keys(key, [sampling])[0]
 
 
-def sampling_keys(asked: Asked, samplings: Sequence[Sampling]) -> list[str]:
+def sampling_keys(key: GenerationKey, samplings: Sequence[Sampling]) -> list[str]:
     """Key of the texts of each sampling, as `sampling_key`; the prompt, which can be long, is hashed once for all.
 
     Raises:
@@ -45,7 +45,7 @@ def sampling_keys(asked: Asked, samplings: Sequence[Sampling]) -> list[str]:
 
     """
     # A key is the hash of one canonical JSON array: what is the same for all samplings, and the sampling.
-    begin = hashlib.sha256(b"[" + _canonical(_fixed(asked)) + b",")
+    begin = hashlib.sha256(b"[" + _canonical(_fixed(key)) + b",")
     keys = []
     for sampling in samplings:
         parameters: dict[str, Any] = {
@@ -61,24 +61,24 @@ def sampling_keys(asked: Asked, samplings: Sequence[Sampling]) -> list[str]:
     return keys
 
 
-def scores_key(asked: Asked, continuations: Sequence[str]) -> str:
+def scores_key(key: GenerationKey, continuations: Sequence[str]) -> str:
     """Key of the scores of these continuations, 64 hex digits.
 
     Raises:
         InvalidInputError: the prompt or a continuation is no valid Unicode text.
 
     """
-    body = {**_fixed(asked), "continuations": list(continuations)}
+    body = {**_fixed(key), "continuations": list(continuations)}
     return hashlib.sha256(_canonical(body)).hexdigest()
 
 
-def _fixed(asked: Asked) -> dict[str, Any]:
+def _fixed(key: GenerationKey) -> dict[str, Any]:
     return {
-        "fingerprint": asked.fingerprint,
-        "messages": {"system": asked.messages.system, "user": asked.messages.user},
-        "model": asked.model,
+        "fingerprint": key.fingerprint,
+        "messages": {"system": key.messages.system, "user": key.messages.user},
+        "model": key.model,
         "prompt_version": PROMPT_VERSION,
-        "revision": asked.revision,
+        "revision": key.revision,
         "version": KEY_VERSION,
     }
 

@@ -14,7 +14,7 @@ from safescale.core.errors import (
     BackendUnavailableError,
     SafescaleError,
 )
-from safescale.inference.upstream.replica import Outcome, Server, choose
+from safescale.inference.upstream.replica import CallOutcome, ReplicaState, choose
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
@@ -24,16 +24,16 @@ SHOWN_AFTER_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Ticket:
+class InFlightCall:
     """A call that is under way at a server; `probe` is the circuit's number of it, 0 for an ordinary call."""
 
-    server: Server
+    replica: ReplicaState
     began: float
     probe: int
 
 
 @dataclass(slots=True)
-class Wish:
+class PendingCall:
     """What a call asks for: until when, which replica rather, which rather not, its trouble so far.
 
     Times in seconds of `time.monotonic`. `failures` counts failed exchanges, `seen` those that a server saw.
@@ -51,7 +51,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class WaitPolicy:
     """Seconds for which a call waits while all replicas are held back; the pause after so many overloads."""
 
     seconds: float
@@ -60,19 +60,21 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class _Waiter:
-    wish: Wish
+    pending: PendingCall
     began: float
-    future: "asyncio.Future[Ticket]"
+    future: "asyncio.Future[InFlightCall]"
 
 
-class Places:
+class AdmissionQueue:
     """The places at all replicas of a model, given out in the order of asking. Used within one event loop."""
 
-    def __init__(self, model: str, servers: Sequence[Server], telemetry: Telemetry, patience: Patience) -> None:
+    def __init__(
+        self, model: str, replicas: Sequence[ReplicaState], telemetry: Telemetry, wait_policy: WaitPolicy
+    ) -> None:
         self._model = model
-        self._servers = servers
+        self._states = replicas
         self._telemetry = telemetry
-        self._patience = patience
+        self._wait_policy = wait_policy
         self._waiters: deque[_Waiter] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._wakes_at = math.inf
@@ -83,7 +85,7 @@ class Places:
         self._closed = False
         self._log = get_logger("inference")
 
-    async def take(self, wish: Wish) -> Ticket:
+    async def admit(self, pending: PendingCall) -> InFlightCall:
         """A place at a server; those that were asked for first come first, repeats before them.
 
         Raises:
@@ -93,29 +95,29 @@ class Places:
 
         """
         begin = time.monotonic()
-        if begin >= wish.deadline:
-            raise self._too_late(wish)
+        if begin >= pending.deadline:
+            raise self._too_late(pending)
         if self._closed:
             raise self._stopped()
-        ticket = None if self._waiters else self._try(wish, begin)
-        if ticket is None:
-            ticket = await self._wait(wish, begin)
-        self._telemetry.observe("safescale_backend_wait_seconds", ticket.began - begin, {"model": self._model})
-        return ticket
+        call = None if self._waiters else self._try(pending, begin)
+        if call is None:
+            call = await self._wait(pending, begin)
+        self._telemetry.observe("safescale_backend_wait_seconds", call.began - begin, {"model": self._model})
+        return call
 
-    def _try(self, wish: Wish, now: float) -> Ticket | None:
-        server = choose(self._servers, now, wish.prefer, wish.avoid)
-        if server is None:
+    def _try(self, pending: PendingCall, now: float) -> InFlightCall | None:
+        replica = choose(self._states, now, pending.prefer, pending.avoid)
+        if replica is None:
             return None
         self._turn += 1
-        ticket = Ticket(server, now, server.begin(self._turn))
+        call = InFlightCall(replica, now, replica.begin(self._turn))
         self._shown_soon()
-        return ticket
+        return call
 
-    async def _wait(self, wish: Wish, begin: float) -> Ticket:
-        waiter = _Waiter(wish, begin, asyncio.get_running_loop().create_future())
+    async def _wait(self, pending: PendingCall, begin: float) -> InFlightCall:
+        waiter = _Waiter(pending, begin, asyncio.get_running_loop().create_future())
         # A repeat has waited its turn already.
-        (self._waiters.append if wish.error is None else self._waiters.appendleft)(waiter)
+        (self._waiters.append if pending.error is None else self._waiters.appendleft)(waiter)
         self._dispatch(begin)
         self._wake_at(self._expiry(waiter))
         try:
@@ -131,18 +133,18 @@ class Places:
         while self._waiters:
             waiter = self._waiters[0]
             if not waiter.future.done():
-                ticket = self._try(waiter.wish, now)
-                if ticket is None:
+                call = self._try(waiter.pending, now)
+                if call is None:
                     break
-                waiter.future.set_result(ticket)
+                waiter.future.set_result(call)
             self._waiters.popleft()
         self._note_shut(now)
         if self._waiters:
             # A place that is given back wakes by itself; a circuit or a pause whose time has come does not.
-            self._wake_at(min((s.opens_at(now) for s in self._servers if s.opens_at(now) > now), default=math.inf))
+            self._wake_at(min((s.opens_at(now) for s in self._states if s.opens_at(now) > now), default=math.inf))
 
     def _note_shut(self, now: float) -> None:
-        if not all(server.shut(now) for server in self._servers):
+        if not all(replica.shut(now) for replica in self._states):
             self._shut_since = None
         elif self._shut_since is None:
             self._shut_since = now
@@ -151,11 +153,11 @@ class Places:
 
     def _expiry(self, waiter: _Waiter) -> float:
         """Time when a waiter gives up: at its deadline, or when all replicas were held back for long enough."""
-        wish = waiter.wish
+        pending = waiter.pending
         if self._shut_since is None:
-            return wish.deadline
-        since = min(wish.failed_at, max(waiter.began, self._shut_since))
-        return min(wish.deadline, since + self._patience.seconds)
+            return pending.deadline
+        since = min(pending.failed_at, max(waiter.began, self._shut_since))
+        return min(pending.deadline, since + self._wait_policy.seconds)
 
     def _wake_at(self, when: float) -> None:
         if when >= self._wakes_at:
@@ -175,37 +177,37 @@ class Places:
                 continue
             expiry = self._expiry(waiter)
             if now >= expiry:
-                late = now >= waiter.wish.deadline
-                waiter.future.set_exception(self._too_late(waiter.wish) if late else self._given_up(waiter.wish))
+                late = now >= waiter.pending.deadline
+                waiter.future.set_exception(self._too_late(waiter.pending) if late else self._given_up(waiter.pending))
             next_expiry = min(next_expiry, expiry) if now < expiry else next_expiry
         self._dispatch(now)
         self._wake_at(next_expiry)
 
-    def end(self, ticket: Ticket, error: BaseException | None, asked: bool = True, aside: bool = False) -> None:
+    def end(self, call: InFlightCall, error: BaseException | None, asked: bool = True, aside: bool = False) -> None:
         """The call's exchange ended, or it went away before it asked.
 
         That an exchange `aside` of generations ended well says nothing of those: a server can answer it and hang.
         """
         now = time.monotonic()
-        server = ticket.server
-        was_open = server.circuit.open
+        replica = call.replica
+        was_open = replica.circuit.open
         told = asked and not (aside and error is None)
-        server.end(_outcome(error) if told else Outcome.DROPPED, now, ticket.began, ticket.probe)
+        replica.end(_outcome(error) if told else CallOutcome.DROPPED, now, call.began, call.probe)
         if asked and isinstance(error, BackendError):
             self._last_failure = error.message
             pause = _retry_after(error)
             if not pause and isinstance(error, BackendOverloadedError):
                 # Else those that wait would run into the same wall, one after the other.
-                pause = self._patience.pause_s(server.overloads)
-            server.pause(now + pause)
-        if server.circuit.open != was_open:
-            why = "HUNG" if server.circuit.hung else "" if error is None else as_safescale_error(error).reason
-            self._log.warning("circuit", model=self._model, replica=server.url, open=server.circuit.open, reason=why)
+                pause = self._wait_policy.pause_s(replica.overloads)
+            replica.pause(now + pause)
+        if replica.circuit.open != was_open:
+            why = "HUNG" if replica.circuit.hung else "" if error is None else as_safescale_error(error).reason
+            self._log.warning("circuit", model=self._model, replica=replica.url, open=replica.circuit.open, reason=why)
             self._show()
         if asked:
             outcome = "ok" if error is None else "CANCELLED" if _went_away(error) else as_safescale_error(error).reason
             labels = {"model": self._model, "outcome": outcome}
-            self._telemetry.observe("safescale_backend_attempt_seconds", now - ticket.began, labels)
+            self._telemetry.observe("safescale_backend_attempt_seconds", now - call.began, labels)
         self._shown_soon()
         if self._waiters:
             self._dispatch(now)
@@ -220,20 +222,20 @@ class Places:
     def _show(self) -> None:
         """Set the gauges of all replicas."""
         self._showing = None
-        for server in self._servers:
-            labels = {"model": self._model, "replica": server.url}
-            self._telemetry.gauge("safescale_backend_in_flight", server.outstanding, labels)
-            self._telemetry.gauge("safescale_backend_circuit_open", float(server.circuit.open), labels)
-            self._telemetry.gauge("safescale_backend_hung", float(server.circuit.hung), labels)
+        for replica in self._states:
+            labels = {"model": self._model, "replica": replica.url}
+            self._telemetry.gauge("safescale_backend_in_flight", replica.outstanding, labels)
+            self._telemetry.gauge("safescale_backend_circuit_open", float(replica.circuit.open), labels)
+            self._telemetry.gauge("safescale_backend_hung", float(replica.circuit.hung), labels)
 
-    def _too_late(self, wish: Wish) -> BackendTimeoutError:
-        why = f"; its last failure: {wish.error.message}" if wish.error else ""
+    def _too_late(self, pending: PendingCall) -> BackendTimeoutError:
+        why = f"; its last failure: {pending.error.message}" if pending.error else ""
         return BackendTimeoutError(f"{self._model}: the deadline passed before a server could be asked{why}")
 
-    def _given_up(self, wish: Wish) -> BackendError:
-        last = wish.error.message if wish.error else self._last_failure
-        waited = f"{self._patience.seconds:g} s"
-        if isinstance(wish.error, BackendOverloadedError):
+    def _given_up(self, pending: PendingCall) -> BackendError:
+        last = pending.error.message if pending.error else self._last_failure
+        waited = f"{self._wait_policy.seconds:g} s"
+        if isinstance(pending.error, BackendOverloadedError):
             return BackendOverloadedError(f"{self._model}: its servers had too much to do for {waited}: {last}")
         return BackendUnavailableError(
             f"{self._model}: no server could be asked for {waited}; the last failure: {last}"
@@ -259,16 +261,16 @@ def _went_away(error: BaseException | None) -> bool:
     return error is not None and not isinstance(error, Exception)
 
 
-def _outcome(error: BaseException | None) -> Outcome:
+def _outcome(error: BaseException | None) -> CallOutcome:
     if isinstance(error, BackendTimeoutError):
-        return Outcome.TIMED_OUT
+        return CallOutcome.TIMED_OUT
     if isinstance(error, BackendUnavailableError):
-        return Outcome.FAILED
+        return CallOutcome.FAILED
     if isinstance(error, BackendOverloadedError):
-        return Outcome.OVERLOADED
+        return CallOutcome.OVERLOADED
     if error is None or isinstance(error, SafescaleError):
-        return Outcome.ANSWERED
-    return Outcome.DROPPED
+        return CallOutcome.ANSWERED
+    return CallOutcome.DROPPED
 
 
 def _retry_after(error: BackendError) -> float:

@@ -6,7 +6,7 @@ from enum import Enum
 from safescale.inference.upstream.circuit_breaker import Circuit
 
 
-class Outcome(Enum):
+class CallOutcome(Enum):
     """What a call told of its replica."""
 
     ANSWERED = "answered"
@@ -16,7 +16,7 @@ class Outcome(Enum):
     DROPPED = "dropped"
 
 
-class Server:
+class ReplicaState:
     """What is known of one replica. Times are seconds of one clock that never goes back.
 
     The limit of calls halves when the replica says that it has too much to do, once for all the calls that were under
@@ -68,20 +68,20 @@ class Server:
         self._turn = turn
         return self.circuit.begin()
 
-    def end(self, outcome: Outcome, now: float, began: float, probe: int) -> None:
+    def end(self, outcome: CallOutcome, now: float, began: float, probe: int) -> None:
         """The call that began at `began` ended with this outcome."""
         self.outstanding -= 1
-        if outcome in (Outcome.FAILED, Outcome.TIMED_OUT):
-            self.circuit.failed(now, probe, timed_out=outcome is Outcome.TIMED_OUT)
-        elif outcome is Outcome.DROPPED:
+        if outcome in (CallOutcome.FAILED, CallOutcome.TIMED_OUT):
+            self.circuit.failed(now, probe, timed_out=outcome is CallOutcome.TIMED_OUT)
+        elif outcome is CallOutcome.DROPPED:
             self.circuit.dropped(probe)
         else:
             self.circuit.succeeded()
-        if outcome is Outcome.OVERLOADED and began >= self._reduced_at:
+        if outcome is CallOutcome.OVERLOADED and began >= self._reduced_at:
             self._limit = max(1.0, min(self._limit, self.outstanding + 1.0) / 2)
             self._reduced_at = now
             self.overloads += 1
-        elif outcome is Outcome.ANSWERED:
+        elif outcome is CallOutcome.ANSWERED:
             self.overloads = 0
             if self._limit < self._concurrency:
                 self._limit = min(self._concurrency, self._limit + 1.0 / self._limit)
@@ -91,20 +91,20 @@ class Server:
         self._paused_until = max(self._paused_until, until)
 
 
-def choose(servers: Sequence[Server], now: float, prefer: str, avoid: str) -> Server | None:
+def choose(replicas: Sequence[ReplicaState], now: float, prefer: str, avoid: str) -> ReplicaState | None:
     """The replica for the next call; None while none accepts one.
 
     The preferred one if it accepts, else the one with the fewest calls, asked longest ago among equals; the one to
     avoid only where no other accepts.
     """
-    best: Server | None = None
+    best: ReplicaState | None = None
     rank = (True, 0, 0)
-    for server in servers:
-        if not server.accepts(now):
+    for replica in replicas:
+        if not replica.accepts(now):
             continue
-        if server.url == prefer:
-            return server
-        this = (server.url == avoid, server.outstanding, server.turn)
+        if replica.url == prefer:
+            return replica
+        this = (replica.url == avoid, replica.outstanding, replica.turn)
         if best is None or this < rank:
-            best, rank = server, this
+            best, rank = replica, this
     return best

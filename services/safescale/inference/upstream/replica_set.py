@@ -1,6 +1,6 @@
 """The replicas of one model server: who is asked next, how many calls each gets, what is repeated and for how long.
 
-An adapter hands every HTTP exchange to `Endpoints.call`. What the exchange raises decides what comes next:
+An adapter hands every HTTP exchange to `ReplicaSet.call`. What the exchange raises decides what comes next:
 
 - BackendUnavailableError (no connection, cut answer, 5xx): counts against the replica's circuit; repeated. With
   `details["sent"] == "no"` (`NOT_SENT`: the server never saw it) it is repeated without counting.
@@ -30,9 +30,9 @@ from safescale.core.errors import (
     BackendUnavailableError,
 )
 from safescale.inference.catalog import HttpEndpoint
-from safescale.inference.upstream.admission import Patience, Places, Ticket, Wish
+from safescale.inference.upstream.admission import AdmissionQueue, InFlightCall, PendingCall, WaitPolicy
 from safescale.inference.upstream.circuit_breaker import Circuit, CircuitPolicy
-from safescale.inference.upstream.replica import Server
+from safescale.inference.upstream.replica import ReplicaState
 from safescale.runtime.telemetry import Telemetry
 
 NOT_SENT = {"sent": "no"}
@@ -52,7 +52,7 @@ class Replica:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Lease:
     """A call's place at a replica, and the seconds waited for it."""
 
     replica: Replica
@@ -60,7 +60,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Served(Generic[T]):
+class CallResult(Generic[T]):
     """What an exchange gave, the seconds that were no part of it (queue, back-off, failed attempts), who gave it."""
 
     value: T
@@ -70,7 +70,7 @@ class Served(Generic[T]):
 
 
 @dataclass(frozen=True, slots=True)
-class EndpointOptions:
+class ReplicaSetOptions:
     """Replicas and calls in flight at each; exchanges of one call; seconds after its first failure.
 
     `attempts` bounds the exchanges of a call that a server saw and failed at; `retry_for_s` the time from a call's
@@ -87,25 +87,25 @@ class EndpointOptions:
     circuit: CircuitPolicy = field(default_factory=CircuitPolicy)
 
 
-def endpoint_options(endpoint: HttpEndpoint) -> EndpointOptions:
+def replica_set_options(endpoint: HttpEndpoint) -> ReplicaSetOptions:
     """Options of a catalog's endpoint."""
     replicas = tuple(Replica(url) for url in endpoint.urls)
-    return EndpointOptions(replicas, endpoint.concurrency, retry_for_s=endpoint.retry_for_s)
+    return ReplicaSetOptions(replicas, endpoint.concurrency, retry_for_s=endpoint.retry_for_s)
 
 
-class Endpoints:
+class ReplicaSet:
     """The replicas of one model. Used within one event loop."""
 
-    def __init__(self, model: str, options: EndpointOptions, telemetry: Telemetry) -> None:
+    def __init__(self, model: str, options: ReplicaSetOptions, telemetry: Telemetry) -> None:
         self._model = model
         self._options = options
         self._telemetry = telemetry
-        servers = [
-            Server(replica.url, options.concurrency, Circuit(options.circuit, random.uniform))
+        replicas = [
+            ReplicaState(replica.url, options.concurrency, Circuit(options.circuit, random.uniform))
             for replica in options.replicas
         ]
-        self._servers = {server.url: server for server in servers}
-        self._places = Places(model, servers, telemetry, Patience(options.retry_for_s, self._pause_s))
+        self._states = {replica.url: replica for replica in replicas}
+        self._admission = AdmissionQueue(model, replicas, telemetry, WaitPolicy(options.retry_for_s, self._pause_s))
 
     @property
     def replicas(self) -> tuple[Replica, ...]:
@@ -114,7 +114,7 @@ class Endpoints:
 
     def bound(self, replica: Replica, calls: int) -> None:
         """Have no more calls at once at a replica than it takes, as it told, and no more than its row has."""
-        self._servers[replica.url].bound(calls)
+        self._states[replica.url].bound(calls)
 
     async def call(
         self,
@@ -124,7 +124,7 @@ class Endpoints:
         *,
         bounded: bool = False,
         aside: bool = False,
-    ) -> Served[T]:
+    ) -> CallResult[T]:
         """Run an exchange at the replica with the fewest calls, again while that can help and time is left.
 
         `deadline` in seconds of `time.monotonic`. `prefer` is taken while it has a place: the calls of one prompt then
@@ -138,31 +138,31 @@ class Endpoints:
 
         """
         begin = time.monotonic()
-        wish = Wish(deadline, prefer.url if prefer else "")
+        pending = PendingCall(deadline, prefer.url if prefer else "")
         attempts = 0
         while True:
-            ticket = await self._places.take(wish)
+            call = await self._admission.admit(pending)
             attempts += 1
-            replica = Replica(ticket.server.url)
+            replica = Replica(call.replica.url)
             try:
                 with self._telemetry.span("exchange", {"model": self._model, "attempt": attempts}):
                     asked = exchange(replica)
                     value = await (asked if bounded else _within(asked, deadline, self._model))
             except BaseException as error:
-                self._places.end(ticket, error)
-                if not isinstance(error, BackendError) or not self._again(wish, error, ticket):
+                self._admission.end(call, error)
+                if not isinstance(error, BackendError) or not self._again(pending, error, call):
                     raise
                 labels = {"model": self._model, "reason": error.reason}
                 self._telemetry.count("safescale_generation_retries_total", 1, labels)
-                wish.avoid = replica.url
-                wish.prefer = ""
-                await self._back_off(wish, error)
+                pending.avoid = replica.url
+                pending.prefer = ""
+                await self._back_off(pending, error)
             else:
-                self._places.end(ticket, None, aside=aside)
-                return Served(value, ticket.began - begin, attempts, replica)
+                self._admission.end(call, None, aside=aside)
+                return CallResult(value, call.began - begin, attempts, replica)
 
     @asynccontextmanager
-    async def place(self, deadline: float) -> AsyncIterator[Place]:
+    async def lease(self, deadline: float) -> AsyncIterator[Lease]:
         """A place at a replica for one exchange that is not repeated, such as a stream.
 
         Raises:
@@ -171,46 +171,46 @@ class Endpoints:
 
         """
         begin = time.monotonic()
-        ticket = await self._places.take(Wish(deadline))
+        call = await self._admission.admit(PendingCall(deadline))
         try:
-            yield Place(Replica(ticket.server.url), ticket.began - begin)
+            yield Lease(Replica(call.replica.url), call.began - begin)
         except BaseException as error:
-            self._places.end(ticket, error)
+            self._admission.end(call, error)
             raise
-        self._places.end(ticket, None)
+        self._admission.end(call, None)
 
-    def _again(self, wish: Wish, error: BackendError, ticket: Ticket) -> bool:
+    def _again(self, pending: PendingCall, error: BackendError, call: InFlightCall) -> bool:
         now = time.monotonic()
-        wish.failed_at = min(wish.failed_at, now)
-        wish.error = error
-        if now >= wish.deadline or now - wish.failed_at >= self._options.retry_for_s:
+        pending.failed_at = min(pending.failed_at, now)
+        pending.error = error
+        if now >= pending.deadline or now - pending.failed_at >= self._options.retry_for_s:
             return False
         if isinstance(error, BackendOverloadedError):
-            wish.overloads += 1
+            pending.overloads += 1
             return True
         if isinstance(error, BackendUnavailableError):
             # A server that is down says nothing about the call, however often it is probed.
-            unseen = ticket.probe or error.details.get("sent") == "no"
-            wish.failures += 1
-            wish.seen += not unseen
-            return wish.seen < self._options.attempts
-        once = error.details.get("repeat") == "once" and not wish.repeated
-        wish.repeated = True
+            unseen = call.probe or error.details.get("sent") == "no"
+            pending.failures += 1
+            pending.seen += not unseen
+            return pending.seen < self._options.attempts
+        once = error.details.get("repeat") == "once" and not pending.repeated
+        pending.repeated = True
         return once
 
     def _pause_s(self, tries: int) -> float:
         longest = min(self._options.longest_back_off_s, self._options.back_off_s * 2.0 ** min(tries, 30))
         return random.uniform(self._options.back_off_s / 4, longest)
 
-    async def _back_off(self, wish: Wish, error: BackendError) -> None:
-        pause = self._pause_s(wish.failures + wish.overloads)
-        if time.monotonic() + pause >= wish.deadline:
+    async def _back_off(self, pending: PendingCall, error: BackendError) -> None:
+        pause = self._pause_s(pending.failures + pending.overloads)
+        if time.monotonic() + pause >= pending.deadline:
             raise error
         await asyncio.sleep(pause)
 
     async def close(self) -> None:
         """Let the calls that wait for a place fail; those under way end by themselves."""
-        self._places.close()
+        self._admission.close()
 
 
 async def _within(exchange: Awaitable[T], deadline: float, model: str) -> T:

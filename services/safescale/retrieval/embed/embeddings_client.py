@@ -35,7 +35,7 @@ LONGEST_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Tries:
+class RetryPolicy:
     """Seconds for all tries of a call, seconds of one exchange, tries of a call that the server fails at (5xx)."""
 
     budget_s: float = 20.0
@@ -62,7 +62,7 @@ class _FailedError(Exception):
 class EmbeddingsClient:
     """Calls to one server. Connections are kept for the next call."""
 
-    def __init__(self, settings: Settings, tries: Tries) -> None:
+    def __init__(self, settings: Settings, tries: RetryPolicy) -> None:
         """Take up the settings `embeddings*`.
 
         Raises:
@@ -73,7 +73,7 @@ class EmbeddingsClient:
         self._tls = _tls(settings, self._root)
         token = read_secret(settings.embeddings_api_key_file)
         self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._tries = tries
+        self._retries = tries
         self._session: aiohttp.ClientSession | None = None
         self._log = get_logger("retrieval")
 
@@ -111,7 +111,7 @@ class EmbeddingsClient:
 
     async def _call(self, method: str, path: str, body: bytes | None, texts: Sequence[str] = ()) -> tuple[int, bytes]:
         """Status (no 5xx) and body of an answer."""
-        end = time.monotonic() + self._tries.budget_s
+        end = time.monotonic() + self._retries.budget_s
         tries = failures = 0
         while True:
             tries += 1
@@ -125,10 +125,10 @@ class EmbeddingsClient:
                 asked = error.pause_s
             except _FailedError as error:
                 failures += 1
-                said = _said(error.body, texts)
-                words = f"the embeddings server failed ({tries} tries): {error}{said and f', {said}'}"
+                message = _server_message(error.body, texts)
+                words = f"the embeddings server failed ({tries} tries): {error}{message and f', {message}'}"
                 cause, over, asked = error, BackendError(words), 0.0
-                if failures >= self._tries.failures:
+                if failures >= self._retries.failures:
                     raise over from error
             pause = max(asked, random.uniform(0.5, 1.0) * min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(tries, 10)))
             if time.monotonic() + pause > end:
@@ -138,7 +138,7 @@ class EmbeddingsClient:
             await asyncio.sleep(pause)
 
     async def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        timeout = aiohttp.ClientTimeout(total=self._tries.exchange_s, connect=CONNECT_S)
+        timeout = aiohttp.ClientTimeout(total=self._retries.exchange_s, connect=CONNECT_S)
         try:
             async with self._open().request(
                 method, self._root + path, data=body, timeout=timeout, allow_redirects=False
@@ -148,7 +148,7 @@ class EmbeddingsClient:
             if isinstance(error, aiohttp.ConnectionTimeoutError):
                 raise _AwayError("no connection in time") from error
             raise BackendTimeoutError(
-                f"the embeddings server did not answer within {self._tries.exchange_s:g} s"
+                f"the embeddings server did not answer within {self._retries.exchange_s:g} s"
             ) from error
         except aiohttp.ClientConnectorCertificateError as error:
             raise BackendError(
@@ -236,11 +236,11 @@ def _refused(status: int, body: bytes, texts: Sequence[str]) -> BackendRefusedEr
         " SAFESCALE_EMBEDDINGS_MODEL a model that it has",
         413: "; expected texts that it can read: is SAFESCALE_EMBEDDINGS_TOKENIZER_FILE that of the model?",
     }.get(status, "")
-    said = _said(body, texts)
-    return BackendRefusedError(f"the embeddings server refused with status {status}{said and f', {said}'}{hint}")
+    message = _server_message(body, texts)
+    return BackendRefusedError(f"the embeddings server refused with status {status}{message and f', {message}'}{hint}")
 
 
-def _said(body: bytes, texts: Sequence[str]) -> str:
+def _server_message(body: bytes, texts: Sequence[str]) -> str:
     """The message of a refusal, unless it repeats what it was asked: that may be a patient's."""
     try:
         answer = orjson.loads(body)

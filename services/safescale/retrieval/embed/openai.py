@@ -12,7 +12,7 @@ from safescale.core.errors import GarbageAnswerError, InvalidInputError
 from safescale.retrieval.batches import batched
 from safescale.retrieval.chunking import prefix_of_tokens
 from safescale.retrieval.embed.embedded import WordPieceTokenizer, read_packaged_tokenizer
-from safescale.retrieval.embed.embeddings_client import EmbeddingsClient, Tries
+from safescale.retrieval.embed.embeddings_client import EmbeddingsClient, RetryPolicy
 from safescale.retrieval.embed.embeddings_server import ServerInfo, server_info
 from safescale.retrieval.embed.embeddings_wire import read_vectors
 from safescale.retrieval.embed.port import Vectors
@@ -52,7 +52,7 @@ class OpenAIEmbedder:
     calls itself otherwise, are refused.
     """
 
-    def __init__(self, settings: Settings, tries: Tries | None = None) -> None:
+    def __init__(self, settings: Settings, retries: RetryPolicy | None = None) -> None:
         """Take up the settings `embeddings*`.
 
         Raises:
@@ -60,7 +60,7 @@ class OpenAIEmbedder:
 
         """
         self._settings = settings
-        self._client = EmbeddingsClient(settings, tries or Tries())
+        self._client = EmbeddingsClient(settings, retries or RetryPolicy())
         self._ready: _Loaded | None = None
         self._loading = asyncio.Lock()
         self._slots = asyncio.Semaphore(REQUESTS)

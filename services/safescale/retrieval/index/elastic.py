@@ -13,7 +13,7 @@ from elasticsearch import NotFoundError as ElasticNotFoundError
 from safescale.core.errors import InvalidInputError, NotFoundError, StorageError
 from safescale.retrieval.batches import batched
 from safescale.retrieval.embed.port import Vectors
-from safescale.retrieval.index.elastic_schema import Names, id_of, index_body, is_name_part
+from safescale.retrieval.index.elastic_schema import IndexNames, id_of, index_body, is_name_part
 from safescale.retrieval.index.fusion import fuse
 from safescale.retrieval.index.port import DENSE_DECIMALS, MAX_RANKED, Batch, Chunk, CorpusKey, Ranked, depth_for
 from safescale.retrieval.index.words import query_words, words
@@ -46,7 +46,7 @@ class ElasticIndex:
 
     def __init__(self, connection: ElasticConnection, prefix: str, replicas: int = 0) -> None:
         self._connection = connection
-        self._names = Names(prefix)
+        self._names = IndexNames(prefix)
         self._replicas = replicas
 
     async def add(self, corpus: CorpusKey, batches: AsyncIterable[Batch]) -> None:

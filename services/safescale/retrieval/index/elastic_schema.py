@@ -20,7 +20,7 @@ def is_name_part(corpus_id: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class IndexNames:
     """Names of the indices and aliases of corpora."""
 
     prefix: str

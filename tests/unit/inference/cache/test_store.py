@@ -7,9 +7,16 @@ import pytest
 from safescale.core.errors import InvalidInputError
 from safescale.core.safety.prompts import PROMPT_VERSION, Messages
 from safescale.inference.backends.port import Generation, Output, Sampling, Score, Scores
-from safescale.inference.cache.store import KEY_VERSION, Asked, GenerationCache, sampling_key, sampling_keys, scores_key
+from safescale.inference.cache.store import (
+    KEY_VERSION,
+    GenerationCache,
+    GenerationKey,
+    sampling_key,
+    sampling_keys,
+    scores_key,
+)
 
-ASKED = Asked("m", "rev", "server 1", Messages("system", "user"))
+ASKED = GenerationKey("m", "rev", "server 1", Messages("system", "user"))
 DRAWN = Sampling(0.7, 10, 5, 3, ("\n",))
 
 

@@ -3,27 +3,27 @@ import pytest
 from hypothesis import given
 
 from safescale.inference.upstream.circuit_breaker import Circuit, CircuitPolicy
-from safescale.inference.upstream.replica import Outcome, Server, choose
+from safescale.inference.upstream.replica import CallOutcome, ReplicaState, choose
 
 
-def server(url: str = "a", concurrency: int = 4, outstanding: int = 0) -> Server:
-    made = Server(url, concurrency, Circuit(CircuitPolicy(failures=1), lambda low, high: high))
+def replica(url: str = "a", concurrency: int = 4, outstanding: int = 0) -> ReplicaState:
+    made = ReplicaState(url, concurrency, Circuit(CircuitPolicy(failures=1), lambda low, high: high))
     for _ in range(outstanding):
         made.begin(0)
     return made
 
 
 def test_the_fewest_calls_then_the_longest_idle() -> None:
-    a, b, c = server("a", outstanding=2), server("b", outstanding=1), server("c", outstanding=1)
+    a, b, c = replica("a", outstanding=2), replica("b", outstanding=1), replica("c", outstanding=1)
     b.begin(7)
-    b.end(Outcome.ANSWERED, 0.0, 0.0, 0)
+    b.end(CallOutcome.ANSWERED, 0.0, 0.0, 0)
     assert choose([a, b, c], 0.0, "", "").url == "c"
     c.begin(8)
     assert choose([a, b, c], 0.0, "", "").url == "b"
 
 
 def test_preferred_while_it_has_a_place_and_avoided_while_another_has() -> None:
-    a, b = server("a", concurrency=2, outstanding=1), server("b", concurrency=2)
+    a, b = replica("a", concurrency=2, outstanding=1), replica("b", concurrency=2)
     assert choose([a, b], 0.0, "a", "").url == "a"
     assert choose([a, b], 0.0, "", "b").url == "a"
     a.begin(1)
@@ -35,8 +35,8 @@ def test_preferred_while_it_has_a_place_and_avoided_while_another_has() -> None:
 
 
 def test_open_circuits_and_pauses_are_passed_over_until_their_time() -> None:
-    a, b = server("a"), server("b", outstanding=1)
-    a.end(Outcome.FAILED, 10.0, 9.0, a.begin(1))
+    a, b = replica("a"), replica("b", outstanding=1)
+    a.end(CallOutcome.FAILED, 10.0, 9.0, a.begin(1))
     assert a.shut(10.0)
     assert choose([a, b], 10.0, "a", "").url == "b"
     assert choose([a, b], a.opens_at(10.0), "", "").url == "a"
@@ -48,31 +48,31 @@ def test_open_circuits_and_pauses_are_passed_over_until_their_time() -> None:
 
 
 def test_overload_halves_the_limit_once_for_all_calls_of_that_time_and_answers_raise_it() -> None:
-    made = server(concurrency=8, outstanding=8)
+    made = replica(concurrency=8, outstanding=8)
     for _ in range(4):
-        made.end(Outcome.OVERLOADED, 5.0, 1.0, 0)
+        made.end(CallOutcome.OVERLOADED, 5.0, 1.0, 0)
     assert (made.limit, made.overloads) == (4, 1)
     assert not made.circuit.open
-    made.end(Outcome.OVERLOADED, 7.0, 6.0, 0)
+    made.end(CallOutcome.OVERLOADED, 7.0, 6.0, 0)
     assert (made.limit, made.overloads) == (2, 2)
     for number in range(60):
         made.begin(number)
-        made.end(Outcome.ANSWERED, 8.0, 8.0, 0)
+        made.end(CallOutcome.ANSWERED, 8.0, 8.0, 0)
     assert (made.limit, made.overloads) == (8, 0)
 
 
 def test_a_busy_replica_never_goes_below_one_call() -> None:
-    made = server(concurrency=1)
+    made = replica(concurrency=1)
     for now in range(5):
         made.begin(now)
-        made.end(Outcome.OVERLOADED, now + 0.5, now, 0)
+        made.end(CallOutcome.OVERLOADED, now + 0.5, now, 0)
     assert made.limit == 1
     assert made.accepts(9.0)
 
 
-@pytest.mark.parametrize("outcome", list(Outcome))
+@pytest.mark.parametrize("outcome", list(CallOutcome))
 def test_every_outcome_gives_the_place_back(outcome) -> None:
-    made = server(concurrency=1)
+    made = replica(concurrency=1)
     probe = made.begin(1)
     assert not made.accepts(0.0)
     made.end(outcome, 0.0, 0.0, probe)
@@ -81,7 +81,7 @@ def test_every_outcome_gives_the_place_back(outcome) -> None:
 
 EVENTS = st.lists(
     st.tuples(
-        st.floats(0, 2), st.sampled_from(["begin", *Outcome]), st.integers(0, 50), st.sampled_from(["", "0", "1"])
+        st.floats(0, 2), st.sampled_from(["begin", *CallOutcome]), st.integers(0, 50), st.sampled_from(["", "0", "1"])
     ),
     max_size=80,
 )
@@ -89,16 +89,16 @@ EVENTS = st.lists(
 
 @given(EVENTS, st.integers(1, 5))
 def test_no_limit_is_ever_exceeded_and_the_least_loaded_is_taken(events, concurrency) -> None:
-    servers = [
-        Server(str(i), concurrency, Circuit(CircuitPolicy(failures=2), lambda low, high: high)) for i in range(3)
+    replicas = [
+        ReplicaState(str(i), concurrency, Circuit(CircuitPolicy(failures=2), lambda low, high: high)) for i in range(3)
     ]
     now, turn = 0.0, 0
-    running: list[tuple[Server, float, int]] = []
+    running: list[tuple[ReplicaState, float, int]] = []
     for seconds, event, index, name in events:
         now += seconds
         if event == "begin":
-            accepting = [one for one in servers if one.accepts(now)]
-            chosen = choose(servers, now, "", name)
+            accepting = [one for one in replicas if one.accepts(now)]
+            chosen = choose(replicas, now, "", name)
             assert (chosen is None) == (not accepting)
             if chosen is not None:
                 others = [one for one in accepting if one.url != name] or accepting
@@ -108,7 +108,7 @@ def test_no_limit_is_ever_exceeded_and_the_least_loaded_is_taken(events, concurr
         elif running:
             ended, began, probe = running.pop(index % len(running))
             ended.end(event, now, began, probe)
-        for one in servers:
+        for one in replicas:
             assert one.outstanding == sum(ended is one for ended, _, _ in running)
             assert one.outstanding <= concurrency
             assert 1 <= one.limit <= concurrency

@@ -17,11 +17,11 @@ from safescale.core.errors import (
     GarbageAnswerError,
 )
 from safescale.inference.upstream.circuit_breaker import CircuitPolicy
-from safescale.inference.upstream.replica_set import NOT_SENT, REPEAT_ONCE, EndpointOptions, Endpoints, Replica
+from safescale.inference.upstream.replica_set import NOT_SENT, REPEAT_ONCE, Replica, ReplicaSet, ReplicaSetOptions
 from safescale.runtime.telemetry import Telemetry
 
 A, B = Replica("http://a:1"), Replica("http://b:1")
-FAST = EndpointOptions(
+FAST = ReplicaSetOptions(
     (A,),
     concurrency=2,
     attempts=3,
@@ -38,7 +38,7 @@ class Rig:
     def __init__(self, **changes) -> None:
         self.telemetry = Telemetry()
         self.options = replace(FAST, **changes)
-        self.endpoints = Endpoints("m", self.options, self.telemetry)
+        self.replica_set = ReplicaSet("m", self.options, self.telemetry)
         self.failures: dict[str, list[BaseException]] = {}
         self.asked: list[str] = []
         self.running: dict[str, int] = {}
@@ -58,7 +58,7 @@ class Rig:
         return "ok"
 
     def call(self, seconds: float = 30.0, prefer: Replica | None = None):
-        return self.endpoints.call(self.exchange, time.monotonic() + seconds, prefer)
+        return self.replica_set.call(self.exchange, time.monotonic() + seconds, prefer)
 
     def metric(self, name: str, **labels: str) -> float:
         return self.telemetry.registry.get_sample_value(name, {"model": "m", **labels}) or 0.0
@@ -273,7 +273,7 @@ async def test_the_deadline_ends_the_wait_the_back_off_and_the_exchange() -> Non
 
 async def test_no_deadline_is_one_that_never_comes() -> None:
     rig = Rig(concurrency=1)
-    served = await asyncio.gather(*(rig.endpoints.call(rig.exchange, math.inf) for _ in range(5)))
+    served = await asyncio.gather(*(rig.replica_set.call(rig.exchange, math.inf) for _ in range(5)))
     assert {one.value for one in served} == {"ok"}
 
 
@@ -297,15 +297,15 @@ async def test_a_place_for_a_stream_tells_the_circuit_what_came_of_it() -> None:
     rig = Rig(circuit=CircuitPolicy(failures=1, probe_after_s=0.01, probe_at_most_s=0.01))
 
     async def cut() -> None:
-        async with rig.endpoints.place(time.monotonic() + 5) as place:
-            assert place.replica == A
+        async with rig.replica_set.lease(time.monotonic() + 5) as lease:
+            assert lease.replica == A
             raise BackendUnavailableError("cut")
 
     with pytest.raises(BackendUnavailableError):
         await cut()
     assert rig.metric("safescale_backend_circuit_open", replica=A.url) == 1
-    async with rig.endpoints.place(time.monotonic() + 5) as place:
-        assert place.waited_s > 0
+    async with rig.replica_set.lease(time.monotonic() + 5) as lease:
+        assert lease.waited_s > 0
     assert rig.metric("safescale_backend_circuit_open", replica=A.url) == 0
     assert rig.metric("safescale_backend_in_flight", replica=A.url) == 0
 
@@ -316,7 +316,7 @@ async def test_closing_ends_the_wait() -> None:
     running, waiting = asyncio.create_task(rig.call()), asyncio.create_task(rig.call())
     await rig.until_asked(1)
     await asyncio.sleep(0.01)
-    await rig.endpoints.close()
+    await rig.replica_set.close()
     with pytest.raises(BackendUnavailableError, match="stops"):
         await waiting
     with pytest.raises(BackendUnavailableError, match="stops"):

@@ -18,7 +18,7 @@ from pathlib import Path
 from safescale.core.errors import BackendUnavailableError, ModelChangedError
 from safescale.core.safety.prompts import Messages
 from safescale.core.safety.regimes import sample_seed
-from safescale.inference.backends.llama.pool import Gate, InstancePool
+from safescale.inference.backends.llama.pool import InstanceLimiter, InstancePool
 from safescale.inference.backends.llama.protocol import too_long
 from safescale.inference.backends.llama.server import LlamaConfig, LlamaServer
 from safescale.inference.backends.llama.stream import Collected
@@ -40,10 +40,10 @@ LIBRARY = "xllamacpp"
 
 @dataclass(frozen=True)
 class EmbeddedOptions:
-    """`instances` of the model at most; `gate` bounds the instances of all models that work at once."""
+    """`instances` of the model at most; `limiter` bounds the instances of all models that work at once."""
 
     instances: int
-    gate: Gate
+    limiter: InstanceLimiter
     cache_dir: Path
 
 
@@ -55,7 +55,7 @@ class EmbeddedBackend:
         self._weights: Weights = weights_of(row, options.cache_dir)
         self._digest = row.revision
         self._digest_lock = asyncio.Lock()
-        self._pool = InstancePool(row.id, self._open, options.instances, options.gate)
+        self._pool = InstancePool(row.id, self._open, options.instances, options.limiter)
         self._instances = options.instances
         self._version = _version()
         self._digested: State | None = None
@@ -75,10 +75,10 @@ class EmbeddedBackend:
             return f"the package {LIBRARY} is not installed (extra: embedded)"
         return self._weights.missing()
 
-    async def revision(self, *, anew: bool = False) -> str:
+    async def revision(self, *, refresh: bool = False) -> str:
         """SHA-256 (hex) of the weights: the catalog's, or computed once."""
         # Weights that are loaded stay what they are; a file that was replaced before is noticed when it is loaded.
-        del anew
+        del refresh
         async with self._digest_lock:
             if self._digest is None:
                 self._digested = self._weights.state()
@@ -139,20 +139,20 @@ class EmbeddedBackend:
         return replace(scores, waited_s=waited)
 
     def _score(self, server: LlamaServer, messages: Messages, texts: Sequence[str], stop: threading.Event) -> Scores:
-        tokens = server.run(server.dialog.to_score(texts), stop)
+        tokens = server.run(server.protocol.to_score(texts), stop)
         begin = time.perf_counter()
         primed = server.prime(messages, stop)
         longest = primed.prompt_tokens + max(len(pieces) for pieces in tokens)
         if longest > self._row.served_tokens:
             raise too_long(self._row.id, longest, self._row.served_tokens)
-        items = server.run(server.dialog.scores(messages, primed.prompt_tokens, tokens), stop)
+        items = server.run(server.protocol.scores(messages, primed.prompt_tokens, tokens), stop)
         elapsed = time.perf_counter() - begin
         return Scores(tuple(items), primed.prompt_tokens, elapsed, primed.elapsed_s, 0.0)
 
     async def tokenize(self, texts: Sequence[str], truncate_to: int | None) -> Tokens:
         """Count tokens; with a limit also the longest prefixes within it. Works beside generations."""
         server = await self._pool.any()
-        return await asyncio.to_thread(server.run, server.dialog.tokens(texts, truncate_to), threading.Event())
+        return await asyncio.to_thread(server.run, server.protocol.tokens(texts, truncate_to), threading.Event())
 
     async def close(self) -> None:
         """Let calls in flight end at their next token and free the instances."""

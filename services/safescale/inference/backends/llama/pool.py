@@ -20,7 +20,7 @@ Work = Callable[[LlamaServer, threading.Event], T]
 """What a call does with its instance, in a thread; it ends early where the event is set."""
 
 
-class Gate:
+class InstanceLimiter:
     """Bounds the instances of all models that work at once, in the order in which they asked.
 
     `alone` waits until none works and holds the others off: opening a model keeps the interpreter to itself, which
@@ -56,12 +56,12 @@ class Gate:
 
 
 class InstancePool:
-    """`size` instances of one model, opened together at the first call; `gate` bounds those of all models."""
+    """`size` instances of one model, opened together at the first call; `limiter` bounds those of all models."""
 
-    def __init__(self, model: str, open_one: Callable[[], LlamaServer], size: int, gate: Gate) -> None:
+    def __init__(self, model: str, open_one: Callable[[], LlamaServer], size: int, limiter: InstanceLimiter) -> None:
         self._model = model
         self._open_one = open_one
-        self._gate = gate
+        self._limiter = limiter
         self._size = size
         self._places = asyncio.Semaphore(size)
         self._idle: list[LlamaServer] = []
@@ -104,7 +104,7 @@ class InstancePool:
         await self._places.acquire()
         try:
             await self._opened()
-            await self._gate.enter()
+            await self._limiter.enter()
         except BaseException:
             self._places.release()
             raise
@@ -121,7 +121,7 @@ class InstancePool:
         await asyncio.shield(self._opening)
 
     async def _open(self) -> None:
-        async with self._gate.alone():
+        async with self._limiter.alone():
             while len(self._all) < self._size:
                 server = await asyncio.get_running_loop().run_in_executor(self._threads, self._open_one)
                 self._all.append(server)
@@ -135,7 +135,7 @@ class InstancePool:
 
     def _release(self, server: LlamaServer) -> None:
         self._idle.append(server)
-        self._gate.leave()
+        self._limiter.leave()
         self._places.release()
 
     async def close(self) -> None:

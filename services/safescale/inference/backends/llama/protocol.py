@@ -22,7 +22,7 @@ DEPTHS = (4096, 10_000_000)
 """Lengths of the list of most probable tokens that are tried; the second is any vocabulary."""
 
 
-class LlamaDialog:
+class LlamaProtocol:
     """The conversations about one model."""
 
     def __init__(self, model: str, instruct: bool) -> None:

@@ -1,4 +1,4 @@
-"""One llama.cpp server in this process, through xllamacpp: blocking calls. What is said is `llama_dialog`'s.
+"""One llama.cpp server in this process, through xllamacpp: blocking calls. What is said is `llama.protocol`'s.
 
 A call belongs to one thread at a time; the tokenizer may be asked from any.
 """
@@ -24,7 +24,7 @@ from safescale.core.errors import (
 )
 from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.checks import check_whole
-from safescale.inference.backends.llama.protocol import LlamaDialog, refused_length
+from safescale.inference.backends.llama.protocol import LlamaProtocol, refused_length
 from safescale.inference.backends.llama.stream import Collected, Collector
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.port import Sampling
@@ -54,7 +54,7 @@ class LlamaServer:
         self._key = secrets.token_urlsafe(32)
         self._server = opened(config, _private(config, self._key))
         self._address = str(self._server.listening_address)
-        self.dialog = LlamaDialog(config.model, config.instruct)
+        self.protocol = LlamaProtocol(config.model, config.instruct)
 
     def text(
         self,
@@ -74,7 +74,7 @@ class LlamaServer:
             BackendError: of any other kind.
 
         """
-        ask = self.dialog.ask(messages, sampling, cold=cold)
+        ask = self.protocol.ask(messages, sampling, cold=cold)
         # Progress comes as chunks after each batch of the prompt: the callback can end the call there.
         ask.body.update(stream=True, stream_options={"include_usage": True}, return_progress=True)
         collector = Collector(chat=self._config.instruct, stop=stop, on_piece=on_piece)

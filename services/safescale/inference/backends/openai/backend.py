@@ -2,7 +2,7 @@
 
 Greedy is streamed, for the time to its first token. The samples follow it, so that they find its prompt in the server's
 prefix cache: as n choices of one call where the server gives them, else as a call for each, all at once. llama.cpp is
-asked by a rule of its own (`openai_llama`).
+asked by a rule of its own (`llama_slots`).
 """
 
 import asyncio
@@ -20,19 +20,18 @@ from safescale.core.errors import (
 )
 from safescale.inference.backends.checks import check_prompt
 from safescale.inference.backends.confirm import confirmed
-from safescale.inference.backends.llama.protocol import LlamaDialog
+from safescale.inference.backends.llama.protocol import LlamaProtocol
 from safescale.inference.backends.llama.stream import Collected
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.openai.client import OpenAIClient, left
 from safescale.inference.backends.openai.counting import PromptCounter
 from safescale.inference.backends.openai.dialect import unscored, untokenised
-from safescale.inference.backends.openai.discovery import Discovery, Found, with_hint
-from safescale.inference.backends.openai.llama_slots import LlamaCall, Slots, seeded
+from safescale.inference.backends.openai.discovery import DiscoveredServer, Discovery, with_hint
+from safescale.inference.backends.openai.llama_slots import LlamaCall, SlotPool, seeded
 from safescale.inference.backends.openai.probe import Probe, Ways
 from safescale.inference.backends.openai.scores import SCORINGS, ScoredTexts
-from safescale.inference.backends.openai.texts import Drawing, Drawn, Texts
-from safescale.inference.backends.openai.tokens import Served as ServedModel
-from safescale.inference.backends.openai.tokens import tgi_tokens, tokens
+from safescale.inference.backends.openai.texts import Drawn, SamplingRequest, TextRequester
+from safescale.inference.backends.openai.tokens import ServedModel, tgi_tokens, tokens
 from safescale.inference.backends.openai.wire import opening
 from safescale.inference.backends.port import (
     Call,
@@ -46,7 +45,7 @@ from safescale.inference.backends.port import (
 from safescale.inference.backends.steps import Steps
 from safescale.inference.catalog import HttpEndpoint, ModelRow
 from safescale.inference.upstream.http import HttpClient, HttpOptions
-from safescale.inference.upstream.replica_set import Endpoints, Replica, Served, endpoint_options
+from safescale.inference.upstream.replica_set import CallResult, Replica, ReplicaSet, replica_set_options
 from safescale.runtime.telemetry import Telemetry
 
 T = TypeVar("T")
@@ -58,7 +57,7 @@ K = TypeVar("K", Generations, Scores)
 
 
 @dataclass(frozen=True, slots=True)
-class _Done(Generic[K]):
+class _CompletedCall(Generic[K]):
     """What a call gave, the replicas that answered (at least one), the fewest tokens that they told of the prompt."""
 
     value: K
@@ -75,13 +74,13 @@ class OpenAIBackend:
         self._path = CHAT if row.instruct else COMPLETIONS
         self._http = HttpClient(_http_options(endpoint))
         self._client = OpenAIClient(row.id, self._http)
-        self._endpoints = Endpoints(row.id, endpoint_options(endpoint), telemetry)
-        self._discovery = Discovery(row, self._client, self._endpoints)
-        self._probe = Probe(row, self._client, self._endpoints)
-        self._slots = Slots(self._client, endpoint.concurrency)
-        self._dialog = LlamaDialog(row.id, row.instruct)
-        self._texts = Texts(row.id, self._client, self._path)
-        self._counter = PromptCounter(self._client, self._dialog, row)
+        self._replica_set = ReplicaSet(row.id, replica_set_options(endpoint), telemetry)
+        self._discovery = Discovery(row, self._client, self._replica_set)
+        self._probe = Probe(row, self._client, self._replica_set)
+        self._slots = SlotPool(self._client, endpoint.concurrency)
+        self._protocol = LlamaProtocol(row.id, row.instruct)
+        self._texts = TextRequester(row.id, self._client, self._path)
+        self._counter = PromptCounter(self._client, self._protocol, row)
         self._concurrency = endpoint.concurrency * len(endpoint.urls)
 
     @property
@@ -96,28 +95,32 @@ class OpenAIBackend:
         """Why no call can be made: a file that the catalog names cannot be read. Asks no server."""
         return self._http.unavailable_reason()
 
-    async def revision(self, *, anew: bool = False) -> str:
+    async def revision(self, *, refresh: bool = False) -> str:
         """The catalog's revision, else what the server tells of its weights: its name of them, at least."""
-        found = await (self._discovery.anew() if anew else self._discovery.found())
-        return found.revision
+        server = await (self._discovery.refresh() if refresh else self._discovery.server())
+        return server.revision
 
-    async def _asked(
-        self, exchange: Callable[[Replica], Awaitable[T]], found: Found, call: Call, prefer: Replica | None = None
-    ) -> Served[T]:
+    async def _exchange_checked(
+        self,
+        exchange: Callable[[Replica], Awaitable[T]],
+        server: DiscoveredServer,
+        call: Call,
+        prefer: Replica | None = None,
+    ) -> CallResult[T]:
         async def checked(replica: Replica) -> T:
             try:
-                await self._discovery.check(replica, found)
+                await self._discovery.check(replica, server)
                 return await exchange(replica)
             except BackendUnavailableError:
                 self._away(replica)
                 raise
             except BackendRefusedError as error:
-                if found.hint and type(error) is BackendRefusedError:
-                    raise BackendRefusedError(with_hint(error.message, found), details=error.details) from error
+                if server.hint and type(error) is BackendRefusedError:
+                    raise BackendRefusedError(with_hint(error.message, server), details=error.details) from error
                 raise
 
         try:
-            return await self._endpoints.call(checked, call.deadline, prefer, bounded=True)
+            return await self._replica_set.call(checked, call.deadline, prefer, bounded=True)
         except BackendUnavailableError:
             self._discovery.away(None)
             raise
@@ -129,72 +132,78 @@ class OpenAIBackend:
 
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> Generations:
         """Ask one prompt for texts, once per sampling: greedy first."""
-        return await self._kept(call, lambda found: self._generated(found, call, samplings))
+        return await self._confirmed(call, lambda server: self._generated(server, call, samplings))
 
-    async def _kept(self, call: Call, work: Callable[[Found], Awaitable["_Done[K]"]]) -> K:
+    async def _confirmed(self, call: Call, work: Callable[[DiscoveredServer], Awaitable["_CompletedCall[K]"]]) -> K:
         """What the work gives, once its servers were looked at again; anew where one went away before that."""
-        found = await self._discovery.found()
-        done = await confirmed(lambda: work(found), lambda done: self._confirm(done.replicas, found))
-        counted = await self._counter.count(found, done.replicas[0], call)
+        server = await self._discovery.server()
+        done = await confirmed(lambda: work(server), lambda done: self._confirm(done.replicas, server))
+        counted = await self._counter.count(server, done.replicas[0], call)
         warnings = check_prompt(self._row.id, call.messages, done.prompt_tokens, counted)
         return replace(done.value, warnings=warnings)
 
-    async def _confirm(self, replicas: Sequence[Replica], found: Found) -> None:
+    async def _confirm(self, replicas: Sequence[Replica], server: DiscoveredServer) -> None:
         try:
-            await self._discovery.confirm(replicas, found)
+            await self._discovery.confirm(replicas, server)
         except (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError):
             for replica in replicas:
                 self._away(replica)
             raise
 
-    async def _generated(self, found: Found, call: Call, samplings: Sequence[Sampling]) -> "_Done[Generations]":
-        ways = await self._ways(found, samplings)
-        if found.dialect.name == "llamacpp":
-            served = await self._pinned(found, call, lambda one: one.generate(call, samplings))
+    async def _generated(
+        self, server: DiscoveredServer, call: Call, samplings: Sequence[Sampling]
+    ) -> "_CompletedCall[Generations]":
+        ways = await self._ways(server, samplings)
+        if server.dialect.name == "llamacpp":
+            served = await self._pinned(server, call, lambda one: one.generate(call, samplings))
             items, leased_s = served.value
-            return _Done(Generations(items, served.waited_s + leased_s), (served.replica,), items[0].prompt_tokens)
-        opened = opening(found.name, call.messages, instruct=self._row.instruct)
+            return _CompletedCall(
+                Generations(items, served.waited_s + leased_s), (served.replica,), items[0].prompt_tokens
+            )
+        opened = opening(server.name, call.messages, instruct=self._row.instruct)
         done: dict[int, Generation] = {}
         waited = 0.0
         replicas: list[Replica] = []
         for index, sampling in enumerate(samplings):
             if sampling.greedy:
-                text = await self._greedy(found, Drawing(found, call, opened, sampling))
+                text = await self._greedy(server, SamplingRequest(server, call, opened, sampling))
                 done[index] = _generation(text.value)
                 replicas.append(text.replica)
                 waited += text.waited_s
         for index, sampling in enumerate(samplings):
             if index not in done:
                 prefer = replicas[0] if replicas else None
-                drawing = Drawing(found, call, opened, sampling, ways.choices)
-                replies = await self._samples(found, drawing, prefer)
+                request = SamplingRequest(server, call, opened, sampling, ways.choices)
+                replies = await self._samples(server, request, prefer)
                 done[index] = _together(replies)
                 replicas += [reply.replica for reply in replies]
                 waited += max(reply.waited_s for reply in replies)
         items = tuple(done[index] for index in range(len(samplings)))
-        return _Done(Generations(items, waited), tuple(dict.fromkeys(replicas)), _fewest(items))
+        return _CompletedCall(Generations(items, waited), tuple(dict.fromkeys(replicas)), _fewest(items))
 
-    async def _ways(self, found: Found, samplings: Sequence[Sampling]) -> Ways:
+    async def _ways(self, server: DiscoveredServer, samplings: Sequence[Sampling]) -> Ways:
         """How several samples are drawn there; nothing is asked where none are."""
         if all(sampling.greedy or sampling.count == 1 for sampling in samplings):
             return Ways()
-        ways = await self._probe.ways(found)
+        ways = await self._probe.ways(server)
         if ways.unsampled:
             raise FailedPreconditionError(f"the server of {self._row.id} cannot be sampled: {ways.unsampled}")
         return ways
 
-    async def _greedy(self, found: Found, drawing: Drawing) -> Served[Collected]:
-        return await self._asked(lambda replica: self._texts.one(replica, drawing), found, drawing.call)
+    async def _greedy(self, server: DiscoveredServer, request: SamplingRequest) -> CallResult[Collected]:
+        return await self._exchange_checked(lambda replica: self._texts.one(replica, request), server, request.call)
 
-    async def _samples(self, found: Found, drawing: Drawing, prefer: Replica | None) -> list[Drawn]:
-        return await self._texts.samples(drawing, lambda exchange: self._asked(exchange, found, drawing.call, prefer))
+    async def _samples(self, server: DiscoveredServer, request: SamplingRequest, prefer: Replica | None) -> list[Drawn]:
+        return await self._texts.samples(
+            request, lambda exchange: self._exchange_checked(exchange, server, request.call, prefer)
+        )
 
     async def stream(self, call: Call, sampling: Sampling) -> AsyncIterator[str | Generation]:
         """Ask for one text: its pieces as they come, then the whole generation."""
-        found = await self._discovery.found()
-        await self._ways(found, [sampling])
+        server = await self._discovery.server()
+        await self._ways(server, [sampling])
         pieces: asyncio.Queue[str | None] = asyncio.Queue()
-        running = asyncio.create_task(self._streamed(found, call, sampling, pieces.put_nowait))
+        running = asyncio.create_task(self._streamed(server, call, sampling, pieces.put_nowait))
         running.add_done_callback(lambda _: pieces.put_nowait(None))
         try:
             while (piece := await pieces.get()) is not None:
@@ -205,41 +214,41 @@ class OpenAIBackend:
             await asyncio.gather(running, return_exceptions=True)
 
     async def _streamed(
-        self, found: Found, call: Call, sampling: Sampling, on_piece: Callable[[str], None]
+        self, server: DiscoveredServer, call: Call, sampling: Sampling, on_piece: Callable[[str], None]
     ) -> Generation:
-        async with self._endpoints.place(call.deadline) as place:
-            generation = await self._piecewise(found, call, sampling, (place.replica, on_piece))
-        await self._discovery.confirm([place.replica], found)
-        counted = await self._counter.count(found, place.replica, call)
+        async with self._replica_set.lease(call.deadline) as lease:
+            generation = await self._piecewise(server, call, sampling, (lease.replica, on_piece))
+        await self._discovery.confirm([lease.replica], server)
+        counted = await self._counter.count(server, lease.replica, call)
         warnings = check_prompt(self._row.id, call.messages, generation.prompt_tokens, counted)
         return replace(generation, warnings=warnings)
 
     async def _piecewise(
-        self, found: Found, call: Call, sampling: Sampling, to: tuple[Replica, Callable[[str], None]]
+        self, server: DiscoveredServer, call: Call, sampling: Sampling, to: tuple[Replica, Callable[[str], None]]
     ) -> Generation:
         replica, on_piece = to
-        await self._discovery.check(replica, found)
-        if found.dialect.name == "llamacpp":
-            one = self._on_slot(found, call, replica, lambda slot: slot.stream(call, sampling, on_piece))
+        await self._discovery.check(replica, server)
+        if server.dialect.name == "llamacpp":
+            one = self._on_slot(server, call, replica, lambda slot: slot.stream(call, sampling, on_piece))
             return (await one)[0]
         first = sampling if sampling.greedy else seeded(sampling, 0)
-        opened = opening(found.name, call.messages, instruct=self._row.instruct)
-        return _generation(await self._texts.one(replica, Drawing(found, call, opened, first), on_piece))
+        opened = opening(server.name, call.messages, instruct=self._row.instruct)
+        return _generation(await self._texts.one(replica, SamplingRequest(server, call, opened, first), on_piece))
 
     async def _pinned(
-        self, found: Found, call: Call, work: Callable[[LlamaCall], Awaitable[T]]
-    ) -> Served[tuple[T, float]]:
+        self, server: DiscoveredServer, call: Call, work: Callable[[LlamaCall], Awaitable[T]]
+    ) -> CallResult[tuple[T, float]]:
         """Work on one slot of one replica; the seconds waited for the slot."""
-        return await self._asked(lambda replica: self._on_slot(found, call, replica, work), found, call)
+        return await self._exchange_checked(lambda replica: self._on_slot(server, call, replica, work), server, call)
 
     async def _on_slot(
-        self, found: Found, call: Call, replica: Replica, work: Callable[[LlamaCall], Awaitable[T]]
+        self, server: DiscoveredServer, call: Call, replica: Replica, work: Callable[[LlamaCall], Awaitable[T]]
     ) -> tuple[T, float]:
         loop = asyncio.get_running_loop()
         begin = loop.time()
         async with self._slots.lease(replica) as slot:
             leased_s = loop.time() - begin
-            one = LlamaCall(self._client, found, self._dialog, replica, slot)
+            one = LlamaCall(self._client, server, self._protocol, replica, slot)
             return await self._in_time(call, work(one)), leased_s
 
     async def _in_time(self, call: Call, work: Awaitable[T]) -> T:
@@ -257,29 +266,31 @@ class OpenAIBackend:
             FailedPreconditionError: the server tells none.
 
         """
-        return await self._kept(call, lambda found: self._scored(found, call, continuations))
+        return await self._confirmed(call, lambda server: self._scored(server, call, continuations))
 
-    async def _scored(self, found: Found, call: Call, continuations: Sequence[str]) -> "_Done[Scores]":
-        if found.dialect.scores == "forced":
-            pinned = await self._pinned(found, call, lambda one: one.score(call, continuations))
+    async def _scored(
+        self, server: DiscoveredServer, call: Call, continuations: Sequence[str]
+    ) -> "_CompletedCall[Scores]":
+        if server.dialect.scores == "forced":
+            pinned = await self._pinned(server, call, lambda one: one.score(call, continuations))
             scores, leased_s = pinned.value
             scores = replace(scores, waited_s=pinned.waited_s + leased_s)
-            return _Done(scores, (pinned.replica,), scores.prompt_tokens)
-        scoring = SCORINGS.get(found.dialect.scores)
+            return _CompletedCall(scores, (pinned.replica,), scores.prompt_tokens)
+        scoring = SCORINGS.get(server.dialect.scores)
         if scoring is None:
-            raise unscored(self._row.id, found.dialect.name)
+            raise unscored(self._row.id, server.dialect.name)
 
         async def exchange(replica: Replica) -> tuple[ScoredTexts, float]:
-            steps = scoring(self._served(found), call.messages, continuations)
-            return await self._in_time(call, self._client.run(replica, steps, call.timeout_s, found.names))
+            steps = scoring(self._served(server), call.messages, continuations)
+            return await self._in_time(call, self._client.run(replica, steps, call.timeout_s, server.names))
 
-        served = await self._asked(exchange, found, call)
+        served = await self._exchange_checked(exchange, server, call)
         scored, elapsed = served.value
         scores = Scores(scored.items, scored.prompt_tokens, elapsed, None, served.waited_s, len(continuations))
-        return _Done(scores, (served.replica,), scored.prompt_tokens)
+        return _CompletedCall(scores, (served.replica,), scored.prompt_tokens)
 
-    def _served(self, found: Found) -> ServedModel:
-        return ServedModel(self._row.id, found.name, self._row.instruct)
+    def _served(self, server: DiscoveredServer) -> ServedModel:
+        return ServedModel(self._row.id, server.name, self._row.instruct)
 
     async def tokenize(self, texts: Sequence[str], truncate_to: int | None) -> Tokens:
         """Count tokens; with a limit also the longest prefixes within it.
@@ -288,25 +299,25 @@ class OpenAIBackend:
             FailedPreconditionError: the server does not tokenise for others.
 
         """
-        found = await self._discovery.found()
+        server = await self._discovery.server()
 
         def steps() -> Steps[Tokens]:
-            if found.dialect.tokens == "pieces":
-                return self._dialog.tokens(texts, truncate_to)
-            way = tgi_tokens if found.dialect.tokens == "tgi" else tokens
-            return way(self._served(found), texts, truncate_to)
+            if server.dialect.tokens == "pieces":
+                return self._protocol.tokens(texts, truncate_to)
+            way = tgi_tokens if server.dialect.tokens == "tgi" else tokens
+            return way(self._served(server), texts, truncate_to)
 
-        if not found.dialect.tokens:
-            raise untokenised(self._row.id, found.dialect.name)
+        if not server.dialect.tokens:
+            raise untokenised(self._row.id, server.dialect.name)
         deadline = asyncio.get_running_loop().time() + 10 * TOKENIZE_TIMEOUT_S
-        served = await self._endpoints.call(
+        served = await self._replica_set.call(
             lambda replica: self._client.run(replica, steps(), TOKENIZE_TIMEOUT_S), deadline, aside=True
         )
         return served.value[0]
 
     async def close(self) -> None:
         """Let the calls that wait for a place fail, close the connections."""
-        await self._endpoints.close()
+        await self._replica_set.close()
         await self._http.close()
 
 

@@ -9,7 +9,7 @@ from safescale.core.errors import GarbageAnswerError
 from safescale.inference.backends.llama.stream import Collected
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.openai.errors import error_in, error_of
-from safescale.inference.backends.openai.names import Names
+from safescale.inference.backends.openai.names import ModelNames
 from safescale.inference.backends.openai.wire import Reply, StreamedText, answered_by, parsed, read_reply, read_texts
 from safescale.inference.backends.port import Call
 from safescale.inference.backends.steps import Steps
@@ -74,7 +74,7 @@ class OpenAIClient:
             raise self._error(answer)
         return read_texts(self._model, answer.body, chat=path == CHAT)
 
-    async def told_at(self, replica: Replica, path: str, timeout_s: float) -> Any:
+    async def get_json(self, replica: Replica, path: str, timeout_s: float) -> Any:
         """What the server tells at a path; None where it has no such path or tells no JSON.
 
         Raises:
@@ -97,7 +97,7 @@ class OpenAIClient:
         return answer.status in (401, 403)
 
     async def run(
-        self, replica: Replica, steps: Steps[T], timeout_s: float, names: Names | None = None
+        self, replica: Replica, steps: Steps[T], timeout_s: float, names: ModelNames | None = None
     ) -> tuple[T, float]:
         """A conversation to its end, and the seconds of its last exchange; with `names`, by that model alone."""
         seconds = 0.0

@@ -7,10 +7,10 @@ from safescale.core.errors import (
     SafescaleError,
 )
 from safescale.core.safety.prompts import Messages
-from safescale.inference.backends.llama.protocol import LlamaDialog
+from safescale.inference.backends.llama.protocol import LlamaProtocol
 from safescale.inference.backends.openai.client import OpenAIClient, left
-from safescale.inference.backends.openai.discovery import Found
-from safescale.inference.backends.openai.tokens import Served, prompt_ids, tgi_tokens, tokens
+from safescale.inference.backends.openai.discovery import DiscoveredServer
+from safescale.inference.backends.openai.tokens import ServedModel, prompt_ids, tgi_tokens, tokens
 from safescale.inference.backends.port import Call, Tokens
 from safescale.inference.backends.steps import Steps
 from safescale.inference.catalog import ModelRow
@@ -22,18 +22,18 @@ COUNT_TIMEOUT_S = 30.0
 class PromptCounter:
     """Counts prompts, for the check of what their servers say that they read."""
 
-    def __init__(self, client: OpenAIClient, dialog: LlamaDialog, row: ModelRow) -> None:
+    def __init__(self, client: OpenAIClient, protocol: LlamaProtocol, row: ModelRow) -> None:
         self._client = client
-        self._dialog = dialog
+        self._protocol = protocol
         self._row = row
         self._without: set[tuple[str, str]] = set()
 
-    async def count(self, found: Found, replica: Replica, call: Call) -> int | None:
+    async def count(self, server: DiscoveredServer, replica: Replica, call: Call) -> int | None:
         """Tokens of a prompt: as its server renders it where that can be asked, else of its texts alone.
 
         None where no tokenizer can be asked: a check that fails must not fail the answer.
         """
-        for way, steps in self._ways(found, call.messages).items():
+        for way, steps in self._ways(server, call.messages).items():
             if (replica.url, way) in self._without:
                 continue
             try:
@@ -46,15 +46,15 @@ class PromptCounter:
                 self._without.add((replica.url, way))
         return None
 
-    def _ways(self, found: Found, messages: Messages) -> dict[str, Steps[int]]:
-        served = Served(self._row.id, found.name, self._row.instruct)
+    def _ways(self, server: DiscoveredServer, messages: Messages) -> dict[str, Steps[int]]:
+        served = ServedModel(self._row.id, server.name, self._row.instruct)
         texts = [text for text in (messages.system, messages.user) if text]
-        if found.dialect.tokens == "tokenize":
+        if server.dialect.tokens == "tokenize":
             return {"rendered": _length(prompt_ids(served, messages)), "texts": _sum(tokens(served, texts, None))}
-        if found.dialect.tokens == "tgi":
+        if server.dialect.tokens == "tgi":
             return {"texts": _sum(tgi_tokens(served, texts, None))}
-        if found.dialect.tokens == "pieces":
-            return {"texts": _sum(self._dialog.tokens(texts, None))}
+        if server.dialect.tokens == "pieces":
+            return {"texts": _sum(self._protocol.tokens(texts, None))}
         return {}
 
 

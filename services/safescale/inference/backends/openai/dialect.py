@@ -38,8 +38,8 @@ _NO_CUTS = {"top_p": 1.0, "top_k": -1, "min_p": 0.0}
 DIALECTS: Mapping[str, Dialect] = {
     "vllm": Dialect("vllm", _NO_PENALTIES, _NO_CUTS, "probe", "tokenize", "prompt_logprobs"),
     "sglang": Dialect("sglang", _NO_PENALTIES, _NO_CUTS, "probe", "tokenize", "input_logprobs"),
-    # Cuts are taken off in `llama_dialog`. Here is what a server can be started with besides. Choices of one call need
-    # as many slots, and their prompt would be evaluated in a batch of another shape.
+    # `llama.protocol` turns the cuts off. These are the other options that a server can be started with. Choices of one
+    # call need as many slots, and their prompt would be evaluated in a batch of another shape.
     "llamacpp": Dialect(
         "llamacpp",
         {"repeat_penalty": 1.0, "presence_penalty": 0.0, "frequency_penalty": 0.0, "dry_multiplier": 0.0},

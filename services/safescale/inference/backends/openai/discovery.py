@@ -21,12 +21,12 @@ from safescale.core.errors import (
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.openai.client import OpenAIClient
 from safescale.inference.backends.openai.dialect import DIALECTS, Dialect
-from safescale.inference.backends.openai.names import Names, listed, names_in, names_of, tgi_names
+from safescale.inference.backends.openai.names import ModelNames, listed, names_in, names_of, tgi_names
 from safescale.inference.backends.steps import field
 from safescale.inference.backends.tgi.adapters import has_effect, unknown
 from safescale.inference.backends.tgi.wire import NO_ADAPTER
 from safescale.inference.catalog import ModelRow
-from safescale.inference.upstream.replica_set import Endpoints, Replica
+from safescale.inference.upstream.replica_set import Replica, ReplicaSet
 
 ASK_TIMEOUT_S = 30.0
 LISTED = 10
@@ -42,13 +42,13 @@ _VERSION_PATHS: Mapping[str, Sequence[str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class DiscoveredServer:
     """A server as it was found: its dialect, version and revision of the weights.
 
     `name` is the model's there; `window` its context in tokens, 0 where that is not told. `facts` is what else decides
     its answers, for the fingerprint. `hint` is what may help where the server refuses something, since who it is was
-    not to be found out. `names` are those under which the model may answer, `untold` the paths at which it, or a proxy
-    before it, refused to tell.
+    not to be found out. `names` are those under which the model may answer, `undisclosed` the paths at which it, or a
+    proxy before it, refused to tell.
     """
 
     dialect: Dialect
@@ -58,11 +58,11 @@ class Found:
     window: int = 0
     facts: str = ""
     hint: str = ""
-    names: Names = default(default_factory=lambda: Names(""))
-    untold: frozenset[str] = frozenset()
+    names: ModelNames = default(default_factory=lambda: ModelNames(""))
+    undisclosed: frozenset[str] = frozenset()
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
         """Who the server says that it is."""
         parts = (f"{self.dialect.name} {self.version}", self.facts, f"with {self.revision}")
         return ", ".join(part for part in parts if part)
@@ -91,20 +91,20 @@ class Discovery:
     Answers are kept under what was found, so all replicas must be the same.
     """
 
-    def __init__(self, row: ModelRow, client: OpenAIClient, endpoints: Endpoints) -> None:
+    def __init__(self, row: ModelRow, client: OpenAIClient, replica_set: ReplicaSet) -> None:
         self._row = row
         self._client = client
-        self._endpoints = endpoints
+        self._replica_set = replica_set
         self._asking = asyncio.Lock()
         self._stale = True
         self._checked: set[str] = set()
         self._looking: dict[str, asyncio.Lock] = {}
         # Replicas that know the adapter of the row, with what they served then.
         self._adapted: dict[str, tuple[Any, Any]] = {}
-        self._looks: dict[str, tuple[float, Found]] = {}
-        self.known: Found | None = None
+        self._looks: dict[str, tuple[float, DiscoveredServer]] = {}
+        self.known: DiscoveredServer | None = None
 
-    async def found(self) -> Found:
+    async def server(self) -> DiscoveredServer:
         """What stands behind the endpoint.
 
         Raises:
@@ -116,25 +116,25 @@ class Discovery:
             return self.known
         async with self._asking:
             if self.known is None or self._stale:
-                self.known = await self._find()
+                self.known = await self._discover()
                 self._stale = False
             return self.known
 
-    async def anew(self) -> Found:
+    async def refresh(self) -> DiscoveredServer:
         """What stands behind the endpoint now, by a look at the replicas that waits for no place among the calls.
 
         Raises:
-            SafescaleError: as `found` does.
+            SafescaleError: as `server` does.
 
         """
         if (known := self.known) is not None and not self._stale:
-            looks = (await self._looks_at(self._endpoints.replicas)).values()
-            told = [now for now in looks if not isinstance(now, _AWAY)]
-            if not told or any(isinstance(now, BaseException) or _another(known, now) for now in told):
+            looks = (await self._looks_at(self._replica_set.replicas)).values()
+            answers = [now for now in looks if not isinstance(now, _AWAY)]
+            if not answers or any(isinstance(now, BaseException) or _another(known, now) for now in answers):
                 self.away(None)
-        return await self.found()
+        return await self.server()
 
-    async def _looks_at(self, replicas: Sequence[Replica]) -> Mapping[Replica, "Found | BaseException"]:
+    async def _looks_at(self, replicas: Sequence[Replica]) -> Mapping[Replica, "DiscoveredServer | BaseException"]:
         looks = await asyncio.gather(*(self._identity(replica) for replica in replicas), return_exceptions=True)
         return dict(zip(replicas, looks, strict=True))
 
@@ -146,7 +146,7 @@ class Discovery:
             self._checked.clear()
             self._stale = True
 
-    async def check(self, replica: Replica, found: Found) -> None:
+    async def check(self, replica: Replica, server: DiscoveredServer) -> None:
         """See to it that a replica is what was found.
 
         Raises:
@@ -156,10 +156,10 @@ class Discovery:
         if replica.url in self._checked:
             return
         now = await self._identity(replica)
-        self._compare(replica, found, now)
+        self._compare(replica, server, now)
         self._checked.add(replica.url)
 
-    async def confirm(self, replicas: Iterable[Replica], found: Found) -> None:
+    async def confirm(self, replicas: Iterable[Replica], server: DiscoveredServer) -> None:
         """Look at replicas once more after their answers; callers at one time share a look that began after all.
 
         Raises:
@@ -170,14 +170,14 @@ class Discovery:
         since = time.monotonic()
         for replica in replicas:
             async with self._looking.setdefault(replica.url, asyncio.Lock()):
-                began, now = self._looks.get(replica.url, (-math.inf, found))
+                began, now = self._looks.get(replica.url, (-math.inf, server))
                 if began < since:
                     began = time.monotonic()
                     now = await self._look(replica)
                     self._looks[replica.url] = (began, now)
-            self._compare(replica, found, now)
+            self._compare(replica, server, now)
 
-    async def _look(self, replica: Replica) -> Found:
+    async def _look(self, replica: Replica) -> DiscoveredServer:
         try:
             return await self._identity(replica)
         except FailedPreconditionError as error:
@@ -187,42 +187,43 @@ class Discovery:
             self._stale = True
             raise
 
-    def _compare(self, replica: Replica, found: Found, now: Found) -> None:
-        if not same(found, now):
-            if silent := sorted(now.untold - found.untold):
+    def _compare(self, replica: Replica, server: DiscoveredServer, now: DiscoveredServer) -> None:
+        if not same(server, now):
+            if silent := sorted(now.undisclosed - server.undisclosed):
                 # A failure at a path where it told before does not make it another server.
                 raise BackendUnavailableError(f"{replica.url} does not tell who it is just now ({', '.join(silent)})")
             self._stale = True
             raise ModelChangedError(
-                f"{replica.url} is {now.told}, where {self._row.id} was {found.told}: expected equal replicas"
+                f"{replica.url} is {now.description}, where {self._row.id} was {server.description}: "
+                "expected equal replicas"
             )
 
-    async def _find(self) -> Found:
-        served = await self._endpoints.call(self._identity, time.monotonic() + 10 * ASK_TIMEOUT_S, aside=True)
-        found = served.value
+    async def _discover(self) -> DiscoveredServer:
+        served = await self._replica_set.call(self._identity, time.monotonic() + 10 * ASK_TIMEOUT_S, aside=True)
+        server = served.value
         self._checked = {served.replica.url}
-        await self._check_others(served.replica, found)
-        return found
+        await self._check_others(served.replica, server)
+        return server
 
-    async def _check_others(self, known: Replica, found: Found) -> None:
+    async def _check_others(self, known: Replica, server: DiscoveredServer) -> None:
         """See to it that the other replicas are equal, those that can be asked: what is told is said of all."""
-        others = [replica for replica in self._endpoints.replicas if replica != known]
+        others = [replica for replica in self._replica_set.replicas if replica != known]
         for replica, now in (await self._looks_at(others)).items():
             if isinstance(now, _AWAY):
                 # It is looked at before its first call.
                 continue
             if isinstance(now, BaseException):
                 raise now
-            if now.untold <= found.untold:
-                self._compare(replica, found, now)
+            if now.undisclosed <= server.undisclosed:
+                self._compare(replica, server, now)
                 self._checked.add(replica.url)
 
-    async def _identity(self, replica: Replica) -> Found:
-        untold: set[str] = set()
-        document = await self._asked(replica, "/v1/models", untold)
+    async def _identity(self, replica: Replica) -> DiscoveredServer:
+        undisclosed: set[str] = set()
+        document = await self._get(replica, "/v1/models", undisclosed)
         listed = field(document, "data")
         models = [model for model in listed if isinstance(model, dict)] if isinstance(listed, list) else []
-        if untold and not models:
+        if undisclosed and not models:
             await self._check_key(replica)
         flavour: str = self._row.endpoint.flavour if self._row.endpoint else "auto"
         info: Any = None
@@ -231,31 +232,31 @@ class Discovery:
             owner = str(field(models, 0, "owned_by"))
             flavour = owner if owner in ("vllm", "sglang", "llamacpp") else "auto"
         if flavour == "auto":
-            info = await self._asked(replica, "/info", untold)
+            info = await self._get(replica, "/info", undisclosed)
             flavour = "tgi" if field(info, "router") == "text-generation-router" else "auto"
-            if flavour == "auto" and ("/info" in untold or not models or _listed_by_tgi(models)):
+            if flavour == "auto" and ("/info" in undisclosed or not models or _listed_by_tgi(models)):
                 hint = "its /info does not tell which server it is; if it is TGI behind a proxy, set flavour: tgi"
         dialect = DIALECTS["other" if flavour == "auto" else flavour]
         for path in _VERSION_PATHS[dialect.name]:
-            info = info or await self._asked(replica, path, untold)
+            info = info or await self._get(replica, path, undisclosed)
         self._check_served(dialect, models, hint)
         self._check_revision(replica, info, models)
         if dialect.name == "tgi":
             await self._look_at_tgi(replica, self._name(dialect, _tgi_model(info, models)), info)
-        return replace(self._found(dialect, info, models, hint), untold=frozenset(untold))
+        return replace(self._describe(dialect, info, models, hint), undisclosed=frozenset(undisclosed))
 
-    async def _asked(self, replica: Replica, path: str, untold: set[str]) -> Any:
-        """What a server tells at a path, None where nothing; a path at which it refuses to tell becomes `untold`."""
-        document, refused = await self._told(replica, path)
+    async def _get(self, replica: Replica, path: str, undisclosed: set[str]) -> Any:
+        """Return what a server says at a path, None where nothing; add the path to `undisclosed` where it refuses."""
+        document, refused = await self._get_json(replica, path)
         if refused:
-            untold.add(path)
+            undisclosed.add(path)
         return document
 
-    async def _told(self, replica: Replica, path: str) -> tuple[Any, bool]:
+    async def _get_json(self, replica: Replica, path: str) -> tuple[Any, bool]:
         """What a server tells at a path, None where nothing; whether it, or a proxy before it, refuses to tell."""
         for _ in range(2):
             try:
-                return await self._client.told_at(replica, path, ASK_TIMEOUT_S), False
+                return await self._client.get_json(replica, path, ASK_TIMEOUT_S), False
             except _AWAY:
                 # It is not ready, which says nothing about what it can do.
                 raise
@@ -302,7 +303,9 @@ class Discovery:
         if stated and served and stated != served:
             raise BackendError(f"{replica.url} serves revision {served} of {self._row.id}; the catalog states {stated}")
 
-    def _found(self, dialect: Dialect, info: Any, models: Sequence[Mapping[str, Any]], hint: str) -> Found:
+    def _describe(
+        self, dialect: Dialect, info: Any, models: Sequence[Mapping[str, Any]], hint: str
+    ) -> DiscoveredServer:
         model = listed(models, self._row.served_model) or (models[0] if models else {})
         version = field(info, "build_info") if dialect.name == "llamacpp" else field(info, "version")
         window = field(info, "default_generation_settings", "n_ctx") or model.get("max_model_len")
@@ -310,12 +313,12 @@ class Discovery:
         slots = field(info, "total_slots")
         also = self._row.endpoint.answers_as if self._row.endpoint else ()
         model_id = _tgi_model(info, models) if dialect.name == "tgi" else ""
-        told = _revision(info, model)
-        revision = self._row.revision or told or self._row.served_model
+        reported = _revision(info, model)
+        revision = self._row.revision or reported or self._row.served_model
         # A row states what it expects, and stays when its server comes to serve something else. TGI with a folder tells
         # no sha.
-        told = told or model_id
-        serves = "" if told == revision else told
+        reported = reported or model_id
+        serves = "" if reported == revision else reported
         parts = {
             "serves": serves,
             "context": window,
@@ -328,7 +331,7 @@ class Discovery:
         names = names_of(self._row.served_model, models, also)
         if dialect.name == "tgi":
             names = tgi_names(name, model_id, *also)
-        return Found(dialect, name, version, revision, window, facts=facts, hint=hint, names=names)
+        return DiscoveredServer(dialect, name, version, revision, window, facts=facts, hint=hint, names=names)
 
     def _name(self, dialect: Dialect, model_id: str) -> str:
         named = self._row.endpoint.served_model if self._row.endpoint else None
@@ -340,7 +343,7 @@ class Discovery:
         """Keep to the calls that a TGI takes at once, and see to it that it knows the adapter."""
         most = field(info, "max_concurrent_requests")
         if type(most) is int and most > 0:
-            self._endpoints.bound(replica, most)
+            self._replica_set.bound(replica, most)
         served = (field(info, "model_sha"), field(info, "version"))
         if name == NO_ADAPTER or self._adapted.get(replica.url) == served:
             return
@@ -349,9 +352,9 @@ class Discovery:
         self._adapted[replica.url] = served
 
 
-def with_hint(message: str, found: Found) -> str:
+def with_hint(message: str, server: DiscoveredServer) -> str:
     """The message of a refusal, with what may help."""
-    return f"{message}; {found.hint}" if found.hint else message
+    return f"{message}; {server.hint}" if server.hint else message
 
 
 def _listed_by_tgi(models: Sequence[Mapping[str, Any]]) -> bool:
@@ -364,15 +367,15 @@ def _tgi_model(info: Any, models: Sequence[Mapping[str, Any]]) -> str:
     return str(field(info, "model_id") or field(models, 0, "id") or "")
 
 
-def same(before: Found, found: Found) -> bool:
+def same(before: DiscoveredServer, after: DiscoveredServer) -> bool:
     """Whether two looks saw one server."""
     # Servers may list other models today than yesterday, which says nothing of this one.
-    return replace(before, names=found.names, hint=found.hint, untold=found.untold) == found
+    return replace(before, names=after.names, hint=after.hint, undisclosed=after.undisclosed) == after
 
 
-def _another(before: Found, found: Found) -> bool:
+def _another(before: DiscoveredServer, after: DiscoveredServer) -> bool:
     """Whether a second look saw another server, not one that does not tell just now what it told before."""
-    return found.untold <= before.untold and not same(before, found)
+    return after.undisclosed <= before.undisclosed and not same(before, after)
 
 
 def _revision(info: Any, model: Mapping[str, Any]) -> str:

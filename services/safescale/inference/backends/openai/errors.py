@@ -65,7 +65,7 @@ UNASKED = {"request": "unread"}
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class ServerError:
     """What an error says: a sentence, its kind, the field that it names, the rest."""
 
     sentence: str
@@ -76,7 +76,7 @@ class Told:
 
 def error_of(model: str, status: int, headers: Mapping[str, str], body: bytes) -> SafescaleError:
     """The error that an answer with an error status tells of."""
-    return _meaning(model, status, told(_parsed(body)), retry_after(headers))
+    return _meaning(model, status, read_error(_parsed(body)), retry_after(headers))
 
 
 def error_in(model: str, document: object, status: int = 0) -> SafescaleError | None:
@@ -86,7 +86,7 @@ def error_in(model: str, document: object, status: int = 0) -> SafescaleError | 
     """
     if not isinstance(document, dict) or not ("error" in document or document.get("object") == "error"):
         return None
-    found = told(document)
+    found = read_error(document)
     code = found.values.get("code")
     number = code if isinstance(code, int) and 400 <= code < 600 else status or 500
     if "http_status_code" in found.values:
@@ -94,20 +94,20 @@ def error_in(model: str, document: object, status: int = 0) -> SafescaleError | 
     return _meaning(model, number, found, {})
 
 
-def told(document: object) -> Told:
+def read_error(document: object) -> ServerError:
     """What an error document says, in whichever form: OpenAI's, vLLM's old one, TGI's, FastAPI's, plain text."""
     if not isinstance(document, dict):
-        return Told(document if isinstance(document, str) else "")
+        return ServerError(document if isinstance(document, str) else "")
     inner = document.get("error", document)
     if not isinstance(inner, dict):
-        return Told(str(inner), _word(document.get("error_type")), values=document)
+        return ServerError(str(inner), _word(document.get("error_type")), values=document)
     sentence = inner.get("message") or inner.get("detail") or ""
     kind = _word(inner.get("type")) or _word(inner.get("error_type"))
     code = inner.get("code")
     if isinstance(code, str):
         kind = _word(code) or kind
     parameter = _word(inner.get("param")) or _located(inner.get("detail"))
-    return Told(sentence if isinstance(sentence, str) else "", kind, parameter, inner)
+    return ServerError(sentence if isinstance(sentence, str) else "", kind, parameter, inner)
 
 
 def _located(detail: object) -> str:
@@ -117,7 +117,7 @@ def _located(detail: object) -> str:
     return _word(names[0]) if names else ""
 
 
-def _meaning(model: str, status: int, found: Told, pause: Mapping[str, str]) -> SafescaleError:
+def _meaning(model: str, status: int, found: ServerError, pause: Mapping[str, str]) -> SafescaleError:
     if (too_long := _too_long(model, found)) is not None:
         return too_long
     shown = ", ".join(
@@ -146,7 +146,7 @@ def _meaning(model: str, status: int, found: Told, pause: Mapping[str, str]) -> 
     return BackendRefusedError(f"the server of {model} refused the request ({shown})", details=details)
 
 
-def _too_long(model: str, found: Told) -> PromptTooLongError | None:
+def _too_long(model: str, found: ServerError) -> PromptTooLongError | None:
     numbers = {"prompt": found.values.get("n_prompt_tokens"), "window": found.values.get("n_ctx")}
     matches = (match for pattern in _LENGTHS if (match := pattern.search(found.sentence)))
     if match := next(matches, None):

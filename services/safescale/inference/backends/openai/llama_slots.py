@@ -17,11 +17,11 @@ import orjson
 from safescale.core.errors import BackendError, FailedPreconditionError
 from safescale.core.safety.regimes import sample_seed
 from safescale.inference.backends.checks import check_whole
-from safescale.inference.backends.llama.protocol import LlamaDialog, too_long
+from safescale.inference.backends.llama.protocol import LlamaProtocol, too_long
 from safescale.inference.backends.llama.stream import Collected
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
 from safescale.inference.backends.openai.client import OpenAIClient
-from safescale.inference.backends.openai.discovery import ASK_TIMEOUT_S, Found
+from safescale.inference.backends.openai.discovery import ASK_TIMEOUT_S, DiscoveredServer
 from safescale.inference.backends.openai.wire import STREAMED
 from safescale.inference.backends.port import Call, Generation, Sampling, Scores
 from safescale.inference.backends.steps import Ask, Steps, field
@@ -33,7 +33,7 @@ BEGINNINGS = 3
 """Times that a call begins before another client's use of its slot is an error."""
 
 
-class Slots:
+class SlotPool:
     """The slots of each replica, each lent to one call at a time."""
 
     def __init__(self, client: OpenAIClient, limit: int) -> None:
@@ -59,7 +59,7 @@ class Slots:
     async def _of(self, replica: Replica) -> asyncio.Queue[int]:
         async with self._asking:
             if replica.url not in self._free:
-                properties = await self._client.told_at(replica, "/props", ASK_TIMEOUT_S)
+                properties = await self._client.get_json(replica, "/props", ASK_TIMEOUT_S)
                 total = field(properties, "total_slots")
                 count = min(total, self._limit) if type(total) is int and total > 0 else 1
                 queue: asyncio.Queue[int] = asyncio.Queue()
@@ -72,12 +72,14 @@ class Slots:
 class LlamaCall:
     """One call on one slot of one replica."""
 
-    def __init__(self, client: OpenAIClient, found: Found, dialog: LlamaDialog, replica: Replica, slot: int) -> None:
+    def __init__(
+        self, client: OpenAIClient, server: DiscoveredServer, protocol: LlamaProtocol, replica: Replica, slot: int
+    ) -> None:
         self._client = client
-        self._dialog = dialog
+        self._protocol = protocol
         self._replica = replica
-        self._pinned: Mapping[str, Any] = {"model": found.name, "id_slot": slot}
-        self._found = found
+        self._pinned: Mapping[str, Any] = {"model": server.name, "id_slot": slot}
+        self._server = server
 
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> tuple[Generation, ...]:
         """Texts for each sampling: greedy first, since it evaluates the prompt itself."""
@@ -110,15 +112,15 @@ class LlamaCall:
         return await self._undisturbed(lambda: self._scored(call, continuations))
 
     async def _scored(self, call: Call, continuations: Sequence[str]) -> Scores:
-        tokens, _ = await self._client.run(self._replica, self._dialog.to_score(continuations), call.timeout_s)
+        tokens, _ = await self._client.run(self._replica, self._protocol.to_score(continuations), call.timeout_s)
         begin = time.perf_counter()
         primed = await self.text(call, Sampling(0.0, 1), cold=True)
         longest = primed.prompt_tokens + max(len(pieces) for pieces in tokens)
-        if 0 < self._found.window < longest:
-            raise too_long(self._found.name, longest, self._found.window)
-        steps = self._dialog.scores(call.messages, primed.prompt_tokens, tokens)
+        if 0 < self._server.window < longest:
+            raise too_long(self._server.name, longest, self._server.window)
+        steps = self._protocol.scores(call.messages, primed.prompt_tokens, tokens)
         items, _ = await self._client.run(
-            self._replica, self._watched(steps, primed.prompt_tokens), call.timeout_s, self._found.names
+            self._replica, self._watched(steps, primed.prompt_tokens), call.timeout_s, self._server.names
         )
         elapsed = time.perf_counter() - begin
         return Scores(tuple(items), primed.prompt_tokens, elapsed, primed.elapsed_s, 0.0)
@@ -127,18 +129,18 @@ class LlamaCall:
         self, call: Call, sampling: Sampling, *, cold: bool, on_piece: Callable[[str], None] | None = None
     ) -> Collected:
         """One text; a warm one of a slot that holds the prompt."""
-        ask = self._dialog.ask(call.messages, sampling, cold=cold)
-        dialect = self._found.dialect
+        ask = self._protocol.ask(call.messages, sampling, cold=cold)
+        dialect = self._server.dialect
         drawing = {} if sampling.greedy else dialect.drawing
         body = orjson.dumps({**ask.body, **dialect.always, **drawing, **self._pinned, **STREAMED})
-        found = await self._client.streamed(
+        collected = await self._client.streamed(
             self._replica, ask.path, body, call.timeout_s, on_piece, reuse=dialect.keeps
         )
-        self._found.names.check(self._found.name, *found.answered)
-        check_whole(self._found.name, [found.output], sampling.max_new_tokens)
+        self._server.names.check(self._server.name, *collected.answered)
+        check_whole(self._server.name, [collected.output], sampling.max_new_tokens)
         if not cold:
-            _check_warm(found.cached_tokens, found.prompt_tokens)
-        return found
+            _check_warm(collected.cached_tokens, collected.prompt_tokens)
+        return collected
 
     def _watched(self, steps: Steps[T], prompt_tokens: int) -> Steps[T]:
         """The conversation on this slot, which must hold the prompt at every exchange."""

@@ -2,7 +2,7 @@
 
 Servers answer under other names than they were called by, and rightly so: vLLM under the first of its names for a
 model, hosted ones under that of the dated snapshot, others under the path of the weights. The rule for what is the same
-model is stated at `Names.accepts`; every other name is another model.
+model is stated at `ModelNames.accepts`; every other name is another model.
 """
 
 import re
@@ -19,7 +19,7 @@ SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class ModelNames:
     """The name that a model is asked by, others that its server lists for the same model, and those of other models.
 
     `statable`: whether the row can state further ones (answers_as).
@@ -64,7 +64,7 @@ class Names:
             )
 
 
-def names_of(asked: str, models: Sequence[Mapping[str, Any]], also: Sequence[str] = ()) -> Names:
+def names_of(asked: str, models: Sequence[Mapping[str, Any]], also: Sequence[str] = ()) -> ModelNames:
     """Names by the list of a server's models, where the same root (the weights) is one model, and those stated."""
     mine = listed(models, asked)
     root = mine.get("root")
@@ -76,7 +76,7 @@ def names_of(asked: str, models: Sequence[Mapping[str, Any]], also: Sequence[str
     parent = mine.get("parent")
     if isinstance(parent, str) and parent not in others:
         same.add(parent)
-    return Names(asked, frozenset(map(str, same)), frozenset(map(str, others)))
+    return ModelNames(asked, frozenset(map(str, same)), frozenset(map(str, others)))
 
 
 def listed(models: Sequence[Mapping[str, Any]], asked: str) -> Mapping[str, Any]:
@@ -95,9 +95,9 @@ def names_in(model: Mapping[str, Any]) -> list[str]:
     return [str(model.get("id")), *_aliases(model)]
 
 
-def tgi_names(asked: str, *models: str) -> Names:
+def tgi_names(asked: str, *models: str) -> ModelNames:
     """Names at TGI, which answers by the name of the adapter asked, and by the model's own where that is none."""
-    return Names(asked, frozenset({*models, "tgi"} - {""}) if asked == "tgi" else frozenset())
+    return ModelNames(asked, frozenset({*models, "tgi"} - {""}) if asked == "tgi" else frozenset())
 
 
 def _aliases(model: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 The tokens of each continuation are put behind those of the prompt, as they would be if the model wrote them, and asked
 about together: vLLM as `prompt_logprobs`, SGLang as `input_token_logprobs`, others as the echo of a completion.
-llama.cpp tells none of these; its way stands in `llama_dialog`.
+llama.cpp tells none of these; its way stands in `llama.protocol`.
 """
 
 import math
@@ -14,7 +14,7 @@ from safescale.core.errors import FailedPreconditionError, GarbageAnswerError, I
 from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.messages import COMPLETIONS, continuation, plain_prompt
 from safescale.inference.backends.openai.dialect import unscored
-from safescale.inference.backends.openai.tokens import Served, prompt_ids, text_ids
+from safescale.inference.backends.openai.tokens import ServedModel, prompt_ids, text_ids
 from safescale.inference.backends.port import Score
 from safescale.inference.backends.steps import Ask, Steps, field
 
@@ -27,10 +27,10 @@ class ScoredTexts:
     prompt_tokens: int
 
 
-Scoring = Callable[[Served, Messages, Sequence[str]], Steps[ScoredTexts]]
+Scoring = Callable[[ServedModel, Messages, Sequence[str]], Steps[ScoredTexts]]
 
 
-def _prompt_logprobs(served: Served, messages: Messages, texts: Sequence[str]) -> Steps[ScoredTexts]:
+def _prompt_logprobs(served: ServedModel, messages: Messages, texts: Sequence[str]) -> Steps[ScoredTexts]:
     """vLLM: one completion with a prompt of token ids for each continuation."""
     prompt, parts = yield from _ids(served, messages, texts)
     body = {"prompt": [prompt + part for part in parts], "max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
@@ -46,7 +46,7 @@ def _prompt_logprobs(served: Served, messages: Messages, texts: Sequence[str]) -
     return ScoredTexts(tuple(items), len(prompt))
 
 
-def _input_logprobs(served: Served, messages: Messages, texts: Sequence[str]) -> Steps[ScoredTexts]:
+def _input_logprobs(served: ServedModel, messages: Messages, texts: Sequence[str]) -> Steps[ScoredTexts]:
     """SGLang: its own `/generate` with a prompt of token ids for each continuation."""
     prompt, parts = yield from _ids(served, messages, texts)
     body = {
@@ -69,7 +69,7 @@ def _input_logprobs(served: Served, messages: Messages, texts: Sequence[str]) ->
     return ScoredTexts(tuple(items), len(prompt))
 
 
-def _echo(served: Served, messages: Messages, texts: Sequence[str]) -> Steps[ScoredTexts]:
+def _echo(served: ServedModel, messages: Messages, texts: Sequence[str]) -> Steps[ScoredTexts]:
     """Any other server: the echo of prompt and continuation, for models without a chat template alone."""
     if served.instruct:
         raise unscored(served.model, "a chat model at a server that is none of the known ones")
@@ -86,7 +86,7 @@ def _echo(served: Served, messages: Messages, texts: Sequence[str]) -> Steps[Sco
     return ScoredTexts(tuple(items), before)
 
 
-def _echoed(served: Served, choice: object, begin: int, end: int) -> tuple[list[Any], int]:
+def _echoed(served: ServedModel, choice: object, begin: int, end: int) -> tuple[list[Any], int]:
     """Log-probabilities of the tokens that begin within these characters, and the number of tokens before them."""
     offsets, values = field(choice, "logprobs", "text_offset"), field(choice, "logprobs", "token_logprobs")
     if not isinstance(offsets, list) or not isinstance(values, list) or len(offsets) != len(values):
@@ -110,7 +110,7 @@ SCORINGS: Mapping[str, Scoring] = {
 """Ways of scoring by the name that a dialect gives."""
 
 
-def _ids(served: Served, messages: Messages, texts: Sequence[str]) -> Steps[tuple[list[int], list[list[int]]]]:
+def _ids(served: ServedModel, messages: Messages, texts: Sequence[str]) -> Steps[tuple[list[int], list[list[int]]]]:
     prompt = yield from prompt_ids(served, messages)
     parts = []
     for text in texts:
@@ -125,7 +125,7 @@ def _check_parts(parts: Sequence[Sequence[Any]]) -> None:
         raise InvalidInputError("an empty continuation cannot be scored")
 
 
-def _in_order(served: Served, choices: object, count: int) -> list[Any]:
+def _in_order(served: ServedModel, choices: object, count: int) -> list[Any]:
     if not isinstance(choices, list) or len(choices) != count:
         raise _unread(served)
     places = [field(choice, "index") for choice in choices]
@@ -134,7 +134,7 @@ def _in_order(served: Served, choices: object, count: int) -> list[Any]:
     return [choices[places.index(number)] for number in range(count)]
 
 
-def _score(served: Served, values: Sequence[object]) -> Score:
+def _score(served: ServedModel, values: Sequence[object]) -> Score:
     numbers = [float(value) for value in values if isinstance(value, int | float) and math.isfinite(value)]
     if len(numbers) != len(values):
         raise GarbageAnswerError(f"the server of {served.model} gave a log-probability that is no number")
@@ -142,5 +142,5 @@ def _score(served: Served, values: Sequence[object]) -> Score:
     return Score(sum(min(number, 0.0) for number in numbers) / len(numbers), len(numbers))
 
 
-def _unread(served: Served) -> GarbageAnswerError:
+def _unread(served: ServedModel) -> GarbageAnswerError:
     return GarbageAnswerError(f"the server of {served.model} gave no log-probabilities of the tokens asked about")

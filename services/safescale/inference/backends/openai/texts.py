@@ -13,17 +13,17 @@ from safescale.core.safety.regimes import sample_seed
 from safescale.inference.backends.checks import check_whole
 from safescale.inference.backends.llama.stream import Collected
 from safescale.inference.backends.openai.client import OpenAIClient, all_or_none, left
-from safescale.inference.backends.openai.discovery import Found
+from safescale.inference.backends.openai.discovery import DiscoveredServer
 from safescale.inference.backends.openai.probe import PROBE_CHOICES
 from safescale.inference.backends.openai.wire import STREAMED, Reply, closed, options
 from safescale.inference.backends.port import Call, Output, Sampling
-from safescale.inference.upstream.replica_set import Replica, Served
+from safescale.inference.upstream.replica_set import CallResult, Replica
 
-Drawn = Served[tuple[Reply, float]]
+Drawn = CallResult[tuple[Reply, float]]
 """What one call for samples gave, and its seconds."""
 
 
-class Asked(Protocol):
+class RunExchange(Protocol):
     """Runs an exchange at a replica, again where that helps."""
 
     def __call__(self, exchange: Callable[[Replica], Awaitable[tuple[Reply, float]]]) -> Awaitable[Drawn]:
@@ -31,20 +31,20 @@ class Asked(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class SamplingRequest:
     """What the calls of one sampling share: the server as found, the call, its encoded prompt, the sampling.
 
     `choices`: whether the server gives several texts in one call.
     """
 
-    found: Found
+    server: DiscoveredServer
     call: Call
     opened: bytes
     sampling: Sampling
     choices: bool = False
 
 
-class Texts:
+class TextRequester:
     """Asks the replicas of one model for texts."""
 
     def __init__(self, model: str, client: OpenAIClient, path: str) -> None:
@@ -59,10 +59,12 @@ class Texts:
         self._most.pop(replica.url, None)
         self._unstreamed.discard(replica.url)
 
-    async def one(self, replica: Replica, drawing: Drawing, on_piece: Callable[[str], None] | None = None) -> Collected:
+    async def one(
+        self, replica: Replica, request: SamplingRequest, on_piece: Callable[[str], None] | None = None
+    ) -> Collected:
         """One text, streamed; in one piece from a server that streams none, or does not tell a stream's tokens."""
-        found, sampling, call = drawing.found, drawing.sampling, drawing.call
-        asked = options(found.dialect, sampling)
+        server, sampling, call = request.server, request.sampling, request.call
+        asked = options(server.dialect, sampling)
         pieces = 0
 
         def seen(piece: str) -> None:
@@ -72,10 +74,10 @@ class Texts:
                 on_piece(piece)
 
         if replica.url not in self._unstreamed:
-            body = closed(drawing.opened, {**asked, **STREAMED})
+            body = closed(request.opened, {**asked, **STREAMED})
             try:
                 text = await self._client.streamed(
-                    replica, self._path, body, left(call), seen, reuse=found.dialect.keeps
+                    replica, self._path, body, left(call), seen, reuse=server.dialect.keeps
                 )
             except BackendError as error:
                 refused = error.details.get("refused") in STREAMED
@@ -84,35 +86,37 @@ class Texts:
                     raise
                 self._unstreamed.add(replica.url)
             else:
-                self._check(drawing, [text.output], *text.answered)
+                self._check(request, [text.output], *text.answered)
                 return text
-        reply, elapsed = await self._client.reply(replica, self._path, closed(drawing.opened, asked), 1, left(call))
-        self._check(drawing, reply.outputs, reply.answered)
+        reply, elapsed = await self._client.reply(replica, self._path, closed(request.opened, asked), 1, left(call))
+        self._check(request, reply.outputs, reply.answered)
         if on_piece is not None:
             on_piece(reply.outputs[0].reasoning + reply.outputs[0].text)
         return Collected(reply.outputs[0], reply.prompt_tokens, elapsed, None, answered=(reply.answered,))
 
-    async def samples(self, drawing: Drawing, asked: Asked) -> list[Drawn]:
+    async def samples(self, request: SamplingRequest, asked: RunExchange) -> list[Drawn]:
         """Answers of a sampling in calls of as many as the server gives at once; `asked` runs an exchange."""
-        count = drawing.sampling.count
-        most = min(self._most.values(), default=count) if drawing.choices else 1
-        return await self._drawn(drawing, asked, (0, count), max(1, min(most, count)))
+        count = request.sampling.count
+        most = min(self._most.values(), default=count) if request.choices else 1
+        return await self._drawn(request, asked, (0, count), max(1, min(most, count)))
 
-    async def _drawn(self, drawing: Drawing, asked: Asked, span: tuple[int, int], most: int) -> list[Drawn]:
+    async def _drawn(
+        self, request: SamplingRequest, asked: RunExchange, span: tuple[int, int], most: int
+    ) -> list[Drawn]:
         """Answers of a span of numbers in calls of `most`; of fewer where the server turns out to give no more."""
         begin, end = span
-        calls = [self._draw(drawing, asked, (at, min(at + most, end))) for at in range(begin, end, most)]
+        calls = [self._draw(request, asked, (at, min(at + most, end))) for at in range(begin, end, most)]
         parts = [await calls[0]] if len(calls) == 1 else await all_or_none(*calls)
         return [drawn for part in parts for drawn in part]
 
-    async def _draw(self, drawing: Drawing, asked: Asked, span: tuple[int, int]) -> list[Drawn]:
-        found, sampling, count = drawing.found, drawing.sampling, span[1] - span[0]
-        seeded = {**options(found.dialect, sampling, count), "seed": sample_seed(sampling.seed, span[0])}
-        body = closed(drawing.opened, seeded)
+    async def _draw(self, request: SamplingRequest, asked: RunExchange, span: tuple[int, int]) -> list[Drawn]:
+        server, sampling, count = request.server, request.sampling, span[1] - span[0]
+        seeded = {**options(server.dialect, sampling, count), "seed": sample_seed(sampling.seed, span[0])}
+        body = closed(request.opened, seeded)
 
         async def exchange(replica: Replica) -> tuple[Reply, float]:
-            reply = await self._client.reply(replica, self._path, body, count, left(drawing.call))
-            self._check(drawing, reply[0].outputs, reply[0].answered)
+            reply = await self._client.reply(replica, self._path, body, count, left(request.call))
+            self._check(request, reply[0].outputs, reply[0].answered)
             return reply
 
         try:
@@ -121,14 +125,14 @@ class Texts:
             fewer = fewer_texts(error, count)
             if not fewer:
                 raise
-            drawn = await self._drawn(drawing, asked, span, fewer)
+            drawn = await self._drawn(request, asked, span, fewer)
         # Only now is it known that it was their number.
         self._most.update((one.replica.url, fewer) for one in drawn)
         return drawn
 
-    def _check(self, drawing: Drawing, outputs: Sequence[Output], *answered: str) -> None:
-        check_whole(self._model, outputs, drawing.sampling.max_new_tokens)
-        drawing.found.names.check(self._model, *answered)
+    def _check(self, request: SamplingRequest, outputs: Sequence[Output], *answered: str) -> None:
+        check_whole(self._model, outputs, request.sampling.max_new_tokens)
+        request.server.names.check(self._model, *answered)
 
 
 def fewer_texts(error: BackendError, count: int) -> int:

@@ -1,6 +1,6 @@
 """Tokenisation by the servers that offer it: vLLM and SGLang (`/tokenize`, `/detokenize`) and TGI (`/tokenize`).
 
-llama.cpp's own way stands in `llama_dialog`.
+llama.cpp's own way stands in `llama.protocol`.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ DETOKENIZE = "/detokenize"
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedModel:
     """A model in messages and its name at the server."""
 
     model: str
@@ -25,7 +25,7 @@ class Served:
     instruct: bool
 
 
-def prompt_ids(served: Served, messages: Messages) -> Steps[list[int]]:
+def prompt_ids(served: ServedModel, messages: Messages) -> Steps[list[int]]:
     """Token ids of a prompt as the server itself would read it: through the chat template, or with a begin token."""
     if served.instruct:
         body = {"messages": chat_messages(messages), "add_generation_prompt": True}
@@ -34,21 +34,21 @@ def prompt_ids(served: Served, messages: Messages) -> Steps[list[int]]:
     return (yield from _ids(served, body))
 
 
-def text_ids(served: Served, text: str) -> Steps[list[int]]:
+def text_ids(served: ServedModel, text: str) -> Steps[list[int]]:
     """Token ids of a text without special tokens."""
     if not text:
         return []
     return (yield from _ids(served, {"prompt": text, "add_special_tokens": False}))
 
 
-def _ids(served: Served, body: dict[str, object]) -> Steps[list[int]]:
+def _ids(served: ServedModel, body: dict[str, object]) -> Steps[list[int]]:
     ids = field((yield Ask(TOKENIZE, {"model": served.name, **body})), "tokens")
     if not isinstance(ids, list) or not all(type(number) is int for number in ids):
         raise GarbageAnswerError(f"the tokenizer of {served.model} gave no token ids")
     return ids
 
 
-def tokens(served: Served, texts: Sequence[str], truncate_to: int | None) -> Steps[Tokens]:
+def tokens(served: ServedModel, texts: Sequence[str], truncate_to: int | None) -> Steps[Tokens]:
     """Token counts of texts; with a limit also the longest prefixes within it."""
     counts, cut = [], []
     for text in texts:
@@ -60,7 +60,7 @@ def tokens(served: Served, texts: Sequence[str], truncate_to: int | None) -> Ste
     return Tokens(tuple(counts), tuple(cut))
 
 
-def _prefix(served: Served, text: str, ids: Sequence[int], limit: int) -> Steps[str]:
+def _prefix(served: ServedModel, text: str, ids: Sequence[int], limit: int) -> Steps[str]:
     # A prefix can have more tokens than it had inside the text, and a character can span tokens: try shorter ones.
     for keep in range(limit, 0, -1):
         answer = yield Ask(DETOKENIZE, {"model": served.name, "tokens": list(ids[:keep])})
@@ -83,7 +83,7 @@ def _common(text: str, other: str) -> str:
     return text[: len(other)]
 
 
-def tgi_tokens(served: Served, texts: Sequence[str], truncate_to: int | None) -> Steps[Tokens]:
+def tgi_tokens(served: ServedModel, texts: Sequence[str], truncate_to: int | None) -> Steps[Tokens]:
     """As `tokens`, by TGI, whose tokens come with the bytes of the text that they stand for."""
     counts, cut = [], []
     for text in texts:
@@ -95,7 +95,7 @@ def tgi_tokens(served: Served, texts: Sequence[str], truncate_to: int | None) ->
     return Tokens(tuple(counts), tuple(cut))
 
 
-def _ends(served: Served, text: str) -> Steps[list[int]]:
+def _ends(served: ServedModel, text: str) -> Steps[list[int]]:
     if not text:
         return []
     answer = yield Ask(TOKENIZE, {"inputs": text})
@@ -106,7 +106,7 @@ def _ends(served: Served, text: str) -> Steps[list[int]]:
         raise GarbageAnswerError(f"the tokenizer of {served.model} gave no tokens") from error
 
 
-def _tgi_prefix(served: Served, text: str, ends: Sequence[int], limit: int) -> Steps[str]:
+def _tgi_prefix(served: ServedModel, text: str, ends: Sequence[int], limit: int) -> Steps[str]:
     raw = text.encode()
     for keep in range(limit, 0, -1):
         prefix = raw[: ends[keep - 1]].decode("utf-8", "ignore")

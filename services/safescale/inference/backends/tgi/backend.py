@@ -2,7 +2,7 @@
 
 The first text of a call is streamed, which measures the time to the first token and leaves the prompt in the server's
 prefix cache. The others follow together as seeded calls to the same replica: TGI's chat ignores `n`, and `best_of`
-takes no seed. Every exchange goes through `Endpoints`, which repeats what failed on the way.
+takes no seed. Every exchange goes through `ReplicaSet`, which repeats what failed on the way.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from safescale.inference.backends.tgi.tokens import bytes_of_tokens, count
 from safescale.inference.backends.tgi.watch import Watch
 from safescale.inference.catalog import ModelRow
 from safescale.inference.upstream.http import http_options
-from safescale.inference.upstream.replica_set import Endpoints, Replica, Served, endpoint_options
+from safescale.inference.upstream.replica_set import CallResult, Replica, ReplicaSet, replica_set_options
 from safescale.runtime.telemetry import Telemetry
 
 UNCHECKED_TOKENS = 1024
@@ -77,7 +77,7 @@ class _Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class _Done(Generic[T]):
+class _CompletedCall(Generic[T]):
     """What a call gave, the replicas that answered (at least one), the fewest tokens that they told of the prompt."""
 
     value: T
@@ -93,11 +93,11 @@ class TgiBackend:
             raise ValueError(f"{row.id} has no endpoint")
         self._row = row
         self._server = TgiServer(row.id, http_options(row.endpoint))
-        options = endpoint_options(row.endpoint)
+        options = replica_set_options(row.endpoint)
         self._retry_for_s = options.retry_for_s
-        self._endpoints = Endpoints(row.id, options, telemetry)
-        self._asides = Endpoints(f"{row.id}:aside", replace(options, concurrency=ASIDE_CALLS), telemetry)
-        self._watch = Watch(row, self._server, INFO_FRESH_S, self._endpoints.bound)
+        self._replica_set = ReplicaSet(row.id, options, telemetry)
+        self._asides = ReplicaSet(f"{row.id}:aside", replace(options, concurrency=ASIDE_CALLS), telemetry)
+        self._watch = Watch(row, self._server, INFO_FRESH_S, self._replica_set.bound)
         concurrency = row.endpoint.concurrency * len(row.endpoint.urls)
         self._concurrency = concurrency
 
@@ -111,15 +111,15 @@ class TgiBackend:
         """Why the servers cannot be asked: a file of the row that cannot be read. Asks none."""
         return self._server.unavailable_reason()
 
-    async def revision(self, *, anew: bool = False) -> str:
+    async def revision(self, *, refresh: bool = False) -> str:
         """The weights' revision as the catalog or the servers tell it, and TGI's versions: `b179c9 (tgi 3.3.6)`."""
         if not self._watch.known:
             deadline = time.monotonic() + ASIDE_TIMEOUT_S + self._retry_for_s
             await self._asides.call(self._watched(self._seen), deadline)
-            await self._watch.look_at(self._endpoints.replicas)
-        elif anew:
-            await self._watch.look_at(self._endpoints.replicas)
-        return self._watch.told()
+            await self._watch.look_at(self._replica_set.replicas)
+        elif refresh:
+            await self._watch.look_at(self._replica_set.replicas)
+        return self._watch.served_revision()
 
     async def _identity(self) -> tuple[str, str]:
         await self.revision()
@@ -139,7 +139,7 @@ class TgiBackend:
         warnings = await self._check_prompt(call, done)
         return replace(done.value, warnings=warnings)
 
-    async def _generated(self, call: Call, samplings: Sequence[Sampling]) -> "_Done[Generations]":
+    async def _generated(self, call: Call, samplings: Sequence[Sampling]) -> "_CompletedCall[Generations]":
         asked = [
             _One(place, sampling, index) for place, sampling in enumerate(samplings) for index in range(sampling.count)
         ]
@@ -152,11 +152,11 @@ class TgiBackend:
         waited += done[first].waited_s + max((text.waited_s for text in behind), default=0.0)
         items = [self._generation(place, sampling, first, done) for place, sampling in enumerate(samplings)]
         replicas = tuple(dict.fromkeys(served.replica for served in done.values()))
-        told = [text.value.answer.prompt_tokens for text in done.values()]
-        fewest = min((tokens for tokens in told if tokens is not None), default=None)
-        return _Done(Generations(tuple(items), waited), replicas, fewest)
+        reported = [text.value.answer.prompt_tokens for text in done.values()]
+        fewest = min((tokens for tokens in reported if tokens is not None), default=None)
+        return _CompletedCall(Generations(tuple(items), waited), replicas, fewest)
 
-    async def _check_prompt(self, call: Call, done: "_Done[Any]") -> tuple[str, ...]:
+    async def _check_prompt(self, call: Call, done: "_CompletedCall[Any]") -> tuple[str, ...]:
         """Hold the tokens that were told of a prompt against those that its server counts."""
         if done.prompt_tokens is None:
             return ()
@@ -168,7 +168,7 @@ class TgiBackend:
         return check_prompt(self._row.id, call.messages, done.prompt_tokens, counted)
 
     def _generation(
-        self, place: int, sampling: Sampling, first: _One, done: Mapping[_One, Served[Timed]]
+        self, place: int, sampling: Sampling, first: _One, done: Mapping[_One, CallResult[Timed]]
     ) -> Generation:
         texts = {one: served.value for one, served in done.items() if one.place == place}
         alone = texts[first].elapsed_s if first in texts else 0.0
@@ -183,7 +183,7 @@ class TgiBackend:
             time_to_first_token_s=ordered[0].first_token_s if sampling.greedy or first in texts else None,
         )
 
-    async def _text(self, call: Call, one: _One, prefer: Replica | None) -> Served[Timed]:
+    async def _text(self, call: Call, one: _One, prefer: Replica | None) -> CallResult[Timed]:
         streamed = prefer is None or one.sampling.greedy
 
         async def exchange(replica: Replica) -> Timed:
@@ -199,7 +199,7 @@ class TgiBackend:
             self._check(text.answer, one.sampling, info)
             return text
 
-        return await self._endpoints.call(self._watched(exchange), call.deadline, prefer)
+        return await self._replica_set.call(self._watched(exchange), call.deadline, prefer)
 
     def _request(self, call: Call, single: Sampling, info: wire.Info) -> tuple[str, dict[str, Any]]:
         # More stop texts than the server takes are no loss: the text is cut here in any case.
@@ -209,7 +209,7 @@ class TgiBackend:
         prompt = plain_prompt(call.messages)
         return GENERATE_STREAM, wire.generate_body(prompt, self._row.served_model, single, stops)
 
-    def _check(self, answer: wire.Answer, sampling: Sampling, info: wire.Info) -> None:
+    def _check(self, answer: wire.TgiAnswer, sampling: Sampling, info: wire.Info) -> None:
         """Refuse a text that the server ended before the tokens asked for: it is not the answer to the question."""
         if answer.finish_reason == "length" and answer.generated_tokens < sampling.max_new_tokens:
             raise cut_answer(self._row.id, answer, sampling.max_new_tokens, info)
@@ -224,7 +224,7 @@ class TgiBackend:
             info = await self._watch.info(replica)
             return len((await self._prompt(replica, call))[1]), info
 
-        served = await self._endpoints.call(self._watched(exchange), call.deadline, aside=True)
+        served = await self._replica_set.call(self._watched(exchange), call.deadline, aside=True)
         prompt, info = served.value
         if prompt > info.max_input_tokens:
             raise too_long(self._row.id, prompt, info.max_input_tokens, "--max-input-tokens")
@@ -247,15 +247,15 @@ class TgiBackend:
         gate = StopGate(sampling.stop)
         begin = time.perf_counter()
         first: float | None = None
-        answer: wire.Answer | None = None
-        async with self._endpoints.place(call.deadline) as place:
-            info = await self._watched(self._watch.info)(place.replica)
+        answer: wire.TgiAnswer | None = None
+        async with self._replica_set.lease(call.deadline) as lease:
+            info = await self._watched(self._watch.info)(lease.replica)
             path, body = self._request(call, _One(0, sampling, 0).single, info)
             body = wire.chat_stream_body(body) if self._row.instruct else body
             begin = time.perf_counter()
-            async with aclosing(self._server.stream(place.replica, path, body, call.timeout_s)) as events:
+            async with aclosing(self._server.stream(lease.replica, path, body, call.timeout_s)) as events:
                 async for event in events:
-                    if isinstance(event, wire.Answer):
+                    if isinstance(event, wire.TgiAnswer):
                         answer = event
                         continue
                     first = first if first is not None else time.perf_counter() - begin
@@ -264,9 +264,9 @@ class TgiBackend:
             answer = self._server.whole(answer)
             elapsed = time.perf_counter() - begin
             self._check(answer, sampling, info)
-        await self._watch.confirm([place.replica], before)
+        await self._watch.confirm([lease.replica], before)
         output = wire.output(answer, sampling.stop, sampling.max_new_tokens)
-        done = _Done(output, (place.replica,), answer.prompt_tokens)
+        done = _CompletedCall(output, (lease.replica,), answer.prompt_tokens)
         warnings = await self._check_prompt(call, done)
         if text := gate.rest(output.text):
             yield text
@@ -283,9 +283,9 @@ class TgiBackend:
         )
         return done.value
 
-    async def _scores(self, call: Call, texts: Sequence[str]) -> "_Done[Scores]":
+    async def _scores(self, call: Call, texts: Sequence[str]) -> "_CompletedCall[Scores]":
         prefix = self._watched(lambda replica: self._prefix(replica, call))
-        found = await self._endpoints.call(prefix, call.deadline, aside=True)
+        found = await self._replica_set.call(prefix, call.deadline, aside=True)
         served = await _together(self._scored(call, found.value, text, found.replica) for text in texts)
         scored = [one.value for one in served]
         scores = Scores(
@@ -296,7 +296,7 @@ class TgiBackend:
             waited_s=found.waited_s + max(one.waited_s for one in served),
             prompt_calls=len(scored),
         )
-        return _Done(scores, tuple(dict.fromkeys(one.replica for one in served)), scores.prompt_tokens)
+        return _CompletedCall(scores, tuple(dict.fromkeys(one.replica for one in served)), scores.prompt_tokens)
 
     async def _prefix(self, replica: Replica, call: Call) -> str:
         await self._watch.info(replica)
@@ -307,7 +307,7 @@ class TgiBackend:
             lambda text: self._server.tokens(replica, text, call.timeout_s), rendered, self._row.id
         )
 
-    async def _scored(self, call: Call, prefix: str, text: str, prefer: Replica) -> Served[_Scored]:
+    async def _scored(self, call: Call, prefix: str, text: str, prefer: Replica) -> CallResult[_Scored]:
         async def exchange(replica: Replica) -> _Scored:
             await self._watch.info(replica)
             tokens = await self._server.tokens(replica, prefix + text, call.timeout_s)
@@ -317,7 +317,7 @@ class TgiBackend:
             score = continuation_score(prefix, tokens, prefill, self._row.id)
             return _Scored(score, len(tokens) - score.tokens, elapsed)
 
-        return await self._endpoints.call(self._watched(exchange), call.deadline, prefer)
+        return await self._replica_set.call(self._watched(exchange), call.deadline, prefer)
 
     async def tokenize(self, texts: Sequence[str], truncate_to: int | None) -> Tokens:
         """Count tokens, without those that the tokenizer adds; with a limit also the longest prefixes within it."""
@@ -365,7 +365,7 @@ class TgiBackend:
 
     async def close(self) -> None:
         """Let those that wait fail, and close all connections."""
-        await self._endpoints.close()
+        await self._replica_set.close()
         await self._asides.close()
         await self._server.close()
 

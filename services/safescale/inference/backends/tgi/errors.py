@@ -69,7 +69,7 @@ _BY_STATUS: Mapping[int, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class TgiFailure:
     """What a server said of a failure: the kind (TGI's `error_type`), the sentence, the status where there is one."""
 
     kind: str
@@ -77,7 +77,7 @@ class Said:
     status: int | None = None
 
 
-def said(content: Any, status: int | None = None) -> Said:
+def read_error(content: Any, status: int | None = None) -> TgiFailure:
     """Read a body or an event: `{error, error_type}`, `{error: {message, ...}}`, plain text, or nothing."""
     if isinstance(content, bytes):
         content = _parsed(content)
@@ -89,10 +89,10 @@ def said(content: Any, status: int | None = None) -> Said:
         content = content.get("message")
     sentence = " ".join(_text(content).split())
     known = kind or next((name for start, name in KINDS if sentence.startswith(start)), "")
-    return Said(known, sentence, status)
+    return TgiFailure(known, sentence, status)
 
 
-def failure(model: str, what: Said, headers: Mapping[str, str] | None = None) -> SafescaleError:
+def failure(model: str, what: TgiFailure, headers: Mapping[str, str] | None = None) -> SafescaleError:
     """The error of the tree for what TGI said.
 
     Overload and a server that cannot be reached or is not ready are retryable. A failed or incomplete generation is
@@ -121,13 +121,13 @@ def failure(model: str, what: Said, headers: Mapping[str, str] | None = None) ->
             return BackendRefusedError(f"TGI of {model} refused the request: {_shown(what)} ({what.kind[:40]})")
 
 
-def _generation(model: str, what: Said) -> BackendError:
+def _generation(model: str, what: TgiFailure) -> BackendError:
     if _DEAD_SHARD.search(what.sentence):
         return BackendUnavailableError(f"the shard behind TGI of {model} cannot be reached: {_shown(what)}")
     return BackendError(f"TGI of {model} failed while it generated: {_shown(what)}", details=REPEAT_ONCE)
 
 
-def _validation(model: str, what: Said) -> SafescaleError:
+def _validation(model: str, what: TgiFailure) -> SafescaleError:
     if found := _INPUT_LIMIT.search(what.sentence):
         limit, prompt = (int(value) for value in found.groups())
         return too_long(model, prompt, limit, "--max-input-tokens")
@@ -152,7 +152,7 @@ def too_long(
     )
 
 
-def cut_answer(model: str, finished: wire.Answer, asked: int, info: wire.Info) -> AnswerCutError:
+def cut_answer(model: str, finished: wire.TgiAnswer, asked: int, info: wire.Info) -> AnswerCutError:
     """The error of a text that TGI ended before the tokens asked for, with the flag that is to blame.
 
     TGI goes on with a long answer every 1,024 tokens, with the prompt and the text so far as new input: for 4,096
@@ -172,7 +172,7 @@ def cut_answer(model: str, finished: wire.Answer, asked: int, info: wire.Info) -
     )
 
 
-def _by_status(model: str, what: Said, pause: Mapping[str, str]) -> BackendError:
+def _by_status(model: str, what: TgiFailure, pause: Mapping[str, str]) -> BackendError:
     # What is no sentence of TGI's own router can be of anybody, and hold anything: none of it is told.
     status = what.status
     tail = f": {_shown(what)}" if what.sentence.startswith(_ROUTER_SAYS) else ""
@@ -192,7 +192,7 @@ def from_client(model: str, error: Exception) -> SafescaleError:
     """The error of the tree for what `huggingface_hub` raised; its own classes depend on status and path alone."""
     response = _response(error)
     if response is not None:
-        return failure(model, said(response.content, response.status_code), response.headers)
+        return failure(model, read_error(response.content, response.status_code), response.headers)
     cause = error.__cause__ if isinstance(error, InferenceTimeoutError) else error
     if isinstance(cause, httpx2.TimeoutException) and not isinstance(cause, httpx2.ConnectTimeout):
         return BackendTimeoutError(f"TGI of {model} did not answer in time")
@@ -229,7 +229,7 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _shown(what: Said) -> str:
+def _shown(what: TgiFailure) -> str:
     """The sentence without what it quotes, which can be of the prompt or the answer."""
     sentence = _QUOTED.sub('"…"', what.sentence.split("![", 1)[0])
     return sentence if len(sentence) <= SHOWN else sentence[:SHOWN] + "…"

@@ -34,10 +34,10 @@ class OfficialClient:
         self._clients: dict[str, AsyncInferenceClient] = {}
 
     async def generate(self, replica: Replica, body: Mapping[str, Any], timeout_s: float) -> Any:
-        """Ask `/generate` with a body of `tgi_wire`; the answer as a mapping.
+        """Ask `/generate` with a body of `tgi.wire`; the answer as a mapping.
 
         Raises:
-            SafescaleError: as `tgi_errors.from_client`; BackendTimeoutError after `timeout_s`.
+            SafescaleError: as `tgi.errors.from_client`; BackendTimeoutError after `timeout_s`.
 
         """
         client = self._client(replica)

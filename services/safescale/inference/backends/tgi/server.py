@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 from safescale.core.errors import BackendRefusedError, BackendUnavailableError, GarbageAnswerError
 from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.messages import chat_messages
-from safescale.inference.backends.openai.names import Names
+from safescale.inference.backends.openai.names import ModelNames
 from safescale.inference.backends.steps import Steps
 from safescale.inference.backends.tgi import wire
-from safescale.inference.backends.tgi.errors import failure, said
+from safescale.inference.backends.tgi.errors import failure, read_error
 from safescale.inference.backends.tgi.official_client import OfficialClient
 from safescale.inference.upstream.http import Body, HttpAnswer, HttpClient, HttpOptions
 from safescale.inference.upstream.replica_set import Replica
@@ -38,7 +38,7 @@ DONE = b"[DONE]"
 class Timed:
     """A whole answer, its seconds, and those until its first token where it was streamed."""
 
-    answer: wire.Answer
+    answer: wire.TgiAnswer
     elapsed_s: float
     first_token_s: float | None = None
 
@@ -51,7 +51,7 @@ class TgiServer:
         self._http = HttpClient(options)
         self._official = OfficialClient(model, options)
         # Those of the model that was found, under which its chat may answer; any while that is not known.
-        self.names: Names | None = None
+        self.names: ModelNames | None = None
 
     def unavailable_reason(self) -> str:
         """Why no call can be made; asks no server."""
@@ -61,7 +61,7 @@ class TgiServer:
         """What the server tells of itself. Needs no key, and is answered while the model is broken.
 
         Raises:
-            SafescaleError: as for all methods here; see `tgi_errors.failure`.
+            SafescaleError: as for all methods here; see `tgi.errors.failure`.
 
         """
         return (await self.info_and_limit(replica))[0]
@@ -115,10 +115,10 @@ class TgiServer:
         """A streamed answer when it is whole."""
         begin = time.perf_counter()
         first: float | None = None
-        answer: wire.Answer | None = None
+        answer: wire.TgiAnswer | None = None
         async with aclosing(self.stream(replica, path, body, timeout_s)) as events:
             async for event in events:
-                if isinstance(event, wire.Answer):
+                if isinstance(event, wire.TgiAnswer):
                     answer = event
                 elif first is None:
                     first = time.perf_counter() - begin
@@ -126,12 +126,12 @@ class TgiServer:
 
     async def stream(
         self, replica: Replica, path: str, body: Body, timeout_s: float
-    ) -> AsyncGenerator[wire.Piece | wire.Answer]:
+    ) -> AsyncGenerator[wire.Piece | wire.TgiAnswer]:
         """The tokens of a streamed answer as they come, then the whole. The status is 200 whatever happens."""
         reader = wire.GenerateEvents() if path == GENERATE_STREAM else wire.ChatEvents()
         async with self._http.stream(replica.url + path, body, timeout_s) as response:
             if response.status != 200:
-                raise failure(self._model, said(await response.body(), response.status), response.headers)
+                raise failure(self._model, read_error(await response.body(), response.status), response.headers)
             if not await response.is_events():
                 # A proxy, or the server itself, gave an error, a page or the whole answer instead.
                 yield self._whole_of(path, await response.body())
@@ -141,7 +141,7 @@ class TgiServer:
                     continue
                 event = wire.document(data)
                 if isinstance(event, Mapping) and event.get("error") is not None:
-                    raise failure(self._model, said(event))
+                    raise failure(self._model, read_error(event))
                 if path == CHAT:
                     self._check_named(event)
                 if (piece := reader.take(event)) is not None:
@@ -163,20 +163,20 @@ class TgiServer:
 
     def _read(self, answer: HttpAnswer) -> Any:
         if answer.status != 200:
-            raise failure(self._model, said(answer.body, answer.status), answer.headers)
+            raise failure(self._model, read_error(answer.body, answer.status), answer.headers)
         return self._no_error(wire.document(answer.body))
 
     def _no_error(self, value: Any) -> Any:
         """What was answered with status 200, unless it tells of an error."""
         if isinstance(value, Mapping) and value.get("error") is not None:
-            raise failure(self._model, said(dict(value)))
+            raise failure(self._model, read_error(dict(value)))
         return value
 
     def _check_named(self, value: Any) -> None:
         if self.names is not None and isinstance(value, Mapping):
             self.names.check(self._model, wire.answered_by(value))
 
-    def _whole_of(self, path: str, body: bytes) -> wire.Answer:
+    def _whole_of(self, path: str, body: bytes) -> wire.TgiAnswer:
         """The answer of a server that does not stream. What is told of the prompt is told by chats alone."""
         if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             raise GarbageAnswerError(f"the server of {self._model} gave a page (HTML) where an answer was expected")
@@ -186,7 +186,7 @@ class TgiServer:
         self._check_named(value)
         return wire.chat(value)
 
-    def whole(self, answer: wire.Answer | None) -> wire.Answer:
+    def whole(self, answer: wire.TgiAnswer | None) -> wire.TgiAnswer:
         """The answer of a stream that ended.
 
         Raises:

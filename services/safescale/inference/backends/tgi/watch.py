@@ -58,9 +58,9 @@ class Watch:
     @property
     def identity(self) -> tuple[str, str]:
         """What is served: revision and fingerprint."""
-        return self.told(), self.fingerprint
+        return self.served_revision(), self.fingerprint
 
-    def told(self) -> str:
+    def served_revision(self) -> str:
         """The weights' revision and TGI's versions, `b179c9 (tgi 3.3.6)`, whichever replica was asked first.
 
         Raises:
@@ -107,7 +107,7 @@ class Watch:
                 f"{replica.url} serves {_weights(info)} (tgi {info.version}); {self._row.id} was {_weights(before)} "
                 f"(tgi {before.version}) before"
             )
-        self.told()
+        self.served_revision()
         return info
 
     async def confirm(self, replicas: Iterable[Replica], before: tuple[str, str]) -> None:

@@ -33,7 +33,7 @@ class Info:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class TgiAnswer:
     """One text with its end. `prompt_tokens` is None where the answer does not tell it (plain `/generate`)."""
 
     text: str
@@ -162,11 +162,11 @@ def answered_by(value: Any) -> str:
     return named if isinstance(named, str) else ""
 
 
-def generated(value: Any) -> Answer:
+def generated(value: Any) -> TgiAnswer:
     """Read the answer of `/generate`, asked with details."""
     text = _str(value, "generated_text")
     details = _object(value, "details")
-    return Answer(text, _finish(_get(details, "finish_reason")), _count(details, "generated_tokens"), None)
+    return TgiAnswer(text, _finish(_get(details, "finish_reason")), _count(details, "generated_tokens"), None)
 
 
 def prefill(value: Any) -> list[Prefilled]:
@@ -175,7 +175,7 @@ def prefill(value: Any) -> list[Prefilled]:
     return [Prefilled(_count(token, "id"), _logprob(token)) for token in given]
 
 
-def chat(value: Any) -> Answer:
+def chat(value: Any) -> TgiAnswer:
     """Read the answer of `/v1/chat/completions`: one choice, whatever `n` was."""
     choices = _list(value, "choices")
     if len(choices) != 1:
@@ -183,7 +183,7 @@ def chat(value: Any) -> Answer:
     text = _str(_object(choices[0], "message"), "content")
     usage = _object(value, "usage")
     finish = _finish(_get(choices[0], "finish_reason"))
-    return Answer(text, finish, _count(usage, "completion_tokens"), _count(usage, "prompt_tokens"))
+    return TgiAnswer(text, finish, _count(usage, "completion_tokens"), _count(usage, "prompt_tokens"))
 
 
 def tokens(value: Any) -> tuple[Token, ...]:
@@ -206,7 +206,7 @@ class GenerateEvents:
     """Reads the events of `/generate_stream`, whose last one holds the whole text and the details."""
 
     def __init__(self) -> None:
-        self._answer: Answer | None = None
+        self._answer: TgiAnswer | None = None
 
     def take(self, event: Any) -> Piece | None:
         """Read one event (no error); its token."""
@@ -221,10 +221,10 @@ class GenerateEvents:
             details = _object(event, "details")
             finish = _finish(_get(details, "finish_reason"))
             count, prompt = _count(details, "generated_tokens"), _count(details, "input_length")
-            self._answer = Answer(_str(event, "generated_text"), finish, count, prompt)
+            self._answer = TgiAnswer(_str(event, "generated_text"), finish, count, prompt)
         return Piece("" if special else text)
 
-    def answer(self) -> Answer | None:
+    def answer(self) -> TgiAnswer | None:
         """The whole answer; None when the last event has not come."""
         return self._answer
 
@@ -254,17 +254,17 @@ class ChatEvents:
         self._text.append(piece)
         return Piece(piece)
 
-    def answer(self) -> Answer | None:
+    def answer(self) -> TgiAnswer | None:
         """The whole answer; None when its end has not come."""
         if not self._finish:
             return None
         if self._usage is None:
             raise _garbage("usage", "nothing", "the token counts that were asked for")
         prompt, generated_tokens = self._usage
-        return Answer("".join(self._text), self._finish, generated_tokens, prompt)
+        return TgiAnswer("".join(self._text), self._finish, generated_tokens, prompt)
 
 
-def output(answer: Answer, stops: Sequence[str], asked: int | None = None) -> Output:
+def output(answer: TgiAnswer, stops: Sequence[str], asked: int | None = None) -> Output:
     """The port's output: the text before the first stop text, which TGI leaves in and finds at token ends alone.
 
     TGI generates in pieces of 1,024 tokens, so that an answer can have more tokens than asked: such a one went over its

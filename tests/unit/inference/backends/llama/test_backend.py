@@ -6,7 +6,7 @@ from safescale.core.errors import ModelChangedError
 from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.llama import backend as embedded
 from safescale.inference.backends.llama.backend import EmbeddedBackend, EmbeddedOptions
-from safescale.inference.backends.llama.pool import Gate
+from safescale.inference.backends.llama.pool import InstanceLimiter
 from safescale.inference.backends.llama.stream import Collected
 from safescale.inference.backends.port import Output, Sampling
 
@@ -19,7 +19,7 @@ def backend(row_of, tmp_path):
     weights = tmp_path / "m.gguf"
     weights.write_bytes(b"GGUF one")
     row = row_of(revision=None, embedded={"path": str(weights)})
-    return EmbeddedBackend(row, EmbeddedOptions(1, Gate(1), tmp_path))
+    return EmbeddedBackend(row, EmbeddedOptions(1, InstanceLimiter(1), tmp_path))
 
 
 async def test_weights_that_were_replaced_since_their_revision_was_told_are_not_loaded_under_it(

@@ -3,7 +3,7 @@
 import pytest
 
 from safescale.core.errors import AnotherModelError
-from safescale.inference.backends.openai.names import Names, listed, names_of, tgi_names
+from safescale.inference.backends.openai.names import ModelNames, listed, names_of, tgi_names
 
 LISTED = [
     {"id": "first", "root": "/models/Qwen3-32B", "parent": None},
@@ -33,7 +33,7 @@ LISTED = [
     ],
 )
 def test_other_names_of_the_same_model(asked, answered) -> None:
-    assert Names(asked).accepts(answered)
+    assert ModelNames(asked).accepts(answered)
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,7 @@ def test_other_names_of_the_same_model(asked, answered) -> None:
     ],
 )
 def test_names_of_other_models(asked, answered) -> None:
-    names = Names(asked)
+    names = ModelNames(asked)
     assert not names.accepts(answered)
     with pytest.raises(AnotherModelError) as caught:
         names.check("row", answered)

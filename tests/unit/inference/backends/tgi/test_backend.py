@@ -58,8 +58,8 @@ async def opened(model: ModelRow) -> AsyncIterator[TgiBackend]:
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch) -> None:
-    options = tgi.endpoint_options
-    monkeypatch.setattr(tgi, "endpoint_options", lambda endpoint: replace(options(endpoint), back_off_s=0.01))
+    options = tgi.replica_set_options
+    monkeypatch.setattr(tgi, "replica_set_options", lambda endpoint: replace(options(endpoint), back_off_s=0.01))
 
 
 @pytest.fixture

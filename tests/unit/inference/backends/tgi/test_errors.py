@@ -16,7 +16,7 @@ from safescale.core.errors import (
     PromptTooLongError,
     SafescaleError,
 )
-from safescale.inference.backends.tgi.errors import failure, from_client, said
+from safescale.inference.backends.tgi.errors import failure, from_client, read_error
 
 PAGE = b"<html><body>secret of the proxy</body></html>"
 
@@ -42,7 +42,7 @@ PAGE = b"<html><body>secret of the proxy</body></html>"
 def test_a_proxys_page_is_told_by_its_status_alone(
     status: int, error: type[SafescaleError], retryable: bool, once: bool
 ) -> None:
-    made = failure("m", said(PAGE, status))
+    made = failure("m", read_error(PAGE, status))
     assert type(made) is error
     assert made.retryable is retryable
     assert (made.details.get("repeat") == "once") is once
@@ -56,15 +56,15 @@ def test_the_content_decides_and_not_the_status(status: int | None) -> None:
         {"error": {"message": "Model is overloaded", "http_status_code": 422}},
         b"Model is overloaded",
     ):
-        assert isinstance(failure("m", said(content, status)), BackendOverloadedError)
+        assert isinstance(failure("m", read_error(content, status)), BackendOverloadedError)
 
 
 @pytest.mark.parametrize(
     "content", [b"", {}, {"error": None}, {"error": 5}, b"[1]", b"\xff", {"error": {"message": 3}}]
 )
 def test_an_error_without_words_is_garbage_unless_its_status_tells(content: object) -> None:
-    assert isinstance(failure("m", said(content)), GarbageAnswerError)
-    assert isinstance(failure("m", said(content, 503)), BackendUnavailableError)
+    assert isinstance(failure("m", read_error(content)), GarbageAnswerError)
+    assert isinstance(failure("m", read_error(content, 503)), BackendUnavailableError)
 
 
 def test_retry_after_is_handed_on_in_seconds_whether_it_is_a_number_or_a_date() -> None:
@@ -72,7 +72,7 @@ def test_retry_after_is_handed_on_in_seconds_whether_it_is_a_number_or_a_date() 
     for value, details in (
         ("7", {"retry_after_s": "7"}), (past, {"retry_after_s": "0"}), ("soon", {}), ("-1", {}), ("", {})
     ):  # fmt: skip
-        made = failure("m", said(b"", 429), httpx2.Headers({"Retry-After": value}))
+        made = failure("m", read_error(b"", 429), httpx2.Headers({"Retry-After": value}))
         assert made.details == details
 
 
@@ -84,8 +84,8 @@ def test_what_a_sentence_quotes_is_not_told() -> None:
         b'Failed to deserialize: invalid type: string "the patient", expected u32',
     ]
     for content in prompts:
-        assert "the patient" not in failure("m", said(content, 422)).message
-    assert len(failure("m", said(b"x" * 5000, 422)).message) < 400
+        assert "the patient" not in failure("m", read_error(content, 422)).message
+    assert len(failure("m", read_error(b"x" * 5000, 422)).message) < 400
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.integers(1, 10**6))
@@ -96,7 +96,7 @@ def test_both_sentences_of_a_prompt_too_long_tell_their_numbers(limit: int, prom
     )
     inputs = f"Input validation error: `inputs` must have less than {limit} tokens. Given: {prompt}"
     for sentence in (total, inputs):
-        made = failure("m", said({"error": {"message": sentence}}))
+        made = failure("m", read_error({"error": {"message": sentence}}))
         assert isinstance(made, PromptTooLongError)
         assert (made.details["prompt_tokens"], made.details["window_tokens"]) == (str(prompt), str(limit))
 

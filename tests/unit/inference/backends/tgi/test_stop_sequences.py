@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safescale.inference.backends.tgi.stop_sequences import StopGate
-from safescale.inference.backends.tgi.wire import Answer, first_stop, output
+from safescale.inference.backends.tgi.wire import TgiAnswer, first_stop, output
 
 LETTERS = st.text("ab\n", max_size=4)
 
 
 @given(st.lists(LETTERS, max_size=12), st.lists(st.text("ab\n", min_size=1, max_size=3), max_size=4))
 def test_pieces_add_up_to_the_cut_text_and_never_past_it(pieces: list[str], stops: list[str]) -> None:
-    whole = output(Answer("".join(pieces), "length", 9, 1), stops)
+    whole = output(TgiAnswer("".join(pieces), "length", 9, 1), stops)
     gate = StopGate(stops)
     given_out = ""
     for piece in pieces:

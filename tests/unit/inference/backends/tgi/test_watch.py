@@ -96,7 +96,7 @@ async def test_a_change_while_nobody_asks_is_seen_by_who_looks_anew(kind, change
     async with TgiStandIn(StandInOptions(model_sha=sha)) as server, opened(kind, server) as backend:
         before = (await backend.revision(), backend.capabilities.fingerprint)
         server.options = replace(server.options, **changed)
-        assert (await backend.revision(anew=True), backend.capabilities.fingerprint) != before
+        assert (await backend.revision(refresh=True), backend.capabilities.fingerprint) != before
         # It is no error of the calls that begin then.
         await ask(backend)
 

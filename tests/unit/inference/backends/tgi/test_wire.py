@@ -67,7 +67,7 @@ def test_a_chat_stream_without_its_end_is_no_answer_and_without_its_counts_garba
     with pytest.raises(GarbageAnswerError, match="usage"):
         events.answer()
     assert events.take(USAGE) is None
-    assert events.answer() == wire.Answer("B", "stop", 1, 3)
+    assert events.answer() == wire.TgiAnswer("B", "stop", 1, 3)
 
 
 def test_a_stream_that_goes_on_behind_its_end_is_garbage() -> None:
