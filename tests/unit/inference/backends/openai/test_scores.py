@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from safescale.core.errors import GarbageAnswerError, InvalidInputError, SafescaleError
 from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.openai.scores import SCORINGS
-from safescale.inference.backends.openai.tokens import Served, tgi_tokens, tokens
+from safescale.inference.backends.openai.tokens import ServedModel, tgi_tokens, tokens
 
-CHAT = Served("m", "served", instruct=True)
-BASE = Served("m", "served", instruct=False)
+CHAT = ServedModel("m", "served", instruct=True)
+BASE = ServedModel("m", "served", instruct=False)
 PROMPT = Messages("S", "U")
 
 
