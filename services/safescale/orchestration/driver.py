@@ -1,27 +1,24 @@
-"""Drives one run: asks for contexts, then for cells, and follows the verdicts to the end.
+"""Drives one run: requests its units and follows their outcomes to the end.
 
-A driver keeps nothing that a restart could lose: what is done is read from the verdicts, contexts and answers come
-again from their stores.
+A driver keeps nothing that a restart could lose: what is done is read from the recorded outcomes, and what units need
+comes again from its stores.
 """
 
 import asyncio
 import contextlib
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from safescale.core.errors import LimitExceededError, ModelChangedError, SafescaleError
-from safescale.core.safety.benchmark.benchmark import Benchmark
-from safescale.core.safety.cells import Cell
-from safescale.core.safety.conditions import condition
+from google.protobuf.message import Message as Payload
+
+from safescale.core.errors import SafescaleError
+from safescale.orchestration.kinds.port import PreparationKey, RunKind, Unit
 from safescale.orchestration.progress import STATES, RunProgress
-from safescale.orchestration.requests import ContextKey, RunMessages
 from safescale.orchestration.store import RunStore
 from safescale.rpc.common.v1 import common_pb2
-from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
-from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.bus.port import Bus, Message, back_off_s
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger
@@ -30,35 +27,31 @@ from safescale.runtime.tracing import at
 
 T = TypeVar("T")
 
-INLINE_BYTES = 64 * 1024
-"""Largest text that a message carries itself, in UTF-8 bytes; longer ones go through the context store."""
-
 SHOWN_EVERY_S = 0.2
-"""Least seconds between two times that gauges follow and watchers are woken: verdicts can come by the hundred."""
+"""Least seconds between two updates of gauges and watchers: outcomes can come by the hundred."""
 
 PUBLISH_BATCH = 2000
 """Messages published together while a run is planned; the next are made meanwhile."""
 
 BREATH = 200
-"""Cells after which planning lets others work."""
+"""Units after which planning lets others work."""
 
 
-def _nobody(driver: "RunDriver") -> None:
-    """Tell nobody."""
+def _ignore(driver: "RunDriver") -> None:
+    """Do nothing at the end of a run."""
 
 
 @dataclass(frozen=True)
 class DriverPorts:
-    """What a driver works with. `on_ended` is told of each end of a run.
+    """What a driver works with. `on_ended` is called at each end of a run.
 
     `messages_kept_s` is the seconds for which the bus keeps a message that nobody takes; None for ever.
     """
 
     bus: Bus
     runs: RunStore
-    put_context: Callable[[str], Awaitable[str]]
     telemetry: Telemetry
-    on_ended: Callable[["RunDriver"], None] = _nobody
+    on_ended: Callable[["RunDriver"], None] = _ignore
     messages_kept_s: float | None = None
 
 
@@ -73,14 +66,15 @@ class End:
 class RunDriver:
     """One run while it is driven by this process."""
 
-    def __init__(self, run: pb.Run, benchmark: Benchmark, ports: DriverPorts) -> None:
+    def __init__(self, run: pb.Run, kind: RunKind[Any], environment: Any, ports: DriverPorts) -> None:
         self.run = run
-        self.progress = RunProgress(run)
+        self.progress = RunProgress(kind.groups(run.manifest))
         self._ports = ports
-        self._questions = {question.question_id: question for question in benchmark.questions}
-        self._messages = RunMessages(run, self._questions)
-        self._awaited: set[ContextKey] = set()
-        self._requested: set[ContextKey] = set()
+        self._kind = kind
+        self._environment = environment
+        self._work = kind.work(run, environment)
+        self._awaited: set[PreparationKey] = set()
+        self._requested: set[PreparationKey] = set()
         self._changed = asyncio.Event()
         self._shown_at = -math.inf
         self._showing: asyncio.TimerHandle | None = None
@@ -91,12 +85,12 @@ class RunDriver:
         self.unrecorded: End | None = None
 
     def start(self) -> None:
-        """Begin to ask; known verdicts and skips must have been taken up before."""
+        """Begin to request units; known outcomes and skips must have been taken up before."""
         # A retry has recorded another attempt since the driver was made.
-        self._messages = RunMessages(self.run, self._questions)
-        # Each cell is a trace of its own, not a part of the call that started its run.
+        self._work = self._kind.work(self.run, self._environment)
+        # Each unit is a trace of its own, not a part of the call that started its run.
         with at(None):
-            self._spawn(self._work())
+            self._spawn(self._drive())
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Future[None]:
         task = asyncio.ensure_future(work)
@@ -104,33 +98,33 @@ class RunDriver:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _work(self) -> None:
-        """Ask for every open cell, and again when the bus has thrown away what nobody took.
+    async def _drive(self) -> None:
+        """Request every open unit, and again when the bus has thrown away what nobody took.
 
-        Asking twice changes nothing: what is stored of a cell is announced again.
+        A second request changes nothing: what is stored of a unit is announced again.
         """
         try:
-            await self._ask_all()
+            await self._request_all()
             while self._ports.messages_kept_s is not None and not self.ended.is_set():
                 await asyncio.sleep(self._ports.messages_kept_s)
                 self._log.warning("messages may have expired, open cells are asked again", run_id=self.run.run_id)
                 self._requested.clear()
-                await self._ask_all()
+                await self._request_all()
         except Exception as error:
             failure = to_failure(error)
-            kind = type(error).__name__
-            self._log.error("run cannot go on", run_id=self.run.run_id, reason=failure.reason, exception_type=kind)
+            name = type(error).__name__
+            self._log.error("run cannot go on", run_id=self.run.run_id, reason=failure.reason, exception_type=name)
             await self._patiently(lambda: self.end(pb.RUN_STATE_FAILED, failure))
 
-    async def _ask_all(self) -> None:
+    async def _request_all(self) -> None:
         await self._patiently(self._settle)
         batch: list[Message] = []
         publishing = self._spawn(self._publish([]))
-        for number, cell in enumerate(self.progress.cells()):
+        for number, unit in enumerate(self.progress.units()):
             if self.ended.is_set():
                 return
-            if self.progress.is_open(cell):
-                batch.extend(await self._asking(cell))
+            if self.progress.is_open(unit):
+                batch.extend(await self._messages_for(unit))
             if len(batch) >= PUBLISH_BATCH:
                 await publishing
                 publishing = self._spawn(self._publish(batch))
@@ -157,79 +151,46 @@ class RunDriver:
         if messages:
             await self._patiently(lambda: self._ports.bus.publish_many(messages))
 
-    async def _asking(self, cell: Cell) -> list[Message]:
-        """Messages that ask for a cell, or that record why it cannot be asked."""
+    async def _messages_for(self, unit: Unit) -> list[Message]:
+        """Return the messages that request a unit, or that record why it cannot be requested."""
         try:
-            return await self._patiently(lambda: self._ask(cell))
+            return await self._patiently(lambda: self._request(unit))
         except Exception as error:
-            return [self._messages.failed(cell, to_failure(error))]
+            return [self._work.failed(unit, to_failure(error))]
 
-    async def _ask(self, cell: Cell) -> list[Message]:
-        question = self._questions[cell.question_id]
-        row = condition(cell.condition)
-        if row.builder == "none":
-            return [self._messages.generation(cell, common_pb2.ContextRef())]
-        if row.evidence_field is not None:
-            text = getattr(question, row.evidence_field) or ""
-            return [self._messages.generation(cell, await self._text_context(text))]
-        if row.builder == "agent" and not self.run.manifest.spec.agent_model:
-            return [self._messages.generation(cell, await self._text_context(question.deep_research_report or ""))]
-        key = (row.id, question.question_id, cell.model if row.builder == "max_context" else "")
+    async def _request(self, unit: Unit) -> list[Message]:
+        key = self._work.preparation(unit)
+        if key is None:
+            return await self._work.request(unit)
         if key in self._requested:
             return []
-        request = self._messages.context(key, question)
-        # Once it is made: a question too large for it fails each of its cells.
+        messages = await self._work.request(unit)
+        # Once they are made: what is too large to be prepared fails each unit that waits for it.
         self._requested.add(key)
         self._awaited.add(key)
-        return [request]
+        return messages
 
-    async def _text_context(self, text: str) -> common_pb2.ContextRef:
-        if len(text.encode()) <= INLINE_BYTES:
-            return common_pb2.ContextRef(inline_text=text)
-        return common_pb2.ContextRef(context_id=await self._ports.put_context(text))
-
-    async def on_context(self, event: events_pb2.ContextBuilt) -> None:
-        """Take up a context: ask the cells that waited for it, skip them, or record their failure."""
-        key = (event.condition, event.question_id, event.model)
-        if key not in self._awaited or event.attempt != self.run.attempt or self.ended.is_set():
+    async def on_event(self, event: Payload) -> None:
+        """Take up an event of this run: count outcomes, record skips, request what waited for it."""
+        if self.ended.is_set():
             return
-        models = [event.model] if event.model else [model.id for model in self.run.manifest.models]
-        cells = [Cell(self.run.run_id, model, event.condition, event.question_id) for model in models]
-        cells = [cell for cell in cells if self.progress.is_open(cell)]
-        outcome = event.WhichOneof("outcome")
-        if outcome == "skipped_reason":
-            skips = [
-                pb.Skip(model=c.model, condition=c.condition, question_id=c.question_id, reason=event.skipped_reason)
-                for c in cells
-            ]
-            self.run = await self._ports.runs.add_skips(self.run.run_id, skips)
-            for skip in skips:
+        reaction = self._work.take_up(event, self.progress.is_open)
+        if reaction is None or (reaction.preparation is not None and reaction.preparation not in self._awaited):
+            return
+        if reaction.skips:
+            self.run = await self._ports.runs.add_skips(self.run.run_id, reaction.skips)
+            for skip in reaction.skips:
                 self.progress.skip(skip)
-        await self._ports.bus.publish_many(list(self._after_context(event, cells)))
-        self._awaited.discard(key)
+        if reaction.messages:
+            await self._ports.bus.publish_many(reaction.messages)
+        if reaction.preparation is not None:
+            self._awaited.discard(reaction.preparation)
+        for outcome in reaction.outcomes:
+            self.progress.end(outcome)
+            if outcome.stops_run is not None:
+                await self.end(pb.RUN_STATE_FAILED, outcome.stops_run)
+                return
         await self._settle()
-
-    def _after_context(self, event: events_pb2.ContextBuilt, cells: Iterable[Cell]) -> Iterable[Message]:
-        for cell in cells:
-            if event.HasField("context"):
-                try:
-                    yield self._messages.generation(cell, event.context)
-                except LimitExceededError as error:
-                    yield self._messages.failed(cell, to_failure(error))
-            elif event.HasField("failure"):
-                yield self._messages.failed(cell, event.failure)
-
-    async def on_verdict(self, verdict: scoring_pb2.Verdict) -> None:
-        """Take up a verdict of the current attempt."""
-        if verdict.attempt != self.run.attempt or self.ended.is_set():
-            return
-        self.progress.end(verdict)
-        changed = _changed(verdict, self.run.manifest)
-        if changed is not None:
-            # Every further answer would be refused for the same reason: one run holds answers of one setting.
-            await self.end(pb.RUN_STATE_FAILED, changed)
-        else:
-            await self._settle()
 
     async def _settle(self) -> None:
         if self.progress.complete and not self.ended.is_set():
@@ -263,16 +224,16 @@ class RunDriver:
                 self._ports.telemetry.gauge("safescale_run_cells", totals[state], labels)
 
     def message(self) -> pb.Progress:
-        """The progress now."""
+        """Return the progress now."""
         return self.progress.message(len(self._awaited))
 
     async def on_dead_letter(self, failure: common_pb2.Failure) -> None:
-        """Take up that a message of this run was given up: its cell would never end, so the run ends as failed."""
+        """End the run as failed: the unit of a message that was given up would never end."""
         if not self.ended.is_set():
             await self.end(pb.RUN_STATE_FAILED, failure)
 
     async def end(self, state: "pb.RunState.ValueType", failure: common_pb2.Failure | None = None) -> None:
-        """End the run in a state: record it, then stop asking. The first end counts.
+        """End the run in a state: record it, then request nothing more. The first end counts.
 
         Where the state cannot be recorded (a full disk is a reason to end), the run in memory carries it all the same,
         and `unrecorded` says what is still to be recorded.
@@ -300,7 +261,7 @@ class RunDriver:
         self._ports.on_ended(self)
 
     def close(self) -> None:
-        """Ask no more and take up no more events, whatever is recorded of the run."""
+        """Request nothing more and take up no more events, whatever is recorded of the run."""
         self.ended.set()
         for task in self._tasks:
             if task is not asyncio.current_task():
@@ -312,30 +273,10 @@ class RunDriver:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
 
     async def stop(self) -> None:
-        """Stop asking; the run stays as it is recorded."""
+        """Stop; the run stays as it is recorded."""
         if self._showing is not None:
             self._showing.cancel()
             self._showing = None
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-
-
-def _changed(verdict: scoring_pb2.Verdict, manifest: pb.Manifest) -> common_pb2.Failure | None:
-    """Failure of a cell whose model, agent or judge is not the one of the run any more; None for any other verdict."""
-    found = verdict.failure
-    reason = ModelChangedError.reason
-    if found.reason == reason:
-        return found
-    if any(reason in reading.judge.failure for reading in (verdict.greedy, *verdict.samples)):
-        return common_pb2.Failure(code=found.code, reason=reason, message=found.message, retryable=found.retryable)
-    # An inference of an earlier version answers whatever is expected of it.
-    made_with = next((model.revision for model in manifest.models if model.id == verdict.cell.model), "")
-    if verdict.model_revision and made_with and verdict.model_revision != made_with:
-        return to_failure(
-            ModelChangedError(
-                f"model {verdict.cell.model} answered at revision {verdict.model_revision}; "
-                f"the run was made with {made_with}"
-            )
-        )
-    return None

@@ -1,13 +1,13 @@
-"""Whether a run is still the one that it was: its manifest against the one that the system would make of it now."""
+"""The identity of a run: the digest of its manifest, and how two manifests differ."""
 
-from collections.abc import Iterator, Mapping
+import hashlib
+import json
+from collections.abc import Iterator
 from typing import Any
 
+from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
-from safescale.core.errors import FailedPreconditionError, SpecError
-from safescale.orchestration.kinds.safety_manifest import Surroundings, resolve
-from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 
 _PACKAGE = "safescale.orchestration.v1"
@@ -28,11 +28,17 @@ NOT_STATED_AT_FIRST = frozenset(
 """Fields that the manifests of version 0.1.0 do not have. Such a manifest states no reading version either."""
 
 MAY_BE_UNKNOWN = frozenset({"revision", "fingerprint", "judge_revision", "agent_revision"})
-"""Facts that a server tells: empty while they are not known, and then no difference. Each request is checked anyway."""
+"""Facts that a server states: empty while unknown, and then no difference. Each request is checked anyway."""
+
+
+def digest_of(manifest: pb.Manifest) -> str:
+    """Return the SHA-256 (hex) of the manifest's canonical JSON: keys sorted, no white space, empty fields left out."""
+    body = json_format.MessageToDict(manifest, preserving_proto_field_name=True)
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def differences(stored: pb.Manifest, fresh: pb.Manifest) -> list[str]:
-    """Each difference between what a run was made with and what it would be made with now, a sentence part each.
+    """Return each difference between what a run was made with and what it would be made with now, a sentence part each.
 
     Fields that the version which made the run did not state are not compared.
     """
@@ -74,7 +80,7 @@ def _shown(field: FieldDescriptor, value: Any) -> str:
 
 
 def continues(run: pb.Run, manifest: pb.Manifest, digest: str) -> bool:
-    """Whether the run of a manifest is a stored one: of the same digest, or made in the same setting.
+    """Return whether the run of a manifest is a stored one: of the same digest, or made in the same setting.
 
     A finished run that another version of this software made is left alone: measuring anew is what is meant then.
     """
@@ -82,55 +88,3 @@ def continues(run: pb.Run, manifest: pb.Manifest, digest: str) -> bool:
         return True
     same_version = run.manifest.package_version == manifest.package_version
     return (same_version or run.state != pb.RUN_STATE_COMPLETED) and not differences(run.manifest, manifest)
-
-
-def check_unchanged(run: pb.Run, around: Surroundings) -> None:
-    """Return when a run would be made today as it was made; a model server that is away may come back.
-
-    Raises:
-        FailedPreconditionError: it would not, with each difference, or it cannot go on at all.
-
-    """
-    try:
-        fresh = resolve(_spec_of(run.manifest), _expected(run.manifest, around), accepted=True)
-    except SpecError as error:
-        raise FailedPreconditionError(f"run {run.run_id} cannot go on as it was made: {error.message}") from error
-    if found := differences(run.manifest, fresh):
-        raise FailedPreconditionError(
-            f"run {run.run_id} cannot go on: the answers of one run come from one setting, and it has changed since. "
-            f"{'; '.join(found)}. Restore that, or measure anew with another run"
-        )
-
-
-def _spec_of(manifest: pb.Manifest) -> pb.RunSpec:
-    """What was asked; names that the first version took from the import without stating them are the run's own."""
-    spec = pb.RunSpec()
-    spec.CopyFrom(manifest.spec)
-    spec.benchmark_name = spec.benchmark_name or manifest.benchmark_name
-    spec.corpus_name = spec.corpus_name or manifest.corpus_name
-    if not spec.HasField("clinician_validated"):
-        spec.clinician_validated = manifest.clinician_validated
-    return spec
-
-
-def _expected(manifest: pb.Manifest, around: Surroundings) -> Surroundings:
-    """The surroundings with what the run knows of a model in place of a server that is away."""
-    asked = [*manifest.models, *(each for each in (manifest.judge, manifest.agent) if each.id)]
-    known: Mapping[str, pb.ManifestModel] = {model.id: model for model in asked}
-    models = dict(around.models)
-    spec = manifest.spec
-    for name in {*spec.models, spec.judge_model, spec.agent_model} & set(models):
-        # A model of this process that is not installed does not come back by itself.
-        if not models[name].available and models[name].backend != "embedded":
-            models[name] = _awaited(models[name], known.get(name))
-    return Surroundings(around.benchmark, models, around.corpora)
-
-
-def _awaited(row: inference_pb2.Model, known: pb.ManifestModel | None) -> inference_pb2.Model:
-    """A row whose server is away, as if it were back unchanged. Its answers are checked against that when it is."""
-    found = inference_pb2.Model()
-    found.CopyFrom(row)
-    found.available = found.supports_scores = True
-    found.revision = known.revision if known else ""
-    found.fingerprint = known.fingerprint if known else ""
-    return found

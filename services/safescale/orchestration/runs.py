@@ -6,18 +6,16 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from google.protobuf.message import Message as Payload
+
 from safescale.core.errors import FailedPreconditionError, StorageError
-from safescale.core.safety.benchmark.benchmark import Benchmark
-from safescale.orchestration.clients import Peers
 from safescale.orchestration.driver import DriverPorts, End, RunDriver
-from safescale.orchestration.identity import check_unchanged, continues
-from safescale.orchestration.kinds.safety_manifest import Surroundings, digest_of, resolve
-from safescale.orchestration.kinds.safety_plan import make_plan, unfit
+from safescale.orchestration.identity import continues, digest_of
+from safescale.orchestration.kinds.port import Kinds, Outcome, RunKind, kind_for, kind_of
 from safescale.orchestration.progress import RunProgress
-from safescale.orchestration.store import BenchmarkStore, RunStore, new_run_id, now
+from safescale.orchestration.store import RunStore, new_run_id, now
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
-from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.bus.port import Bus, back_off_s
 from safescale.runtime.errors import as_safescale_error, to_failure
 from safescale.runtime.log import get_logger
@@ -44,9 +42,8 @@ class RunsPorts:
     """
 
     bus: Bus
-    benchmarks: BenchmarkStore
+    kinds: Kinds
     store: RunStore
-    peers: Peers
     telemetry: Telemetry
     messages_kept_s: float | None = None
     look_every_s: float = LOOK_EVERY_S
@@ -85,20 +82,17 @@ class Runs:
         if not task.cancelled():
             task.exception()
 
-    async def _surroundings(self, spec: pb.RunSpec) -> Surroundings:
-        benchmark = await self._ports.benchmarks.get(spec.benchmark_id)
-        return Surroundings(benchmark, await self._ports.peers.models(), await self._ports.peers.corpora())
-
     async def plan(self, spec: pb.RunSpec) -> pb.CreateRunResponse:
-        """Check a spec and tell what it will take; nothing is stored.
+        """Check a spec and estimate what its run will take; nothing is stored.
 
         Raises:
             SpecError: with every defect.
 
         """
-        around = await self._surroundings(spec)
-        manifest = resolve(spec, around)
-        plan = await make_plan(manifest, around.benchmark, around.models, self._ports.peers.seconds_per_token)
+        kind = kind_for(self._ports.kinds, spec)
+        environment = await kind.environment(spec)
+        manifest = kind.resolve(spec, environment)
+        plan = await kind.plan(manifest, environment)
         digest = digest_of(manifest)
         existing = await self._ports.store.newest(lambda run: continues(run, manifest, digest))
         run = pb.Run(digest=digest, manifest=manifest)
@@ -114,11 +108,12 @@ class Runs:
             SpecError: with every defect.
 
         """
-        around = await self._surroundings(spec)
-        manifest = resolve(spec, around)
-        return await self._whole(self._create(manifest, around.benchmark, force_new=force_new))
+        kind = kind_for(self._ports.kinds, spec)
+        environment = await kind.environment(spec)
+        manifest = kind.resolve(spec, environment)
+        return await self._whole(self._create(manifest, environment, force_new=force_new))
 
-    async def _create(self, manifest: pb.Manifest, benchmark: Benchmark, *, force_new: bool) -> pb.CreateRunResponse:
+    async def _create(self, manifest: pb.Manifest, environment: Any, *, force_new: bool) -> pb.CreateRunResponse:
         digest = digest_of(manifest)
         async with self._creating:
             existing = None
@@ -131,30 +126,30 @@ class Runs:
                     state=pb.RUN_STATE_RUNNING,
                     manifest=manifest,
                     created_at=now(),
-                    skips=unfit(manifest),
+                    skips=self._kind(manifest).skips(manifest),
                     attempt=1,
                 )
                 await self._ports.store.create(run)
-                driver = self._driver(run, benchmark)
+                driver = self._driver(run, environment)
                 driver.progress.take_up(run, ())
                 self._drive(driver)
                 return pb.CreateRunResponse(run=run)
-        return pb.CreateRunResponse(run=await self._continue(existing.run.run_id, benchmark), resumed=True)
+        return pb.CreateRunResponse(run=await self._continue(existing.run.run_id, environment), resumed=True)
 
-    async def _continue(self, run_id: str, benchmark: Benchmark) -> pb.Run:
+    async def _continue(self, run_id: str, environment: Any) -> pb.Run:
         async with self._lock(run_id):
             run = (await self._ports.store.get(run_id)).run
             if self._live(run) is not None or run.state == pb.RUN_STATE_COMPLETED:
                 return run
-            driver = self._driver(run, benchmark)
-            driver.progress.take_up(run, await self._verdicts(run_id))
+            driver = self._driver(run, environment)
+            driver.progress.take_up(run, await self._outcomes(run))
             if run.state != pb.RUN_STATE_RUNNING:
                 driver.run = await self._ports.store.finish(run_id, pb.RUN_STATE_RUNNING)
             self._drive(driver)
             return driver.run
 
     def _live(self, run: pb.Run) -> RunDriver | None:
-        """Driver of a run that is recorded as running. One of a run that is not any more ends here."""
+        """Return the driver of a run that is recorded as running. One of a run that no longer is ends here."""
         driver = self._drivers.get(run.run_id)
         if driver is not None and run.state != pb.RUN_STATE_RUNNING:
             self._log.warning("run ended elsewhere", run_id=run.run_id, state=pb.RunState.Name(run.state))
@@ -177,7 +172,7 @@ class Runs:
             await asyncio.sleep(min(wait_s, self._ports.back_off_s(tries)) if tries else wait_s)
 
     async def look(self) -> list[asyncio.Task[None]]:
-        """Begin to bring back every run that is recorded as running and has no driver; the work on each."""
+        """Begin to bring back every run that is recorded as running and has no driver; return the work on each."""
         running = set(await self._ports.store.running())
         for run_id in set(self._drivers) - running:
             async with self._lock(run_id):
@@ -220,10 +215,9 @@ class Runs:
             self._unrecorded.pop(run_id, None)
             return
         try:
-            around = await self._surroundings(run.manifest.spec)
-            check_unchanged(run, around)
-            driver = self._driver(run, around.benchmark)
-            driver.progress.take_up(run, await self._verdicts(run_id))
+            environment = await self._unchanged(run)
+            driver = self._driver(run, environment)
+            driver.progress.take_up(run, await self._outcomes(run))
         except Exception as error:
             known = as_safescale_error(error)
             if known.retryable:
@@ -234,16 +228,26 @@ class Runs:
             return
         self._drive(driver)
 
-    def _driver(self, run: pb.Run, benchmark: Benchmark) -> RunDriver:
+    def _kind(self, manifest: pb.Manifest) -> RunKind[Any]:
+        return kind_of(self._ports.kinds, manifest)
+
+    async def _unchanged(self, run: pb.Run) -> Any:
+        """Return the environment of a run that would be made in it as it was made.
+
+        Raises:
+            FailedPreconditionError: it would not.
+
+        """
+        kind = self._kind(run.manifest)
+        environment = await kind.environment(run.manifest.spec)
+        kind.check_unchanged(run, environment)
+        return environment
+
+    def _driver(self, run: pb.Run, environment: Any) -> RunDriver:
         ports = DriverPorts(
-            self._ports.bus,
-            self._ports.store,
-            self._ports.peers.put_context,
-            self._ports.telemetry,
-            self._drop,
-            self._ports.messages_kept_s,
+            self._ports.bus, self._ports.store, self._ports.telemetry, self._drop, self._ports.messages_kept_s
         )
-        return RunDriver(run, benchmark, ports)
+        return RunDriver(run, self._kind(run.manifest), environment, ports)
 
     def _drive(self, driver: RunDriver) -> None:
         run = driver.run
@@ -264,16 +268,16 @@ class Runs:
     def _observe(self) -> None:
         self._ports.telemetry.gauge("safescale_runs_active", len(self._drivers))
 
-    async def _verdicts(self, run_id: str) -> list[scoring_pb2.Verdict]:
-        return [verdict async for verdict in self._ports.peers.verdict_keys(run_id)]
+    async def _outcomes(self, run: pb.Run) -> list[Outcome]:
+        return [outcome async for outcome in self._kind(run.manifest).outcomes(run.run_id)]
 
     async def _load_progress(self, run: pb.Run) -> RunProgress:
-        progress = RunProgress(run)
-        progress.take_up(run, await self._verdicts(run.run_id))
+        progress = RunProgress(self._kind(run.manifest).groups(run.manifest))
+        progress.take_up(run, await self._outcomes(run))
         return progress
 
     async def progress(self, run: pb.Run) -> pb.Progress:
-        """Progress of any run; of one that is not driven here, as its verdicts tell."""
+        """Return the progress of any run; of one that is not driven here, by its recorded outcomes."""
         driver = self._drivers.get(run.run_id)
         if driver is not None:
             return driver.message()
@@ -282,7 +286,7 @@ class Runs:
         return message
 
     async def watch(self, run: pb.Run) -> AsyncIterator[pb.WatchRunResponse]:
-        """Progress now and at each change until the run ends."""
+        """Yield the progress now and at each change until the run ends."""
         driver = self._drivers.get(run.run_id)
         if driver is None:
             yield _watch_response(run, await self.progress(run))
@@ -323,7 +327,7 @@ class Runs:
         raise FailedPreconditionError(f"run {run_id} is not running: it is {state}")
 
     async def retry_failed(self, run: pb.Run, attempt: int = 0) -> pb.RetryFailedResponse:
-        """Ask the failed cells of a run again; with `attempt`, only when the run is at that attempt.
+        """Request the failed units of a run again; with `attempt`, only when the run is at that attempt.
 
         Raises:
             FailedPreconditionError: the run is still running, is at another attempt, or has changed since it was made:
@@ -339,28 +343,27 @@ class Runs:
                 raise FailedPreconditionError(f"run {run_id} is at attempt {run.attempt}, not {attempt}")
             if self._live(run) is not None:
                 raise FailedPreconditionError(f"run {run_id} is still running; retry when it has ended")
-            verdicts = await self._verdicts(run_id)
-            progress = RunProgress(run)
-            progress.take_up(run, verdicts)
+            outcomes = await self._outcomes(run)
+            progress = RunProgress(self._kind(run.manifest).groups(run.manifest))
+            progress.take_up(run, outcomes)
             failed = progress.failed
             if not failed:
                 return pb.RetryFailedResponse(run=run, retried_count=0)
-            around = await self._surroundings(run.manifest.spec)
-            check_unchanged(run, around)
-            driver = self._driver(run, around.benchmark)
-            driver.progress.take_up(run, verdicts, without_failed=True)
+            environment = await self._unchanged(run)
+            driver = self._driver(run, environment)
+            driver.progress.take_up(run, outcomes, without_failed=True)
             driver.run = await self._ports.store.next_attempt(run_id)
             self._drive(driver)
         return pb.RetryFailedResponse(run=driver.run, retried_count=len(failed))
 
-    async def on_verdict(self, verdict: scoring_pb2.Verdict) -> None:
-        """Hand a verdict to its run."""
-        driver = self._drivers.get(verdict.cell.run_id)
+    async def on_event(self, run_id: str, event: Payload) -> None:
+        """Hand an event to its run, where this process drives it."""
+        driver = self._drivers.get(run_id)
         if driver is not None:
-            await driver.on_verdict(verdict)
+            await driver.on_event(event)
 
     def driver(self, run_id: str) -> RunDriver | None:
-        """Driver of a run; None when this process does not drive it."""
+        """Return the driver of a run; None when this process does not drive it."""
         return self._drivers.get(run_id)
 
     async def on_dead_letter(self, run_id: str, failure: common_pb2.Failure, attempt: str = "") -> None:

@@ -5,18 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import grpc
+from google.protobuf.message import Message as Payload
 
 from safescale.orchestration.agent.research import ResearchDesk
 from safescale.orchestration.agent.worker import ResearchWorker
 from safescale.orchestration.clients import Peers
+from safescale.orchestration.kinds.registry import run_kinds
 from safescale.orchestration.runs import Runs, RunsPorts
 from safescale.orchestration.servicer import OrchestrationServicer
 from safescale.orchestration.store import BenchmarkStore, RunStore
 from safescale.rpc.common.v1 import common_pb2
-from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
 from safescale.runtime.bus import topics
-from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
+from safescale.runtime.bus.port import Bus, Handler, Message, Subscription, SubscriptionOptions
 from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.telemetry import Telemetry
 
@@ -52,8 +53,8 @@ class OrchestrationService:
         peers = Peers(config.inference, config.retrieval, config.scoring)
         benchmarks = BenchmarkStore(config.documents)
         store = RunStore(config.documents)
-        ports = RunsPorts(config.bus, benchmarks, store, peers, config.telemetry, config.messages_kept_s)
-        self._runs = Runs(ports)
+        self._kinds = run_kinds(benchmarks, peers)
+        self._runs = Runs(RunsPorts(config.bus, self._kinds, store, config.telemetry, config.messages_kept_s))
         self._desk = ResearchDesk(config.documents, config.inference, config.retrieval, config.telemetry)
         self._worker = ResearchWorker(config.bus, self._desk, config.research_in_flight)
         self._servicer = OrchestrationServicer(benchmarks, store, self._runs, self._desk)
@@ -71,26 +72,25 @@ class OrchestrationService:
 
     async def start(self) -> None:
         """Listen for events; take up unfinished runs where configured."""
-        handlers = {
-            topics.CONTEXT_BUILT: self._on_context,
-            topics.VERDICT_RECORDED: self._on_verdict,
-            topics.DEAD_LETTER: self._on_dead_letter,
-        }
         options = SubscriptionOptions(max_in_flight=EVENTS_IN_FLIGHT)
+        handlers: dict[str, Handler] = {topics.DEAD_LETTER: self._on_dead_letter}
+        for kind in self._kinds.values():
+            handlers |= {topic: self._handler(payload) for topic, payload in kind.events.items()}
         for topic, handler in handlers.items():
             self._subscriptions.append(await self._config.bus.subscribe(topic, GROUP, handler, options))
         await self._worker.start()
         if self._config.resume_on_start:
             self._resuming = asyncio.create_task(self._runs.look_after())
 
-    async def _on_context(self, message: Message) -> None:
-        event = events_pb2.ContextBuilt.FromString(message.value)
-        driver = self._runs.driver(event.run_id)
-        if driver is not None:
-            await driver.on_context(event)
+    def _handler(self, payload: type[Payload]) -> Handler:
+        """Return what hands the events of a topic to their runs."""
 
-    async def _on_verdict(self, message: Message) -> None:
-        await self._runs.on_verdict(events_pb2.VerdictRecorded.FromString(message.value).verdict)
+        async def handle(message: Message) -> None:
+            event = payload()
+            event.ParseFromString(message.value)
+            await self._runs.on_event(message.headers.get("run-id", ""), event)
+
+        return handle
 
     async def _on_dead_letter(self, message: Message) -> None:
         headers = message.headers

@@ -4,6 +4,7 @@ import asyncio
 import inspect
 from pathlib import Path
 
+from safescale.orchestration.kinds.registry import run_kinds
 from safescale.orchestration.runs import Runs, RunsPorts
 from safescale.orchestration.store import BenchmarkStore, RunStore
 from safescale.rpc.common.v1 import common_pb2
@@ -119,9 +120,9 @@ class World:
         """The runs of a process that starts."""
         documents = Faulty(self.documents, self.faults)
         ports = RunsPorts(
-            Faulty(self.bus, self.faults), BenchmarkStore(documents), RunStore(documents),
-            Faulty(self.peers, self.faults), self.telemetry, back_off_s=lambda tries: 0.001, look_every_s=0.001,
-            **changes,
+            Faulty(self.bus, self.faults),
+            run_kinds(BenchmarkStore(documents), Faulty(self.peers, self.faults)), RunStore(documents),
+            self.telemetry, back_off_s=lambda tries: 0.001, look_every_s=0.001, **changes,
         )  # fmt: skip
         return Runs(ports)
 
@@ -153,7 +154,7 @@ class World:
         known = self.peers.verdicts.get(key)
         if known is None or known.attempt < attempt:
             self.peers.verdicts[key] = verdict
-        await self.runs.on_verdict(verdict)
+        await self.runs.on_event(cell.run_id, events_pb2.VerdictRecorded(verdict=verdict))
 
     async def states(self) -> dict[str, int]:
         return {stored.run.run_id: stored.run.state for stored in await self.store.all()}

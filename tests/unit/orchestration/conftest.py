@@ -1,6 +1,7 @@
 import pytest
 
 from safescale.core.safety.benchmark.benchmark import Benchmark, OptionLabels, Question
+from safescale.orchestration.kinds.safety_manifest import Environment, resolve
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
@@ -75,3 +76,18 @@ def models() -> dict[str, inference_pb2.Model]:
 @pytest.fixture
 def corpora() -> dict[str, retrieval_pb2.Corpus]:
     return {"c1": retrieval_pb2.Corpus(corpus_id="c1", name="corpus", embedder="minilm@1")}
+
+
+@pytest.fixture
+def environment(benchmark, models, corpora) -> Environment:
+    for model in models.values():
+        model.fingerprint, model.served_model, model.price.prompt = "server 1.0", f"{model.id}-v1", 1.0
+    return Environment(benchmark, models, corpora)
+
+
+@pytest.fixture
+def full(spec, environment) -> pb.Manifest:
+    spec.judge_model, spec.agent_model, spec.corpus_id = "other", "other", "c1"
+    spec.ensembles.append(pb.Ensemble(name="pair", members=["small", "thinker"]))
+    spec.models.append("thinker")
+    return resolve(spec, environment)

@@ -5,10 +5,11 @@ import asyncio
 import pytest
 
 from safescale.core.safety.benchmark.benchmark import Benchmark
-from safescale.core.safety.cells import Cell
 from safescale.orchestration.driver import DriverPorts, RunDriver
-from safescale.orchestration.kinds.safety_manifest import Surroundings, resolve
-from safescale.orchestration.kinds.safety_plan import make_plan, unfit
+from safescale.orchestration.kinds.port import Unit
+from safescale.orchestration.kinds.safety import SafetyKind
+from safescale.orchestration.kinds.safety_manifest import Environment, resolve
+from safescale.orchestration.kinds.safety_plan import unfit
 from safescale.orchestration.store import RunStore, new_run_id, now
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
@@ -23,9 +24,9 @@ from safescale.runtime.telemetry import Telemetry
 
 
 class World:
-    """A driver's surroundings; records what it publishes."""
+    """The bus and the peers of a driver; records what is published."""
 
-    def __init__(self, run: pb.Run, benchmark, store: RunStore) -> None:
+    def __init__(self, run: pb.Run, benchmark: Benchmark, store: RunStore) -> None:
         self.telemetry = Telemetry()
         self.bus = MemoryBus(self.telemetry)
         self.generations: list[events_pb2.GenerationRequested] = []
@@ -33,9 +34,11 @@ class World:
         self.research: list[events_pb2.ResearchRequested] = []
         self.failures: list[events_pb2.GenerationCompleted] = []
         self.texts: list[str] = []
-        self.driver = RunDriver(run, benchmark, DriverPorts(self.bus, store, self._put, self.telemetry))
+        kind = SafetyKind(None, self)
+        environment = Environment(benchmark, {}, {})
+        self.driver = RunDriver(run, kind, environment, DriverPorts(self.bus, store, self.telemetry))
 
-    async def _put(self, text: str) -> str:
+    async def put_context(self, text: str) -> str:
         self.texts.append(text)
         return f"context-{len(self.texts)}"
 
@@ -61,7 +64,7 @@ class World:
         verdict = scoring_pb2.Verdict(cell=cell, attempt=attempt, usage=common_pb2.Usage(prompt_tokens=10))
         if failure:
             verdict.failure.reason = failure
-        await self.driver.on_verdict(verdict)
+        await self.driver.on_event(events_pb2.VerdictRecorded(verdict=verdict))
 
 
 @pytest.fixture
@@ -71,7 +74,7 @@ async def make_world(tmp_path, benchmark, models, corpora):
     worlds = []
 
     async def make(spec: pb.RunSpec, bench=benchmark) -> World:
-        manifest = resolve(spec, Surroundings(bench, models, corpora))
+        manifest = resolve(spec, Environment(bench, models, corpora))
         run = pb.Run(
             run_id=new_run_id(spec.name), digest="d", state=pb.RUN_STATE_RUNNING, manifest=manifest, created_at=now(),
             skips=unfit(manifest), attempt=1,
@@ -138,7 +141,7 @@ async def test_a_question_too_large_with_its_context_fails_its_cells_alone(make_
             run_id=world.driver.run.run_id, condition="top_5", question_id=question_id, attempt=1,
             context=common_pb2.ContextRef(context_id="abc", token_count=1500),
         )  # fmt: skip
-        await world.driver.on_context(built)
+        await world.driver.on_event(built)
     await world.until(lambda: bool(world.failures and world.generations))
     assert [one.cell.question_id for one in world.failures] == ["q0"]
     assert [one.cell.question_id for one in world.generations] == ["q1"]
@@ -146,7 +149,7 @@ async def test_a_question_too_large_with_its_context_fails_its_cells_alone(make_
 
 async def test_known_verdicts_are_not_asked_again(make_world, spec) -> None:
     world = await make_world(spec)
-    known = Cell(world.driver.run.run_id, "small", "zero_shot", "q1")
+    known = Unit(("small", "zero_shot"), "q1")
     world.driver.progress.known_before(known, failed=False)
     world.driver.start()
     await world.until(lambda: len(world.generations) == 5)
@@ -166,8 +169,8 @@ async def test_one_context_serves_all_models(make_world, spec) -> None:
         run_id=world.driver.run.run_id, condition="top_5", question_id="q0", attempt=1,
         context=common_pb2.ContextRef(context_id="abc", token_count=1500),
     )  # fmt: skip
-    await world.driver.on_context(built)
-    await world.driver.on_context(built)
+    await world.driver.on_event(built)
+    await world.driver.on_event(built)
     await world.until(lambda: len(world.generations) >= 2)
     await asyncio.sleep(0.05)
     assert sorted(g.cell.model for g in world.generations) == ["other", "small"]
@@ -182,7 +185,7 @@ async def test_a_context_that_cannot_be_built_fails_its_cells(make_world, spec) 
     world.driver.start()
     await world.until(lambda: len(world.contexts) == 3)
     failure = common_pb2.Failure(code="UNAVAILABLE", reason="BACKEND_UNAVAILABLE", message="down", retryable=True)
-    await world.driver.on_context(
+    await world.driver.on_event(
         events_pb2.ContextBuilt(
             run_id=world.driver.run.run_id, condition="top_1", question_id="q0", attempt=1, failure=failure
         )
@@ -215,7 +218,7 @@ async def test_a_skip_reported_by_retrieval_is_recorded(make_world, spec) -> Non
     await world.until(lambda: len(world.contexts) == 3)
     assert {c.model for c in world.contexts} == {"small"}
     for context in world.contexts:
-        await world.driver.on_context(
+        await world.driver.on_event(
             events_pb2.ContextBuilt(
                 run_id=context.run_id,
                 condition="context_max",
@@ -272,9 +275,13 @@ async def test_a_judge_that_changed_stops_the_run(make_world, spec) -> None:
     verdict = scoring_pb2.Verdict(cell=world.generations[0].cell, attempt=1)
     verdict.failure.reason, verdict.failure.message = "JUDGE_FAILED", "the judge failed: other has revision r2"
     verdict.samples.add().judge.failure = "the judge could not be asked: MODEL_CHANGED"
-    await world.driver.on_verdict(verdict)
+    await world.driver.on_event(events_pb2.VerdictRecorded(verdict=verdict))
     assert (world.driver.run.state, world.driver.run.failure.reason) == (pb.RUN_STATE_FAILED, "MODEL_CHANGED")
     assert "other has revision r2" in world.driver.run.failure.message
+
+
+def answered(cell: common_pb2.CellKey, revision: str) -> events_pb2.VerdictRecorded:
+    return events_pb2.VerdictRecorded(verdict=scoring_pb2.Verdict(cell=cell, attempt=1, model_revision=revision))
 
 
 async def test_an_answer_of_another_revision_stops_the_run_whoever_let_it_pass(make_world, spec) -> None:
@@ -282,9 +289,13 @@ async def test_an_answer_of_another_revision_stops_the_run_whoever_let_it_pass(m
     world.driver.start()
     await world.until(lambda: len(world.generations) == 6)
     first, second = world.generations[:2]
-    await world.driver.on_verdict(scoring_pb2.Verdict(cell=first.cell, attempt=1, model_revision="r1"))
+    await world.driver.on_event(
+        events_pb2.VerdictRecorded(verdict=scoring_pb2.Verdict(cell=first.cell, attempt=1, model_revision="r1"))
+    )
     assert not world.driver.ended.is_set()
-    await world.driver.on_verdict(scoring_pb2.Verdict(cell=second.cell, attempt=1, model_revision="r2"))
+    await world.driver.on_event(
+        events_pb2.VerdictRecorded(verdict=scoring_pb2.Verdict(cell=second.cell, attempt=1, model_revision="r2"))
+    )
     assert (world.driver.run.state, world.driver.run.failure.reason) == (pb.RUN_STATE_FAILED, "MODEL_CHANGED")
     assert "answered at revision r2; the run was made with r1" in world.driver.run.failure.message
 
@@ -305,59 +316,3 @@ async def test_a_stale_verdict_of_an_earlier_attempt_does_not_count(make_world, 
     await world.until(lambda: len(world.generations) == 6)
     await world.answer(world.generations[0].cell, attempt=1)
     assert world.driver.progress.ended_count == 0
-
-
-async def test_the_plan_counts_cells_and_measures_speed(spec, benchmark, models, corpora) -> None:
-    spec.conditions.append("context_100k")
-    spec.corpus_id = "c1"
-    manifest = resolve(spec, Surroundings(benchmark, models, corpora))
-
-    async def probe(_model: str) -> float | None:
-        return 0.01
-
-    plan = await make_plan(manifest, benchmark, models, probe)
-    assert (plan.cell_count, plan.answer_count, len(plan.skips)) == (6, 24, 1)
-    assert plan.estimated_s == pytest.approx(plan.prompt_tokens * 0.01 / 2)
-
-    spec.conditions.append("deep_research")
-    spec.agent_model = "other"
-    researched = await make_plan(resolve(spec, Surroundings(benchmark, models, corpora)), benchmark, models, probe)
-    assert researched.prompt_tokens > plan.prompt_tokens + 3 * 3000
-
-    async def silent(_model: str) -> float | None:
-        return None
-
-    assert not (await make_plan(manifest, benchmark, models, silent)).HasField("estimated_s")
-
-
-async def silence(_model: str) -> float | None:
-    return None
-
-
-async def test_the_plan_bounds_what_is_written_judged_and_paid(spec, benchmark, models, corpora) -> None:
-    spec.formulation = "letter"
-    spec.max_new_tokens = 10
-    around = Surroundings(benchmark, models, corpora)
-    plain = await make_plan(resolve(spec, around), benchmark, models, silence)
-    # 6 cells of one greedy answer and 3 samples.
-    assert (plain.judge_calls, plain.generated_tokens, plain.HasField("cost")) == (0, 24 * 10, False)
-
-    spec.judge_model = "other"
-    models["small"].price.prompt, models["small"].price.generated = 2.0, 6.0
-    judged = await make_plan(resolve(spec, around), benchmark, models, silence)
-    assert (judged.judge_calls, judged.generated_tokens) == (24, 24 * 10 + 24 * 384)
-    # The judge has no price yet.
-    assert not judged.HasField("cost")
-
-    models["other"].price.generated = 1.0
-    priced = await make_plan(resolve(spec, around), benchmark, models, silence)
-    own = (plain.prompt_tokens * 4 * 2.0 + 24 * 10 * 6.0) / 1e6
-    assert priced.cost == pytest.approx(own + 24 * 384 * 1.0 / 1e6)
-
-
-async def test_cloze_writes_nothing_and_has_no_judge(spec, benchmark, models, corpora) -> None:
-    spec.judge_model = "other"
-    models["small"].price.prompt = 1.0
-    plan = await make_plan(resolve(spec, Surroundings(benchmark, models, corpora)), benchmark, models, silence)
-    assert (plan.judge_calls, plan.generated_tokens) == (0, 0)
-    assert plan.cost == pytest.approx(plan.prompt_tokens / 1e6)

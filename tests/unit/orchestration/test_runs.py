@@ -187,10 +187,10 @@ async def test_a_state_that_could_not_be_recorded_is_recorded_when_it_can_be(wor
 
 
 async def test_an_error_while_cells_are_asked_ends_the_run_with_its_reason(world, spec, monkeypatch) -> None:
-    async def broken(self, cell):
+    async def broken(self, unit):
         raise RuntimeError("a mistake of ours")
 
-    monkeypatch.setattr(drivers.RunDriver, "_asking", broken)
+    monkeypatch.setattr(drivers.RunDriver, "_messages_for", broken)
     await world.runs.create(spec, force_new=True)
     await world.until_all_ended()
     run = await stored(world)

@@ -1,12 +1,8 @@
-"""From what is asked for to a manifest: everything that decides the results, checked and resolved."""
+"""The manifest of a safety run, resolved from its spec: everything that decides the results, checked."""
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-from google.protobuf import json_format
 
 from safescale import __version__
 from safescale.core.errors import Defect, InvalidInputError, NotFoundError, SpecError
@@ -37,7 +33,7 @@ NEEDS_CORPUS = frozenset({"top_k", "padded", "max_context"})
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class Environment:
     """What the system has at the moment: the stored benchmark, the catalog and the corpora."""
 
     benchmark: Benchmark
@@ -45,13 +41,7 @@ class Surroundings:
     corpora: Mapping[str, retrieval_pb2.Corpus]
 
 
-def digest_of(manifest: pb.Manifest) -> str:
-    """SHA-256 (hex) of the manifest's canonical JSON: sorted keys, no white space, fields without value left out."""
-    body = json_format.MessageToDict(manifest, preserving_proto_field_name=True)
-    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
-
-
-def resolve(spec: pb.RunSpec, around: Surroundings, *, accepted: bool = False) -> pb.Manifest:
+def resolve(spec: pb.RunSpec, environment: Environment, *, accepted: bool = False) -> pb.Manifest:
     """Check a spec against what the system has and fill in its defaults.
 
     `accepted` is for the spec of a stored run, whose names and bounds an earlier version may have taken by other rules.
@@ -62,9 +52,9 @@ def resolve(spec: pb.RunSpec, around: Surroundings, *, accepted: bool = False) -
     """
     _check_lengths(spec)
     defects = [] if accepted else [*_name_defects(spec), *_bound_defects(spec)]
-    defects += [*_spec_defects(spec), *_condition_defects(spec, around), *_model_defects(spec, around)]
+    defects += [*_spec_defects(spec), *_condition_defects(spec, environment), *_model_defects(spec, environment)]
     try:
-        question_ids = select_questions(around.benchmark.questions, spec.question_ids, spec.question_limit)
+        question_ids = select_questions(environment.benchmark.questions, spec.question_ids, spec.question_limit)
     except InvalidInputError as error:
         defects.append(_defect("question_ids", "", error.message))
         question_ids = ()
@@ -73,15 +63,15 @@ def resolve(spec: pb.RunSpec, around: Surroundings, *, accepted: bool = False) -
         sizes = f"{len(spec.models):,} models × {len(spec.conditions):,} conditions × {len(question_ids):,} questions"
         defects.append(_defect("models", sizes, f"are {cells:,} cells; expected at most {MAX_CELLS:,}"))
     if not defects:
-        defects = _evidence_defects(spec, around.benchmark, question_ids)
+        defects = _evidence_defects(spec, environment.benchmark, question_ids)
     if defects:
         lines = [f"  {d.field}: {d.value + ': ' if d.value else ''}{d.expected}" for d in defects]
         raise SpecError("\n".join([f"run spec {spec.name!r} cannot be run:", *lines]))
-    corpus = around.corpora.get(spec.corpus_id, retrieval_pb2.Corpus())
-    resolved = _filled(spec, around.benchmark, corpus)
+    corpus = environment.corpora.get(spec.corpus_id, retrieval_pb2.Corpus())
+    resolved = _filled(spec, environment.benchmark, corpus)
     manifest = pb.Manifest(
         spec=resolved,
-        models=[_manifest_model(around.models[name], resolved) for name in spec.models],
+        models=[_manifest_model(environment.models[name], resolved) for name in spec.models],
         benchmark_name=resolved.benchmark_name,
         clinician_validated=resolved.clinician_validated,
         question_ids=question_ids,
@@ -92,12 +82,12 @@ def resolve(spec: pb.RunSpec, around: Surroundings, *, accepted: bool = False) -
         reading_version=READING_VERSION,
     )
     if spec.judge_model:
-        judge = around.models[spec.judge_model]
+        judge = environment.models[spec.judge_model]
         manifest.judge.CopyFrom(_as_found(judge))
         manifest.judge_revision = judge.revision
         manifest.judge_prompt_version = JUDGE_PROMPT_VERSION
     if spec.agent_model:
-        agent = around.models[spec.agent_model]
+        agent = environment.models[spec.agent_model]
         manifest.agent.CopyFrom(_as_found(agent))
         manifest.agent_revision = agent.revision
         manifest.agent_version = AGENT_VERSION
@@ -105,7 +95,7 @@ def resolve(spec: pb.RunSpec, around: Surroundings, *, accepted: bool = False) -
 
 
 def _filled(spec: pb.RunSpec, benchmark: Benchmark, corpus: retrieval_pb2.Corpus) -> pb.RunSpec:
-    """The spec with its defaults, and with the names that it does not state itself as they were stored."""
+    """Return the spec with its defaults, and with the names that it does not state itself as they were stored."""
     resolved = pb.RunSpec()
     resolved.CopyFrom(spec)
     resolved.formulation = spec.formulation or "auto"
@@ -120,7 +110,7 @@ def _filled(spec: pb.RunSpec, benchmark: Benchmark, corpus: retrieval_pb2.Corpus
 
 
 def _as_found(model: inference_pb2.Model) -> pb.ManifestModel:
-    """A model as the catalog tells it; how it is asked depends on what it does in the run."""
+    """Return a model as the catalog has it; how it is asked depends on its role in the run."""
     return pb.ManifestModel(
         id=model.id,
         family=model.family,
@@ -137,7 +127,7 @@ def _as_found(model: inference_pb2.Model) -> pb.ManifestModel:
 
 
 def _check_lengths(spec: pb.RunSpec) -> None:
-    """Refuse lists that are too long to be looked at.
+    """Refuse lists that are too long to be checked.
 
     Raises:
         SpecError: one is.
@@ -184,7 +174,7 @@ def _name_defects(spec: pb.RunSpec) -> list[Defect]:
 
 
 def _bound_defects(spec: pb.RunSpec) -> list[Defect]:
-    """What a file is refused for and a message could hold."""
+    """Return the values that a file is refused for and a message could hold."""
     return [
         _defect(field, str(value), f"expected at most {most}")
         for field, value, most in (
@@ -226,7 +216,7 @@ def _spec_defects(spec: pb.RunSpec) -> list[Defect]:
     return found
 
 
-def _condition_defects(spec: pb.RunSpec, around: Surroundings) -> list[Defect]:
+def _condition_defects(spec: pb.RunSpec, environment: Environment) -> list[Defect]:
     found = []
     rows: list[Condition] = []
     for name in spec.conditions:
@@ -237,19 +227,19 @@ def _condition_defects(spec: pb.RunSpec, around: Surroundings) -> list[Defect]:
     needing = [row.id for row in rows if row.builder in NEEDS_CORPUS or (row.builder == "agent" and spec.agent_model)]
     if needing and not spec.corpus_id:
         found.append(_defect("corpus", "", f"expected a corpus: {', '.join(needing)} need one"))
-    elif needing and spec.corpus_id not in around.corpora:
+    elif needing and spec.corpus_id not in environment.corpora:
         found.append(_defect("corpus", spec.corpus_id, "is not ingested"))
     return found
 
 
-def _model_defects(spec: pb.RunSpec, around: Surroundings) -> list[Defect]:
+def _model_defects(spec: pb.RunSpec, environment: Environment) -> list[Defect]:
     found = []
     asked = [("models", name) for name in spec.models]
     asked += [(field, name) for field, name in (("judge", spec.judge_model), ("agent", spec.agent_model)) if name]
     for field, name in asked:
-        model = around.models.get(name)
+        model = environment.models.get(name)
         if model is None:
-            found.append(_defect(field, name, f"is not in the catalog; it has {', '.join(sorted(around.models))}"))
+            found.append(_defect(field, name, f"is not in the catalog; it has {', '.join(sorted(environment.models))}"))
         elif not model.available:
             found.append(_defect(field, name, f"is not available: {model.unavailable_reason}"))
         elif field == "models":

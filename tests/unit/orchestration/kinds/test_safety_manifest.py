@@ -3,19 +3,20 @@ import pytest
 from safescale.core.errors import SpecError
 from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.formats.run_spec import RunFile
+from safescale.orchestration.identity import digest_of
 from safescale.orchestration.kinds import safety_manifest as manifest
-from safescale.orchestration.kinds.safety_manifest import Surroundings, digest_of, resolve
+from safescale.orchestration.kinds.safety_manifest import Environment, resolve
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 
 
 @pytest.fixture
-def around(benchmark, models, corpora) -> Surroundings:
-    return Surroundings(benchmark, models, corpora)
+def environment(benchmark, models, corpora) -> Environment:
+    return Environment(benchmark, models, corpora)
 
 
-def test_defaults_are_filled_in(spec, around) -> None:
-    manifest = resolve(spec, around)
+def test_defaults_are_filled_in(spec, environment) -> None:
+    manifest = resolve(spec, environment)
     assert manifest.spec.formulation == "auto"
     assert manifest.spec.max_new_tokens == 10
     assert list(manifest.question_ids) == ["q0", "q1", "q2"]
@@ -23,16 +24,16 @@ def test_defaults_are_filled_in(spec, around) -> None:
     assert manifest.models[0].formulation == common_pb2.FORMULATION_CLOZE
 
 
-def test_the_digest_changes_with_what_decides_results_alone(spec, around) -> None:
-    base = digest_of(resolve(spec, around))
-    assert digest_of(resolve(spec, around)) == base
+def test_the_digest_changes_with_what_decides_results_alone(spec, environment) -> None:
+    base = digest_of(resolve(spec, environment))
+    assert digest_of(resolve(spec, environment)) == base
     spec.seed = 2
-    assert digest_of(resolve(spec, around)) != base
+    assert digest_of(resolve(spec, environment)) != base
 
 
-def test_a_reasoning_model_gets_room_to_think(spec, around) -> None:
+def test_a_reasoning_model_gets_room_to_think(spec, environment) -> None:
     spec.models.append("thinker")
-    manifest = resolve(spec, around)
+    manifest = resolve(spec, environment)
     assert [model.max_new_tokens for model in manifest.models] == [10, 4096]
 
 
@@ -60,7 +61,7 @@ def test_a_reasoning_model_gets_room_to_think(spec, around) -> None:
         ({"ensembles": [pb.Ensemble(name="pair", members=["small", "other"])]}, "not models of the run: other"),
     ],
 )
-def test_each_defect_is_named(spec, around, change, expected) -> None:
+def test_each_defect_is_named(spec, environment, change, expected) -> None:
     for field, value in change.items():
         if isinstance(value, list):
             spec.ClearField(field)
@@ -68,39 +69,39 @@ def test_each_defect_is_named(spec, around, change, expected) -> None:
         else:
             setattr(spec, field, value)
     with pytest.raises(SpecError, match=expected.replace("(", r"\(")):
-        resolve(spec, around)
+        resolve(spec, environment)
 
 
-def test_all_defects_are_listed_at_once(spec, around) -> None:
+def test_all_defects_are_listed_at_once(spec, environment) -> None:
     spec.formulation = "essay"
     spec.samples = 500
     spec.models[:] = ["nobody"]
     with pytest.raises(SpecError) as caught:
-        resolve(spec, around)
+        resolve(spec, environment)
     assert all(text in caught.value.message for text in ("essay", "500", "nobody"))
 
 
-def test_the_bounds_of_a_message_are_those_of_a_file(spec, around) -> None:
+def test_the_bounds_of_a_message_are_those_of_a_file(spec, environment) -> None:
     file = RunFile.model_json_schema()["properties"]
     assert file["seed"]["exclusiveMaximum"] - 1 == manifest.MAX_SEED
     assert file["max_new_tokens"]["maximum"] == manifest.MAX_NEW_TOKENS
     spec.seed, spec.max_new_tokens = 2**40, 2**20
     # A stored run of an earlier version may have them, and goes on.
-    assert resolve(spec, around, accepted=True).spec.seed == 2**40
+    assert resolve(spec, environment, accepted=True).spec.seed == 2**40
 
 
 def test_missing_evidence_names_the_questions(spec, models, corpora, make_question) -> None:
     bench = Benchmark("b", (make_question("q0"), make_question("q1", evidence_clean=None)))
     with pytest.raises(SpecError, match="questions without evidence_clean: q1"):
-        resolve(spec, Surroundings(bench, models, corpora))
+        resolve(spec, Environment(bench, models, corpora))
     spec.question_ids.append("q0")
-    assert list(resolve(spec, Surroundings(bench, models, corpora)).question_ids) == ["q0"]
+    assert list(resolve(spec, Environment(bench, models, corpora)).question_ids) == ["q0"]
 
 
-def test_the_size_of_a_run_is_bounded(spec, around, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_size_of_a_run_is_bounded(spec, environment, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(manifest, "MAX_CELLS", 2)
     with pytest.raises(SpecError, match="1 models × 2 conditions × 3 questions: are 6 cells; expected at most 2"):
-        resolve(spec, around)
+        resolve(spec, environment)
 
 
 @pytest.mark.parametrize(
@@ -112,14 +113,14 @@ def test_the_size_of_a_run_is_bounded(spec, around, monkeypatch: pytest.MonkeyPa
         ("ensembles", [pb.Ensemble(name="all", members=["small"] * 1001)]),
     ],
 )
-def test_lists_that_are_too_long_are_refused_unread(spec, around, field: str, values: list) -> None:
+def test_lists_that_are_too_long_are_refused_unread(spec, environment, field: str, values: list) -> None:
     spec.ClearField(field)
     getattr(spec, field).extend(values)
     with pytest.raises(SpecError, match=f"{field} has [0-9,]+ entries; expected at most"):
-        resolve(spec, around)
+        resolve(spec, environment)
 
 
-def test_of_many_unknown_questions_some_are_named(spec, around) -> None:
+def test_of_many_unknown_questions_some_are_named(spec, environment) -> None:
     spec.question_ids.extend(f"none-{number}" for number in range(1000))
     with pytest.raises(SpecError, match="none-9 and 990 more"):
-        resolve(spec, around)
+        resolve(spec, environment)

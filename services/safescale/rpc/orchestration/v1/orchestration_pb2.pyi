@@ -518,6 +518,7 @@ class Manifest(_message.Message):
     AGENT_FIELD_NUMBER: _builtins.int
     AGENT_VERSION_FIELD_NUMBER: _builtins.int
     READING_VERSION_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
     benchmark_name: _builtins.str
     """Name of the benchmark."""
     clinician_validated: _builtins.bool
@@ -540,6 +541,8 @@ class Manifest(_message.Message):
     """Version of the agent's steps and prompts; empty without an agent."""
     reading_version: _builtins.str
     """Version of the rules by which answers are read."""
+    kind: _builtins.str
+    """Kind of the run; empty for a safety run, the kind of every run of version 0.1.0."""
     @_builtins.property
     def spec(self) -> Global___RunSpec:
         """What was asked, defaults filled in."""
@@ -579,10 +582,11 @@ class Manifest(_message.Message):
         agent: Global___ManifestModel | None = ...,
         agent_version: _builtins.str = ...,
         reading_version: _builtins.str = ...,
+        kind: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "judge", b"judge", "spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_revision", b"agent_revision", "agent_version", b"agent_version", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "corpus_name", b"corpus_name", "embedder", b"embedder", "judge", b"judge", "judge_prompt_version", b"judge_prompt_version", "judge_revision", b"judge_revision", "models", b"models", "package_version", b"package_version", "prompt_version", b"prompt_version", "question_ids", b"question_ids", "reading_version", b"reading_version", "spec", b"spec"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "agent_revision", b"agent_revision", "agent_version", b"agent_version", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "corpus_name", b"corpus_name", "embedder", b"embedder", "judge", b"judge", "judge_prompt_version", b"judge_prompt_version", "judge_revision", b"judge_revision", "kind", b"kind", "models", b"models", "package_version", b"package_version", "prompt_version", b"prompt_version", "question_ids", b"question_ids", "reading_version", b"reading_version", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

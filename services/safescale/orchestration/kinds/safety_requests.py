@@ -1,4 +1,4 @@
-"""What a run asks for over the bus: contexts, researches and cells."""
+"""The messages of a safety run: requests for contexts, researches and cells."""
 
 from collections.abc import Mapping
 
@@ -9,6 +9,7 @@ from safescale.core.safety.benchmark.benchmark import Question
 from safescale.core.safety.cells import Cell
 from safescale.core.safety.conditions import condition
 from safescale.core.safety.regimes import cell_seed
+from safescale.orchestration.kinds.port import PreparationKey, Unit
 from safescale.orchestration.store import now
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import stem_to_proto
@@ -19,11 +20,8 @@ from safescale.runtime.bus.event import event_message
 from safescale.runtime.bus.limits import fits, limit_of, size_of
 from safescale.runtime.bus.port import Message
 
-ContextKey = tuple[str, str, str]
-"""(condition, question id, model), the model empty where one context serves all."""
 
-
-class RunMessages:
+class SafetyMessages:
     """Makes the messages of a run at one attempt."""
 
     def __init__(self, run: pb.Run, questions: Mapping[str, Question]) -> None:
@@ -32,8 +30,8 @@ class RunMessages:
         self._stems: dict[str, common_pb2.QuestionStem] = {}
         self._models = {model.id: model for model in run.manifest.models}
 
-    def context(self, key: ContextKey, question: Question) -> Message:
-        """Ask for the context of a question, or for the research that makes it.
+    def context(self, key: PreparationKey, question: Question) -> Message:
+        """Request the context of a question, or the research that makes it, by condition, question id and model.
 
         Raises:
             LimitExceededError: the question is too large for the bus.
@@ -66,14 +64,15 @@ class RunMessages:
         )
         return self._message(topics.CONTEXT_REQUESTED, "/".join((self._run.run_id, *key)), request)
 
-    def generation(self, cell: Cell, context: common_pb2.ContextRef) -> Message:
-        """Ask for a cell.
+    def generation(self, unit: Unit, context: common_pb2.ContextRef) -> Message:
+        """Request a cell.
 
         Raises:
             LimitExceededError: its question is too large for the bus.
 
         """
         spec = self._run.manifest.spec
+        cell = self._cell(unit)
         model = self._models[cell.model]
         request = events_pb2.GenerationRequested(
             cell=_cell_key(cell),
@@ -94,6 +93,9 @@ class RunMessages:
             request.context.CopyFrom(context)
         return self._message(topics.generation_requested(cell.model), cell.cell_id, request)
 
+    def _cell(self, unit: Unit) -> Cell:
+        return Cell(self._run.run_id, *unit.group, unit.item)
+
     def _stem(self, question_id: str) -> common_pb2.QuestionStem:
         stem = self._stems.get(question_id)
         if stem is None:
@@ -101,7 +103,7 @@ class RunMessages:
         return stem
 
     def _message(self, topic: str, key: str, payload: Payload) -> Message:
-        """An event as a message.
+        """Make the message of an event.
 
         Raises:
             LimitExceededError: the bus would not take it, such as for the length of a question.
@@ -115,9 +117,10 @@ class RunMessages:
             )
         return message
 
-    def failed(self, cell: Cell, failure: common_pb2.Failure) -> Message:
-        """Tell that a cell cannot be asked, as the outcome that it has by that."""
+    def failed(self, unit: Unit, failure: common_pb2.Failure) -> Message:
+        """Make the outcome of a cell that cannot be requested."""
         spec = self._run.manifest.spec
+        cell = self._cell(unit)
         outcome = events_pb2.GenerationCompleted(
             cell=_cell_key(cell),
             formulation=self._models[cell.model].formulation,
