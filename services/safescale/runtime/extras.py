@@ -12,12 +12,13 @@ EXTRA_OF: Mapping[str, str] = {
     "opentelemetry": "tracing",
     "aiohttp": "inference", "huggingface_hub": "inference", "httpx2": "inference",
     "bm25s": "retrieval",
-    "fastapi": "gateway", "starlette": "gateway", "uvicorn": "gateway",
+    "fastapi": "gateway", "starlette": "gateway", "uvicorn": "gateway", "python_multipart": "gateway",
+    "scipy": "scoring",
 }  # fmt: skip
 """The extra that brings each module, by the module's first name. The basis of the package is not listed."""
 
 OF_SERVICES: Mapping[str, Sequence[str]] = {
-    "inference": ("inference",), "retrieval": ("retrieval",), "orchestration": (), "scoring": (),
+    "inference": ("inference",), "retrieval": ("retrieval",), "orchestration": (), "scoring": ("scoring",),
 }  # fmt: skip
 """Extras of a process that hosts a service."""
 

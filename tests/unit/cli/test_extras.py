@@ -94,9 +94,9 @@ def test_every_command_starts_in_every_image(image: str, tmp_path: Path) -> None
         (["report", "latest"], "report"),
         (["serve", "gateway"], "gateway"),
         (["serve", "model-server"], "inference"),
-        (["serve", "all"], "embedded,inference,retrieval"),
-        (["models"], "embedded,inference,retrieval"),
-        (["runs", "list"], "embedded,inference,retrieval"),
+        (["serve", "all"], "embedded,inference,retrieval,scoring"),
+        (["models"], "embedded,inference,retrieval,scoring"),
+        (["runs", "list"], "embedded,inference,retrieval,scoring"),
     ],
 )
 def test_a_command_says_which_extra_it_lacks(base: Path, tmp_path: Path, arguments: list[str], extra: str) -> None:
@@ -104,6 +104,25 @@ def test_a_command_says_which_extra_it_lacks(base: Path, tmp_path: Path, argumen
     assert ended.returncode == 2
     assert f"pip install 'safescale[{extra}]'" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+ANALYZE = """
+import sys
+
+sys.modules["scipy"] = None
+from safescale.cli.main import main
+
+sys.exit(main())
+"""
+
+
+def test_an_analysis_that_fits_lines_says_that_it_needs_scipy(tmp_path: Path) -> None:
+    data = ROOT / "tests" / "reference" / "data"
+    files = ["--labels", data / "benchmark_labels.json", "--models", data / "paper_models.csv", "--out", tmp_path]
+    ended = _run("-c", ANALYZE, "analyze", *map(str, [data / "judged", *files, "--resamples", 2]))
+    assert ended.returncode == 2
+    assert "this command needs the package scipy" in ended.stderr
+    assert "pip install 'safescale[scoring]'" in ended.stderr
 
 
 @pytest.mark.parametrize(

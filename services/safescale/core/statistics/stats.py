@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from safescale.core.statistics.student_t import central_quantile, two_sided_p
-
 Floats = npt.NDArray[np.float64]
 
 Z_AGREEMENT = 1.96
@@ -87,18 +85,23 @@ def fit_lines(x: Floats, y: Floats) -> Lines:
         slope = (dx * dy).sum(axis=0) / spread
         remaining = ((dy - slope * dx) ** 2).sum(axis=0)
         se = np.sqrt(remaining / np.where(n > 2, n - 2, np.nan) / spread)
-        half = np.array([central_quantile(0.95, count - 2) if count > 2 else np.nan for count in n.tolist()]) * se
-        p_value = np.array([_p_of_slope(*line) for line in zip(slope.tolist(), se.tolist(), n.tolist(), strict=True)])
+        half, p_value = _interval_and_p(slope, se, n)
         r_squared = np.where(total > 0, 1.0 - remaining / total, np.nan)
     return Lines(n, slope, se, slope - half, slope + half, mean_y - slope * mean_x, r_squared, p_value)
 
 
-def _p_of_slope(slope: float, se: float, n: int) -> float:
-    if math.isnan(se):
-        return math.nan
-    if se == 0:
-        return 1.0 if slope == 0 else 0.0
-    return two_sided_p(slope / se, n - 2)
+def _interval_and_p(slope: Floats, se: Floats, n: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Return half of each slope's 95 % t interval and its two-sided p-value; NaN where the standard error is NaN."""
+    if np.isnan(se).all():
+        return se, se
+    # Imported here: loading it takes longer than an analysis of a few models, which needs no interval of a line.
+    from scipy.special import stdtr, stdtrit
+
+    freedom = np.where(np.isnan(se), np.nan, n - 2.0)
+    half = stdtrit(freedom, 0.975) * se
+    p_value = 2 * stdtr(freedom, -np.abs(slope / se))
+    # A line without scatter: 0 / 0 where it is flat.
+    return half, np.where((se == 0) & (slope == 0), 1.0, p_value)
 
 
 @dataclass(frozen=True, slots=True)
