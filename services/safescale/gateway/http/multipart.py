@@ -1,16 +1,14 @@
 """The files of a multipart/form-data body."""
 
+import logging
 from dataclasses import dataclass
-from email import policy
-from email.errors import MessageError
-from email.message import EmailMessage
-from email.parser import BytesHeaderParser
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
 
 from safescale.gateway.http.problem import HttpError
 
 MAX_PARTS = 20
-MAX_HEAD_BYTES = 16 * 1024
-"""Bytes of the headers of a part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,50 +21,93 @@ class FormFile:
 
 
 def form_files(content_type: str, body: bytes) -> list[FormFile]:
-    """The parts of a body, in their order.
+    """Return the parts of a body, in their order.
 
-    The body is cut at its boundary, and headers alone are parsed: a parser of mail would make an object of every part
-    of every part, of which a body of many megabytes can hold a million.
+    The parser is used without Starlette's forms, which would parse in the event loop, write files to a disk that a
+    read-only container lacks, and decode the content of a part that has no file name.
 
     Raises:
-        HttpError: 400, it is no multipart/form-data, or has too many parts.
+        HttpError: 400, it is no multipart/form-data, ends early, or has too many parts.
 
     """
-    boundary = _head(b"Content-Type: " + content_type.encode("latin-1", "replace")).get_boundary("")
-    delimiter = b"\r\n--" + str(boundary).encode("latin-1", "replace")
-    _, *sections = (b"\r\n" + body).split(delimiter, MAX_PARTS + 2) if boundary else [b""]
-    parts = [section for section in sections if not section.startswith(b"--")]
-    if not parts:
-        raise HttpError(400, "INVALID_INPUT", "the multipart/form-data body has no part; check its boundary")
-    if len(parts) > MAX_PARTS:
-        raise HttpError(400, "INVALID_INPUT", f"the body has more than {MAX_PARTS} parts; expected at most {MAX_PARTS}")
-    return [_file(part) for part in parts]
-
-
-def _head(lines: bytes) -> EmailMessage:
+    _, options = parse_options_header(content_type)
+    boundary = options.get(b"boundary", b"")
+    if not boundary or b"--" + boundary not in body:
+        raise _empty()
+    parts = _Parts()
     try:
-        return BytesHeaderParser(policy=policy.HTTP).parsebytes(lines + b"\r\n\r\n")
-    except (MessageError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        # What the parser raises on arbitrary bytes is not told by its documentation.
+        parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": parts.begin,
+                "on_header_field": parts.add_header_name,
+                "on_header_value": parts.add_header_value,
+                "on_header_end": parts.end_header,
+                "on_part_data": parts.add_data,
+                "on_part_end": parts.end,
+                "on_end": parts.finish,
+            },
+        )
+        parser.logger = _SILENT
+        parser.write(body)
+    except FormParserError as error:
         raise _unreadable() from error
+    if not parts.finished:
+        raise _unreadable()
+    if not parts.files:
+        raise _empty()
+    return parts.files
 
 
-def _file(part: bytes) -> FormFile:
-    # What stands behind the boundary on its line is blanks alone.
-    head, found, data = part.partition(b"\r\n\r\n")
-    blanks, end, lines = head.partition(b"\r\n")
-    if not found or not end or blanks.strip(b" \t") or len(lines) > MAX_HEAD_BYTES:
-        raise _unreadable()
-    message = _head(lines)
-    try:
-        field, name = message.get_param("name", header="content-disposition"), message.get_filename()
-        nested = message.get_content_maintype() == "multipart"
-    except (MessageError, ValueError, LookupError, AttributeError, TypeError, RecursionError) as error:
-        raise _unreadable() from error
-    if nested:
-        raise _unreadable()
-    field = field if isinstance(field, str) else ""
-    return FormFile(field, name or field or "file", data)
+_SILENT = logging.Logger("multipart", logging.CRITICAL + 1)
+"""The parser logs what is wrong with a body, which the response says already."""
+
+
+class _Parts:
+    """Collects parts from the events of the parser."""
+
+    def __init__(self) -> None:
+        self.files: list[FormFile] = []
+        self.finished = False
+        self._begun = 0
+        self._name = self._value = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._data: list[bytes] = []
+
+    def begin(self) -> None:
+        self._begun += 1
+        if self._begun > MAX_PARTS:
+            detail = f"the body has more than {MAX_PARTS} parts; expected at most {MAX_PARTS}"
+            raise HttpError(400, "INVALID_INPUT", detail)
+        self._headers, self._data = {}, []
+
+    def add_header_name(self, body: bytes, begin: int, end: int) -> None:
+        self._name += body[begin:end]
+
+    def add_header_value(self, body: bytes, begin: int, end: int) -> None:
+        self._value += body[begin:end]
+
+    def end_header(self) -> None:
+        self._headers[self._name.lower()] = self._value
+        self._name = self._value = b""
+
+    def add_data(self, body: bytes, begin: int, end: int) -> None:
+        self._data.append(body[begin:end])
+
+    def end(self) -> None:
+        kind, _ = parse_options_header(self._headers.get(b"content-type", b""))
+        if kind.startswith(b"multipart/"):
+            raise _unreadable()
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        field, name = (options.get(key, b"").decode("utf-8", "replace") for key in (b"name", b"filename"))
+        self.files.append(FormFile(field, name or field or "file", b"".join(self._data)))
+
+    def finish(self) -> None:
+        self.finished = True
+
+
+def _empty() -> HttpError:
+    return HttpError(400, "INVALID_INPUT", "the multipart/form-data body has no part; check its boundary")
 
 
 def _unreadable() -> HttpError:
