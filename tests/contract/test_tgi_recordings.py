@@ -24,8 +24,8 @@ from safescale.inference.backends.port import Sampling
 from safescale.inference.backends.tgi import wire
 from safescale.inference.backends.tgi.errors import failure, read_error
 from safescale.inference.backends.tgi.server import CHAT, CHAT_TOKENIZE, GENERATE, INFO, TOKENIZE, TgiServer
-from safescale.inference.upstream.http import HttpOptions
 from safescale.inference.upstream.replica_set import Replica
+from safescale.runtime.http.client import HttpOptions
 
 FOLDER = Path(__file__).parent / "recordings"
 RECORDINGS = {path.stem: json.loads(path.read_text()) for path in sorted((FOLDER / "tgi").glob("*.json"))}

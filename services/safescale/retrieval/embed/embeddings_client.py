@@ -1,4 +1,4 @@
-"""HTTP to a server of vectors: refused and lost calls are made again within a budget, failures become our errors."""
+"""HTTP to an embeddings server: lost and refused calls are retried within a budget, failures become our errors."""
 
 import asyncio
 import random
@@ -6,10 +6,10 @@ import ssl
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
 from safescale.core.errors import (
@@ -21,6 +21,9 @@ from safescale.core.errors import (
     InvalidInputError,
     SafescaleError,
 )
+from safescale.runtime.http.client import HttpClient, HttpOptions
+from safescale.runtime.http.failures import FailureKind, TransportFailure
+from safescale.runtime.http.retry_after import retry_after
 from safescale.runtime.log import get_logger
 from safescale.runtime.settings import Settings, read_secret
 
@@ -30,6 +33,7 @@ AWAY_STATUS = frozenset({408, 429, 502, 503, 504})
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 SAID_CHARACTERS = 200
 CONNECT_S = 5.0
+CONNECTIONS = 100
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 
@@ -62,7 +66,7 @@ class _FailedError(Exception):
 class EmbeddingsClient:
     """Calls to one server. Connections are kept for the next call."""
 
-    def __init__(self, settings: Settings, tries: RetryPolicy) -> None:
+    def __init__(self, settings: Settings, retries: RetryPolicy) -> None:
         """Take up the settings `embeddings*`.
 
         Raises:
@@ -70,11 +74,18 @@ class EmbeddingsClient:
 
         """
         self._root = _root(settings.embeddings)
-        self._tls = _tls(settings, self._root)
-        token = read_secret(settings.embeddings_api_key_file)
-        self._headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {token}"} if token else {})}
-        self._retries = tries
-        self._session: aiohttp.ClientSession | None = None
+        _check_ca_file(settings.embeddings_ca_file, self._root)
+        # Read now, so that a file that cannot be used is found at the start.
+        read_secret(settings.embeddings_api_key_file)
+        options = HttpOptions(
+            CONNECTIONS,
+            settings.embeddings_api_key_file,
+            settings.embeddings_ca_file,
+            MAX_ANSWER_BYTES,
+            CONNECT_S,
+        )
+        self._http = HttpClient(options, self._error)
+        self._retries = retries
         self._log = get_logger("retrieval")
 
     async def get(self, path: str) -> Any:
@@ -85,7 +96,7 @@ class EmbeddingsClient:
             DependencyUnavailableError: the server cannot be reached now.
 
         """
-        status, body = await self._call("GET", path, None)
+        status, body = await self._call(path, None)
         if status in (401, 403):
             raise _refused(status, body, ())
         try:
@@ -101,7 +112,7 @@ class EmbeddingsClient:
             DependencyUnavailableError: the server cannot be reached now.
 
         """
-        status, answer = await self._call("POST", path, orjson.dumps(body), texts)
+        status, answer = await self._call(path, orjson.dumps(body), texts)
         if status != 200:
             raise _refused(status, answer, texts)
         try:
@@ -109,14 +120,14 @@ class EmbeddingsClient:
         except orjson.JSONDecodeError as error:
             raise GarbageAnswerError("the embeddings server answered garbage: expected JSON") from error
 
-    async def _call(self, method: str, path: str, body: bytes | None, texts: Sequence[str] = ()) -> tuple[int, bytes]:
+    async def _call(self, path: str, body: bytes | None, texts: Sequence[str] = ()) -> tuple[int, bytes]:
         """Status (no 5xx) and body of an answer."""
         end = time.monotonic() + self._retries.budget_s
         tries = failures = 0
         while True:
             tries += 1
             try:
-                return await self._exchange(method, path, body)
+                return await self._exchange(path, body)
             except _AwayError as error:
                 cause: Exception = error
                 over: SafescaleError = DependencyUnavailableError(
@@ -137,45 +148,43 @@ class EmbeddingsClient:
                 self._log.warning("embeddings are asked for again", method=path, reason=type(cause).__name__)
             await asyncio.sleep(pause)
 
-    async def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        timeout = aiohttp.ClientTimeout(total=self._retries.exchange_s, connect=CONNECT_S)
-        try:
-            async with self._open().request(
-                method, self._root + path, data=body, timeout=timeout, allow_redirects=False
-            ) as response:
-                answer = await _read(response)
-        except (aiohttp.ServerTimeoutError, aiohttp.ConnectionTimeoutError, TimeoutError) as error:
-            if isinstance(error, aiohttp.ConnectionTimeoutError):
-                raise _AwayError("no connection in time") from error
-            raise BackendTimeoutError(
-                f"the embeddings server did not answer within {self._retries.exchange_s:g} s"
-            ) from error
-        except aiohttp.ClientConnectorCertificateError as error:
-            raise BackendError(
-                f"the certificate of the embeddings server {self._root} is not trusted; expected its CA in the file"
-                " that SAFESCALE_EMBEDDINGS_CA_FILE names"
-            ) from error
-        except aiohttp.ClientResponseError as error:
-            raise GarbageAnswerError("the embeddings server answered garbage: expected HTTP") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise _AwayError(_transport_words(error)) from error
-        if response.status in AWAY_STATUS:
-            raise _AwayError(f"status {response.status}", _retry_after(response))
-        if response.status >= 500 or response.status == 424:  # 424: what TEI says of a failed inference
-            raise _FailedError(f"status {response.status}", answer)
-        return response.status, answer
+    async def _exchange(self, path: str, body: bytes | None) -> tuple[int, bytes]:
+        url, timeout_s = self._root + path, self._retries.exchange_s
+        if body is None:
+            answer = await self._http.get(url, timeout_s)
+        else:
+            answer = await self._http.post_json(url, body, timeout_s)
+        if answer.status in AWAY_STATUS:
+            raise _AwayError(f"status {answer.status}", retry_after(answer.headers) or 0.0)
+        if answer.status >= 500 or answer.status == 424:  # 424: what TEI says of a failed inference
+            raise _FailedError(f"status {answer.status}", answer.body)
+        return answer.status, answer.body
 
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._tls, keepalive_timeout=4.0)
-            self._session = aiohttp.ClientSession(connector=connector, headers=self._headers)
-        return self._session
+    def _error(self, failure: TransportFailure) -> Exception:
+        match failure.kind:
+            case FailureKind.FILES:
+                return InvalidInputError(failure.description)
+            case FailureKind.CONNECT_TIMEOUT:
+                return _AwayError("no connection in time")
+            case FailureKind.NOT_CONNECTED:
+                return _AwayError(f"no connection: {failure.cause}")
+            case FailureKind.CERTIFICATE:
+                return BackendError(
+                    f"the certificate of the embeddings server {self._root} is not trusted; expected its CA in the file"
+                    " that SAFESCALE_EMBEDDINGS_CA_FILE names"
+                )
+            case FailureKind.TIMEOUT:
+                return BackendTimeoutError(f"the embeddings server did not answer within {failure.limit:g} s")
+            case FailureKind.NOT_HTTP:
+                return GarbageAnswerError("the embeddings server answered garbage: expected HTTP")
+            case FailureKind.TOO_LARGE:
+                return GarbageAnswerError(f"the embeddings server answered more than {int(failure.limit):,} bytes")
+            case FailureKind.CUT:
+                return _AwayError(f"the connection broke ({failure.cause})")
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        await self._http.close()
 
 
 def _root(setting: str) -> str:
@@ -191,41 +200,19 @@ def _root(setting: str) -> str:
     return url
 
 
-def _tls(settings: Settings, root: str) -> ssl.SSLContext | bool:
-    path = settings.embeddings_ca_file
+def _check_ca_file(path: Path | None, root: str) -> None:
     if path is None:
-        return True
+        return
     if not root.startswith("https"):
         raise InvalidInputError(
             f"SAFESCALE_EMBEDDINGS_CA_FILE is {path}, but SAFESCALE_EMBEDDINGS is not https; expected both"
         )
     try:
-        return ssl.create_default_context(cafile=str(path))
+        ssl.create_default_context(cafile=path)
     except (OSError, ssl.SSLError) as error:
         raise InvalidInputError(
             f"SAFESCALE_EMBEDDINGS_CA_FILE is {path}; expected a readable file of PEM certificates"
         ) from error
-
-
-async def _read(response: aiohttp.ClientResponse) -> bytes:
-    parts, size = [], 0
-    async for part in response.content.iter_any():
-        size += len(part)
-        if size > MAX_ANSWER_BYTES:
-            raise GarbageAnswerError(f"the embeddings server answered more than {MAX_ANSWER_BYTES:,} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
-def _transport_words(error: Exception) -> str:
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return f"no connection: {error.os_error.strerror or error.os_error}"
-    return f"the connection broke ({type(error).__name__})"
-
-
-def _retry_after(response: aiohttp.ClientResponse) -> float:
-    value = response.headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else 0.0
 
 
 def _refused(status: int, body: bytes, texts: Sequence[str]) -> BackendRefusedError:

@@ -8,7 +8,6 @@ asked by a rule of its own (`llama_slots`).
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Generic, TypeVar
 
 from safescale.core.errors import (
@@ -44,7 +43,7 @@ from safescale.inference.backends.port import (
 )
 from safescale.inference.backends.steps import Steps
 from safescale.inference.catalog import HttpEndpoint, ModelRow
-from safescale.inference.upstream.http import HttpClient, HttpOptions
+from safescale.inference.upstream.http import http_options, model_client
 from safescale.inference.upstream.replica_set import CallResult, Replica, ReplicaSet, replica_set_options
 from safescale.runtime.telemetry import Telemetry
 
@@ -72,7 +71,7 @@ class OpenAIBackend:
         endpoint = _endpoint(row)
         self._row = row
         self._path = CHAT if row.instruct else COMPLETIONS
-        self._http = HttpClient(_http_options(endpoint))
+        self._http = model_client(http_options(endpoint))
         self._client = OpenAIClient(row.id, self._http)
         self._replica_set = ReplicaSet(row.id, replica_set_options(endpoint), telemetry)
         self._discovery = Discovery(row, self._client, self._replica_set)
@@ -325,15 +324,6 @@ def _endpoint(row: ModelRow) -> HttpEndpoint:
     if row.endpoint is None:
         raise ValueError(f"{row.id} has no endpoint")
     return row.endpoint
-
-
-def _http_options(endpoint: HttpEndpoint) -> HttpOptions:
-    return HttpOptions(
-        # A few beyond the calls in flight: tokenisation and discovery wait for no place.
-        connections=endpoint.concurrency * len(endpoint.urls) + 4,
-        api_key_file=None if endpoint.api_key_file is None else Path(endpoint.api_key_file),
-        ca_file=None if endpoint.ca_file is None else Path(endpoint.ca_file),
-    )
 
 
 def _generation(text: Collected) -> Generation:

@@ -13,8 +13,8 @@ from safescale.inference.backends.openai.names import ModelNames
 from safescale.inference.backends.openai.wire import Reply, StreamedText, answered_by, parsed, read_reply, read_texts
 from safescale.inference.backends.port import Call
 from safescale.inference.backends.steps import Steps
-from safescale.inference.upstream.http import HttpAnswer, HttpClient
 from safescale.inference.upstream.replica_set import Replica
+from safescale.runtime.http.client import HttpAnswer, HttpClient
 
 T = TypeVar("T")
 

@@ -20,7 +20,7 @@ from safescale.core.errors import (
     SafescaleError,
 )
 from safescale.inference.backends.steps import field as step_field
-from safescale.inference.upstream.http import retry_after
+from safescale.inference.upstream.http import pause_of
 from safescale.inference.upstream.replica_set import REPEAT_ONCE
 
 _LENGTHS = tuple(
@@ -76,7 +76,7 @@ class ServerError:
 
 def error_of(model: str, status: int, headers: Mapping[str, str], body: bytes) -> SafescaleError:
     """The error that an answer with an error status tells of."""
-    return _meaning(model, status, read_error(_parsed(body)), retry_after(headers))
+    return _meaning(model, status, read_error(_parsed(body)), pause_of(headers))
 
 
 def error_in(model: str, document: object, status: int = 0) -> SafescaleError | None:

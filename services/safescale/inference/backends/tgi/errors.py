@@ -25,7 +25,7 @@ from safescale.core.errors import (
     SafescaleError,
 )
 from safescale.inference.backends.tgi import wire
-from safescale.inference.upstream.http import retry_after
+from safescale.inference.upstream.http import pause_of
 from safescale.inference.upstream.replica_set import NOT_SENT, REPEAT_ONCE
 
 PIECE_TOKENS = 1024
@@ -98,7 +98,7 @@ def failure(model: str, what: TgiFailure, headers: Mapping[str, str] | None = No
     Overload and a server that cannot be reached or is not ready are retryable. A failed or incomplete generation is
     worth one repeat (details `repeat`). What a server refused is not asked again.
     """
-    pause = retry_after(headers or {})
+    pause = pause_of(headers or {})
     match what.kind:
         case "overloaded":
             return BackendOverloadedError(f"TGI of {model} is overloaded", details=pause)

@@ -14,8 +14,8 @@ from huggingface_hub import AsyncInferenceClient
 
 from safescale.core.errors import BackendTimeoutError, BackendUnavailableError, InvalidInputError, SafescaleError
 from safescale.inference.backends.tgi.errors import from_client
-from safescale.inference.upstream.http import CONNECT_TIMEOUT_S, KEEP_ALIVE_S, HttpOptions
 from safescale.inference.upstream.replica_set import Replica
+from safescale.runtime.http.client import CONNECT_TIMEOUT_S, KEEP_ALIVE_S, HttpOptions
 from safescale.runtime.settings import read_secret
 
 NO_TOKEN = "none"  # noqa: S105

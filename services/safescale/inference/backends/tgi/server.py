@@ -14,8 +14,9 @@ from safescale.inference.backends.steps import Steps
 from safescale.inference.backends.tgi import wire
 from safescale.inference.backends.tgi.errors import failure, read_error
 from safescale.inference.backends.tgi.official_client import OfficialClient
-from safescale.inference.upstream.http import Body, HttpAnswer, HttpClient, HttpOptions
+from safescale.inference.upstream.http import model_client
 from safescale.inference.upstream.replica_set import Replica
+from safescale.runtime.http.client import Body, HttpAnswer, HttpOptions
 
 GENERATE = "/generate"
 GENERATE_STREAM = "/generate_stream"
@@ -48,7 +49,7 @@ class TgiServer:
 
     def __init__(self, model: str, options: HttpOptions) -> None:
         self._model = model
-        self._http = HttpClient(options)
+        self._http = model_client(options)
         self._official = OfficialClient(model, options)
         # Those of the model that was found, under which its chat may answer; any while that is not known.
         self.names: ModelNames | None = None
