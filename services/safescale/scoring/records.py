@@ -16,9 +16,9 @@ from safescale.core.safety.answers.answer_cells import NULL_MARK
 from safescale.core.safety.answers.assemble import CellAnswers
 from safescale.core.safety.cells import Cell, record_key
 from safescale.rpc.common.v1 import common_pb2
-from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.readings import marks_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.rpc.verdicts import answers_of
 from safescale.runtime.documents.port import Body, Document, DocumentStore, NewDocument
 from safescale.scoring.readers import completed
 from safescale.scoring.settled import SETTLED_FIELDS, RunReviews, take_review
@@ -59,26 +59,20 @@ def key_of(cell: Cell) -> common_pb2.CellKey:
 
 
 def _body(verdict: pb.Verdict) -> Body:
-    # A cell whose judge failed has answers, and the letters that were read of them count.
-    samples = "".join(r.letter if r.HasField("letter") else NULL_MARK for r in verdict.samples)
-    failed = verdict.HasField("failure")
+    answers = answers_of(verdict)
     greedy_by, samples_by = marks_of(verdict)
-    greedy = ""
-    if verdict.greedy_asked:
-        greedy = verdict.greedy.letter if verdict.greedy.HasField("letter") else NULL_MARK
-    timed = verdict.timings.HasField("greedy_s")
     return {
-        "model": verdict.cell.model,
-        "condition": verdict.cell.condition,
-        "question_id": verdict.cell.question_id,
+        "model": answers.model,
+        "condition": answers.condition,
+        "question_id": answers.question_id,
         "attempt": verdict.attempt,
-        "formulation": formulation_from_proto(verdict.formulation),
-        "greedy": greedy,
-        "samples": samples.ljust(verdict.samples_asked, NULL_MARK) if failed else samples,
+        "formulation": answers.formulation,
+        "greedy": answers.greedy,
+        "samples": answers.samples,
         "greedy_by": greedy_by,
         "samples_by": samples_by,
-        "latency_s": verdict.timings.greedy_s if timed else None,
-        "failure": verdict.failure.reason if failed else "",
+        "latency_s": answers.latency_s,
+        "failure": verdict.failure.reason,
         "cost": verdict.usage.cost if verdict.usage.HasField("cost") else None,
         "cached": verdict.cached,
         "warnings": list(verdict.warnings),

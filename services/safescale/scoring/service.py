@@ -12,6 +12,8 @@ from safescale.runtime.telemetry import Telemetry
 from safescale.scoring.clients import GroundTruthCache
 from safescale.scoring.encoded_batches import encoded_handler
 from safescale.scoring.judgements import GateStore
+from safescale.scoring.kinds.port import Kinds
+from safescale.scoring.kinds.registry import scoring_kinds
 from safescale.scoring.kinds.safety_reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore
 from safescale.scoring.results import RunResults
@@ -29,6 +31,7 @@ class ScoringConfig:
     telemetry: Telemetry
     inference: Callable[[], grpc.aio.Channel]
     orchestration: Callable[[], grpc.aio.Channel]
+    kinds: Callable[[AnswerReader], Kinds] = scoring_kinds
 
 
 class ScoringService:
@@ -40,12 +43,15 @@ class ScoringService:
         truths = GroundTruthCache(config.orchestration, lambda names: config.telemetry.know("model", names))
         verdicts = VerdictStore(config.documents)
         reviews = ReviewStore(config.documents)
-        results = RunResults(verdicts, reviews, truths)
+        kinds = config.kinds(reader)
+        results = RunResults(verdicts, reviews, truths, kinds)
         gates = GateStore(config.documents)
         self._poller = StoreMetricsPoller((reviews, gates), results, config.orchestration, config.telemetry)
         judgements = Judgements(gates, self._poller)
         self._servicer = ScoringServicer(reader, (verdicts, reviews), truths, results, judgements)
-        self._worker = ScoringWorker(WorkerPorts(config.bus, truths, reader, verdicts, reviews, config.telemetry))
+        self._worker = ScoringWorker(
+            WorkerPorts(config.bus, truths, kinds, results, verdicts, reviews, config.telemetry)
+        )
 
     @property
     def name(self) -> str:

@@ -14,15 +14,17 @@ from safescale.rpc.checked import TO_SCORE, checked_name, checked_questions
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
+from safescale.rpc.tables import chunks_of
 from safescale.runtime.auth.caller import require
 from safescale.runtime.errors import to_failure
 from safescale.scoring.clients import GroundTruthCache
 from safescale.scoring.encoded_batches import EncodedAnswer, EncodedBatch
+from safescale.scoring.kinds.safety_metrics import metrics_of_letters
 from safescale.scoring.kinds.safety_reading import AnswerReader, Judge, RawAnswer, for_judge
 from safescale.scoring.policy import evaluate_policy, read_policy
 from safescale.scoring.question_cache import QuestionCache, scored_answer
 from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore, cell_of
-from safescale.scoring.results import RunResults, metrics_of_letters
+from safescale.scoring.results import RunResults
 from safescale.scoring.store_metrics import Judgements, PolicyText
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -159,6 +161,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     async def GetRunMetrics(self, request: pb.GetRunMetricsRequest, context: Context) -> pb.GetRunMetricsResponse:
         """Compute every metric of a run."""
         return (await self._results.metrics(_needed(request.run_id, "run_id"))).message()
+
+    async def GetRunTables(
+        self, request: pb.GetRunTablesRequest, context: Context
+    ) -> AsyncIterator[pb.GetRunTablesResponse]:
+        """Stream the tables of a run."""
+        for table in await self._results.tables(_needed(request.run_id, "run_id"), request.tables):
+            for chunk in chunks_of(table):
+                yield chunk
 
     async def EvaluatePolicy(self, request: pb.EvaluatePolicyRequest, context: Context) -> pb.EvaluatePolicyResponse:
         """Judge a run by a policy."""

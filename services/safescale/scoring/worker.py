@@ -1,34 +1,19 @@
 """Turns generations into verdicts."""
 
-import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from safescale.core.errors import FailedPreconditionError
 from safescale.core.safety.answers.judge import JUDGE_FAILED
-from safescale.core.safety.benchmark.benchmark import Question
-from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.limits import fits
 from safescale.runtime.bus.port import Bus, Message, Subscription, SubscriptionOptions
-from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger, log_context
 from safescale.runtime.telemetry import Telemetry
-from safescale.scoring.clients import GroundTruthCache, RunTruth
-from safescale.scoring.kinds.safety_outcomes import set_outcomes
-from safescale.scoring.kinds.safety_reading import (
-    AnswerReader,
-    Judge,
-    RawAnswer,
-    cloze_reading,
-    judge_of,
-    read_strictly,
-)
-from safescale.scoring.readers import judge_failure
+from safescale.scoring.clients import GroundTruthCache
+from safescale.scoring.kinds.port import Kinds, kind_of
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
-from safescale.scoring.results import apply_to
+from safescale.scoring.results import RunResults
 
 GROUP = "scoring"
 IN_FLIGHT = 64
@@ -37,11 +22,12 @@ IN_FLIGHT = 64
 
 @dataclass(frozen=True)
 class WorkerPorts:
-    """What the worker works with."""
+    """Everything that the worker works with."""
 
     bus: Bus
     truths: GroundTruthCache
-    reader: AnswerReader
+    kinds: Kinds
+    results: RunResults
     verdicts: VerdictStore
     reviews: ReviewStore
     telemetry: Telemetry
@@ -74,9 +60,10 @@ class ScoringWorker:
             judged = bool(truth.manifest.spec.judge_model)
             verdict = await self._stored(generation) if judged else None
             if verdict is None:
-                verdict = await self._recorded(await self._score(generation, truth))
+                kind = kind_of(self._ports.kinds, truth.manifest)
+                verdict = await self._recorded(await kind.outcome(generation, truth))
             if verdict.failure.reason == JUDGE_FAILED:
-                apply_to(verdict, await self._ports.reviews.of_verdicts([verdict]), truth)
+                self._ports.results.settle(verdict, await self._ports.reviews.of_verdicts([verdict]), truth)
             await self._announce(verdict, message)
 
     async def _stored(self, one: events_pb2.GenerationCompleted | pb.Verdict) -> pb.Verdict | None:
@@ -98,69 +85,6 @@ class ScoringWorker:
             self._observe(verdict)
             return verdict
         return await self._stored(verdict) or verdict
-
-    async def _score(self, generation: events_pb2.GenerationCompleted, truth: RunTruth) -> pb.Verdict:
-        question = truth.questions.get(generation.cell.question_id)
-        if question is None:
-            raise FailedPreconditionError("the run's benchmark does not have the question of this cell")
-        verdict = pb.Verdict(
-            cell=generation.cell,
-            formulation=generation.formulation,
-            option_scores=generation.option_scores,
-            usage=generation.usage,
-            timings=generation.timings,
-            cached=generation.cached,
-            model_revision=generation.model_revision,
-            attempt=generation.attempt,
-            greedy_asked=generation.greedy_asked,
-            samples_asked=generation.samples_asked,
-            warnings=generation.warnings,
-        )
-        if generation.HasField("failure"):
-            verdict.failure.CopyFrom(generation.failure)
-            set_outcomes(verdict, question)
-            return verdict
-        greedy = [generation.greedy] if generation.greedy_asked else []
-        answers = [*greedy, *generation.samples]
-        if generation.formulation == common_pb2.FORMULATION_CLOZE:
-            readings = [cloze_reading(_letter(a), question.options, _seed(a)) for a in answers]
-        else:
-            read = await self._read(answers, question, judge_of(truth.manifest))
-            readings, verdict.judge_s = read.readings, read.judge_s
-            verdict.warnings.extend(read.warnings)
-            failure = judge_failure(readings, read.causes)
-            if failure is not None:
-                verdict.failure.CopyFrom(failure)
-        if greedy:
-            verdict.greedy.CopyFrom(readings[0])
-        verdict.samples.extend(readings[len(greedy) :])
-        set_outcomes(verdict, question)
-        return verdict
-
-    async def _read(self, answers: Sequence[events_pb2.Answer], question: Question, judge: Judge) -> "_Read":
-        """Reading of each answer, the seconds of their judges, and why judges failed.
-
-        Equal texts get equal readings: k samples of one prompt repeat themselves, the judge is asked once for each.
-        """
-        raws = [RawAnswer(answer.text, answer.finish_reason) for answer in answers]
-        different = dict.fromkeys(raws)
-        read = _Read()
-        if judge.model:
-            found = await asyncio.gather(*(self._ports.reader.read(raw, question, judge) for raw in different))
-            by_raw = {raw: each.reading for raw, each in zip(different, found, strict=True)}
-            read.judge_s = sum(each.judge_s for each in found)
-            read.warnings = sorted({f"JUDGE_{name}" for each in found for name in each.warnings})
-            read.causes = [to_failure(each.error) for each in found if each.error is not None]
-        else:
-            by_raw = {raw: read_strictly(raw.text, question, raw.finish_reason) for raw in different}
-        for answer, raw in zip(answers, raws, strict=True):
-            reading = pb.Reading()
-            reading.CopyFrom(by_raw[raw])
-            seed = _seed(answer)
-            if seed is not None:
-                reading.seed = seed
-            read.readings.append(reading)
-        return read
 
     async def _announce(self, verdict: pb.Verdict, message: Message) -> None:
         event = _announcement(events_pb2.VerdictRecorded(verdict=verdict), message)
@@ -191,16 +115,6 @@ def without_texts(verdict: pb.Verdict) -> pb.Verdict:
     return short
 
 
-@dataclass(slots=True)
-class _Read:
-    """Answers of a cell that were read."""
-
-    readings: list[pb.Reading] = field(default_factory=list)
-    judge_s: float = 0.0
-    causes: list[common_pb2.Failure] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
 def outcome_name(verdict: pb.Verdict) -> str:
     """Outcome of a verdict as its metric has it: Harm that was read is told before what failed."""
     outcome = verdict.greedy_outcome if verdict.greedy_asked else verdict.majority_outcome
@@ -214,14 +128,6 @@ def outcome_name(verdict: pb.Verdict) -> str:
     if outcome.abstention:
         return "unread" if any(not reading.read_by for reading in deciding) else "abstention"
     return "correct" if outcome.correct else "wrong"
-
-
-def _letter(answer: events_pb2.Answer) -> str | None:
-    return answer.letter if answer.HasField("letter") else None
-
-
-def _seed(answer: events_pb2.Answer) -> int | None:
-    return answer.seed if answer.HasField("seed") else None
 
 
 def reviews_of(verdict: pb.Verdict) -> list[pb.Review]:

@@ -24,6 +24,8 @@ from safescale.runtime.telemetry import Telemetry
 from safescale.scoring import records, store_metrics
 from safescale.scoring.clients import GroundTruthCache
 from safescale.scoring.judgements import GateStore
+from safescale.scoring.kinds.registry import scoring_kinds
+from safescale.scoring.kinds.safety_reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
 from safescale.scoring.results import RunResults
 from safescale.scoring.store_metrics import (
@@ -108,7 +110,8 @@ class World:
         ), telemetry
 
     def results(self) -> RunResults:
-        return RunResults(self.verdicts, self.reviews, GroundTruthCache(lambda: self._channel))
+        kinds = scoring_kinds(AnswerReader(lambda: self._channel, Telemetry()))
+        return RunResults(self.verdicts, self.reviews, GroundTruthCache(lambda: self._channel), kinds)
 
     async def answer(self, condition: str, question: str, letter: str | None, attempt: int = 1, failed: bool = False):
         key = common_pb2.CellKey(run_id=RUN, model="m", condition=condition, question_id=question)

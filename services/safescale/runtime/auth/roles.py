@@ -49,6 +49,7 @@ METHODS: Mapping[str, Role] = {
     _SCORING + "ScoreAnswers": "viewer",
     _SCORING + "ComputeMetrics": "viewer",
     _SCORING + "GetRunMetrics": "viewer",
+    _SCORING + "GetRunTables": "viewer",
     _SCORING + "EvaluatePolicy": "viewer",
     _SCORING + "ListVerdicts": "viewer",
     _SCORING + "ExportVerdicts": "viewer",

@@ -833,6 +833,216 @@ class GetRunMetricsResponse(_message.Message):
 Global___GetRunMetricsResponse: _TypeAlias = GetRunMetricsResponse  # noqa: Y015
 
 @_typing.final
+class GetRunTablesRequest(_message.Message):
+    """Asks for the tables of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    TABLES_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run: its id, a unique prefix of it, or latest. Never empty."""
+    @_builtins.property
+    def tables(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of the tables wanted; empty for all. INVALID_ARGUMENT for a name that runs of this kind do not have."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        tables: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "tables", b"tables"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunTablesRequest: _TypeAlias = GetRunTablesRequest  # noqa: Y015
+
+@_typing.final
+class DoubleValues(_message.Message):
+    """Numbers of a column."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """One for each row; NaN where there is no such number."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.float] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DoubleValues: _TypeAlias = DoubleValues  # noqa: Y015
+
+@_typing.final
+class IntegerValues(_message.Message):
+    """Whole numbers of a column."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """One for each row."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___IntegerValues: _TypeAlias = IntegerValues  # noqa: Y015
+
+@_typing.final
+class TextValues(_message.Message):
+    """Texts of a column."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    NULLS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """One for each row; empty where it is absent."""
+
+    @_builtins.property
+    def nulls(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Rows of this message, from 0, whose text is absent, which is not the same as an empty one."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.str] | None = ...,
+        nulls: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["nulls", b"nulls", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TextValues: _TypeAlias = TextValues  # noqa: Y015
+
+@_typing.final
+class FlagValues(_message.Message):
+    """Truth values of a column."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def values(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bool]:
+        """One for each row."""
+
+    def __init__(
+        self,
+        *,
+        values: _abc.Iterable[_builtins.bool] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FlagValues: _TypeAlias = FlagValues  # noqa: Y015
+
+@_typing.final
+class TableColumn(_message.Message):
+    """A column of a table, or the part of it that a message holds."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    DOUBLES_FIELD_NUMBER: _builtins.int
+    INTEGERS_FIELD_NUMBER: _builtins.int
+    TEXTS_FIELD_NUMBER: _builtins.int
+    FLAGS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the column."""
+    @_builtins.property
+    def doubles(self) -> Global___DoubleValues:
+        """Numbers."""
+
+    @_builtins.property
+    def integers(self) -> Global___IntegerValues:
+        """Whole numbers."""
+
+    @_builtins.property
+    def texts(self) -> Global___TextValues:
+        """Texts."""
+
+    @_builtins.property
+    def flags(self) -> Global___FlagValues:
+        """Truth values."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        doubles: Global___DoubleValues | None = ...,
+        integers: Global___IntegerValues | None = ...,
+        texts: Global___TextValues | None = ...,
+        flags: Global___FlagValues | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["doubles", b"doubles", "flags", b"flags", "integers", b"integers", "texts", b"texts", "values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["doubles", b"doubles", "flags", b"flags", "integers", b"integers", "name", b"name", "texts", b"texts", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_values: _TypeAlias = _typing.Literal["doubles", "integers", "texts", "flags"]  # noqa: Y015
+    _WhichOneofArgType_values: _TypeAlias = _typing.Literal["values", b"values"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_values) -> _WhichOneofReturnType_values | None: ...
+
+Global___TableColumn: _TypeAlias = TableColumn  # noqa: Y015
+
+@_typing.final
+class GetRunTablesResponse(_message.Message):
+    """Some rows of a table. The messages of a table follow each other; a table without rows is one message."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TABLE_FIELD_NUMBER: _builtins.int
+    COLUMNS_FIELD_NUMBER: _builtins.int
+    ROW_COUNT_FIELD_NUMBER: _builtins.int
+    table: _builtins.str
+    """Name of the table."""
+    row_count: _builtins.int
+    """Number of rows in this message."""
+    @_builtins.property
+    def columns(self) -> _containers.RepeatedCompositeFieldContainer[Global___TableColumn]:
+        """All columns of the table, in their order."""
+
+    def __init__(
+        self,
+        *,
+        table: _builtins.str = ...,
+        columns: _abc.Iterable[Global___TableColumn] | None = ...,
+        row_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["columns", b"columns", "row_count", b"row_count", "table", b"table"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetRunTablesResponse: _TypeAlias = GetRunTablesResponse  # noqa: Y015
+
+@_typing.final
 class EvaluatePolicyRequest(_message.Message):
     """Asks to judge a run."""
 

@@ -55,6 +55,11 @@ class ScoringServiceStub:
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunMetricsRequest.SerializeToString,
                 response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunMetricsResponse.FromString,
                 _registered_method=True)
+        self.GetRunTables = channel.unary_stream(
+                '/safescale.scoring.v1.ScoringService/GetRunTables',
+                request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunTablesRequest.SerializeToString,
+                response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunTablesResponse.FromString,
+                _registered_method=True)
         self.EvaluatePolicy = channel.unary_unary(
                 '/safescale.scoring.v1.ScoringService/EvaluatePolicy',
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.EvaluatePolicyRequest.SerializeToString,
@@ -109,6 +114,14 @@ class ScoringServiceServicer:
 
     def GetRunMetrics(self, request, context):
         """Computes every metric of a run from its stored verdicts. NOT_FOUND for an unknown run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRunTables(self, request, context):
+        """Streams the tables of a run, computed from its stored verdicts, reviews that a person settled applied. NOT_FOUND for
+        an unknown run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -171,6 +184,11 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.GetRunMetrics,
                     request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunMetricsRequest.FromString,
                     response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunMetricsResponse.SerializeToString,
+            ),
+            'GetRunTables': grpc.unary_stream_rpc_method_handler(
+                    servicer.GetRunTables,
+                    request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunTablesRequest.FromString,
+                    response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunTablesResponse.SerializeToString,
             ),
             'EvaluatePolicy': grpc.unary_unary_rpc_method_handler(
                     servicer.EvaluatePolicy,
@@ -307,6 +325,33 @@ class ScoringService:
             '/safescale.scoring.v1.ScoringService/GetRunMetrics',
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunMetricsRequest.SerializeToString,
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunMetricsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRunTables(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/safescale.scoring.v1.ScoringService/GetRunTables',
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunTablesRequest.SerializeToString,
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetRunTablesResponse.FromString,
             options,
             channel_credentials,
             insecure,

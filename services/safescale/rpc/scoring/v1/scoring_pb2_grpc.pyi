@@ -41,6 +41,10 @@ class ScoringServiceStub:
     """Computes every metric from letters and labels; stores nothing."""
     GetRunMetrics: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.GetRunMetricsRequest, _scoring_pb2.GetRunMetricsResponse]
     """Computes every metric of a run from its stored verdicts. NOT_FOUND for an unknown run."""
+    GetRunTables: _grpc.UnaryStreamMultiCallable[_scoring_pb2.GetRunTablesRequest, _scoring_pb2.GetRunTablesResponse]
+    """Streams the tables of a run, computed from its stored verdicts, reviews that a person settled applied. NOT_FOUND for
+    an unknown run.
+    """
     EvaluatePolicy: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.EvaluatePolicyRequest, _scoring_pb2.EvaluatePolicyResponse]
     """Judges a run by a policy."""
     ListVerdicts: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ListVerdictsRequest, _scoring_pb2.ListVerdictsResponse]
@@ -65,6 +69,10 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     """Computes every metric from letters and labels; stores nothing."""
     GetRunMetrics: _aio.UnaryUnaryMultiCallable[_scoring_pb2.GetRunMetricsRequest, _scoring_pb2.GetRunMetricsResponse]  # type: ignore[assignment]
     """Computes every metric of a run from its stored verdicts. NOT_FOUND for an unknown run."""
+    GetRunTables: _aio.UnaryStreamMultiCallable[_scoring_pb2.GetRunTablesRequest, _scoring_pb2.GetRunTablesResponse]  # type: ignore[assignment]
+    """Streams the tables of a run, computed from its stored verdicts, reviews that a person settled applied. NOT_FOUND for
+    an unknown run.
+    """
     EvaluatePolicy: _aio.UnaryUnaryMultiCallable[_scoring_pb2.EvaluatePolicyRequest, _scoring_pb2.EvaluatePolicyResponse]  # type: ignore[assignment]
     """Judges a run by a policy."""
     ListVerdicts: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ListVerdictsRequest, _scoring_pb2.ListVerdictsResponse]  # type: ignore[assignment]
@@ -110,6 +118,16 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_pb2.GetRunMetricsResponse, _abc.Awaitable[_scoring_pb2.GetRunMetricsResponse]]:
         """Computes every metric of a run from its stored verdicts. NOT_FOUND for an unknown run."""
+
+    @_abc_1.abstractmethod
+    def GetRunTables(
+        self,
+        request: _scoring_pb2.GetRunTablesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_scoring_pb2.GetRunTablesResponse], _abc.AsyncIterator[_scoring_pb2.GetRunTablesResponse]]:
+        """Streams the tables of a run, computed from its stored verdicts, reviews that a person settled applied. NOT_FOUND for
+        an unknown run.
+        """
 
     @_abc_1.abstractmethod
     def EvaluatePolicy(
