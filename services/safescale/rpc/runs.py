@@ -6,6 +6,14 @@ from safescale.core.safety.completeness import Asked, CellName, Completeness, co
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2
 
+DEFAULT_KIND = "safety"
+"""Kind of a run whose manifest names none, as in version 0.1.0."""
+
+
+def kind_name(manifest: orchestration_pb2.Manifest) -> str:
+    """Return the name of the kind of a run."""
+    return manifest.kind or DEFAULT_KIND
+
 
 def asked_of(run: orchestration_pb2.Run) -> Asked:
     """Return the cells that a run has, by its manifest, and those that were skipped."""

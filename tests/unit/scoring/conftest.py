@@ -1,4 +1,6 @@
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,6 +15,7 @@ from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.runtime.grpc.channels import connect
 from safescale.runtime.grpc.server import GrpcServer
 from safescale.runtime.telemetry import Telemetry
+from safescale.scoring.kinds.registry import scoring_kinds
 from safescale.scoring.service import ScoringConfig, ScoringService
 
 RUN = "run-1"
@@ -103,19 +106,22 @@ class World:
         self.peer_address = ""
 
 
-@pytest.fixture
-async def world(tmp_path) -> AsyncIterator[World]:
+@asynccontextmanager
+async def scoring_world(folder: Path, kinds=scoring_kinds) -> AsyncIterator[World]:
+    """The service with its stores in a folder, its peers scripted; `kinds` are those of runs."""
     peers = ScriptedPeers()
     telemetry = Telemetry()
     bus = MemoryBus(telemetry)
-    documents = await SqliteDocuments.open(tmp_path / "r.db")
+    documents = await SqliteDocuments.open(folder / "r.db")
     peer_server = grpc.aio.server()
     orchestration_pb2_grpc.add_OrchestrationServiceServicer_to_server(peers, peer_server)
     inference_pb2_grpc.add_InferenceServiceServicer_to_server(peers, peer_server)
     port = peer_server.add_insecure_port("127.0.0.1:0")
     await peer_server.start()
     peer_channel = connect(f"127.0.0.1:{port}")
-    service = ScoringService(ScoringConfig(bus, documents, telemetry, lambda: peer_channel, lambda: peer_channel))
+    service = ScoringService(
+        ScoringConfig(bus, documents, telemetry, lambda: peer_channel, lambda: peer_channel, kinds)
+    )
     server = GrpcServer([service], telemetry)
     own = await server.listen("127.0.0.1", 0)
     await service.start()
@@ -130,6 +136,12 @@ async def world(tmp_path) -> AsyncIterator[World]:
     await peer_server.stop(0)
     await bus.close()
     await documents.close()
+
+
+@pytest.fixture
+async def world(tmp_path) -> AsyncIterator[World]:
+    async with scoring_world(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

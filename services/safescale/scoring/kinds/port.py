@@ -8,13 +8,11 @@ from safescale.core.errors import FailedPreconditionError
 from safescale.core.tables import Table
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.runs import kind_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.clients import RunTruth
 from safescale.scoring.records import StoredLetters
 from safescale.scoring.settled import CellReviews
-
-DEFAULT = "safety"
-"""Kind of a run whose manifest names none, as in version 0.1.0."""
 
 
 @dataclass(slots=True)
@@ -78,7 +76,7 @@ def kind_of(kinds: Kinds, manifest: orchestration_pb2.Manifest) -> ScoringKind:
         FailedPreconditionError: it is not known here.
 
     """
-    name = manifest.kind or DEFAULT
+    name = kind_name(manifest)
     if name not in kinds:
         raise FailedPreconditionError(f"runs of the kind {name!r} are not known here; expected {', '.join(kinds)}")
     return kinds[name]

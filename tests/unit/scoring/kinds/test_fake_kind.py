@@ -1,0 +1,95 @@
+"""A kind of run that scoring does not know: its outcomes are stored and its table comes back by the port alone."""
+
+import asyncio
+from collections.abc import Collection, Iterable, Sequence
+
+import pytest
+from tests.unit.scoring.conftest import RUN, scoring_world
+
+from safescale.core.errors import FailedPreconditionError
+from safescale.core.tables import Table, table_of_rows
+from safescale.rpc.events.v1 import events_pb2
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
+from safescale.rpc.tables import tables_of
+from safescale.runtime.bus import topics
+from safescale.runtime.bus.port import Message
+from safescale.runtime.grpc.channels import responses, rpc_errors
+from safescale.scoring.clients import RunTruth
+from safescale.scoring.kinds.port import MeasuredRun, Shares
+from safescale.scoring.records import StoredLetters
+from safescale.scoring.settled import CellReviews
+
+
+class Counting:
+    """Counts the words of texts; knows no letters, no questions and no metrics."""
+
+    tables = ("words", "longest")
+
+    async def outcome(self, unit: events_pb2.GenerationCompleted, truth: RunTruth) -> pb.Verdict:
+        words = unit.greedy.text.split()
+        return pb.Verdict(cell=unit.cell, formulation=unit.formulation, attempt=unit.attempt, judge_s=len(words))
+
+    def settle(self, verdict: pb.Verdict, reviews: CellReviews, truth: RunTruth) -> None:
+        verdict.judge_s = 0
+
+    def metrics(self, letters: Iterable[StoredLetters], truth: RunTruth) -> list[pb.MetricRow]:
+        return []
+
+    def shares(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Sequence[Shares]:
+        return ()
+
+    def record(self, verdict: pb.Verdict) -> tuple[str, int]:
+        return verdict.cell.question_id, int(verdict.judge_s)
+
+    def tables_of(
+        self, measured: MeasuredRun, records: Sequence[tuple[str, int]], wanted: Collection[str]
+    ) -> Sequence[Table]:
+        schema = {"text": str, "words": int}
+        made = {"words": records, "longest": [max(records, key=lambda row: row[1])]}
+        return [table_of_rows(name, schema, rows) for name, rows in made.items() if name in wanted]
+
+
+async def scored(world, cell_key, texts: dict[str, str]) -> None:
+    """Send texts through the bus, and wait until all are stored."""
+    stub = ScoringServiceStub(world.channel)
+    for name, text in texts.items():
+        unit = events_pb2.GenerationCompleted(
+            cell=cell_key(name), formulation="FORMULATION_LETTER", greedy=events_pb2.Answer(text=text), attempt=1
+        )
+        await world.bus.publish(Message(topics.GENERATION_COMPLETED, name, unit.SerializeToString(), {"run-id": RUN}))
+    async with asyncio.timeout(10):
+        while len((await stub.ListVerdicts(pb.ListVerdictsRequest(run_id=RUN))).verdicts) < len(texts):
+            await asyncio.sleep(0.005)
+
+
+async def tables(world, *names: str) -> dict[str, Table]:
+    stream = ScoringServiceStub(world.channel).GetRunTables(pb.GetRunTablesRequest(run_id="latest", tables=names))
+    return tables_of([chunk async for chunk in responses(stream)])
+
+
+@pytest.fixture
+async def counting(tmp_path):
+    async with scoring_world(tmp_path, lambda _: {"counting": Counting()}) as world:
+        world.peers.run.manifest.kind = "counting"
+        yield world
+
+
+async def test_outcomes_of_another_kind_are_stored_and_its_tables_come_back(counting, cell_key) -> None:
+    # Neither text is of a question of the benchmark: only the safety kind needs one.
+    await scored(counting, cell_key, {"t1": "one two three", "t2": "one"})
+    found = await tables(counting)
+    assert sorted(found["words"].rows(), key=lambda row: row["text"]) == [
+        {"text": "t1", "words": 3},
+        {"text": "t2", "words": 1},
+    ]
+    assert list(found["longest"].rows()) == [{"text": "t1", "words": 3}]
+    assert list(await tables(counting, "longest")) == ["longest"]
+    metrics = await ScoringServiceStub(counting.channel).GetRunMetrics(pb.GetRunMetricsRequest(run_id=RUN))
+    assert (len(metrics.rows), metrics.verdict_count) == (0, 2)
+
+
+async def test_a_kind_that_nobody_registered_is_named(counting, cell_key) -> None:
+    counting.peers.run.manifest.kind = ""
+    with pytest.raises(FailedPreconditionError, match="'safety' are not known here; expected counting"), rpc_errors():
+        await tables(counting)
