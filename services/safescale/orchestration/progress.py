@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from safescale.orchestration.kinds.port import Group, Outcome, Unit
+from safescale.orchestration.kinds.port import Group, Unit, UnitOutcome
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 
 STATES = ("planned", "completed", "failed", "skipped")
@@ -53,7 +53,7 @@ class RunProgress:
         """Number of units that ended."""
         return len(self._ended)
 
-    def take_up(self, run: pb.Run, outcomes: Iterable[Outcome], *, without_failed: bool = False) -> None:
+    def take_up(self, run: pb.Run, outcomes: Iterable[UnitOutcome], *, without_failed: bool = False) -> None:
         """Take up what is recorded of a run: skips and outcomes, failures only of its present attempt.
 
         With `without_failed` not even those: their units are requested again.
@@ -92,7 +92,7 @@ class RunProgress:
                 row.skipped += 1
                 row.planned -= 1
 
-    def end(self, outcome: Outcome) -> None:
+    def end(self, outcome: UnitOutcome) -> None:
         """Take up the outcome of a unit; the first one counts."""
         if outcome.unit in self._ended:
             return

@@ -11,7 +11,7 @@ from google.protobuf.message import Message as Payload
 from safescale.core.errors import FailedPreconditionError, StorageError
 from safescale.orchestration.driver import DriverPorts, End, RunDriver
 from safescale.orchestration.identity import continues, digest_of
-from safescale.orchestration.kinds.port import Kinds, Outcome, RunKind, kind_for, kind_of
+from safescale.orchestration.kinds.port import Kinds, RunKind, UnitOutcome, kind_for, kind_of
 from safescale.orchestration.progress import RunProgress
 from safescale.orchestration.store import RunStore, new_run_id, now
 from safescale.rpc.common.v1 import common_pb2
@@ -268,7 +268,7 @@ class Runs:
     def _observe(self) -> None:
         self._ports.telemetry.gauge("safescale_runs_active", len(self._drivers))
 
-    async def _outcomes(self, run: pb.Run) -> list[Outcome]:
+    async def _outcomes(self, run: pb.Run) -> list[UnitOutcome]:
         return [outcome async for outcome in self._kind(run.manifest).outcomes(run.run_id)]
 
     async def _load_progress(self, run: pb.Run) -> RunProgress:

@@ -3,11 +3,13 @@
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from safescale.core.errors import InvalidInputError, NotFoundError
-from safescale.core.safety.conditions import CONDITIONS, Condition, condition, context_budget
+from safescale.core.safety.builders import Builder, MaxContext, Padded, TopK
+from safescale.core.safety.conditions import CONDITIONS, Condition, condition
 from safescale.retrieval.chunking import prefix_of_tokens
 from safescale.retrieval.clients import ModelTokenizers
 from safescale.retrieval.corpora import Corpora
@@ -19,8 +21,6 @@ from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.telemetry import Telemetry
 
 CONTEXT = "context"
-BUILT_HERE = frozenset({"top_k", "padded", "max_context"})
-"""Builders of conditions that retrieval serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Context:
 
     @property
     def context_id(self) -> str:
-        """SHA-256 (64 hex digits) of the text."""
+        """The SHA-256 (64 hex digits) of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
 
 
@@ -77,7 +77,7 @@ class ContextStore:
         """Read a context.
 
         Raises:
-            NotFoundError: there is none of that id.
+            NotFoundError: no context has that id.
 
         """
         document = await self._documents.get(CONTEXT, context_id)
@@ -107,7 +107,7 @@ class ContextBuilder:
         self._ports = ports
         # A run has its few contexts within seconds, often between two scrapes.
         for row in CONDITIONS:
-            if row.builder in BUILT_HERE:
+            if type(row.builder) in MAKERS:
                 ports.telemetry.at_zero("safescale_retrieval_seconds", {"condition": row.id, "outcome": "ok"})
 
     async def build(self, request: ContextRequest) -> tuple[Context | Skipped, float]:
@@ -138,12 +138,13 @@ class ContextBuilder:
 
     async def _build(self, request: ContextRequest) -> Context | Skipped:
         row = _checked(request)
-        if row.builder == "max_context":
-            return await self._max_context(row, request)
-        hits = await self._ports.corpora.search(request.corpus_id, request.query, row.k or 1)
-        chunks = [hit.chunk for hit in hits]
-        if row.builder == "padded":
-            return self._padded(chunks, request.corpus_id)
+        return await MAKERS[type(row.builder)](self, row.builder, request)
+
+    async def _chunks(self, request: ContextRequest, k: int) -> list[Chunk]:
+        return [hit.chunk for hit in await self._ports.corpora.search(request.corpus_id, request.query, k)]
+
+    async def _top_k(self, builder: TopK, request: ContextRequest) -> Context:
+        chunks = await self._chunks(request, builder.k)
         text = SEPARATOR.join(chunk.text for chunk in chunks)
         return self._context(text, chunks, request.corpus_id, self._joined_tokens(chunks))
 
@@ -152,40 +153,49 @@ class ContextBuilder:
         return Context(text, ids, tokens, self._ports.embedder.tokenizer.name, corpus_id)
 
     def _joined_tokens(self, chunks: Sequence[Chunk]) -> int:
-        """Tokens of chunks with separators between."""
+        """Count the tokens of chunks with separators between."""
         tokenizer = self._ports.embedder.tokenizer
         if not tokenizer.splits_at_space:
             return tokenizer.count(SEPARATOR.join(chunk.text for chunk in chunks))
         # Counting ten chunks takes as long as finding them; each was counted when it was cut.
         return sum(chunk.token_count for chunk in chunks) + (len(chunks) - 1) * tokenizer.count(SEPARATOR)
 
-    def _padded(self, chunks: Sequence[Chunk], corpus_id: str) -> Context:
-        """The best chunk again and again to the token count that all of them have together."""
+    async def _padded(self, builder: Padded, request: ContextRequest) -> Context:
+        """Repeat the best chunk to the token count that all of them have together."""
+        chunks = await self._chunks(request, builder.k)
         best = chunks[0]
         target = self._joined_tokens(chunks)
         text, tokens = (
             repeated(best, target, self._ports.embedder.tokenizer) if len(chunks) > 1 else (best.text, target)
         )
         begun = math.ceil(len(text) / len(best.text + SEPARATOR))
-        return self._context(text, [best] * begun, corpus_id, tokens)
+        return self._context(text, [best] * begun, request.corpus_id, tokens)
 
-    async def _max_context(self, row: Condition, request: ContextRequest) -> Context | Skipped:
+    async def _max_context(self, builder: MaxContext, request: ContextRequest) -> Context | Skipped:
         models = self._ports.models
         model = await models.model(request.model)
-        budget = context_budget(row, model.window_tokens)
+        budget = builder.budget(model.window_tokens)
         if budget is None:
-            return Skipped(f"{row.id} does not fit {model.id}: its window is {model.window_tokens:,} tokens")
+            return Skipped(f"{request.condition} does not fit {model.id}: its window is {model.window_tokens:,} tokens")
         corpora = self._ports.corpora
         ranked = await corpora.rank(request.corpus_id, request.query, MAX_RANKED)
         chunks = RankedChunks(request.corpus_id, [place.chunk_id for place in ranked], corpora.read)
         packed = await pack(chunks, budget, model, models)
         if not packed.text:
-            return Skipped(f"{row.id} does not fit {model.id}: a budget of {budget:,} tokens holds no text")
+            return Skipped(f"{request.condition} does not fit {model.id}: a budget of {budget:,} tokens holds no text")
         return Context(packed.text, tuple(packed.chunk_ids), packed.token_count, model.id, request.corpus_id)
 
 
+MAKERS: Mapping[type[Builder], Callable[[ContextBuilder, Any, ContextRequest], Awaitable[Context | Skipped]]] = {
+    TopK: ContextBuilder._top_k,
+    Padded: ContextBuilder._padded,
+    MaxContext: ContextBuilder._max_context,
+}
+"""How the context of each builder that retrieval serves is made."""
+
+
 def repeated(chunk: Chunk, target: int, tokenizer: ChunkTokenizer) -> tuple[str, int]:
-    """A chunk with separators between, again and again, cut at `target` tokens (at least the chunk's); its tokens."""
+    """Repeat a chunk, separators between, up to `target` tokens (at least the chunk's); return text and tokens."""
     unit = SEPARATOR + chunk.text
     if not tokenizer.splits_at_space:
         copies = target // tokenizer.count(unit) + 2
@@ -202,9 +212,9 @@ def _checked(request: ContextRequest) -> Condition:
         if not getattr(request, field).strip():
             raise InvalidInputError(f"{field} is empty; expected a non-empty text")
     row = condition(request.condition)
-    if row.builder not in BUILT_HERE:
-        served = ", ".join(each.id for each in CONDITIONS if each.builder in BUILT_HERE)
+    if type(row.builder) not in MAKERS:
+        served = ", ".join(each.id for each in CONDITIONS if type(each.builder) in MAKERS)
         raise InvalidInputError(f"condition {row.id!r} is not built by retrieval; expected one of {served}")
-    if row.builder == "max_context" and not request.model:
+    if row.builder.per_model and not request.model:
         raise InvalidInputError(f"model is empty; {row.id} needs the model whose tokenizer and window bound it")
     return row

@@ -7,7 +7,8 @@ from types import ModuleType
 
 import pytest
 
-from safescale.core.safety.conditions import CONDITIONS, context_max_budget
+from safescale.core.safety.builders import MaxContext, Padded, TopK, context_max_budget
+from safescale.core.safety.conditions import CONDITIONS
 from safescale.runtime.telemetry import METRICS
 
 ROW = re.compile(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)
@@ -36,10 +37,11 @@ def test_tables_are_those_of_the_formula(page: str, sizing: ModuleType) -> None:
 def test_conditions_have_their_budgets(sizing: ModuleType) -> None:
     assert set(sizing.CONTEXTS) == {row.id for row in CONDITIONS} - {"deep_research"}
     for row in CONDITIONS:
-        if row.budget_tokens is not None:
-            assert sizing.CONTEXTS[row.id] == row.budget_tokens
-        elif row.k is not None:
-            assert sizing.CONTEXTS[row.id] == row.k * sizing.CHUNK_TOKENS
+        builder = row.builder
+        if isinstance(builder, MaxContext) and builder.budget_tokens is not None:
+            assert sizing.CONTEXTS[row.id] == builder.budget_tokens
+        elif isinstance(builder, TopK | Padded):
+            assert sizing.CONTEXTS[row.id] == builder.k * sizing.CHUNK_TOKENS
     assert sizing.CONTEXTS["context_max"] == context_max_budget(131_072)
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from safescale.core.safety.conditions import condition, context_budget
+from safescale.core.safety.conditions import condition
 from safescale.inference.catalog import load_catalog
 
 ROOT = Path(__file__).parents[3]
@@ -26,7 +26,7 @@ def test_a_row_says_what_the_paper_states(stated) -> None:
         return
     assert row.served_tokens == int(stated["window_tokens"])
     for name in ("context_32k", "context_100k", "context_max"):
-        budget = context_budget(condition(name), row.served_tokens)
+        budget = condition(name).builder.budget(row.served_tokens)
         assert str(budget or "") == stated[f"{name}_budget"]
 
 

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale.orchestration.kinds.port import Outcome, Unit
+from safescale.orchestration.kinds.port import Unit, UnitOutcome
 from safescale.orchestration.kinds.safety_work import outcome_of
 from safescale.orchestration.progress import RunProgress
 from safescale.rpc.common.v1 import common_pb2
@@ -34,7 +34,7 @@ def test_counts_are_those_of_the_units(steps) -> None:
             if what == "known":
                 progress.known_before(unit, failed=False)
             else:
-                progress.end(Outcome(unit, 1, common_pb2.Failure(reason="X") if what == "fail" else None))
+                progress.end(UnitOutcome(unit, 1, common_pb2.Failure(reason="X") if what == "fail" else None))
             ended.setdefault(unit, what == "fail")
             skipped.discard(unit)
     rows = {(row.model, row.condition): row for row in progress.message(0).cells}

@@ -37,7 +37,7 @@ class Unit:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UnitOutcome:
     """How a unit ended, at which attempt of its run, and the tokens it took.
 
     `stops_run` is set where every further outcome would be the same failure: the run ends with it.
@@ -59,7 +59,7 @@ class Reaction:
 
     messages: Sequence[Message] = ()
     skips: Sequence[pb.Skip] = ()
-    outcomes: Sequence[Outcome] = ()
+    outcomes: Sequence[UnitOutcome] = ()
     preparation: PreparationKey | None = None
 
 
@@ -138,7 +138,7 @@ class RunKind(Protocol[E]):
     def skips(self, manifest: pb.Manifest) -> list[pb.Skip]:
         """Return what is skipped before anything is requested, and why."""
 
-    def outcomes(self, run_id: str) -> AsyncIterator[Outcome]:
+    def outcomes(self, run_id: str) -> AsyncIterator[UnitOutcome]:
         """Read the outcomes that are recorded of a run, of each unit that of its newest attempt.
 
         Raises:

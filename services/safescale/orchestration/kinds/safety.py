@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from google.protobuf.message import Message as Payload
 
 from safescale.orchestration.clients import Peers
-from safescale.orchestration.kinds.port import Group, Outcome
+from safescale.orchestration.kinds.port import Group, UnitOutcome
 from safescale.orchestration.kinds.safety_identity import check_unchanged
 from safescale.orchestration.kinds.safety_manifest import Environment, resolve
 from safescale.orchestration.kinds.safety_plan import make_plan, unfit
@@ -76,7 +76,7 @@ class SafetyKind:
         """Return the conditions that do not fit a model's window."""
         return unfit(manifest)
 
-    async def outcomes(self, run_id: str) -> AsyncIterator[Outcome]:
+    async def outcomes(self, run_id: str) -> AsyncIterator[UnitOutcome]:
         """Read the cells that have a verdict.
 
         Raises:

@@ -29,8 +29,6 @@ MAX_NAMES = 1000
 MAX_CELLS = 500_000
 """Cells of a run: seven times the paper's study."""
 
-NEEDS_CORPUS = frozenset({"top_k", "padded", "max_context"})
-
 
 @dataclass(frozen=True, slots=True)
 class Environment:
@@ -224,7 +222,7 @@ def _condition_defects(spec: pb.RunSpec, environment: Environment) -> list[Defec
             rows.append(condition(name))
         except (InvalidInputError, NotFoundError) as error:
             found.append(_defect("conditions", "", error.message))
-    needing = [row.id for row in rows if row.builder in NEEDS_CORPUS or (row.builder == "agent" and spec.agent_model)]
+    needing = [row.id for row in rows if row.builder.needs_corpus(agent=bool(spec.agent_model))]
     if needing and not spec.corpus_id:
         found.append(_defect("corpus", "", f"expected a corpus: {', '.join(needing)} need one"))
     elif needing and spec.corpus_id not in environment.corpora:
@@ -253,15 +251,13 @@ def _evidence_defects(spec: pb.RunSpec, benchmark: Benchmark, question_ids: Sequ
     wanted = set(question_ids)
     found = []
     for name in spec.conditions:
-        row = condition(name)
-        field = row.evidence_field
-        if row.builder == "agent" and not spec.agent_model:
-            field = "deep_research_report"
+        builder = condition(name).builder
+        field = builder.text_field(agent=bool(spec.agent_model))
         if field is None:
             continue
         bare = [q.question_id for q in benchmark.questions if q.question_id in wanted and not getattr(q, field)]
         if bare:
             shown = ", ".join(bare[:10]) + (f" and {len(bare) - 10} more" if len(bare) > 10 else "")
-            hint = "; name an agent model to research instead" if row.builder == "agent" else ""
+            hint = "" if builder.text_field(agent=True) else "; name an agent model to research instead"
             found.append(_defect("conditions", name, f"questions without {field}: {shown}{hint}"))
     return found

@@ -1,4 +1,4 @@
-"""How much a run will take: cells, answers, tokens, calls of the judge, cost, and seconds from a measured speed."""
+"""How much a safety run will take: cells, answers, tokens, judge calls, cost, and seconds from a measured speed."""
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from safescale.core.safety.answers.judge import MAX_NEW_TOKENS as JUDGE_NEW_TOKENS
 from safescale.core.safety.answers.judge import MAX_OUTPUT_CHARACTERS, judge_messages
 from safescale.core.safety.benchmark.benchmark import Benchmark, Question
-from safescale.core.safety.conditions import condition, context_budget
+from safescale.core.safety.builders import CHARACTERS_PER_TOKEN, AgentReport, estimated_tokens
+from safescale.core.safety.conditions import condition
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 
-CHARACTERS_PER_TOKEN = 4
-"""English text per token, an estimate: plans are made before anything is tokenized."""
-
-CHUNK_TOKENS = 300
-REPORT_TOKENS = 1500
 TEMPLATE_TOKENS = 60
 RESEARCH_TOKENS = 3000
 """Tokens of one research of the agent over four options, prompts and answers."""
@@ -29,32 +25,13 @@ SpeedProbe = Callable[[str], Awaitable[float | None]]
 """Seconds per prompt token of a model, measured with one call; None when it cannot be measured."""
 
 
-def _tokens(text: str) -> int:
-    return len(text) // CHARACTERS_PER_TOKEN + 1
-
-
-def _context_tokens(name: str, question: Question, window_tokens: int) -> int:
-    row = condition(name)
-    if row.builder == "none":
-        return 0
-    if row.evidence_field is not None:
-        return _tokens(getattr(question, row.evidence_field) or "")
-    if row.builder == "max_context":
-        return context_budget(row, window_tokens) or 0
-    if row.builder == "agent":
-        return _tokens(question.deep_research_report) if question.deep_research_report else REPORT_TOKENS
-    return CHUNK_TOKENS * (row.k or 1)
-
-
 def unfit(manifest: pb.Manifest) -> list[pb.Skip]:
-    """Max-context conditions that do not fit a model's window: skipped, never faked (protocol §2)."""
+    """Return the conditions that do not fit a model's window: skipped, never faked (protocol §2)."""
     skips = []
     for name in manifest.spec.conditions:
         row = condition(name)
-        if row.builder != "max_context":
-            continue
         for model in manifest.models:
-            if context_budget(row, model.window_tokens) is None:
+            if not row.builder.fits(model.window_tokens):
                 reason = f"{row.id} does not fit {model.id}: its window is {model.window_tokens:,} tokens"
                 skips.append(pb.Skip(model=model.id, condition=name, reason=reason))
     return skips
@@ -75,7 +52,7 @@ async def make_plan(
     models: Mapping[str, inference_pb2.Model],
     probe: SpeedProbe,
 ) -> pb.Plan:
-    """Plan of a manifest; tokens are estimated, the speed of each model is measured by `probe`.
+    """Estimate the plan of a manifest; tokens are estimated, the speed of each model is measured by `probe`.
 
     Judge calls, generated tokens and cost are bounds: every answer may differ, be unreadable and use all its tokens,
     and a server may give one answer a call.
@@ -105,7 +82,7 @@ async def make_plan(
             each = sum(_judge_tokens(question, model.max_new_tokens) for question in questions)
             judge.sent += each * len(names) * answers
             judge.generated += texts * JUDGE_NEW_TOKENS
-    if spec.agent_model and any(condition(name).builder == "agent" for name in spec.conditions):
+    if spec.agent_model and any(isinstance(condition(name).builder, AgentReport) for name in spec.conditions):
         agent = loads.setdefault(spec.agent_model, _Load())
         agent.prompt += RESEARCH_TOKENS * len(questions)
         agent.sent += (RESEARCH_TOKENS - RESEARCH_NEW_TOKENS) * len(questions)
@@ -130,7 +107,7 @@ async def make_plan(
 
 
 def _cost(loads: Iterable[tuple[str, _Load]], models: Mapping[str, inference_pb2.Model]) -> float | None:
-    """Cost by the catalog's prices; None where a model that is asked has none."""
+    """Return the cost by the catalog's prices; None where a model that is asked has none."""
     total = 0.0
     for name, load in loads:
         if not load.sent:
@@ -143,18 +120,18 @@ def _cost(loads: Iterable[tuple[str, _Load]], models: Mapping[str, inference_pb2
 
 
 def _judge_tokens(question: Question, answer_tokens: int) -> int:
-    """Prompt tokens of one call of the judge, for an answer as long as it can be."""
+    """Estimate the prompt tokens of one call of the judge, for an answer as long as it can be."""
     messages = judge_messages(question.text, question.options, "")
     shown = min(answer_tokens, MAX_OUTPUT_CHARACTERS // CHARACTERS_PER_TOKEN)
-    return _tokens(messages.system) + _tokens(messages.user) + shown
+    return estimated_tokens(messages.system) + estimated_tokens(messages.user) + shown
 
 
 def _cell_tokens(names: Iterable[str], question: Question, model: pb.ManifestModel) -> int:
-    stem = TEMPLATE_TOKENS + _tokens(question.text)
-    options = sum(_tokens(text) for text in question.options.values())
+    stem = TEMPLATE_TOKENS + estimated_tokens(question.text)
+    options = sum(estimated_tokens(text) for text in question.options.values())
     if model.formulation == common_pb2.FORMULATION_CLOZE:
         # Each option is scored after the cached prompt, its own tokens only.
         stem += options
     else:
         stem += options + 4 * len(question.options)
-    return sum(stem + _context_tokens(name, question, model.window_tokens) for name in names)
+    return sum(stem + condition(name).builder.estimated_tokens(question, model.window_tokens) for name in names)

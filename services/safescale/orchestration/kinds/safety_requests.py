@@ -1,11 +1,12 @@
 """The messages of a safety run: requests for contexts, researches and cells."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from google.protobuf.message import Message as Payload
 
 from safescale.core.errors import LimitExceededError
 from safescale.core.safety.benchmark.benchmark import Question
+from safescale.core.safety.builders import AgentReport, Builder, MaxContext, Padded, TopK
 from safescale.core.safety.cells import Cell
 from safescale.core.safety.conditions import condition
 from safescale.core.safety.regimes import cell_seed
@@ -37,28 +38,33 @@ class SafetyMessages:
             LimitExceededError: the question is too large for the bus.
 
         """
-        name, question_id, model = key
+        return REQUESTS[type(condition(key[0]).builder)](self, key, question)
+
+    def _research(self, key: PreparationKey, question: Question) -> Message:
+        name, question_id, _ = key
         manifest = self._run.manifest
         spec = manifest.spec
-        if condition(name).builder == "agent":
-            research = events_pb2.ResearchRequested(
-                run_id=self._run.run_id,
-                condition=name,
-                question=stem_to_proto(question),
-                corpus_id=spec.corpus_id,
-                agent_model=spec.agent_model,
-                attempt=self._run.attempt,
-                agent_revision=manifest.agent_revision,
-                agent_fingerprint=manifest.agent.fingerprint,
-                fresh=spec.fresh,
-            )
-            return self._message(topics.RESEARCH_REQUESTED, f"{self._run.run_id}/{question_id}", research)
+        research = events_pb2.ResearchRequested(
+            run_id=self._run.run_id,
+            condition=name,
+            question=stem_to_proto(question),
+            corpus_id=spec.corpus_id,
+            agent_model=spec.agent_model,
+            attempt=self._run.attempt,
+            agent_revision=manifest.agent_revision,
+            agent_fingerprint=manifest.agent.fingerprint,
+            fresh=spec.fresh,
+        )
+        return self._message(topics.RESEARCH_REQUESTED, f"{self._run.run_id}/{question_id}", research)
+
+    def _context(self, key: PreparationKey, question: Question) -> Message:
+        name, question_id, model = key
         request = events_pb2.ContextRequested(
             run_id=self._run.run_id,
             condition=name,
             question_id=question_id,
             model=model,
-            corpus_id=spec.corpus_id,
+            corpus_id=self._run.manifest.spec.corpus_id,
             query=question.text,
             attempt=self._run.attempt,
         )
@@ -130,6 +136,15 @@ class SafetyMessages:
             samples_asked=spec.samples,
         )
         return self._message(topics.GENERATION_COMPLETED, cell.cell_id, outcome)
+
+
+REQUESTS: Mapping[type[Builder], Callable[[SafetyMessages, PreparationKey, Question], Message]] = {
+    TopK: SafetyMessages._context,
+    Padded: SafetyMessages._context,
+    MaxContext: SafetyMessages._context,
+    AgentReport: SafetyMessages._research,
+}
+"""How the context of each builder is requested, where it has to be built."""
 
 
 def _cell_key(cell: Cell) -> common_pb2.CellKey:

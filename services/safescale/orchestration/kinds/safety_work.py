@@ -7,7 +7,7 @@ from google.protobuf.message import Message as Payload
 from safescale.core.errors import LimitExceededError, ModelChangedError
 from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.core.safety.conditions import condition
-from safescale.orchestration.kinds.port import Outcome, PreparationKey, Reaction, Unit
+from safescale.orchestration.kinds.port import PreparationKey, Reaction, Unit, UnitOutcome
 from safescale.orchestration.kinds.safety_requests import SafetyMessages
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
@@ -27,6 +27,7 @@ class SafetyWork:
         self._run = run
         self._questions = {question.question_id: question for question in benchmark.questions}
         self._put_context = put_context
+        self._agent = bool(run.manifest.spec.agent_model)
         self._messages = SafetyMessages(run, self._questions)
 
     def preparation(self, unit: Unit) -> PreparationKey | None:
@@ -35,17 +36,10 @@ class SafetyWork:
         The model is empty where one context serves all.
         """
         model, name = unit.group
-        row = condition(name)
-        if row.builder == "none" or self._text_field(name) is not None:
+        builder = condition(name).builder
+        if not builder.needs_corpus(agent=self._agent):
             return None
-        return (name, unit.item, model if row.builder == "max_context" else "")
-
-    def _text_field(self, name: str) -> str | None:
-        """Return the field of a question that holds the text of a condition; None when it is built."""
-        row = condition(name)
-        if row.builder == "agent" and not self._run.manifest.spec.agent_model:
-            return "deep_research_report"
-        return row.evidence_field
+        return (name, unit.item, model if builder.per_model else "")
 
     async def request(self, unit: Unit) -> list[Message]:
         """Make the request for a cell, or for the context that it waits for.
@@ -60,7 +54,7 @@ class SafetyWork:
         if key is not None:
             return [self._messages.context(key, question)]
         context = common_pb2.ContextRef()
-        if field := self._text_field(unit.group[1]):
+        if field := condition(unit.group[1]).builder.text_field(agent=self._agent):
             context = await self._text_context(getattr(question, field) or "")
         return [self._messages.generation(unit, context)]
 
@@ -112,7 +106,7 @@ def _skip(unit: Unit, reason: str) -> pb.Skip:
     return pb.Skip(model=model, condition=name, question_id=unit.item, reason=reason)
 
 
-def outcome_of(verdict: scoring_pb2.Verdict, stops_run: common_pb2.Failure | None = None) -> Outcome:
+def outcome_of(verdict: scoring_pb2.Verdict, stops_run: common_pb2.Failure | None = None) -> UnitOutcome:
     """Return the outcome of a cell that a verdict records."""
     key = verdict.cell
     tokens = 0
@@ -121,7 +115,7 @@ def outcome_of(verdict: scoring_pb2.Verdict, stops_run: common_pb2.Failure | Non
         sent = verdict.usage.prompt_tokens_sent or verdict.usage.prompt_tokens
         tokens = sent + verdict.usage.generated_tokens
     failure = verdict.failure if verdict.HasField("failure") else None
-    return Outcome(Unit((key.model, key.condition), key.question_id), verdict.attempt, failure, tokens, stops_run)
+    return UnitOutcome(Unit((key.model, key.condition), key.question_id), verdict.attempt, failure, tokens, stops_run)
 
 
 def _changed(verdict: scoring_pb2.Verdict, manifest: pb.Manifest) -> common_pb2.Failure | None:

@@ -4,6 +4,7 @@ import math
 
 import pandas as pd
 
+from safescale.core.safety.builders import TopK
 from safescale.core.safety.conditions import CONDITIONS, PAIRS
 from safescale.core.safety.tables.analysis import MAX_ERROR, MIN_ACCURACY
 from safescale.report.inputs import ReportInput
@@ -132,8 +133,10 @@ def findings_pairs() -> list[tuple[str, str]]:
 def _change(view: View, condition: str, reference: str) -> str:
     if condition not in view.conditions or reference not in view.conditions:
         return ""
-    chunks = [row.k or 0 for row in CONDITIONS if row.builder == "top_k" and row.id in view.conditions]
-    if any(row.id == condition and row.builder == "top_k" and (row.k or 0) < max(chunks) for row in CONDITIONS):
+    chunks = {
+        row.id: row.builder.k for row in CONDITIONS if isinstance(row.builder, TopK) and row.id in view.conditions
+    }
+    if condition in chunks and chunks[condition] < max(chunks.values()):
         # Of conditions that differ by the number of chunks alone, that with most stands for all.
         return ""
     shared = view.asked_of(condition) & view.asked_of(reference)

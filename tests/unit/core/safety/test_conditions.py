@@ -1,13 +1,12 @@
 import pytest
 
 from safescale.core.errors import InvalidInputError
+from safescale.core.safety.builders import TopK
 from safescale.core.safety.conditions import (
     CONDITION_IDS,
     CONDITIONS,
     PAIRS,
     condition,
-    context_budget,
-    context_max_budget,
 )
 
 
@@ -25,7 +24,7 @@ def test_the_table_is_the_papers() -> None:
         "context_100k",
         "context_max",
     )
-    assert [row.k for row in CONDITIONS if row.builder == "top_k"] == [1, 5, 10]
+    assert [row.builder.k for row in CONDITIONS if isinstance(row.builder, TopK)] == [1, 5, 10]
 
 
 def test_every_pair_is_of_two_conditions_and_listed_once() -> None:
@@ -35,35 +34,21 @@ def test_every_pair_is_of_two_conditions_and_listed_once() -> None:
     assert condition("deep_research").pairs == (("deep_research", "top_10"), ("deep_research", "zero_shot"))
 
 
-def test_evidence_comes_from_the_question_in_two_conditions() -> None:
-    fields = {row.id: row.evidence_field for row in CONDITIONS if row.evidence_field}
+def test_evidence_comes_from_the_question_in_two_conditions_and_without_an_agent_in_three() -> None:
+    fields = {row.id: field for row in CONDITIONS if (field := row.builder.text_field(agent=True))}
     assert fields == {"evidence_clean": "evidence_clean", "evidence_conflict": "evidence_conflict"}
+    without = {row.id: field for row in CONDITIONS if (field := row.builder.text_field(agent=False))}
+    assert without == {**fields, "deep_research": "deep_research_report"}
+
+
+@pytest.mark.parametrize("agent", [True, False])
+def test_a_context_is_built_from_a_corpus_or_its_text_is_there(agent: bool) -> None:
+    for row in CONDITIONS:
+        built, text = row.builder.needs_corpus(agent=agent), row.builder.text_field(agent=agent)
+        assert (built, text is not None) in {(True, False), (False, True)} or row.id == "zero_shot"
 
 
 @pytest.mark.parametrize(("name", "message"), [("top_01", "did you mean 'top_1'"), ("?", "expected one of zero_shot")])
 def test_an_unknown_condition_names_the_known(name: str, message: str) -> None:
     with pytest.raises(InvalidInputError, match=message):
         condition(name)
-
-
-# Windows and budgets as in the paper's table of models.
-@pytest.mark.parametrize(
-    ("window", "budgets"),
-    [
-        (131_072, (30_000, 96_000, 123_928)),
-        (100_000, (30_000, None, 92_856)),
-        (40_000, (30_000, None, 32_856)),
-        (32_768, (30_000, None, 25_624)),
-        (8_192, (None, None, 1_048)),
-        (4_096, (None, None, None)),
-    ],
-)
-def test_budgets_fit_the_window(window: int, budgets: tuple[int | None, ...]) -> None:
-    rows = [condition(name) for name in ("context_32k", "context_100k", "context_max")]
-    assert tuple(context_budget(row, window) for row in rows) == budgets
-
-
-def test_only_max_context_has_a_budget() -> None:
-    assert context_max_budget(7_144) == 0
-    with pytest.raises(ValueError, match="top_5"):
-        context_budget(condition("top_5"), 8_192)

@@ -8,7 +8,7 @@ from google.protobuf.message import Message as Payload
 from google.protobuf.struct_pb2 import Struct
 
 from safescale.core.errors import FailedPreconditionError, SpecError
-from safescale.orchestration.kinds.port import Group, Outcome, PreparationKey, Reaction, Unit
+from safescale.orchestration.kinds.port import Group, PreparationKey, Reaction, Unit, UnitOutcome
 from safescale.orchestration.runs import Runs, RunsPorts
 from safescale.orchestration.store import RunStore
 from safescale.rpc.common.v1 import common_pb2
@@ -30,9 +30,9 @@ def event(run_id: str, item: str, attempt: int, failure: str = "") -> Struct:
     return made
 
 
-def outcome_of(found: Struct) -> Outcome:
+def outcome_of(found: Struct) -> UnitOutcome:
     failure = common_pb2.Failure(reason=found["failure"], message="too heavy") if found["failure"] else None
-    return Outcome(Unit(("stones", ""), found["item"]), int(found["attempt"]), failure, tokens=7)
+    return UnitOutcome(Unit(("stones", ""), found["item"]), int(found["attempt"]), failure, tokens=7)
 
 
 class StoneWork:
@@ -92,7 +92,7 @@ class StoneKind:
     def skips(self, manifest: pb.Manifest) -> list[pb.Skip]:
         return []
 
-    async def outcomes(self, run_id: str) -> AsyncIterator[Outcome]:
+    async def outcomes(self, run_id: str) -> AsyncIterator[UnitOutcome]:
         for (recorded_for, _), found in self.recorded.items():
             if recorded_for == run_id:
                 yield outcome_of(found)

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[4]
 
 ROWS = {
     "core/safety/conditions.py": [
-        ("CONDITIONS: tuple[Condition, ...] = (\n", '    Condition("top_3", "fake evidence", "top_k", k=3),\n'),
+        ("CONDITIONS: tuple[Condition, ...] = (\n", '    Condition("top_3", "fake evidence", TopK(3)),\n'),
         ("PAIRS: tuple[tuple[str, str], ...] = (\n", '    ("top_3", "zero_shot"),\n'),
     ],
     "core/safety/metrics/__init__.py": [

@@ -203,6 +203,7 @@ def _report_missing(drafts: Sequence[Draft], needs: Needs, findings: Findings) -
         if labels_wanted and not question.labels:
             findings.defects.append(_at(draft, "labels", "missing", "the safety labels of every option"))
         for row in rows:
-            if row.evidence_field and not getattr(question, row.evidence_field):
+            field = row.builder.text_field(agent=True)
+            if field and not getattr(question, field):
                 expected = f"a text, since the condition {row.id} puts it before the question"
-                findings.defects.append(_at(draft, row.evidence_field, "empty", expected))
+                findings.defects.append(_at(draft, field, "empty", expected))
