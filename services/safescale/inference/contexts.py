@@ -1,10 +1,11 @@
 """Texts of stored contexts, read from retrieval (claim check) and kept for the cells that share them."""
 
 import sys
-from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 
 import grpc
+from cachetools import LRUCache
 
 from safescale.core.errors import GarbageAnswerError, SafescaleError, ServiceUnavailableError
 from safescale.inference.single_flight import SingleFlight
@@ -28,9 +29,7 @@ class ContextReader:
 
     def __init__(self, retrieval: Callable[[], grpc.aio.Channel], capacity_bytes: int = CAPACITY_BYTES) -> None:
         self._retrieval = retrieval
-        self._capacity = capacity_bytes
-        self._texts: OrderedDict[str, str] = OrderedDict()
-        self._bytes = 0
+        self._texts: LRUCache[str, str] = LRUCache(capacity_bytes, getsizeof=_memory)
         self._flights = SingleFlight()
 
     async def text(self, reference: common_pb2.ContextRef) -> str | None:
@@ -48,16 +47,17 @@ class ContextReader:
         if source == "inline_text":
             return reference.inline_text
         identifier = reference.context_id
-        if identifier in self._texts:
-            self._texts.move_to_end(identifier)
-            return self._texts[identifier]
+        if (known := self._texts.get(identifier)) is not None:
+            return known
 
         async def work() -> str:
             return await self._read(identifier)
 
         text, joined = await self._flights.run(identifier, work)
         if not joined:
-            self._keep(identifier, text)
+            # The cache refuses a text that is over its whole capacity.
+            with suppress(ValueError):
+                self._texts[identifier] = text
         return text
 
     async def _read(self, identifier: str) -> str:
@@ -74,13 +74,6 @@ class ContextReader:
         if not response.context.text:
             raise GarbageAnswerError("retrieval gave a context without text")
         return str(response.context.text)
-
-    def _keep(self, identifier: str, text: str) -> None:
-        self._texts[identifier] = text
-        self._bytes += _memory(text)
-        while self._bytes > self._capacity:
-            _, dropped = self._texts.popitem(last=False)
-            self._bytes -= _memory(dropped)
 
     async def close(self) -> None:
         """End reads that run."""

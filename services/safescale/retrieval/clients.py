@@ -1,10 +1,10 @@
 """What retrieval asks of inference: a model's window and its own tokenizer."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import grpc
+from cachetools import LRUCache
 
 from safescale.core.errors import GarbageAnswerError
 from safescale.retrieval.batches import batched
@@ -40,8 +40,7 @@ class ModelTokenizers:
 
     def __init__(self, inference: Callable[[], grpc.aio.Channel], kept: int = MAX_COUNTS) -> None:
         self._inference = inference
-        self._kept = kept
-        self._counts: OrderedDict[tuple[str, str, str], int] = OrderedDict()
+        self._counts: LRUCache[tuple[str, str, str], int] = LRUCache(kept)
 
     def _stub(self) -> "inference_pb2_grpc.InferenceServiceAsyncStub":
         return inference_pb2_grpc.InferenceServiceStub(self._inference())
@@ -63,25 +62,15 @@ class ModelTokenizers:
 
     async def counts(self, model: ModelWindow, texts: Mapping[str, str]) -> list[int]:
         """Tokens of texts that are given by keys of their content, in order; each is asked for once."""
-        found = {key: count for key in texts if (count := self._known(model, key)) is not None}
+        of_model = (model.id, model.revision)
+        found = {key: count for key in texts if (count := self._counts.get((*of_model, key))) is not None}
         missing = {key: text for key, text in texts.items() if key not in found}
         for batch in batched(missing, BATCH_TEXTS, BATCH_BYTES, lambda key: len(missing[key].encode())):
             response = await self._tokenize(model.id, [missing[key] for key in batch])
             for key, count in zip(batch, response.token_counts, strict=True):
                 found[key] = count
-                self._keep(model, key, count)
+                self._counts[*of_model, key] = count
         return [found[key] for key in texts]
-
-    def _known(self, model: ModelWindow, key: str) -> int | None:
-        place = (model.id, model.revision, key)
-        if place in self._counts:
-            self._counts.move_to_end(place)
-        return self._counts.get(place)
-
-    def _keep(self, model: ModelWindow, key: str, count: int) -> None:
-        self._counts[model.id, model.revision, key] = count
-        while len(self._counts) > self._kept:
-            self._counts.popitem(last=False)
 
     async def truncate(self, model: ModelWindow, text: str, limit: int) -> tuple[int, str]:
         """Tokens of the whole text, and its longest prefix with at most `limit` of them.

@@ -1,4 +1,4 @@
-"""What scoring asks of orchestration: the truth of a run's questions. Kept, since neither changes."""
+"""What scoring asks of orchestration: the truth of a run's questions. MemoryCache, since neither changes."""
 
 import asyncio
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from safescale.core.safety.benchmark.benchmark import Benchmark, Question
 from safescale.rpc.convert import benchmark_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
 from safescale.runtime.grpc.channels import rpc_errors
-from safescale.runtime.kept import Kept, memory_of
+from safescale.runtime.memory_cache import MemoryCache, memory_of
 
 QUICK_S = 30.0
 KEPT = 32
@@ -44,8 +44,8 @@ class GroundTruthCache:
         self._orchestration = orchestration
         self._know = know
         know(())
-        self._runs: Kept[str, RunTruth] = Kept(KEPT, KEPT_BYTES)
-        self._benchmarks: Kept[str, Benchmark] = Kept(KEPT, KEPT_BYTES)
+        self._runs: MemoryCache[str, RunTruth] = MemoryCache(KEPT, KEPT_BYTES)
+        self._benchmarks: MemoryCache[str, Benchmark] = MemoryCache(KEPT, KEPT_BYTES)
         self._lock = asyncio.Lock()
 
     async def of_run(self, run_id: str) -> RunTruth:

@@ -9,7 +9,7 @@ from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.checked import TO_SCORE, checked_question
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-from safescale.runtime.kept import Kept, memory_of
+from safescale.runtime.memory_cache import MemoryCache, memory_of
 from safescale.scoring.kinds.safety_outcomes import outcome_of
 from safescale.scoring.kinds.safety_reading import read_strictly
 
@@ -63,7 +63,7 @@ class QuestionCache:
     """The questions asked last, up to a bound in number and in memory."""
 
     def __init__(self, capacity_bytes: int = CAPACITY_BYTES, capacity: int = CAPACITY) -> None:
-        self._kept: Kept[bytes, CachedQuestion] = Kept(capacity, capacity_bytes)
+        self._kept: MemoryCache[bytes, CachedQuestion] = MemoryCache(capacity, capacity_bytes)
 
     @property
     def taken_bytes(self) -> int:

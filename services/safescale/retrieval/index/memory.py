@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-from collections import OrderedDict
+import math
 from collections.abc import AsyncIterable, Sequence
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from safescale.core.errors import NotFoundError
@@ -30,7 +31,8 @@ class MemoryIndex:
 
     def __init__(self, max_chunks: int = MAX_CHUNKS) -> None:
         self._max_chunks = max_chunks
-        self._corpora: OrderedDict[str, _CorpusIndex] = OrderedDict()
+        # Without a bound of its own: the largest corpora are held too, as long as they are the last two.
+        self._corpora: LRUCache[str, _CorpusIndex] = LRUCache(math.inf, getsizeof=lambda corpus: len(corpus.chunks))
 
     async def add(self, corpus: CorpusKey, batches: AsyncIterable[Batch]) -> None:
         """Index all chunks of a corpus."""
@@ -40,8 +42,8 @@ class MemoryIndex:
         chunks = [chunk for batch in found for chunk in batch.chunks]
         vectors = np.concatenate([batch.vectors for batch in found])
         self._corpora[corpus.corpus_id] = await asyncio.to_thread(_CorpusIndex, chunks, vectors)
-        while len(self._corpora) > HELD and sum(len(one.chunks) for one in self._corpora.values()) > self._max_chunks:
-            self._corpora.popitem(last=False)
+        while len(self._corpora) > HELD and self._corpora.currsize > self._max_chunks:
+            self._corpora.popitem()
 
     async def has(self, corpus_id: str) -> bool:
         """Whether the corpus is indexed in this process."""
@@ -73,7 +75,6 @@ class MemoryIndex:
         corpus = self._corpora.get(corpus_id)
         if corpus is None:
             raise NotFoundError(f"corpus {corpus_id!r} is not indexed")
-        self._corpora.move_to_end(corpus_id)
         return corpus
 
     async def close(self) -> None:

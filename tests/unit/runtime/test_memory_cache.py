@@ -6,7 +6,7 @@ import tracemalloc
 import pytest
 
 from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
-from safescale.runtime.kept import Kept, memory_of
+from safescale.runtime.memory_cache import MemoryCache, memory_of
 
 
 def made(number: int, length: int = 400, sign: str = "x") -> Question:
@@ -34,7 +34,7 @@ def test_what_is_in_a_value_twice_counts_once() -> None:
 
 
 def test_those_used_longest_ago_go_by_bytes_and_by_number() -> None:
-    kept: Kept[str, int] = Kept(3, 100)
+    kept: MemoryCache[str, int] = MemoryCache(3, 100)
     for number, key in enumerate("abc"):
         kept.put(key, number, 30)
     assert kept.get("a") == 0
@@ -47,7 +47,7 @@ def test_those_used_longest_ago_go_by_bytes_and_by_number() -> None:
 
 
 def test_a_value_that_grows_drives_others_out_and_one_that_is_gone_does_not() -> None:
-    kept: Kept[str, int] = Kept(10, 100)
+    kept: MemoryCache[str, int] = MemoryCache(10, 100)
     kept.put("a", 1, 40)
     kept.put("b", 2, 40)
     kept.grow("b", 30)
@@ -57,7 +57,7 @@ def test_a_value_that_grows_drives_others_out_and_one_that_is_gone_does_not() ->
 
 
 def test_the_newest_is_kept_though_it_is_over_the_bound() -> None:
-    kept: Kept[str, int] = Kept(10, 100)
+    kept: MemoryCache[str, int] = MemoryCache(10, 100)
     kept.put("a", 1, 1000)
     assert kept.get("a") == 1
     kept.put("b", 2, 1)

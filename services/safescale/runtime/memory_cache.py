@@ -1,10 +1,12 @@
-"""Values kept by key, up to a bound in number and in bytes of real memory: a cache whose size is what it takes."""
+"""Caches bounded by the memory that their values really take."""
 
 import dataclasses
+import math
 import sys
-from collections import OrderedDict
 from collections.abc import Hashable, Mapping
 from typing import Any, Generic, TypeVar
+
+from cachetools import LRUCache
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -35,40 +37,35 @@ def memory_of(value: Any) -> int:
     return total
 
 
-class Kept(Generic[K, V]):
-    """The values used last. The newest is kept though it alone may be over the bound: it is in use."""
+class MemoryCache(Generic[K, V]):
+    """The values used last, up to a number and to bytes. The newest is kept even alone over the bound: it is in use."""
 
     def __init__(self, most: int, most_bytes: int) -> None:
         self._most, self._most_bytes = most, most_bytes
-        self._values: OrderedDict[K, V] = OrderedDict()
-        self._sizes: dict[K, int] = {}
-        self.bytes = 0
+        # Unbounded itself, since a bounded one refuses a value over its bound.
+        self._entries: LRUCache[K, tuple[V, int]] = LRUCache(math.inf, getsizeof=lambda entry: entry[1])
+
+    @property
+    def bytes(self) -> int:
+        """Memory that the values take."""
+        return int(self._entries.currsize)
 
     def __len__(self) -> int:
-        return len(self._values)
+        return len(self._entries)
 
     def get(self, key: K) -> V | None:
         """Return the value of a key, which is then the one used last; None when it is not kept."""
-        value = self._values.get(key)
-        if value is not None:
-            self._values.move_to_end(key)
-        return value
+        entry = self._entries.get(key)
+        return None if entry is None else entry[0]
 
     def put(self, key: K, value: V, size: int) -> None:
         """Keep a value of so many bytes; those used longest ago go."""
-        self.bytes += size - self._sizes.get(key, 0)
-        self._values[key], self._sizes[key] = value, size
-        self._values.move_to_end(key)
-        self._trim()
+        self._entries[key] = (value, size)
+        while len(self) > 1 and (len(self) > self._most or self.bytes > self._most_bytes):
+            self._entries.popitem()
 
     def grow(self, key: K, more: int) -> None:
-        """Say that the value of a key takes so many bytes more; nothing for one that is gone."""
-        if key in self._sizes:
-            self._sizes[key] += more
-            self.bytes += more
-            self._trim()
-
-    def _trim(self) -> None:
-        while len(self._values) > 1 and (len(self._values) > self._most or self.bytes > self._most_bytes):
-            dropped, _ = self._values.popitem(last=False)
-            self.bytes -= self._sizes.pop(dropped)
+        """Note that the value of a key, which is in use, takes so many bytes more; nothing for one that is gone."""
+        if key in self._entries:
+            value, size = self._entries[key]
+            self.put(key, value, size + more)
