@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 import pytest
 
 from safescale.core.errors import SafescaleError
+from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.port import (
     Call,
     Capabilities,
@@ -19,9 +20,13 @@ from safescale.inference.backends.port import (
 )
 from safescale.inference.cache.store import GenerationCache
 from safescale.inference.catalog import Catalog, ModelRow
-from safescale.inference.engine import CallPolicy, Engine
+from safescale.inference.engine import CallPolicy, Engine, PromptRequest
 from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.runtime.telemetry import Telemetry
+
+GREEDY = Sampling(0.0, 10)
+DRAWN = Sampling(0.7, 10, 3, 4)
+QUESTION = PromptRequest("m", Messages("s", "u"), condition="zero_shot")
 
 
 class ScriptedBackend:
@@ -148,3 +153,14 @@ def bench_of(documents) -> Callable[..., Bench]:
 @pytest.fixture
 def row_of() -> Callable[..., ModelRow]:
     return row
+
+
+@pytest.fixture
+async def rig(bench):
+    from tests.unit.inference.generation_rig import Rig
+
+    built = Rig(bench)
+    await built.start()
+    yield built
+    await built.worker.stop()
+    await built.bus.close()

@@ -1,16 +1,14 @@
 import asyncio
 import base64
-import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from tests.unit.inference.conftest import ScriptedBackend
+from tests.unit.inference.generation_rig import CLOZE, LETTER, Rig, request
 
 from safescale.core.errors import (
     BackendTimeoutError,
     BackendUnavailableError,
-    BusUnavailableError,
     GarbageAnswerError,
     NotFoundError,
     PromptTooLongError,
@@ -19,113 +17,9 @@ from safescale.core.errors import (
     StorageUnavailableError,
 )
 from safescale.core.safety import cloze
-from safescale.inference.attempts import CallPolicy
-from safescale.inference.cache.store import GenerationCache
-from safescale.inference.catalog import Catalog
-from safescale.inference.engine import Engine
-from safescale.inference.servicer import InferenceServicer
-from safescale.inference.worker import GenerationWorker, WorkerPorts
 from safescale.rpc.common.v1 import common_pb2
-from safescale.rpc.events.v1 import events_pb2
-from safescale.rpc.inference.v1 import inference_pb2
-from safescale.runtime.bus import topics
 from safescale.runtime.bus.limits import MESSAGE_LIMIT
-from safescale.runtime.bus.memory import MemoryBus
-from safescale.runtime.bus.port import Message, SubscriptionOptions
 from safescale.runtime.documents.port import NewDocument
-from safescale.runtime.telemetry import Telemetry
-
-LETTER, CLOZE = common_pb2.FORMULATION_LETTER, common_pb2.FORMULATION_CLOZE
-
-
-class Contexts:
-    def __init__(self) -> None:
-        self.error: Exception | None = None
-
-    async def text(self, reference):
-        if self.error is not None:
-            raise self.error
-        return reference.inline_text or None
-
-
-class Runs:
-    """Runs that are wanted, but for those that were stopped."""
-
-    def __init__(self) -> None:
-        self.stopped: set[str] = set()
-
-    async def wants(self, run_id: str) -> bool:
-        return run_id not in self.stopped
-
-
-class Rig:
-    """A worker on a bus in memory; what it publishes and what was given up."""
-
-    def __init__(self, bench) -> None:
-        self.bench = bench
-        self.bus = MemoryBus(bench.telemetry)
-        self.contexts = Contexts()
-        self.runs = Runs()
-        self.published: list[events_pb2.GenerationCompleted] = []
-        self.messages: list[Message] = []
-        self.dead: list[Message] = []
-        self.worker = GenerationWorker(
-            WorkerPorts(self.bus, bench.documents, bench.telemetry, bench.engine, self.contexts, self.runs)
-        )
-
-    @property
-    def available(self) -> float:
-        return self.bench.metric("safescale_model_available", model="m")
-
-    async def start(self) -> None:
-        async def completed(message):
-            self.messages.append(message)
-            self.published.append(events_pb2.GenerationCompleted.FromString(message.value))
-
-        async def dead(message):
-            self.dead.append(message)
-
-        await self.bus.subscribe(topics.GENERATION_COMPLETED, "test", completed, SubscriptionOptions())
-        await self.bus.subscribe(topics.DEAD_LETTER, "test", dead, SubscriptionOptions())
-        await self.worker.start()
-
-    async def ask(self, *requests: events_pb2.GenerationRequested) -> list[events_pb2.GenerationCompleted]:
-        before = len(self.published)
-        for request in requests:
-            await self.send(request.SerializeToString())
-        async with asyncio.timeout(10):
-            while len(self.published) + len(self.dead) < before + len(requests):
-                await asyncio.sleep(0.002)
-        return self.published[before:]
-
-    async def send(self, value: bytes) -> None:
-        headers = {"run-id": "r", "message-type": "asked"}
-        await self.bus.publish(Message(topics.generation_requested("m"), str(time.monotonic_ns()), value, headers))
-
-
-def request(**changes) -> events_pb2.GenerationRequested:
-    options = changes.pop("options", {"A": "liver", "B": "left kidney", "C": "spleen"})
-    cell = common_pb2.CellKey(run_id="r", model="m", condition="zero_shot", question_id=changes.pop("question", "q1"))
-    values = {
-        "formulation": LETTER, "greedy": True, "sample_count": 3, "temperature": 0.7, "max_new_tokens": 10,
-        "seed": 2**31 - 2, "attempt": 1, **changes,
-    }  # fmt: skip
-    made = events_pb2.GenerationRequested(
-        cell=cell,
-        question=common_pb2.QuestionStem(question_id=cell.question_id, question_text="Which organ?", options=options),
-        **values,
-    )
-    made.requested_at.FromNanoseconds(time.time_ns() - 2_000_000_000)
-    return made
-
-
-@pytest.fixture
-async def rig(bench):
-    built = Rig(bench)
-    await built.start()
-    yield built
-    await built.worker.stop()
-    await built.bus.close()
 
 
 async def test_a_letter_cell_has_greedy_and_seeded_samples(rig) -> None:
@@ -326,124 +220,6 @@ async def test_reasoning_is_cut_by_the_models_delimiters(bench_of) -> None:
     (done,) = await rig.ask(request(sample_count=0))
     assert done.greedy.text == "B"
     await rig.worker.stop()
-
-
-async def test_models_that_cannot_be_asked_are_not_consumed(bench_of) -> None:
-    rig = Rig(bench_of())
-    rig.bench.backend.reason = "not installed"
-    await rig.start()
-    await rig.send(request().SerializeToString())
-    await asyncio.sleep(0.05)
-    assert rig.published == rig.dead == []
-    assert rig.available == 0
-    await rig.worker.stop()
-
-
-async def test_a_model_that_comes_after_the_start_is_asked(bench_of, monkeypatch) -> None:
-    monkeypatch.setattr("safescale.inference.worker.LOOK_S", 0.01)
-    rig = Rig(bench_of())
-    rig.bench.backend.reason = "not installed"
-    await rig.start()
-    rig.bench.backend.reason = ""
-    async with asyncio.timeout(5):
-        while not rig.available:
-            await asyncio.sleep(0.005)
-    (done,) = await rig.ask(request())
-    assert done.greedy.text == "B"
-    await rig.worker.stop()
-
-
-async def test_cells_that_were_there_before_their_model_wait_for_it(bench_of) -> None:
-    rig = Rig(bench_of())
-    rig.bench.backend.reason = "not installed"
-    await rig.start()
-    await rig.send(request().SerializeToString())
-    rig.bench.backend.reason = ""
-    await rig.worker.look()
-    async with asyncio.timeout(5):
-        while not rig.published:
-            await asyncio.sleep(0.005)
-    assert rig.published[0].greedy.text == "B"
-    await rig.worker.stop()
-
-
-async def test_a_model_is_asked_from_when_it_is_told_as_available(bench_of) -> None:
-    rig = Rig(bench_of())
-    rig.bench.backend.reason = "not installed"
-    await rig.start()
-    servicer = InferenceServicer(rig.bench.engine, rig.worker.look)
-    rig.bench.backend.reason = ""
-    assert (await servicer.ListModels(inference_pb2.ListModelsRequest(), None)).models[0].available
-    (done,) = await rig.ask(request())
-    assert done.greedy.text == "B"
-    await rig.worker.stop()
-
-
-async def test_cells_of_a_model_that_went_wait_until_it_is_back(rig) -> None:
-    await rig.ask(request())
-    for _ in range(3):
-        rig.bench.backend.reason = "the weights are gone"
-        await rig.worker.look()
-        assert rig.available == 0
-        await rig.send(request(question="q2").SerializeToString())
-        await asyncio.sleep(0.02)
-        assert (len(rig.published), rig.dead) == (1, [])
-        rig.bench.backend.reason = ""
-        async with asyncio.timeout(5):
-            while not rig.published[1:]:
-                await rig.worker.look()
-                await asyncio.sleep(0.005)
-        assert rig.available == 1
-        del rig.published[1:]
-    # Test's own two, and one of the worker, however often it came and went.
-    assert len(rig.bus._subscriptions) == 3
-
-
-async def test_a_bus_that_is_away_does_not_end_the_looking(rig, monkeypatch) -> None:
-    monkeypatch.setattr("safescale.inference.worker.LOOK_S", 0.01)
-    rig.bench.backend.reason = "gone"
-    await rig.worker.look()
-    await rig.worker.stop()
-    subscribe, failures = rig.bus.subscribe, [BusUnavailableError("away")]
-
-    async def flaky(*given):
-        if failures:
-            raise failures.pop()
-        return await subscribe(*given)
-
-    await rig.worker.start()
-    monkeypatch.setattr(rig.bus, "subscribe", flaky)
-    rig.bench.backend.reason = ""
-    (done,) = await rig.ask(request())
-    assert (done.greedy.text, failures) == ("B", [])
-
-
-async def test_a_model_without_a_topic_holds_up_no_other(documents, row_of, monkeypatch) -> None:
-    monkeypatch.setattr("safescale.inference.worker.LOOK_S", 0.01)
-    telemetry, bus = Telemetry(), MemoryBus(Telemetry())
-    backends = {name: ScriptedBackend() for name in ("a", "m")}
-    catalog = Catalog({name: row_of(id=name) for name in backends})
-    engine = Engine(catalog, backends, GenerationCache(documents), telemetry, CallPolicy())
-    for backend in backends.values():
-        backend.reason = "not there yet"
-    worker = GenerationWorker(WorkerPorts(bus, documents, telemetry, engine, Contexts(), Runs()))
-    await worker.start()
-    subscribe = bus.subscribe
-
-    async def without_a(topic, *given):
-        if topic == topics.generation_requested("a"):
-            raise BusUnavailableError(f"no topic {topic}")
-        return await subscribe(topic, *given)
-
-    monkeypatch.setattr(bus, "subscribe", without_a)
-    for backend in backends.values():
-        backend.reason = ""
-    async with asyncio.timeout(5):
-        while "m" not in worker._subscriptions:
-            await asyncio.sleep(0.005)
-    assert "a" not in worker._subscriptions
-    await worker.stop()
-    await bus.close()
 
 
 @pytest.mark.parametrize("size", [MESSAGE_LIMIT // 4, MESSAGE_LIMIT])
