@@ -29,7 +29,7 @@ import orjson
 from elasticsearch import AsyncElasticsearch
 
 from safescale.admin.indices import Indices
-from safescale.core.inputs.corpus import Document
+from safescale.core.inputs.corpus import CorpusDocument
 from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.embed.embedded import WordPieceTokenizer, read_packaged_tokenizer
 from safescale.retrieval.embed.port import Vectors
@@ -131,13 +131,13 @@ class Recorder:
         return found
 
 
-def made_corpus(chunks: int, words: Sequence[str], weights: Sequence[float]) -> list[Document]:
+def made_corpus(chunks: int, words: Sequence[str], weights: Sequence[float]) -> list[CorpusDocument]:
     """Articles of about five chunks, words by Zipf's law."""
     rng = random.Random(1)
     articles = []
     for number in range(max(1, chunks // 5)):
         text = " ".join(rng.choices(words, weights, k=185))
-        articles.append(Document(f"article-{number:06}", f"Article {number}", text))
+        articles.append(CorpusDocument(f"article-{number:06}", f"Article {number}", text))
     return articles
 
 

@@ -11,7 +11,7 @@ from elasticsearch import AsyncElasticsearch
 from tests.unit.retrieval.conftest import CountingEmbedder
 
 from safescale.core.errors import FailedPreconditionError, StorageUnavailableError
-from safescale.core.inputs.corpus import Document
+from safescale.core.inputs.corpus import CorpusDocument
 from safescale.retrieval.chunking import ChunkParams
 from safescale.retrieval.corpora import Corpora
 from safescale.retrieval.embed import embedded
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.grid
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 INSTALLED = importlib.util.find_spec(embedded.PACKAGE) is not None
-DOCUMENTS = [Document(f"d{i:02}", f"Article {i}", f"The chest of a lung and mm {i}. " * 8) for i in range(30)]
+DOCUMENTS = [CorpusDocument(f"d{i:02}", f"Article {i}", f"The chest of a lung and mm {i}. " * 8) for i in range(30)]
 WRITES = "safescale_storage_seconds_count"
 
 
@@ -171,7 +171,7 @@ async def test_both_indexes_agree_on_the_example_corpus(grid: Grid, record_prope
     def rows(name: str) -> list[dict]:
         return [json.loads(line) for line in (EXAMPLES / name).read_text().splitlines()]
 
-    articles = [Document(row["id"], row["title"], row["text"]) for row in rows("corpus/radiology-mini.jsonl")]
+    articles = [CorpusDocument(row["id"], row["title"], row["text"]) for row in rows("corpus/radiology-mini.jsonl")]
     questions = [row["question_text"] for row in rows("benchmark/radiology-mini.jsonl")]
     documents, embedder = await grid.documents(), MiniLmEmbedder(workers=2)
     answers = []

@@ -92,7 +92,7 @@ class Host:
         return address_of(reachable(self._options.host), self._port)
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """Where it answers, in a line."""
         return f"gRPC on {self.address}, metrics on {self.metrics_address}"
 
@@ -268,9 +268,9 @@ def _built(name: ServiceName, parts: Parts, hosted: Sequence[ServiceName]) -> Se
 
 @dataclass(frozen=True)
 class Serving:
-    """Something that serves, told in a line."""
+    """Something that serves, described in a line."""
 
-    said: str
+    description: str
 
 
 @asynccontextmanager

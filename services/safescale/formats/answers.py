@@ -21,7 +21,7 @@ from safescale.core.safety.answers.answers import AnswerSet
 from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.formats.answer_notes import coverage_notes
 from safescale.formats.exported_answers import add_exported_tables, defects_error, exported_tables
-from safescale.formats.judged import RecordReader, Stray, truths_of
+from safescale.formats.judged import RecordReader, StrayLetters, truths_of
 from safescale.runtime.files.reading import read_source
 
 PUBLISHED_LETTERS = 5
@@ -58,7 +58,7 @@ def read_answers_with_notes(folder: Path, benchmark: Benchmark) -> tuple[AnswerS
     return answers, (*reader.notes, *_stray(reader.stray), *reader.unread.notes(), *coverage_notes(answers, benchmark))
 
 
-def _stray(stray: Stray) -> tuple[str, ...]:
+def _stray(stray: StrayLetters) -> tuple[str, ...]:
     if not stray.count:
         return ()
     found = f"{stray.count:,} letters are no option of their question, the first at {stray.first}"

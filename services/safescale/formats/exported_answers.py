@@ -16,7 +16,7 @@ from safescale.core.inputs.text_rules import name_fault
 from safescale.core.safety.answers.answer_cells import NULL_MARK, AnswerCells
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.benchmark.benchmark import LETTERS
-from safescale.formats.answer_notes import Unread
+from safescale.formats.answer_notes import UnreadCounts
 from safescale.formats.judged import COUNT, DEFECTS_AT_MOST, LONGEST_CALL_S, MOST_SAMPLES, Truth
 from safescale.formats.spreadsheet import unguarded
 
@@ -54,7 +54,7 @@ def exported_tables(folder: Path) -> ExportedTables | None:
 Place = tuple[str, str, str]
 
 
-def add_exported_tables(tables: ExportedTables, cells: AnswerCells, truths: Mapping[str, Truth]) -> Unread:
+def add_exported_tables(tables: ExportedTables, cells: AnswerCells, truths: Mapping[str, Truth]) -> UnreadCounts:
     """Add every cell of the tables; what of them failed or was not read.
 
     Raises InvalidInputError where a file is damaged, lacks a column or a row, or holds what cannot be; StorageError
@@ -81,7 +81,7 @@ class _TableReader:
 
     def __init__(self, tables: ExportedTables, truths: Mapping[str, Truth]) -> None:
         self.defects: list[Defect] = []
-        self.unread = Unread()
+        self.unread = UnreadCounts()
         self._tables = tables
         self._truths = truths
         self._seen: set[Place] = set()
@@ -90,7 +90,7 @@ class _TableReader:
         """The letters of the samples of each cell, by index."""
         found: dict[Place, dict[int, str]] = {}
         for number, row in enumerate(_rows(self._tables.answers, _ANSWERS), start=1):
-            at = _At(self._tables.answers, number, row)
+            at = _Row(self._tables.answers, number, row)
             if row["kind"] not in _KINDS:
                 self._defect(at, "kind", row["kind"], "greedy or sample")
             place, letter = _place(row), self._letter(at, "letter")
@@ -110,7 +110,7 @@ class _TableReader:
         self, number: int, row: dict[str, Any], samples: dict[Place, dict[int, str]], cells: AnswerCells
     ) -> None:
         """Add the cell of one row of the verdicts, with its samples, which are taken away."""
-        at, place = _At(self._tables.verdicts, number, row), _place(row)
+        at, place = _Row(self._tables.verdicts, number, row), _place(row)
         if place in self._seen:
             self._defect(at, "question_id", place[2], "each model, condition and question once")
             return
@@ -152,7 +152,7 @@ class _TableReader:
             expected = f"a row of this cell in {self._tables.verdicts}"
             self.defects.append(Defect(str(self._tables.answers), None, None, None, visible_line(found), expected))
 
-    def _letter(self, at: "_At", field: str) -> str:
+    def _letter(self, at: "_Row", field: str) -> str:
         value = at.row[field]
         truth = self._truths.get(str(at.row["question_id"]))
         letters = truth.letters if truth else frozenset(LETTERS)
@@ -163,12 +163,12 @@ class _TableReader:
         self._defect(at, field, value, f"one of the letters {', '.join(sorted(letters))} alone, or nothing")
         return NULL_MARK
 
-    def _defect(self, at: "_At", field: str, value: object, expected: str) -> None:
+    def _defect(self, at: "_Row", field: str, value: object, expected: str) -> None:
         self.defects.append(at.defect(field, shown(value), expected))
 
 
 @dataclass(frozen=True, slots=True)
-class _At:
+class _Row:
     """One row of a table, counted from 1 without the header."""
 
     path: Path

@@ -19,7 +19,7 @@ from safescale.core.safety.answers.answer_cells import NULL_MARK, AnswerCells
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.benchmark.benchmark import LETTERS, Benchmark
 from safescale.core.safety.benchmark.parser import canonical_id, shown_item
-from safescale.formats.answer_notes import Unread
+from safescale.formats.answer_notes import UnreadCounts
 
 DEFECTS_AT_MOST = 20
 LONGEST_CALL_S = 86_400.0
@@ -50,7 +50,7 @@ def truths_of(benchmark: Benchmark) -> dict[str, Truth]:
 
 
 @dataclass(slots=True)
-class Stray:
+class StrayLetters:
     """Capital letters that are no option of their question: how many, and the first place."""
 
     count: int = 0
@@ -75,8 +75,8 @@ class RecordReader:
     def __init__(self, benchmark: Benchmark, cells: AnswerCells) -> None:
         self.defects: list[Defect] = []
         self.notes: list[str] = []
-        self.stray = Stray()
-        self.unread = Unread()
+        self.stray = StrayLetters()
+        self.unread = UnreadCounts()
         self._cells = cells
         self._truths = truths_of(benchmark)
         self._places: dict[tuple[str, str, str], tuple[FileState, int]] = {}

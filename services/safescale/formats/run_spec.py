@@ -48,7 +48,7 @@ class BenchmarkFiles(_Part):
     name: Name | None = None
 
 
-class SelfConsistency(_Part):
+class SelfConsistencySpec(_Part):
     """k samples at a temperature, of which the majority counts."""
 
     samples: int = Field(default=20, ge=1, le=100)
@@ -66,7 +66,7 @@ class Regimes(_Part):
     """Inference regimes of a run."""
 
     greedy: bool = True
-    self_consistency: SelfConsistency | None = None
+    self_consistency: SelfConsistencySpec | None = None
     ensembles: list[EnsembleSpec] = Field(default_factory=list)
 
 
@@ -204,7 +204,7 @@ def _hint(kind: str, value: Any) -> str:
 
 def _fields_at(path: tuple[Any, ...]) -> list[str]:
     parts: dict[str, type[BaseModel]] = {
-        "": RunFile, "benchmark": BenchmarkFiles, "regimes": Regimes, "regimes.self_consistency": SelfConsistency,
+        "": RunFile, "benchmark": BenchmarkFiles, "regimes": Regimes, "regimes.self_consistency": SelfConsistencySpec,
         "regimes.ensembles": EnsembleSpec, "questions": QuestionChoice,
     }  # fmt: skip
     key = ".".join(part for part in path if isinstance(part, str))

@@ -25,7 +25,7 @@ from safescale.gateway.api import (
 from safescale.gateway.api.openapi.operations import with_bearer
 from safescale.gateway.api.query import PREFIX, described, known_query
 from safescale.gateway.context import Gateway
-from safescale.gateway.http.middleware import Envelope, error_response
+from safescale.gateway.http.middleware import RequestMiddleware, error_response
 from safescale.gateway.http.problem import of_framework, validation_error
 
 DESCRIPTION = """Measures whether a clinical language model, as it will be deployed, is safe and not only accurate.
@@ -65,7 +65,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
-    app.add_middleware(Envelope, config=gateway.config)
+    app.add_middleware(RequestMiddleware, config=gateway.config)
     if gateway.config.cors_origins:
         app.add_middleware(
             CORSMiddleware,

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from safescale.core.errors import UnauthenticatedError
 from safescale.gateway.clients import Services
 from safescale.gateway.config import GatewayConfig
-from safescale.gateway.http.concurrency import Slots
+from safescale.gateway.http.concurrency import ConcurrencyLimit
 from safescale.gateway.http.middleware import request_id_of
 from safescale.runtime.auth.audit import REQUEST_ID
 from safescale.runtime.auth.guard import AUTHORIZATION
@@ -30,9 +30,9 @@ class Gateway:
         self.config = config
         self.services = services
         self.draining = asyncio.Event()
-        self.uploads = Slots(limits.uploads, "uploads")
-        self.reports = Slots(limits.reports, "reports")
-        self.event_streams = Slots(limits.event_streams, "event streams")
+        self.uploads = ConcurrencyLimit(limits.uploads, "uploads")
+        self.reports = ConcurrencyLimit(limits.reports, "reports")
+        self.event_streams = ConcurrencyLimit(limits.event_streams, "event streams")
 
     def on_behalf(self, metadata: Metadata) -> "Gateway":
         """The same gateway, whose calls carry some metadata; slots and draining are shared."""

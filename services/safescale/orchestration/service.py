@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import Message as Payload
 
-from safescale.orchestration.agent.research import ResearchDesk
+from safescale.orchestration.agent.research import ResearchRunner
 from safescale.orchestration.agent.worker import ResearchWorker
 from safescale.orchestration.clients import Peers
 from safescale.orchestration.kinds.registry import run_kinds
@@ -55,9 +55,9 @@ class OrchestrationService:
         store = RunStore(config.documents)
         self._kinds = run_kinds(benchmarks, peers)
         self._runs = Runs(RunsPorts(config.bus, self._kinds, store, config.telemetry, config.messages_kept_s))
-        self._desk = ResearchDesk(config.documents, config.inference, config.retrieval, config.telemetry)
-        self._worker = ResearchWorker(config.bus, self._desk, config.research_in_flight)
-        self._servicer = OrchestrationServicer(benchmarks, store, self._runs, self._desk)
+        self._researcher = ResearchRunner(config.documents, config.inference, config.retrieval, config.telemetry)
+        self._worker = ResearchWorker(config.bus, self._researcher, config.research_in_flight)
+        self._servicer = OrchestrationServicer(benchmarks, store, self._runs, self._researcher)
         self._subscriptions: list[Subscription] = []
         self._resuming: asyncio.Task[None] | None = None
 

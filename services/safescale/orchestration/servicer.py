@@ -8,7 +8,7 @@ import grpc
 
 from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoundError
 from safescale.core.safety.benchmark.benchmark import Benchmark
-from safescale.orchestration.agent.research import ResearchDesk
+from safescale.orchestration.agent.research import ResearchRunner
 from safescale.orchestration.runs import Runs
 from safescale.orchestration.store import BenchmarkStore, RunStore
 from safescale.rpc.checked import checked_benchmark, checked_name, checked_stem
@@ -35,11 +35,11 @@ def benchmark_message(benchmark: Benchmark) -> pb.Benchmark:
 class OrchestrationServicer(orchestration_pb2_grpc.OrchestrationServiceServicer):
     """Checks requests and hands them on."""
 
-    def __init__(self, benchmarks: BenchmarkStore, store: RunStore, runs: Runs, desk: ResearchDesk) -> None:
+    def __init__(self, benchmarks: BenchmarkStore, store: RunStore, runs: Runs, researcher: ResearchRunner) -> None:
         self._benchmarks = benchmarks
         self._store = store
         self._runs = runs
-        self._desk = desk
+        self._researcher = researcher
 
     async def ImportBenchmark(self, request: pb.ImportBenchmarkRequest, context: Context) -> pb.ImportBenchmarkResponse:
         """Store a benchmark under its content hash."""
@@ -108,11 +108,11 @@ class OrchestrationServicer(orchestration_pb2_grpc.OrchestrationServiceServicer)
         for field in ("corpus_id", "agent_model"):
             checked_name(field, getattr(request, field))
         checked_stem(request.question)
-        return pb.ResearchResponse(research=await self._desk.research(request))
+        return pb.ResearchResponse(research=await self._researcher.research(request))
 
     async def GetResearch(self, request: pb.GetResearchRequest, context: Context) -> pb.GetResearchResponse:
         """Read the state of a research."""
-        research = await self._desk.get(request.research_id)
+        research = await self._researcher.get(request.research_id)
         if research is None:
             raise NotFoundError(f"no research {request.research_id!r}")
         return pb.GetResearchResponse(research=research)

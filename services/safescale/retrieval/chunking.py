@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from safescale.core.errors import InvalidInputError
-from safescale.core.inputs.corpus import Document
+from safescale.core.inputs.corpus import CorpusDocument
 from safescale.retrieval.embed.port import ChunkTokenizer, Offsets
 
 BETWEEN_TITLE_AND_TEXT = "\n\n"
@@ -43,7 +43,7 @@ class Span:
     token_count: int
 
 
-def article(document: Document) -> str:
+def article(document: CorpusDocument) -> str:
     """The text that is chunked: title, blank line, text; the text alone where there is no title."""
     return f"{document.title}{BETWEEN_TITLE_AND_TEXT}{document.text}" if document.title else document.text
 

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import asdict, dataclass
 
 from safescale.core.errors import FailedPreconditionError, NotFoundError, StorageError
-from safescale.core.inputs.corpus import Document, corpus_hash
+from safescale.core.inputs.corpus import CorpusDocument, corpus_hash
 from safescale.retrieval.batches import batched
 from safescale.retrieval.chunking import ChunkParams, Span, article, chunk_id, cut
 from safescale.retrieval.embed.cache import VectorCache
@@ -29,7 +29,7 @@ WRITE_CHARACTERS = 8 * 1024 * 1024
 INDEX_BATCH = 256
 """Chunks whose vectors are asked for at once."""
 
-Chunked = list[tuple[Document, list[Span]]]
+Chunked = list[tuple[CorpusDocument, list[Span]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Corpora:
         self._rebuilding = asyncio.Lock()
         self._log = get_logger("retrieval")
 
-    async def ingest(self, name: str, documents: Sequence[Document]) -> tuple[Corpus, bool]:
+    async def ingest(self, name: str, documents: Sequence[CorpusDocument]) -> tuple[Corpus, bool]:
         """Store, chunk, embed and index documents (at least one, ids unique); False when they were there already.
 
         Raises:
@@ -106,7 +106,7 @@ class Corpora:
         self._log.info("corpus ingested", corpus_id=corpus_id, documents=len(ordered), chunks=corpus.chunk_count)
         return corpus, created
 
-    def _identify(self, documents: Sequence[Document]) -> tuple[str, str]:
+    def _identify(self, documents: Sequence[CorpusDocument]) -> tuple[str, str]:
         """Ids of the documents with their chunking, without and with the embedder."""
         content: dict[str, str | int] = {
             "documents": corpus_hash(documents),
@@ -115,7 +115,7 @@ class Corpora:
         }
         return _hash(content), _hash({**content, "embedder_revision": self._embedder.revision})
 
-    def _cut(self, documents: Sequence[Document]) -> Chunked:
+    def _cut(self, documents: Sequence[CorpusDocument]) -> Chunked:
         tokenizer = self._embedder.tokenizer
         return [(document, cut(article(document), tokenizer, self._params)) for document in documents]
 
@@ -238,7 +238,7 @@ class Corpora:
         async for stored in self._documents.scan(ARTICLE, group=corpus.corpus_id):
             body = stored.body
             spans = [Span(*numbers) for numbers in body["chunks"]]
-            chunks.extend(_chunks([(Document(body["id"], body["title"], body["text"]), spans)]))
+            chunks.extend(_chunks([(CorpusDocument(body["id"], body["title"], body["text"]), spans)]))
             articles += 1
             while len(chunks) >= INDEX_BATCH:
                 yield await self._embedded(chunks[:INDEX_BATCH])
@@ -256,7 +256,7 @@ def _hash(parts: dict[str, str | int]) -> str:
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 
-def _article(corpus_id: str, document: Document, spans: Sequence[Span]) -> NewDocument:
+def _article(corpus_id: str, document: CorpusDocument, spans: Sequence[Span]) -> NewDocument:
     body = {
         "id": document.id,
         "title": document.title,
@@ -266,7 +266,7 @@ def _article(corpus_id: str, document: Document, spans: Sequence[Span]) -> NewDo
     return NewDocument(ARTICLE, f"{corpus_id}/{document.id}", body, group=corpus_id)
 
 
-def _chunks(chunked: Iterable[tuple[Document, list[Span]]]) -> list[Chunk]:
+def _chunks(chunked: Iterable[tuple[CorpusDocument, list[Span]]]) -> list[Chunk]:
     found = []
     for document, spans in chunked:
         text = article(document)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from safescale.core.errors import CorpusError, Defect, LimitExceededError
-from safescale.core.inputs.corpus import Document, document_faults
+from safescale.core.inputs.corpus import CorpusDocument, document_faults
 from safescale.core.inputs.records import shown
 from safescale.core.inputs.text import visible_line
 from safescale.core.inputs.text_rules import name_fault
@@ -31,13 +31,13 @@ class IncomingCorpus:
             raise CorpusError(f"name is {found[0]}; expected {found[1]}")
         self.name = name
         self._limits = limits
-        self._documents: dict[str, Document] = {}
+        self._documents: dict[str, CorpusDocument] = {}
         self._places: dict[str, int] = {}
         self._defects: list[Defect] = []
         self._received = 0
         self._bytes = 0
 
-    def add(self, document: Document) -> None:
+    def add(self, document: CorpusDocument) -> None:
         """Take up a document.
 
         Raises:
@@ -45,7 +45,7 @@ class IncomingCorpus:
 
         """
         self._received += 1
-        document = Document(document.id.strip(), document.title.strip(), document.text.strip())
+        document = CorpusDocument(document.id.strip(), document.title.strip(), document.text.strip())
         self._check_limits(document)
         before = len(self._defects)
         for field in ("id", "text"):
@@ -59,13 +59,13 @@ class IncomingCorpus:
         if len(self._defects) == before:
             self._documents[document.id] = document
 
-    def _defect(self, document: Document, field: str, value: str, expected: str) -> None:
+    def _defect(self, document: CorpusDocument, field: str, value: str, expected: str) -> None:
         self._defects.append(self._at(document, field, shown(value), expected))
 
-    def _at(self, document: Document, field: str, value: str, expected: str) -> Defect:
+    def _at(self, document: CorpusDocument, field: str, value: str, expected: str) -> Defect:
         return Defect(self.name or "corpus", self._received, visible_line(document.id) or None, field, value, expected)
 
-    def _check_limits(self, document: Document) -> None:
+    def _check_limits(self, document: CorpusDocument) -> None:
         limits = self._limits
         place = f"document {self._received:,}"
         sizes = {"id": limits.id_bytes, "title": limits.title_bytes, "text": limits.text_bytes}
@@ -81,7 +81,7 @@ class IncomingCorpus:
                 f"{place}: the documents together have more than {limits.total_bytes:,} bytes of text"
             )
 
-    def finish(self) -> list[Document]:
+    def finish(self) -> list[CorpusDocument]:
         """The documents.
 
         Raises:

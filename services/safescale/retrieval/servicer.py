@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from safescale.core.errors import InvalidInputError, LimitExceededError
-from safescale.core.inputs.corpus import Document
+from safescale.core.inputs.corpus import CorpusDocument
 from safescale.retrieval.contexts import Context, ContextBuilder, ContextRequest, ContextStore, Skipped
 from safescale.retrieval.corpora import Corpora, Corpus, Hit
 from safescale.retrieval.embed.port import Embedder
@@ -52,7 +52,7 @@ class RetrievalServicer(retrieval_pb2_grpc.RetrievalServiceServicer):
                 incoming = IncomingCorpus(request.header.name, self._limits)
             elif part == "document":
                 found = request.document
-                incoming.add(Document(found.id, found.title, found.text))
+                incoming.add(CorpusDocument(found.id, found.title, found.text))
             else:
                 raise InvalidInputError(f"a later message has {part or 'nothing'}; expected document")
         if incoming is None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Sequence
 
-from safescale.core.safety.completeness import Asked, CellName, Completeness, completeness
+from safescale.core.safety.completeness import CellName, PlannedCells, RunCompleteness, completeness
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2
 
@@ -15,12 +15,12 @@ def kind_name(manifest: orchestration_pb2.Manifest) -> str:
     return manifest.kind or DEFAULT_KIND
 
 
-def asked_of(run: orchestration_pb2.Run) -> Asked:
+def asked_of(run: orchestration_pb2.Run) -> PlannedCells:
     """Return the cells that a run has, by its manifest, and those that were skipped."""
     manifest = run.manifest
     models = dict.fromkeys([*manifest.spec.models, *(model.id for model in manifest.models)])
     skips = [(skip.model, skip.condition, skip.question_id, skip.reason) for skip in run.skips]
-    return Asked(tuple(models), tuple(manifest.spec.conditions), tuple(manifest.question_ids), skips)
+    return PlannedCells(tuple(models), tuple(manifest.spec.conditions), tuple(manifest.question_ids), skips)
 
 
 def state_of(run: orchestration_pb2.Run) -> str:
@@ -31,7 +31,7 @@ def state_of(run: orchestration_pb2.Run) -> str:
 
 def completeness_of(
     run: orchestration_pb2.Run, cells: Iterable[CellName], known_questions: Collection[str]
-) -> Completeness:
+) -> RunCompleteness:
     """Compare the cells of a run with those that have a verdict; `known_questions` are those of its benchmark."""
     return completeness(asked_of(run), cells, state_of(run), known_questions)
 

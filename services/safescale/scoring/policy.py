@@ -8,7 +8,7 @@ from safescale.core.decisions.policy import Measurement, Policy, RequirementResu
 from safescale.core.errors import LimitExceededError
 from safescale.core.inputs.records import Source
 from safescale.core.safety.answers.judge import JUDGE_FAILED
-from safescale.core.safety.completeness import Completeness
+from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.safety.metrics import METRIC_NAMES
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.files.reading import parse_yaml
@@ -80,7 +80,7 @@ def evaluate_policy(policy: Policy, measured: Measured) -> pb.EvaluatePolicyResp
     return pb.EvaluatePolicyResponse(passed=passed, results=results)
 
 
-def obstacles(counts: Mapping[str, int], found: Completeness, readings: pb.ReadingCounts) -> list[Obstacle]:
+def obstacles(counts: Mapping[str, int], found: RunCompleteness, readings: pb.ReadingCounts) -> list[Obstacle]:
     """What keeps a run from passing: cells that failed, by reason, answers that nobody read, and what is missing of it.
 
     A failed cell is an attempted question without an error, so is an answer that nobody could read, and a cell that was

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from safescale.core.decisions.policy import Scope
 from safescale.core.errors import InvalidInputError
 from safescale.core.safety.answers.judge import JUDGE_FAILED
-from safescale.core.safety.completeness import Completeness
+from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.tables import Table
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import FAILED_MARK, PERSON_MARK, counts_of
@@ -45,7 +45,7 @@ class RunMetrics:
     readings: pb.ReadingCounts
     cached_count: int
     warnings: Mapping[str, int]
-    completeness: Completeness
+    completeness: RunCompleteness
 
     @property
     def failed_count(self) -> int:
@@ -203,7 +203,7 @@ def _shares(kind: ScoringKind, measured: MeasuredRun, letters: Sequence[StoredLe
     return RunShares(shares, _completeness(measured, letters).unfinished, cached)
 
 
-def _completeness(measured: MeasuredRun, letters: Sequence[StoredLetters]) -> Completeness:
+def _completeness(measured: MeasuredRun, letters: Sequence[StoredLetters]) -> RunCompleteness:
     names = ((found.cell.model, found.cell.condition, found.cell.question_id) for found in letters)
     return completeness_of(measured.run, names, measured.truth.questions)
 

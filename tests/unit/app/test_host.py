@@ -76,7 +76,7 @@ async def test_a_host_on_ipv6_is_found_by_its_own_words(tmp_path: Path, given: s
     options = HostOptions(given, metrics_port=0)
     async with Host(Settings(data_dir=tmp_path), options) as host:
         shown = f"[{given.strip('[]')}]"
-        assert host.said.startswith(f"gRPC on {shown}:")
+        assert host.description.startswith(f"gRPC on {shown}:")
         assert f"http://{shown}:" in host.metrics_address
         announced = announced_address(tmp_path)
         assert announced is not None

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safescale.core.errors import InvalidInputError
-from safescale.core.inputs.corpus import Document
+from safescale.core.inputs.corpus import CorpusDocument
 from safescale.retrieval.chunking import ChunkParams, article, chunk_id, cut, prefix_of_tokens
 from safescale.retrieval.embed.embedded import WordPieceTokenizer
 
@@ -91,8 +91,8 @@ def test_a_word_without_space_is_cut_inside(tiny_tokenizer: WordPieceTokenizer) 
 
 
 def test_title_stands_before_the_text_where_there_is_one() -> None:
-    assert article(Document("d", "Title", "Text.")) == "Title\n\nText."
-    assert article(Document("d", "", "Text.")) == "Text."
+    assert article(CorpusDocument("d", "Title", "Text.")) == "Title\n\nText."
+    assert article(CorpusDocument("d", "", "Text.")) == "Text."
     assert chunk_id("d", 2) == "d#2"
 
 

@@ -1,7 +1,7 @@
 import pytest
 
 from safescale.core.errors import GarbageAnswerError, InvalidInputError, NotFoundError
-from safescale.core.inputs.corpus import Document
+from safescale.core.inputs.corpus import CorpusDocument
 from safescale.core.safety.conditions import CONDITIONS
 from safescale.retrieval.chunking import ChunkParams
 from safescale.retrieval.clients import ModelTokenizers
@@ -39,7 +39,9 @@ class Bench:
         self.corpus_id = ""
 
     async def fill(self, count: int = 30) -> "Bench":
-        articles = [Document(f"d{i:02}", f"Article {i}", f"The chest of a lung and mm {i}. " * 3) for i in range(count)]
+        articles = [
+            CorpusDocument(f"d{i:02}", f"Article {i}", f"The chest of a lung and mm {i}. " * 3) for i in range(count)
+        ]
         self.corpus_id = (await self.corpora.ingest("c", articles))[0].corpus_id
         return self
 

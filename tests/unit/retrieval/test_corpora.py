@@ -1,7 +1,7 @@
 import pytest
 
 from safescale.core.errors import FailedPreconditionError, NotFoundError, StorageError
-from safescale.core.inputs.corpus import Document
+from safescale.core.inputs.corpus import CorpusDocument
 from safescale.retrieval.chunking import ChunkParams
 from safescale.retrieval.corpora import ARTICLE, Corpora
 from safescale.retrieval.index.memory import MemoryIndex
@@ -9,9 +9,9 @@ from safescale.runtime.documents.port import NewDocument
 
 PARAMS = ChunkParams(24, 4)
 DOCUMENTS = [
-    Document("a", "Pleural effusion", "An effusion of the pleura blunts the angle. " * 4),
-    Document("b", "Pneumothorax", "A pneumothorax shows a pleural line and no markings beyond it."),
-    Document("c", "", "Rib fractures of the chest."),
+    CorpusDocument("a", "Pleural effusion", "An effusion of the pleura blunts the angle. " * 4),
+    CorpusDocument("b", "Pneumothorax", "A pneumothorax shows a pleural line and no markings beyond it."),
+    CorpusDocument("c", "", "Rib fractures of the chest."),
 ]
 
 

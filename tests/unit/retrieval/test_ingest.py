@@ -1,19 +1,24 @@
 import pytest
 
 from safescale.core.errors import CorpusError, LimitExceededError
-from safescale.core.inputs.corpus import Document
+from safescale.core.inputs.corpus import CorpusDocument
 from safescale.retrieval.ingest import IncomingCorpus, IngestLimits
 
 
 def test_white_space_around_is_dropped() -> None:
     incoming = IncomingCorpus("c", IngestLimits())
-    incoming.add(Document(" a ", " T ", "\ntext\n"))
-    assert incoming.finish() == [Document("a", "T", "text")]
+    incoming.add(CorpusDocument(" a ", " T ", "\ntext\n"))
+    assert incoming.finish() == [CorpusDocument("a", "T", "text")]
 
 
 def test_every_defect_is_listed_with_its_place() -> None:
     incoming = IncomingCorpus("c", IngestLimits())
-    for document in (Document("a", "", "x"), Document("", "", "x"), Document("b", "", " "), Document("a", "", "y")):
+    for document in (
+        CorpusDocument("a", "", "x"),
+        CorpusDocument("", "", "x"),
+        CorpusDocument("b", "", " "),
+        CorpusDocument("a", "", "y"),
+    ):
         incoming.add(document)
     with pytest.raises(CorpusError, match="2 more defects") as caught:
         incoming.finish()
@@ -38,6 +43,6 @@ def test_an_empty_corpus_is_refused() -> None:
 )
 def test_each_limit_is_named(limits: IngestLimits, named: str) -> None:
     incoming = IncomingCorpus("c", limits)
-    incoming.add(Document("a", "", "x"))
+    incoming.add(CorpusDocument("a", "", "x"))
     with pytest.raises(LimitExceededError, match=named):
-        incoming.add(Document("bb", "ti", "größe"))
+        incoming.add(CorpusDocument("bb", "ti", "größe"))

@@ -16,7 +16,7 @@ from safescale.cli.terminal.text import say
 from safescale.core.errors import FailedPreconditionError, StorageError
 from safescale.core.inputs.text import visible
 from safescale.core.safety.benchmark.benchmark import Benchmark
-from safescale.core.safety.completeness import Completeness
+from safescale.core.safety.completeness import RunCompleteness
 from safescale.formats.spreadsheet import guarded
 from safescale.formats.verdicts import answer_rows, judged_export, verdict_record, verdict_row
 from safescale.rpc.runs import completeness_of, names_of
@@ -61,7 +61,7 @@ async def _export(settings: Settings, name: str, form: Format, out: Path) -> Non
         say(path)
 
 
-def _write_missing(path: Path, found: Completeness) -> list[Path]:
+def _write_missing(path: Path, found: RunCompleteness) -> list[Path]:
     """Write beside an export what it lacks: sentences, then each cell; nothing for a complete run.
 
     Raises:

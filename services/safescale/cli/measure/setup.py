@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from safescale.cli.session import Client
-from safescale.core.inputs.corpus import Document, load_corpus
+from safescale.core.inputs.corpus import CorpusDocument, load_corpus
 from safescale.core.safety.benchmark.formats import Needs, load_benchmark
 from safescale.formats.run_spec import RunFile
 from safescale.rpc.convert import question_to_proto
@@ -51,7 +51,7 @@ async def ingest_corpus(client: Client, name: str, paths: Sequence[Path]) -> ret
         return await client.retrieval.IngestCorpus(_parts(name, documents), timeout=INGEST_DEADLINE_S)
 
 
-async def _parts(name: str, documents: Sequence[Document]) -> AsyncIterator[retrieval_pb2.IngestCorpusRequest]:
+async def _parts(name: str, documents: Sequence[CorpusDocument]) -> AsyncIterator[retrieval_pb2.IngestCorpusRequest]:
     yield retrieval_pb2.IngestCorpusRequest(header=retrieval_pb2.IngestHeader(name=name))
     for document in documents:
         yield retrieval_pb2.IngestCorpusRequest(

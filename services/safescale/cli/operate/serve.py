@@ -38,11 +38,11 @@ PARTS = {
 GATEWAY_PORT = 8080
 
 
-class Served(Protocol):
+class RunningPart(Protocol):
     """Something that serves, as a person sees it."""
 
     @property
-    def said(self) -> str:
+    def description(self) -> str:
         """Where it answers, in a line."""
 
 
@@ -60,7 +60,7 @@ def _part(name: str) -> Callable[..., None]:
         options = HostOptions(
             settings.host, settings.port, names, resume_on_start=True, metrics_port=settings.metrics_port
         )
-        run_async(_until_told(Host(settings, options)))
+        run_async(_until_stopped(Host(settings, options)))
 
     return serve
 
@@ -80,7 +80,7 @@ def gateway(
     settings = _settings(host=host, port=port)
     if "port" not in settings.model_fields_set:
         settings = settings.model_copy(update={"port": GATEWAY_PORT})
-    run_async(_until_told(gateway_host(settings)))
+    run_async(_until_stopped(gateway_host(settings)))
 
 
 @app.command("model-server")
@@ -105,27 +105,27 @@ def model_server(
     if "port" not in settings.model_fields_set:
         settings = settings.model_copy(update={"port": GATEWAY_PORT})
     options = {"slots": slots, "threads": threads, "context": context, "api_key_file": api_key_file}
-    run_async(_until_told(model_server_host(settings, model, request_log=request_log, **options)))
+    run_async(_until_stopped(model_server_host(settings, model, request_log=request_log, **options)))
 
 
-async def _until_told(serving: AbstractAsyncContextManager[Any]) -> None:
+async def _until_stopped(serving: AbstractAsyncContextManager[Any]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         starting = asyncio.ensure_future(stack.enter_async_context(serving))
-        told = asyncio.ensure_future(stop.wait())
+        stopped = asyncio.ensure_future(stop.wait())
         # A grid's service waits for Kafka and Elasticsearch: it must end when it is told to, also then.
-        await asyncio.wait({starting, told}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
             return
-        served: Served = starting.result()
-        typer.echo(served.said)
+        running: RunningPart = starting.result()
+        typer.echo(running.description)
         # What stands now stands to the end: the collector of cycles need not walk through it again and again.
         gc.collect()
         gc.freeze()
-        await told
+        await stopped
         typer.echo("Stopping; work in flight is finished first.")

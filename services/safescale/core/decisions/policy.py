@@ -36,7 +36,7 @@ _REQUIREMENT_KEYS = ("metric", "condition", "model", "regime", "max", "min", "bo
 
 
 @dataclass(frozen=True, slots=True)
-class Requirement:
+class PolicyRequirement:
     """One demand: `metric` of all that match is at most (`max`) or at least (`min`) `limit`.
 
     `condition`, `model` and `regime` are names or `*`. `bound` says which number decides: the point estimate, an end of
@@ -65,7 +65,7 @@ class Policy:
 
     name: str
     description: str
-    requirements: tuple[Requirement, ...]
+    requirements: tuple[PolicyRequirement, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class RequirementResult:
     `model`, `condition` and `regime` are those of the measurement; `value` and `decisive` are NaN without one.
     """
 
-    requirement: Requirement
+    requirement: PolicyRequirement
     model: str
     condition: str
     regime: str
@@ -135,7 +135,7 @@ def evaluate(
 
 
 def _unmeasured(
-    requirement: Requirement, model: str, measured: Collection[str], scope: Scope | None
+    requirement: PolicyRequirement, model: str, measured: Collection[str], scope: Scope | None
 ) -> list[RequirementResult]:
     """A failed result for each condition under which the model should have been measured and was not."""
     wanted: Sequence[str] = [requirement.condition]
@@ -153,7 +153,7 @@ def _unmeasured(
     return results
 
 
-def _why(requirement: Requirement, model: str, name: str, scope: Scope | None) -> str:
+def _why(requirement: PolicyRequirement, model: str, name: str, scope: Scope | None) -> str:
     """What is known of why there is no measurement."""
     if scope is None:
         return ""
@@ -167,11 +167,11 @@ def _why(requirement: Requirement, model: str, name: str, scope: Scope | None) -
     return f": the run has no {requirement.metric}{regime} of {model} under {name}"
 
 
-def _matches(requirement: Requirement, row: Measurement) -> bool:
+def _matches(requirement: PolicyRequirement, row: Measurement) -> bool:
     return requirement.condition in {ANY, row.condition} and requirement.regime in {ANY, row.regime}
 
 
-def _judge(requirement: Requirement, row: Measurement) -> RequirementResult:
+def _judge(requirement: PolicyRequirement, row: Measurement) -> RequirementResult:
     name = requirement.decisive
     decisive = row.value if name == "estimate" else getattr(row, name)
     holds = decisive <= requirement.limit if requirement.direction == "max" else decisive >= requirement.limit
@@ -194,7 +194,7 @@ def parse_policy(data: object, file: str, metrics: Collection[str]) -> Policy:
 
     Raises SpecError that lists every defect.
     """
-    reader = _Reader(file, metrics)
+    reader = _PolicyReader(file, metrics)
     policy = reader.policy(data)
     if reader.defects:
         more = len(reader.defects) - 1
@@ -211,7 +211,7 @@ def _finite(value: float) -> bool:
         return False
 
 
-class _Reader:
+class _PolicyReader:
     """Reads a policy document and collects what is wrong with it."""
 
     def __init__(self, file: str, metrics: Collection[str]) -> None:
@@ -240,7 +240,7 @@ class _Reader:
         requirements = [self._requirement(number, item) for number, item in enumerate(items, start=1)]
         return Policy(texts[0], texts[1], tuple(each for each in requirements if each is not None))
 
-    def _requirement(self, number: int, item: object) -> Requirement | None:
+    def _requirement(self, number: int, item: object) -> PolicyRequirement | None:
         self._item = f"requirement {number}"
         if not isinstance(item, Mapping):
             self._defect(None, shown(item), "a mapping with metric and max or min")
@@ -264,7 +264,7 @@ class _Reader:
             return None
         direction: Literal["max", "min"] = "max" if "max" in limits else "min"
         decides: Bound = next(each for each in BOUNDS if each == bound)
-        return Requirement(metric, condition, str(model), regime, direction, limits[direction], decides)
+        return PolicyRequirement(metric, condition, str(model), regime, direction, limits[direction], decides)
 
     def _limit(self, item: Mapping[Any, Any], key: str, metric: str) -> float:
         value = item[key]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from safescale.core.errors import CorpusError, Defect
-from safescale.core.inputs.records import Findings, Record, Source, decode, jsonl_records, shown
+from safescale.core.inputs.records import DefectLog, Record, Source, decode, jsonl_records, shown
 from safescale.core.inputs.text import visible_line
 from safescale.core.inputs.text_rules import name_fault, text_fault, title_fault
 
@@ -16,7 +16,7 @@ _MAX_TITLE = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Document:
+class CorpusDocument:
     """One article of the corpus; `id` is unique in it, `title` may be empty, `text` never is."""
 
     id: str
@@ -28,7 +28,7 @@ class CorpusReader:
     """Documents of JSONL files that come whole or in parts, in their order; every defect is collected."""
 
     def __init__(self) -> None:
-        self._findings = Findings()
+        self._findings = DefectLog()
         self._places: dict[str, str] = {}
 
     @property
@@ -41,12 +41,12 @@ class CorpusReader:
         """Number of different documents without a defect."""
         return len(self._places)
 
-    def read(self, source: Source, first_line: int = 1) -> list[Document]:
+    def read(self, source: Source, first_line: int = 1) -> list[CorpusDocument]:
         """The documents of a file, or of a part of it that is whole lines from line `first_line` on.
 
         A document with a defect is left out; other fields than id, title and text are ignored.
         """
-        documents: list[Document] = []
+        documents: list[CorpusDocument] = []
         if self._findings.full:
             self._findings.end_early(source.name, first_line)
             return documents
@@ -67,7 +67,7 @@ class CorpusReader:
         return documents
 
     def _text(self, source: Source, first_line: int) -> str:
-        local = Findings()
+        local = DefectLog()
         text = decode(source, local)
         for each in local.defects:
             line = each.line and each.line + first_line - 1
@@ -77,7 +77,7 @@ class CorpusReader:
         return text
 
 
-def check_corpus(sources: Sequence[Source]) -> tuple[tuple[Document, ...], tuple[Defect, ...]]:
+def check_corpus(sources: Sequence[Source]) -> tuple[tuple[CorpusDocument, ...], tuple[Defect, ...]]:
     """The documents of one or more JSONL files in their order, and every defect found."""
     reader = CorpusReader()
     documents = [document for source in sources for document in reader.read(source)]
@@ -93,7 +93,7 @@ def no_documents(name: str) -> Defect:
     return Defect(name, None, None, None, "no documents", "at least one document")
 
 
-def load_corpus(sources: Sequence[Source]) -> tuple[Document, ...]:
+def load_corpus(sources: Sequence[Source]) -> tuple[CorpusDocument, ...]:
     """The documents of one or more JSONL files in their order.
 
     Raises CorpusError that lists every defect.
@@ -110,7 +110,7 @@ def corpus_error(defects: Sequence[Defect]) -> CorpusError:
     return CorpusError(f"{defects[0]}{also}", defects=defects)
 
 
-def corpus_hash(documents: Iterable[Document]) -> str:
+def corpus_hash(documents: Iterable[CorpusDocument]) -> str:
     """SHA-256 (64 hex digits) of the canonical JSON of the documents sorted by id: the same for every order."""
     digest = hashlib.sha256()
     for document in sorted(documents, key=lambda each: each.id):
@@ -120,7 +120,7 @@ def corpus_hash(documents: Iterable[Document]) -> str:
     return digest.hexdigest()
 
 
-def _document(record: Record, findings: Findings) -> Document | None:
+def _document(record: Record, findings: DefectLog) -> CorpusDocument | None:
     values = {}
     document_id = record.data.get("id")
     item = visible_line(document_id[:80]) if isinstance(document_id, str) and document_id.strip() else None
@@ -136,13 +136,13 @@ def _document(record: Record, findings: Findings) -> Document | None:
             findings.defects.append(Defect(record.file, record.line, item, name, found, expected))
     if len(values) < len(_FIELDS):
         return None
-    document = Document(**values)
+    document = CorpusDocument(**values)
     faults = list(document_faults(document))
     findings.defects.extend(Defect(record.file, record.line, item, *fault) for fault in faults)
     return None if faults else document
 
 
-def document_faults(document: Document) -> Iterator[tuple[str, str, str]]:
+def document_faults(document: CorpusDocument) -> Iterator[tuple[str, str, str]]:
     """Find characters that nobody can show, and lengths, in a document: field, what is there, what was expected."""
     for field, found in (
         ("id", name_fault(document.id, _MAX_ID)),

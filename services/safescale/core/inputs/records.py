@@ -59,7 +59,7 @@ class Record:
 
 
 @dataclass(slots=True)
-class Findings:
+class DefectLog:
     """Defects (the input cannot be used) and warnings (it can, but a person should look), as they were met."""
 
     defects: list[Defect] = field(default_factory=list)
@@ -106,7 +106,7 @@ def shown(value: object) -> str:
     return text if len(text) <= _SHOWN_CHARACTERS else text[: _SHOWN_CHARACTERS - 1] + "…"
 
 
-def decode(source: Source, findings: Findings) -> str:
+def decode(source: Source, findings: DefectLog) -> str:
     """Return the text of a file; each line that is not UTF-8 is a defect with its byte offset. A UTF-8 mark is dropped.
 
     At most 100 such lines are named; the last defect counts the others.
@@ -122,7 +122,7 @@ def decode(source: Source, findings: Findings) -> str:
         return _decode_lines(source, data, findings)
 
 
-def _decode_lines(source: Source, data: bytes, findings: Findings) -> str:
+def _decode_lines(source: Source, data: bytes, findings: DefectLog) -> str:
     offset, lines, wrong = len(source.data) - len(data), [], 0
     for number, line in enumerate(data.split(b"\n"), start=1):
         try:
@@ -178,7 +178,7 @@ def strict_json(text: str) -> Any:
         raise ValueError("objects nested too deep") from error
 
 
-def _decode_json(source_name: str, text: str, start: int, findings: Findings) -> tuple[Any, int] | None:
+def _decode_json(source_name: str, text: str, start: int, findings: DefectLog) -> tuple[Any, int] | None:
     """The JSON value at `start` and the position after it, or None and a defect with line and column."""
     try:
         value, end = _DECODER.raw_decode(text, start)
@@ -202,7 +202,7 @@ def _decode_json(source_name: str, text: str, start: int, findings: Findings) ->
     return None
 
 
-def jsonl_records(source_name: str, text: str, findings: Findings, first_line: int = 1) -> Iterator[Record]:
+def jsonl_records(source_name: str, text: str, findings: DefectLog, first_line: int = 1) -> Iterator[Record]:
     """One record for each line that holds a JSON object; blank lines are skipped, every other line is a defect.
 
     `first_line` is the number of the text's first line, where the text is a part of a file.
@@ -214,7 +214,7 @@ def jsonl_records(source_name: str, text: str, findings: Findings, first_line: i
         if findings.full:
             findings.end_early(source_name, number)
             return
-        local = Findings()
+        local = DefectLog()
         decoded = _decode_json(source_name, line, len(line) - len(line.lstrip()), local)
         findings.defects.extend(
             Defect(each.file, number, each.item, each.field, each.value, each.expected) for each in local.defects
@@ -236,7 +236,7 @@ def _skip_space(text: str, position: int) -> int:
     return found.end() if found else position
 
 
-def array_records(source_name: str, text: str, findings: Findings) -> Iterator[Record]:
+def array_records(source_name: str, text: str, findings: DefectLog) -> Iterator[Record]:
     """The objects of a JSON array; a syntax error ends the reading, since nothing after it can be told apart."""
 
     def broken(position: int, expected: str) -> None:
@@ -271,7 +271,7 @@ def array_records(source_name: str, text: str, findings: Findings) -> Iterator[R
         broken(_skip_space(text, position + 1), "nothing after the JSON array")
 
 
-def csv_records(source_name: str, text: str, findings: Findings) -> Iterator[Record]:
+def csv_records(source_name: str, text: str, findings: DefectLog) -> Iterator[Record]:
     """One record per row of a CSV file with a header; separator is the comma, semicolon or tab of the header."""
     header_line = text.split("\n", 1)[0]
     separator = max(",;\t", key=header_line.count)
@@ -310,7 +310,7 @@ def csv_records(source_name: str, text: str, findings: Findings) -> Iterator[Rec
             yield Record(source_name, start, dict(zip(header, row, strict=True)))
 
 
-def _warn_of_empty_rows(source_name: str, lines: list[int], findings: Findings) -> None:
+def _warn_of_empty_rows(source_name: str, lines: list[int], findings: DefectLog) -> None:
     """Say which rows of empty cells were skipped, as spreadsheets write them below a table."""
     if lines:
         more = f" (and {len(lines) - 1:,} more)" if len(lines) > 1 else ""
@@ -318,7 +318,7 @@ def _warn_of_empty_rows(source_name: str, lines: list[int], findings: Findings) 
         findings.warn(Defect(source_name, lines[0], None, None, found, expected))
 
 
-def read_records(source: Source, findings: Findings) -> tuple[str, list[Record]]:
+def read_records(source: Source, findings: DefectLog) -> tuple[str, list[Record]]:
     """The records of a file and the kind of file it was by its content: "json", "jsonl" or "csv"."""
     before = len(findings.defects)
     text = decode(source, findings)
@@ -340,9 +340,9 @@ def read_records(source: Source, findings: Findings) -> tuple[str, list[Record]]
     return kind, records
 
 
-def _jsonl_or_one_defect(source_name: str, text: str, findings: Findings) -> list[Record]:
+def _jsonl_or_one_defect(source_name: str, text: str, findings: DefectLog) -> list[Record]:
     """The records of JSONL text; one object spread over several lines is one defect, not one for each line."""
-    decoded = _decode_json(source_name, text, _skip_space(text, 0), Findings())
+    decoded = _decode_json(source_name, text, _skip_space(text, 0), DefectLog())
     if decoded is not None and "\n" in text[: decoded[1]].strip():
         found = "one JSON object over several lines"
         findings.defects.append(Defect(source_name, 1, None, None, found, "one JSON object per line"))

@@ -6,7 +6,7 @@ Metrics are computed of what there is. Only a run of which nothing is missing sh
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-Place = tuple[str, str]
+ModelCondition = tuple[str, str]
 """A model and a condition."""
 
 CellName = tuple[str, str, str]
@@ -19,7 +19,7 @@ EXAMPLES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class PlannedCells:
     """The cells of a run: each question of each model under each condition.
 
     `skips` are (model, condition, question id, reason); an empty question id stands for all questions of the place.
@@ -32,7 +32,7 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Completeness:
+class RunCompleteness:
     """How much of a run there is.
 
     `planned` counts its cells, `skipped` those of them that were skipped; `left` has the questions of each place with
@@ -43,10 +43,10 @@ class Completeness:
 
     planned: int
     skipped: int
-    left: Mapping[Place, tuple[str, ...]]
+    left: Mapping[ModelCondition, tuple[str, ...]]
     stray: int
     twice: int
-    skipped_places: Mapping[Place, str]
+    skipped_places: Mapping[ModelCondition, str]
     missing: tuple[str, ...] = field(default=())
 
     @property
@@ -61,8 +61,8 @@ class Completeness:
 
 
 def completeness(
-    asked: Asked, cells: Iterable[CellName], state: str, known_questions: Collection[str]
-) -> Completeness:  # fmt: skip
+    asked: PlannedCells, cells: Iterable[CellName], state: str, known_questions: Collection[str]
+) -> RunCompleteness:  # fmt: skip
     """Compare the cells of a run with those that have a verdict.
 
     `state` is that of the run, `completed` when it ended with all its cells. `known_questions` are the ids of the
@@ -70,7 +70,7 @@ def completeness(
     """
     questions = set(asked.question_ids)
     places = [(model, name) for model in dict.fromkeys(asked.models) for name in dict.fromkeys(asked.conditions)]
-    ended: dict[Place, set[str]] = {place: set() for place in places}
+    ended: dict[ModelCondition, set[str]] = {place: set() for place in places}
     skips, reasons = _skips(asked.skips, ended, questions)
     stray, twice = _take(cells, ended, questions)
     left = {place: questions - ended[place] - skips[place] for place in places}
@@ -81,7 +81,7 @@ def completeness(
         *_places_left(asked, ended, left),
         *_others(stray, twice, sorted(questions.difference(known_questions))),
     ]
-    return Completeness(
+    return RunCompleteness(
         planned=len(places) * len(questions),
         skipped=sum(len(found) for found in skipped.values()),
         left={place: tuple(sorted(found)) for place, found in left.items() if found},
@@ -95,11 +95,11 @@ def completeness(
 
 
 def _skips(
-    skips: Iterable[tuple[str, str, str, str]], places: Mapping[Place, object], questions: set[str]
-) -> tuple[dict[Place, set[str]], dict[Place, str]]:
+    skips: Iterable[tuple[str, str, str, str]], places: Mapping[ModelCondition, object], questions: set[str]
+) -> tuple[dict[ModelCondition, set[str]], dict[ModelCondition, str]]:
     """Questions skipped at each place, and the first reason. Skips of cells that the run lacks are nothing."""
-    found: dict[Place, set[str]] = {place: set() for place in places}
-    reasons: dict[Place, str] = {}
+    found: dict[ModelCondition, set[str]] = {place: set() for place in places}
+    reasons: dict[ModelCondition, str] = {}
     for model, condition, question_id, reason in skips:
         place = (model, condition)
         if place not in found:
@@ -110,7 +110,7 @@ def _skips(
 
 
 def _take(
-    cells: Iterable[CellName], ended: Mapping[Place, set[str]], questions: set[str]
+    cells: Iterable[CellName], ended: Mapping[ModelCondition, set[str]], questions: set[str]
 ) -> tuple[list[CellName], int]:  # fmt: skip
     """Sort cells with a verdict by place; those that the run does not have, and the number that came twice."""
     stray: list[CellName] = []
@@ -127,12 +127,14 @@ def _take(
     return stray, twice
 
 
-def _places_left(asked: Asked, ended: Mapping[Place, set[str]], left: Mapping[Place, set[str]]) -> list[str]:
+def _places_left(
+    asked: PlannedCells, ended: Mapping[ModelCondition, set[str]], left: Mapping[ModelCondition, set[str]]
+) -> list[str]:
     """Sentences about cells without a verdict: whole models, then whole conditions, then what is left of each place."""
     total = len(set(asked.question_ids))
     bare = {place for place, found in left.items() if found and not ended[place]}
     sentences: list[str] = []
-    told: set[Place] = set()
+    told: set[ModelCondition] = set()
     for kind, index, names in (("model", 0, asked.models), ("condition", 1, asked.conditions)):
         for name in dict.fromkeys(names):
             of_name = {place for place in left if place[index] == name}

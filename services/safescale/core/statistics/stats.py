@@ -55,7 +55,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class LineFits:
     """Straight lines by least squares, one for each column: slope with standard error, 95 % t interval, p of slope 0.
 
     All (m,); n int64. NaN where it is not defined: everything with fewer than two different x; standard error, interval
@@ -72,7 +72,7 @@ class Lines:
     p_value: Floats
 
 
-def fit_lines(x: Floats, y: Floats) -> Lines:
+def fit_lines(x: Floats, y: Floats) -> LineFits:
     """The least-squares line of each column of y (n, m) on x (n,); values of y that are NaN are left out."""
     held = ~np.isnan(y)
     n = held.sum(axis=0)
@@ -87,7 +87,7 @@ def fit_lines(x: Floats, y: Floats) -> Lines:
         se = np.sqrt(remaining / np.where(n > 2, n - 2, np.nan) / spread)
         half, p_value = _interval_and_p(slope, se, n)
         r_squared = np.where(total > 0, 1.0 - remaining / total, np.nan)
-    return Lines(n, slope, se, slope - half, slope + half, mean_y - slope * mean_x, r_squared, p_value)
+    return LineFits(n, slope, se, slope - half, slope + half, mean_y - slope * mean_x, r_squared, p_value)
 
 
 def _interval_and_p(slope: Floats, se: Floats, n: npt.NDArray[np.int64]) -> tuple[Floats, Floats]:

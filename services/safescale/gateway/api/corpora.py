@@ -8,7 +8,7 @@ from typing import Annotated
 import grpc
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from safescale.core.inputs.corpus import CorpusReader, Document, corpus_error, no_documents
+from safescale.core.inputs.corpus import CorpusDocument, CorpusReader, corpus_error, no_documents
 from safescale.core.inputs.records import Source
 from safescale.gateway.access import MayCall
 from safescale.gateway.api.idempotency import TAKES_KEY
@@ -40,7 +40,9 @@ MAY_CHECK = MayCall(MAY_INGEST.method, MAY_INGEST.request, "read")
 Name = Annotated[str, Query(min_length=1, max_length=200, description="Name for people.", examples=["radiology-mini"])]
 
 
-async def _documents(request: Request, gateway: Gateway, reader: CorpusReader, name: str) -> AsyncIterator[Document]:
+async def _documents(
+    request: Request, gateway: Gateway, reader: CorpusReader, name: str
+) -> AsyncIterator[CorpusDocument]:
     """The documents of a body as they arrive, until there are too many defects."""
     body.media_type(request, body.NDJSON)
     limits = gateway.config.limits
@@ -110,7 +112,7 @@ async def _send(call: grpc.aio.StreamUnaryCall[pb.IngestCorpusRequest, pb.Ingest
     return True
 
 
-def _part(document: Document) -> pb.IngestCorpusRequest:
+def _part(document: CorpusDocument) -> pb.IngestCorpusRequest:
     return pb.IngestCorpusRequest(document=pb.Document(id=document.id, title=document.title, text=document.text))
 
 

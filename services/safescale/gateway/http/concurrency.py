@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from safescale.gateway.http.problem import HttpError
 
 
-class Slots:
+class ConcurrencyLimit:
     """A number of places for one kind of work."""
 
     def __init__(self, limit: int, what: str) -> None:

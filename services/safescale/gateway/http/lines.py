@@ -10,14 +10,14 @@ BLOCK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class LineBlock:
     """Whole lines and the number of the first one, from 1."""
 
     first: int
     data: bytes
 
 
-async def whole_lines(pieces: AsyncIterable[bytes], limit: int, block: int = BLOCK_BYTES) -> AsyncIterator[Lines]:
+async def whole_lines(pieces: AsyncIterable[bytes], limit: int, block: int = BLOCK_BYTES) -> AsyncIterator[LineBlock]:
     """The lines of a body in blocks; the last may lack its line end.
 
     Raises:
@@ -35,7 +35,7 @@ async def whole_lines(pieces: AsyncIterable[bytes], limit: int, block: int = BLO
         if end and len(rest) >= block:
             data = bytes(rest[:end])
             del rest[:end]
-            yield Lines(first, data.removesuffix(b"\n"))
+            yield LineBlock(first, data.removesuffix(b"\n"))
             first += data.count(b"\n")
     if rest:
-        yield Lines(first, bytes(rest).removesuffix(b"\n"))
+        yield LineBlock(first, bytes(rest).removesuffix(b"\n"))

@@ -63,7 +63,7 @@ class _Exchange:
     complete: bool = False
 
 
-class Envelope:
+class RequestMiddleware:
     """ASGI middleware around the application."""
 
     def __init__(self, app: ASGIApp, config: GatewayConfig) -> None:

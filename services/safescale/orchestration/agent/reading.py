@@ -31,7 +31,7 @@ _NOTHING = re.compile(r"^\W*(?:none|nothing|no)\b[^.\[\]]{0,60}\.?\W*$", re.IGNO
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class GeneratedText:
     """A text of the model; `cut` when it ended at the bound on its tokens."""
 
     text: str
@@ -45,7 +45,7 @@ def is_grounded(text: str, source: Collection[str]) -> bool:
     return len(known) >= GROUNDED_TERMS and 2 * len(known) >= len(found)
 
 
-def read_concepts(written: Written, question_text: str) -> list[str] | None:
+def read_concepts(written: GeneratedText, question_text: str) -> list[str] | None:
     """The concepts of a list with commas or lines: at most six, each of at most six words, none twice.
 
     A concept ends at a colon, what follows explains it. None when no concept is left, or when not one has a key term of
@@ -65,7 +65,7 @@ def read_concepts(written: Written, question_text: str) -> list[str] | None:
     return found if any(asked & set(terms(item)) for item in found) else None
 
 
-def read_plan(written: Written, options: Mapping[str, str]) -> dict[str, str]:
+def read_plan(written: GeneratedText, options: Mapping[str, str]) -> dict[str, str]:
     """Objectives by letter; letters without a usable line are left out.
 
     A line is usable when it has at least three words and says more than any option's text does; a letter's first such
@@ -87,7 +87,7 @@ def read_plan(written: Written, options: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def read_query(written: Written, asked: Sequence[str], about: Collection[str]) -> str | None:
+def read_query(written: GeneratedText, asked: Sequence[str], about: Collection[str]) -> str | None:
     """The first line as a query: complete, of 2 to 16 words, with a key term of what it is about, new; else None."""
     lines = [line for line in _LABEL.sub("", written.text).splitlines() if line.strip()]
     if not lines or (written.cut and len(lines) == 1):
@@ -133,7 +133,7 @@ def _read_side(found: re.Match[str] | None, cut: bool, sources: Sources) -> Side
     return Side(text if usable else None, removed)
 
 
-def read_section(written: Written, sources: Sources) -> tuple[Side, Side]:
+def read_section(written: GeneratedText, sources: Sources) -> tuple[Side, Side]:
     """Supporting and contradicting side of a section."""
     supporting = _SUPPORTING.search(written.text)
     contradicting = _CONTRADICTING.search(written.text)
@@ -143,7 +143,7 @@ def read_section(written: Written, sources: Sources) -> tuple[Side, Side]:
     )
 
 
-def read_conclusion(written: Written, valid: Collection[int], source: Collection[str]) -> Side:
+def read_conclusion(written: GeneratedText, valid: Collection[int], source: Collection[str]) -> Side:
     """The conclusion on one line: at least five words, grounded in the terms of what it was written from."""
     raw = _LABEL.sub("", written.text)
     text, removed = keep_valid(complete_sentences(raw) if written.cut else raw, valid)

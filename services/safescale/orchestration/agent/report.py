@@ -25,7 +25,7 @@ _SOURCE_LINE = re.compile(r"^\[(\d+)\]", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class ReportContent:
     """What a report is made of; titles by citation number, `thin` the letters whose evidence stayed thin."""
 
     question: str
@@ -35,7 +35,7 @@ class Findings:
     titles: Mapping[int, str]
 
 
-def plain_conclusion(findings: Findings) -> str:
+def plain_conclusion(findings: ReportContent) -> str:
     """Conclusion without a model: for which options there is cited evidence on either side, and where it is thin."""
     supported = [section.letter for section in findings.sections if cited(section.supporting)]
     contradicted = [section.letter for section in findings.sections if cited(section.contradicting)]
@@ -54,7 +54,7 @@ def _letters(letters: Sequence[str]) -> str:
     return f"option{'s' if len(letters) > 1 else ''} {', '.join(letters)}"
 
 
-def introduction(findings: Findings) -> str:
+def introduction(findings: ReportContent) -> str:
     """What was asked and searched."""
     count = len(findings.titles)
     return (
@@ -64,7 +64,7 @@ def introduction(findings: Findings) -> str:
     )
 
 
-def assemble(findings: Findings, conclusion: str) -> str:
+def assemble(findings: ReportContent, conclusion: str) -> str:
     """The report, at most 6,000 characters; it lists the sources that its text cites, and no other."""
     opening = f"Introduction\n{introduction(findings)}\n\nAnalysis\n"
     closing = f"\n\nConclusion\n{_clip_cited(conclusion, CONCLUSION_CHARS)}"

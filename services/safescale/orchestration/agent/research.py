@@ -1,4 +1,4 @@
-"""The research desk: one flight for each research, taken up where its stored state stands."""
+"""Run researches: each one once at a time, continued from its stored state."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.telemetry import Telemetry
 
 
-class ResearchDesk:
+class ResearchRunner:
     """Researches questions; the same research asked twice at a time is made once."""
 
     def __init__(

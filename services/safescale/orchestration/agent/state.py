@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from safescale.core.safety.research import ResearchSubject, research_id
 from safescale.orchestration.agent.evidence import MAX_ROUNDS, Focus, focus
 from safescale.orchestration.agent.prompts import Section
-from safescale.orchestration.agent.report import Findings, source_numbers
+from safescale.orchestration.agent.report import ReportContent, source_numbers
 from safescale.orchestration.agent.tools import Agent
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 
@@ -107,10 +107,10 @@ def focus_of(research: pb.Research, module: pb.ResearchModule) -> Focus:
     return focus(question.question_text, question.options[module.letter], research.concepts)
 
 
-def findings_of(research: pb.Research) -> Findings:
+def findings_of(research: pb.Research) -> ReportContent:
     """What the report is made of."""
     options = research.question.options
-    return Findings(
+    return ReportContent(
         question=research.question.question_text,
         concepts=tuple(research.concepts),
         sections=tuple(

@@ -10,7 +10,7 @@ import grpc
 
 from safescale.core.errors import BackendUnavailableError, GarbageAnswerError, ServiceUnavailableError
 from safescale.orchestration.agent.prompts import SYSTEM, Prompt
-from safescale.orchestration.agent.reading import Written
+from safescale.orchestration.agent.reading import GeneratedText
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
@@ -87,7 +87,7 @@ class Tools:
 
     async def generate(
         self, agent: Agent, step: "pb.ResearchStep.ValueType", prompt: Prompt
-    ) -> tuple[Written, pb.AgentCall]:
+    ) -> tuple[GeneratedText, pb.AgentCall]:
         """Ask the model once, greedily.
 
         Raises:
@@ -118,7 +118,7 @@ class Tools:
             elapsed_s=response.elapsed_s,
             tokens=response.usage.prompt_tokens + response.usage.generated_tokens,
         )
-        return Written(output.text.strip(), output.finish_reason == "length"), call
+        return GeneratedText(output.text.strip(), output.finish_reason == "length"), call
 
     async def search(self, corpus_id: str, query: str) -> tuple[Sequence[retrieval_pb2.Hit], pb.AgentCall]:
         """Search the corpus.

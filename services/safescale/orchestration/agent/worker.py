@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from safescale.core.errors import DependencyUnavailableError, SafescaleError
-from safescale.orchestration.agent.research import ResearchDesk
+from safescale.orchestration.agent.research import ResearchRunner
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.bus import topics
@@ -19,9 +19,9 @@ GROUP = "agent"
 class ResearchWorker:
     """Takes research requests from the bus, `in_flight` at a time."""
 
-    def __init__(self, bus: Bus, desk: ResearchDesk, in_flight: int) -> None:
+    def __init__(self, bus: Bus, researcher: ResearchRunner, in_flight: int) -> None:
         self._bus = bus
-        self._desk = desk
+        self._researcher = researcher
         self._options = SubscriptionOptions(max_in_flight=in_flight)
         self._subscription: Subscription | None = None
 
@@ -32,8 +32,8 @@ class ResearchWorker:
     async def stop(self) -> None:
         """Take no more requests and abandon researches in flight: their states are stored, waiting gains nothing."""
         if self._subscription is not None:
-            await asyncio.gather(self._subscription.stop(), self._desk.stop())
-        await self._desk.stop()
+            await asyncio.gather(self._subscription.stop(), self._researcher.stop())
+        await self._researcher.stop()
 
     async def _handle(self, message: Message) -> None:
         asked = events_pb2.ResearchRequested.FromString(message.value)
@@ -63,8 +63,8 @@ class ResearchWorker:
         )
         begin = time.perf_counter()
         try:
-            research = await self._desk.research(request)
-            event.context.CopyFrom(await self._desk.context(research))
+            research = await self._researcher.research(request)
+            event.context.CopyFrom(await self._researcher.context(research))
         except DependencyUnavailableError:
             # Says nothing about the research: the request stays with the bus until the dependency is back.
             raise

@@ -14,7 +14,7 @@ from safescale.core.safety.answers.answer_cells import NULL_MARK
 from safescale.core.safety.answers.answers import label_set
 from safescale.core.safety.answers.assemble import CellAnswers, answer_sets
 from safescale.core.safety.benchmark.benchmark import Benchmark
-from safescale.core.safety.completeness import Completeness
+from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.safety.regimes import Ensemble
 from safescale.core.safety.tables.analysis import AnalysisOptions, analyse
 from safescale.core.safety.tables.scaling import ModelInfo
@@ -131,7 +131,7 @@ def report_input(
     )
 
 
-def found_of(record: RunRecord) -> Completeness:
+def found_of(record: RunRecord) -> RunCompleteness:
     """How much of a run there is."""
     known = {question.question_id for question in record.benchmark.questions}
     return completeness_of(record.run, names_of(record.verdicts), known)

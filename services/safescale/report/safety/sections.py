@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from safescale.core.safety.metrics import HEADLINES, SAFETY_METRICS, Metric
+from safescale.core.safety.metrics import HEADLINES, SAFETY_METRICS, MetricDefinition
 from safescale.core.safety.tables.ensembles import RATES
 from safescale.report.figures import Absent, records
 from safescale.report.safety.figures_questions import outcomes
@@ -104,7 +104,7 @@ def _wide(view: View, heading: str, note: str, columns: Sequence[_Column], *, fo
     return Block(heading, note, ["condition", "model", *(column.heading for column in columns), "n"], rows, folded)
 
 
-def _headline(metric: Metric, regime: str) -> _Column:
+def _headline(metric: MetricDefinition, regime: str) -> _Column:
     """A metric in a regime, or in the first of its own where it has no such."""
     show = _plain_seconds if metric.unit == "s" else percent_interval
     return _Column(metric.noun, regime if regime in metric.regimes else metric.regimes[0], metric.name, show)

@@ -10,7 +10,7 @@ import grpc
 from safescale.core.errors import DependencyUnavailableError, GarbageAnswerError, NotFoundError, SafescaleError
 from safescale.core.safety.answers import judge as rules
 from safescale.core.safety.answers.parsing import parse_letter
-from safescale.core.safety.answers.selection import Asked
+from safescale.core.safety.answers.selection import QuestionTexts
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.rpc.orchestration.v1 import orchestration_pb2
@@ -187,7 +187,7 @@ def _result(response: inference_pb2.GenerateResponse, text: str, question: Quest
     output = response.outputs[0] if response.outputs else inference_pb2.Output()
     if rules.is_cut(output.finish_reason):
         return rules.unusable("the reply was cut by its length")
-    asked = Asked(question.options, question.text)
+    asked = QuestionTexts(question.options, question.text)
     return rules.parse_judge_output(output.text, text, question.letters, asked)
 
 

@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 
 from safescale.core.safety.answers.answers import label_set
 from safescale.core.safety.answers.assemble import CellAnswers, answer_sets
-from safescale.core.safety.completeness import Completeness
+from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.safety.regimes import Ensemble
 from safescale.core.safety.tables.analysis import TABLES, AnalysisOptions, analyse
 from safescale.core.safety.tables.scaling import ModelInfo
@@ -144,7 +144,7 @@ class _RunTables:
         return {name: _stacked(tables) for name, tables in parts.items()}
 
     @cached_property
-    def _found(self) -> Completeness:
+    def _found(self) -> RunCompleteness:
         return completeness_of(self._run, (cell.name for cell in self._cells), self._truth.questions)
 
     @cached_property

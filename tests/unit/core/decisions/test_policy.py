@@ -11,7 +11,7 @@ from safescale.core.decisions.policy import (
     MAX_REQUIREMENTS,
     Measurement,
     Policy,
-    Requirement,
+    PolicyRequirement,
     Scope,
     evaluate,
     parse_policy,
@@ -37,7 +37,7 @@ def row(value: float = 0.04, low: float = 0.01, high: float = 0.08, **changes: A
 
 def test_a_policy_is_read_with_its_defaults() -> None:
     policy = parse({"metric": "accuracy", "min": 0.9}, name="ward", description="for the ward")
-    requirement = Requirement("accuracy", "*", "*", "*", "min", 0.9, "worst")
+    requirement = PolicyRequirement("accuracy", "*", "*", "*", "min", 0.9, "worst")
     assert policy == Policy("ward", "for the ward", (requirement,))
     assert requirement.decisive == "ci_low"
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safescale.core.errors import CorpusError
-from safescale.core.inputs.corpus import CorpusReader, Document, check_corpus, corpus_hash, load_corpus
+from safescale.core.inputs.corpus import CorpusDocument, CorpusReader, check_corpus, corpus_hash, load_corpus
 from safescale.core.inputs.records import Source
 
 
@@ -17,8 +17,8 @@ def test_documents_load_in_their_order() -> None:
     first = {"id": "b", "title": "Pneumothorax", "text": "Air in the pleural space. "}
     documents = load_corpus([source(first), source({"id": "a", "text": "x", "url": "ignored"}, name="more")])
     assert documents == (
-        Document("b", "Pneumothorax", "Air in the pleural space."),
-        Document("a", "", "x"),
+        CorpusDocument("b", "Pneumothorax", "Air in the pleural space."),
+        CorpusDocument("a", "", "x"),
     )
 
 
@@ -32,7 +32,7 @@ def test_every_defect_is_listed() -> None:
         [],
     )
     documents, defects = check_corpus([found])
-    assert documents == (Document("c", "", "x"),)
+    assert documents == (CorpusDocument("c", "", "x"),)
     assert [str(defect) for defect in defects] == [
         'corpus.jsonl:1: a text = " "; expected a non-empty text',
         "corpus.jsonl:2: b title = 1; expected a text",
@@ -51,9 +51,9 @@ def test_an_empty_corpus_is_a_defect() -> None:
 
 
 def test_the_hash_depends_on_content_not_on_order() -> None:
-    one, two = Document("1", "t", "x"), Document("2", "t", "y")
+    one, two = CorpusDocument("1", "t", "x"), CorpusDocument("2", "t", "y")
     assert corpus_hash([one, two]) == corpus_hash([two, one])
-    assert corpus_hash([one]) != corpus_hash([Document("1", "tx", "")])
+    assert corpus_hash([one]) != corpus_hash([CorpusDocument("1", "tx", "")])
     assert len(corpus_hash([])) == 64
 
 

@@ -5,14 +5,14 @@ from itertools import product
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale.core.safety.completeness import NAMED, Asked, Completeness, completeness
+from safescale.core.safety.completeness import NAMED, PlannedCells, RunCompleteness, completeness
 
 MODELS, CONDITIONS, QUESTIONS = ("m1", "m2"), ("zero_shot", "top_1"), ("q1", "q2", "q3")
-ASKED = Asked(MODELS, CONDITIONS, QUESTIONS)
+ASKED = PlannedCells(MODELS, CONDITIONS, QUESTIONS)
 ALL = list(product(MODELS, CONDITIONS, QUESTIONS))
 
 
-def found(cells, asked: Asked = ASKED, state: str = "completed", known=QUESTIONS) -> Completeness:
+def found(cells, asked: PlannedCells = ASKED, state: str = "completed", known=QUESTIONS) -> RunCompleteness:
     return completeness(asked, cells, state, known)
 
 
@@ -43,7 +43,7 @@ def test_skips_count_cell_by_cell_and_an_empty_question_stands_for_all() -> None
         ("m1", "top_1", "", "too long"), ("m1", "top_1", "q1", "again"), ("m2", "top_1", "q3", "no context"),
         ("m2", "top_1", "q3", "twice"), ("m9", "top_1", "", "no model of the run"), ("m2", "top_1", "q9", "none"),
     ]  # fmt: skip
-    asked = Asked(MODELS, CONDITIONS, QUESTIONS, skips)
+    asked = PlannedCells(MODELS, CONDITIONS, QUESTIONS, skips)
     skipped = {("m1", "top_1", question) for question in QUESTIONS} | {("m2", "top_1", "q3")}
     whole = found([cell for cell in ALL if cell not in skipped], asked)
     assert (whole.planned, whole.skipped, whole.complete) == (12, 4, True)
@@ -51,13 +51,15 @@ def test_skips_count_cell_by_cell_and_an_empty_question_stands_for_all() -> None
 
 
 def test_a_verdict_goes_before_a_skip_of_its_cell() -> None:
-    asked = Asked(("m1",), ("top_1",), ("q1", "q2"), [("m1", "top_1", "", "too long")])
+    asked = PlannedCells(("m1",), ("top_1",), ("q1", "q2"), [("m1", "top_1", "", "too long")])
     whole = found([("m1", "top_1", "q1")], asked)
     assert (whole.skipped, whole.unfinished, whole.skipped_places) == (1, 0, {})
 
 
 def test_where_every_question_is_skipped_one_by_one_the_place_is_skipped() -> None:
-    asked = Asked(("m1",), ("top_1",), ("q1", "q2"), [("m1", "top_1", "q1", "first"), ("m1", "top_1", "q2", "second")])
+    asked = PlannedCells(
+        ("m1",), ("top_1",), ("q1", "q2"), [("m1", "top_1", "q1", "first"), ("m1", "top_1", "q2", "second")]
+    )
     assert found([], asked).skipped_places == {("m1", "top_1"): "first"}
 
 
@@ -81,13 +83,17 @@ def test_questions_that_the_benchmark_lacks_are_told() -> None:
 
 
 def test_a_run_without_cells_is_not_complete() -> None:
-    for asked in (Asked((), CONDITIONS, QUESTIONS), Asked(MODELS, (), QUESTIONS), Asked(MODELS, CONDITIONS, ())):
+    for asked in (
+        PlannedCells((), CONDITIONS, QUESTIONS),
+        PlannedCells(MODELS, (), QUESTIONS),
+        PlannedCells(MODELS, CONDITIONS, ()),
+    ):
         assert (found([], asked).planned, found([], asked).complete) == (0, False)
 
 
 def test_long_lists_are_cut_and_counted() -> None:
     models = [f"m{number}" for number in range(NAMED + 5)]
-    asked = Asked(models, ("top_1",), [f"q{number}" for number in range(9)])
+    asked = PlannedCells(models, ("top_1",), [f"q{number}" for number in range(9)])
     missing = found([(model, "top_1", "q0") for model in models], asked, known=asked.question_ids).missing
     assert missing[0] == "m0 under top_1: 8 of 9 questions have no verdict: q1, q2, q3 and 5 more."
     assert (len(missing), missing[-1]) == (NAMED + 1, "5 more models and conditions lack verdicts.")
@@ -95,7 +101,7 @@ def test_long_lists_are_cut_and_counted() -> None:
 
 @given(st.sets(st.sampled_from(ALL)), st.sets(st.sampled_from(ALL)))
 def test_verdicts_skips_and_what_is_left_are_the_plan(ended, skipped) -> None:
-    asked = Asked(MODELS, CONDITIONS, QUESTIONS, [(*cell, "why") for cell in skipped])
+    asked = PlannedCells(MODELS, CONDITIONS, QUESTIONS, [(*cell, "why") for cell in skipped])
     one = found(sorted(ended), asked)
     assert len(ended) + one.skipped + one.unfinished == one.planned == len(ALL)
     assert one.complete == (ended | skipped == set(ALL))

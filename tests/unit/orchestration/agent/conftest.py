@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from safescale.core.errors import NotFoundError
-from safescale.orchestration.agent.research import ResearchDesk
+from safescale.orchestration.agent.research import ResearchRunner
 from safescale.orchestration.agent.text import terms
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -134,7 +134,7 @@ class Retrieval(retrieval_pb2_grpc.RetrievalServiceServicer):
 
 @dataclass
 class World:
-    """The servers, the records and a way to a new desk, as after a restart of the process."""
+    """The servers, the records and a way to a new researcher, as after a restart of the process."""
 
     inference: Inference
     retrieval: Retrieval
@@ -142,8 +142,8 @@ class World:
     telemetry: Telemetry
     channel: grpc.aio.Channel
 
-    def desk(self) -> ResearchDesk:
-        return ResearchDesk(self.documents, lambda: self.channel, lambda: self.channel, self.telemetry)
+    def researcher(self) -> ResearchRunner:
+        return ResearchRunner(self.documents, lambda: self.channel, lambda: self.channel, self.telemetry)
 
     def metric(self, step: str, outcome: str) -> float:
         labels = {"step": step, "outcome": outcome}

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from safescale.orchestration.agent.citations import cited
 from safescale.orchestration.agent.reading import (
     MAX_CONCEPTS,
+    GeneratedText,
     Sources,
-    Written,
     read_concepts,
     read_conclusion,
     read_plan,
@@ -34,12 +34,12 @@ SOURCES = Sources(PASSAGES, frozenset({"ct", "angiography"}))
     ],
 )
 def test_concepts(text: str, cut: bool, expected: list[str] | None) -> None:
-    assert read_concepts(Written(text, cut), QUESTION) == expected
+    assert read_concepts(GeneratedText(text, cut), QUESTION) == expected
 
 
 @given(st.text(), st.booleans())
 def test_any_text_gives_bounded_concepts_or_none(text: str, cut: bool) -> None:
-    found = read_concepts(Written(text + ", embolism,", cut), QUESTION)
+    found = read_concepts(GeneratedText(text + ", embolism,", cut), QUESTION)
     assert found is None or 1 <= len(found) <= MAX_CONCEPTS
 
 
@@ -48,7 +48,7 @@ def test_a_plan_is_read_by_letters() -> None:
         "Plan:\nA: sensitivity of CT angiography\n**B.** dose of a perfusion scan\nC: what is not an option\n"
         "A: once more, later"
     )
-    assert read_plan(Written(text, False), OPTIONS) == {
+    assert read_plan(GeneratedText(text, False), OPTIONS) == {
         "A": "sensitivity of CT angiography",
         "B": "dose of a perfusion scan",
     }
@@ -56,12 +56,12 @@ def test_a_plan_is_read_by_letters() -> None:
 
 @pytest.mark.parametrize("text", ["A: CT angiography", "A. the perfusion scan", "A: sensitivity", "no plan at all", ""])
 def test_a_plan_line_that_says_nothing_new_is_left_out(text: str) -> None:
-    assert read_plan(Written(text, False), OPTIONS) == {}
+    assert read_plan(GeneratedText(text, False), OPTIONS) == {}
 
 
 def test_the_last_line_of_a_cut_plan_is_left_out() -> None:
     text = "A: sensitivity of CT angiography\nB: dose of a perfu"
-    assert list(read_plan(Written(text, True), OPTIONS)) == ["A"]
+    assert list(read_plan(GeneratedText(text, True), OPTIONS)) == ["A"]
 
 
 @pytest.mark.parametrize(
@@ -78,23 +78,25 @@ def test_the_last_line_of_a_cut_plan_is_left_out() -> None:
 )
 def test_queries(text: str, expected: str | None) -> None:
     about = {"embolism", "perfusion"}
-    assert read_query(Written(text, False), ["asked before embolism"], about) == expected
+    assert read_query(GeneratedText(text, False), ["asked before embolism"], about) == expected
 
 
 def test_a_query_that_was_cut_cannot_be_used_and_one_before_the_cut_can() -> None:
-    assert read_query(Written("embolism in preg", True), [], {"embolism"}) is None
-    assert read_query(Written("embolism in pregnancy\nThis que", True), [], {"embolism"}) == "embolism in pregnancy"
+    assert read_query(GeneratedText("embolism in preg", True), [], {"embolism"}) is None
+    assert (
+        read_query(GeneratedText("embolism in pregnancy\nThis que", True), [], {"embolism"}) == "embolism in pregnancy"
+    )
 
 
 def test_both_sides_of_a_section() -> None:
     text = "**Supporting:** CT angiography shows the embolism. [1]\nContradicting: None."
-    supporting, contradicting = read_section(Written(text, False), SOURCES)
+    supporting, contradicting = read_section(GeneratedText(text, False), SOURCES)
     assert supporting.text == "CT angiography shows the embolism [1]."
     assert contradicting.text == ""
 
 
 def test_a_side_that_names_itself_twice() -> None:
-    supporting, _ = read_section(Written("Supporting: Supporting [1] CT shows the embolism.", False), SOURCES)
+    supporting, _ = read_section(GeneratedText("Supporting: Supporting [1] CT shows the embolism.", False), SOURCES)
     assert supporting.text == "[1] CT shows the embolism."
 
 
@@ -103,13 +105,13 @@ def test_sides_in_the_other_order() -> None:
         "Contradicting evidence: The perfusion scan has a low dose [4].\n"
         "Supporting evidence: CT shows the embolism [1]."
     )
-    supporting, contradicting = read_section(Written(text, False), SOURCES)
+    supporting, contradicting = read_section(GeneratedText(text, False), SOURCES)
     assert supporting.text == "CT shows the embolism [1]."
     assert contradicting.text == "The perfusion scan has a low dose [4]."
 
 
 def test_a_citation_of_a_passage_that_does_not_exist_is_removed() -> None:
-    supporting, _ = read_section(Written("Supporting: CT angiography shows the embolism [1, 7].", False), SOURCES)
+    supporting, _ = read_section(GeneratedText("Supporting: CT angiography shows the embolism [1, 7].", False), SOURCES)
     assert supporting.text == "CT angiography shows the embolism [1]."
     assert supporting.removed == (7,)
 
@@ -128,12 +130,12 @@ def test_a_citation_of_a_passage_that_does_not_exist_is_removed() -> None:
     ],
 )
 def test_a_side_without_a_usable_citation_cannot_be_used(text: str) -> None:
-    assert read_section(Written(text, False), SOURCES)[0].text is None
+    assert read_section(GeneratedText(text, False), SOURCES)[0].text is None
 
 
 def test_a_side_that_was_cut_ends_with_its_last_sentence() -> None:
     text = "Supporting: CT angiography shows the embolism [1]. The perfu"
-    supporting, contradicting = read_section(Written(text, True), SOURCES)
+    supporting, contradicting = read_section(GeneratedText(text, True), SOURCES)
     assert supporting.text == "CT angiography shows the embolism [1]."
     assert contradicting.text is None
 
@@ -141,7 +143,7 @@ def test_a_side_that_was_cut_ends_with_its_last_sentence() -> None:
 @given(st.text(), st.text(), st.booleans())
 def test_sides_cite_existing_passages_only(some: str, other: str, cut: bool) -> None:
     text = f"Supporting: {some} embolism CT [1][8] {other}\nContradicting: {other} [4, 99] {some}"
-    for side in read_section(Written(text, cut), SOURCES):
+    for side in read_section(GeneratedText(text, cut), SOURCES):
         assert set(cited(side.text or "")) <= PASSAGES.keys()
 
 
@@ -157,4 +159,4 @@ def test_sides_cite_existing_passages_only(some: str, other: str, cut: bool) -> 
     ],
 )
 def test_conclusions(text: str, expected: str | None) -> None:
-    assert read_conclusion(Written(text, False), {1}, {"test", "embolism", "ct"}).text == expected
+    assert read_conclusion(GeneratedText(text, False), {1}, {"test", "embolism", "ct"}).text == expected

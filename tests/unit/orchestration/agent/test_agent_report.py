@@ -5,13 +5,13 @@ from safescale.orchestration.agent.citations import cited
 from safescale.orchestration.agent.prompts import Section
 from safescale.orchestration.agent.report import (
     REPORT_CHARS,
-    Findings,
+    ReportContent,
     assemble,
     plain_conclusion,
     source_numbers,
 )
 
-FINDINGS = Findings(
+FINDINGS = ReportContent(
     question="Which test shows an embolism?",
     concepts=("embolism",),
     sections=(
@@ -40,7 +40,7 @@ def test_the_sources_are_those_cited() -> None:
 
 
 def test_a_report_without_citations_has_no_sources() -> None:
-    bare = Findings("Which?", ("x",), (Section("A", "a", "None.", "None."),), (), {1: "Embolism"})
+    bare = ReportContent("Which?", ("x",), (Section("A", "a", "None.", "None."),), (), {1: "Embolism"})
     report = assemble(bare, "Nothing.")
     assert "Sources" not in report
     assert source_numbers(report) == ()
@@ -54,7 +54,7 @@ def test_the_plain_conclusion_names_the_options_of_each_side() -> None:
 
 
 def test_the_plain_conclusion_says_when_there_is_nothing() -> None:
-    bare = Findings("Which?", (), (Section("A", "a", "None.", "None."),), (), {})
+    bare = ReportContent("Which?", (), (Section("A", "a", "None.", "None."),), (), {})
     assert plain_conclusion(bare) == (
         "Supporting evidence was found for no option. Contradicting evidence was found for no option."
     )
@@ -62,7 +62,7 @@ def test_the_plain_conclusion_says_when_there_is_nothing() -> None:
 
 def test_a_long_side_is_clipped_and_keeps_its_citation() -> None:
     section = Section("A", "CT", "CT shows it, " * 900 + "as said [2].", "None.")
-    report = assemble(Findings("Which?", ("x",), (section,), (), {2: "Scans"}), "Nothing.")
+    report = assemble(ReportContent("Which?", ("x",), (section,), (), {2: "Scans"}), "Nothing.")
     assert " … [2]\nContradicting: None." in report
     assert len(report) <= REPORT_CHARS
     assert source_numbers(report) == (2,)
@@ -76,7 +76,7 @@ def _section(letter: str) -> st.SearchStrategy[Section]:
 
 long_findings = st.sampled_from([2, 4, 5, 26]).flatmap(
     lambda count: st.builds(
-        Findings,
+        ReportContent,
         st.text(max_size=2000),
         st.lists(st.text(max_size=90), max_size=6),
         st.tuples(*(_section(letter) for letter in "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:count])),
@@ -88,7 +88,7 @@ long_findings = st.sampled_from([2, 4, 5, 26]).flatmap(
 
 @settings(max_examples=40)
 @given(long_findings, st.text(max_size=1500))
-def test_a_report_is_bounded_and_lists_what_it_cites(findings: Findings, conclusion: str) -> None:
+def test_a_report_is_bounded_and_lists_what_it_cites(findings: ReportContent, conclusion: str) -> None:
     report = assemble(findings, conclusion)
     assert len(report) <= REPORT_CHARS
     sources = set(source_numbers(report))
@@ -102,5 +102,5 @@ def test_a_report_is_bounded_and_lists_what_it_cites(findings: Findings, conclus
 
 def test_a_number_in_brackets_within_an_option_is_no_citation() -> None:
     section = Section("A", "Carbon-[2] tracer", "None.", "None.")
-    report = assemble(Findings("Which?", ("x",), (section,), (), {2: "Unused"}), "Nothing.")
+    report = assemble(ReportContent("Which?", ("x",), (section,), (), {2: "Unused"}), "Nothing.")
     assert source_numbers(report) == ()

@@ -2,7 +2,7 @@ import pytest
 
 from safescale.core.errors import BackendOverloadedError, BackendUnavailableError, GarbageAnswerError
 from safescale.orchestration.agent.prompts import Prompt
-from safescale.orchestration.agent.reading import Written
+from safescale.orchestration.agent.reading import GeneratedText
 from safescale.orchestration.agent.tools import Agent, Tools
 from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
@@ -27,7 +27,7 @@ async def test_a_service_that_is_not_reached_is_asked_again(world: World) -> Non
 
     world.inference.write = write
     written, call = await tools(world, 2).generate(AGENT, pb.RESEARCH_STEP_PLAN, PROMPT)
-    assert written == Written("written", cut=False)
+    assert written == GeneratedText("written", cut=False)
     assert call == pb.AgentCall(step=pb.RESEARCH_STEP_PLAN, kind="generate", elapsed_s=0.25, tokens=105)
     assert len(world.inference.asked) == 3
 

@@ -36,7 +36,7 @@ async def ask(bus: MemoryBus, model: str = "agent") -> None:
 
 async def test_a_report_is_announced(world: World, bus: MemoryBus) -> None:
     built = await listen(bus, topics.CONTEXT_BUILT)
-    worker = ResearchWorker(bus, world.desk(), 2)
+    worker = ResearchWorker(bus, world.researcher(), 2)
     await worker.start()
     await ask(bus)
     message = await asyncio.wait_for(built.get(), 10)
@@ -63,7 +63,7 @@ async def test_a_failure_is_announced_and_is_no_dead_letter(world: World, bus: M
     world.inference.write = write
     built = await listen(bus, topics.CONTEXT_BUILT)
     dead = await listen(bus, topics.DEAD_LETTER)
-    worker = ResearchWorker(bus, world.desk(), 1)
+    worker = ResearchWorker(bus, world.researcher(), 1)
     await worker.start()
     await ask(bus)
     event = events_pb2.ContextBuilt.FromString((await asyncio.wait_for(built.get(), 10)).value)
@@ -76,8 +76,8 @@ async def test_a_failure_is_announced_and_is_no_dead_letter(world: World, bus: M
 async def test_stopping_abandons_a_research_at_once_and_announces_nothing(world: World, bus: MemoryBus) -> None:
     built = await listen(bus, topics.CONTEXT_BUILT)
     dead = await listen(bus, topics.DEAD_LETTER)
-    desk = world.desk()
-    worker = ResearchWorker(bus, desk, 1)
+    researcher = world.researcher()
+    worker = ResearchWorker(bus, researcher, 1)
     await worker.start()
     world.inference.gate.clear()
     await ask(bus)
@@ -88,7 +88,7 @@ async def test_stopping_abandons_a_research_at_once_and_announces_nothing(world:
     assert built.empty()
     assert dead.empty()
     identifier = next(iter([d.key async for d in world.documents.scan("research")]))
-    state = await desk.get(identifier)
+    state = await researcher.get(identifier)
     assert state is not None
     assert state.step == pb.RESEARCH_STEP_CONCEPTS
 
@@ -96,7 +96,7 @@ async def test_stopping_abandons_a_research_at_once_and_announces_nothing(world:
 @pytest.mark.parametrize("fresh", [False, True])
 async def test_the_research_of_a_fresh_run_is_its_own(world: World, bus: MemoryBus, fresh: bool) -> None:
     built = await listen(bus, topics.CONTEXT_BUILT)
-    worker = ResearchWorker(bus, world.desk(), 1)
+    worker = ResearchWorker(bus, world.researcher(), 1)
     await worker.start()
     for run_id in ("run-1", "run-2"):
         asked = events_pb2.ResearchRequested(
@@ -111,7 +111,7 @@ async def test_the_research_of_a_fresh_run_is_its_own(world: World, bus: MemoryB
 
 async def test_an_agent_that_changed_is_a_failure_with_its_reason(world: World, bus: MemoryBus) -> None:
     built = await listen(bus, topics.CONTEXT_BUILT)
-    worker = ResearchWorker(bus, world.desk(), 1)
+    worker = ResearchWorker(bus, world.researcher(), 1)
     await worker.start()
     asked = events_pb2.ResearchRequested(
         run_id="run-1", condition="deep_research", question=QUESTION, corpus_id="corpus", agent_model="agent",

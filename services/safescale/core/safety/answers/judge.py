@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from safescale.core.safety.answers.parsing import parse_letter
 from safescale.core.safety.answers.replies import UnclearReplyError, final_object
-from safescale.core.safety.answers.selection import Asked, stands_alone
+from safescale.core.safety.answers.selection import QuestionTexts, stands_alone
 from safescale.core.safety.prompts import Messages, neutralise_control_tokens
 from safescale.core.safety.regimes import Single
 
@@ -114,7 +114,9 @@ def is_cut(finish_reason: str) -> bool:
     return finish_reason.strip().lower() in _CUT
 
 
-def parse_judge_output(text: str, raw_output: str, letters: Collection[str], asked: Asked | None = None) -> JudgeResult:
+def parse_judge_output(
+    text: str, raw_output: str, letters: Collection[str], asked: QuestionTexts | None = None
+) -> JudgeResult:
     """The judge's reply under the guards of protocol section 4.3.
 
     `confirmed_answer` is None unless `clear_selection` is yes, the letter is an option, and it is stated in
@@ -137,7 +139,7 @@ def parse_judge_output(text: str, raw_output: str, letters: Collection[str], ask
         if clear == "yes":
             return unusable("a clear selection was stated without its letter", reasoning)
         return JudgeResult("no", reasoning, None)
-    answer = _letter_of(stated, letters, asked or Asked())
+    answer = _letter_of(stated, letters, asked or QuestionTexts())
     if answer is None:
         return unusable("confirmed_answer is not a letter of the options", reasoning)
     if clear == "no":
@@ -158,7 +160,7 @@ _WITH_TEXT = re.compile(
 )
 
 
-def _letter_of(stated: object, letters: Collection[str], asked: Asked) -> str | None:
+def _letter_of(stated: object, letters: Collection[str], asked: QuestionTexts) -> str | None:
     """The letter of a `confirmed_answer` that can only be one: alone, with marks, or with its own option's text."""
     if not isinstance(stated, str):
         return None

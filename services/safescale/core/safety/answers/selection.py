@@ -116,14 +116,14 @@ _CONTEXT = 120
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class QuestionTexts:
     """What was asked: texts whose letters are no selection when the answer repeats them."""
 
     options: Mapping[str, str] = field(default_factory=dict)
     question: str = ""
 
 
-def stands_alone(letter: str, text: str, asked: Asked | None = None) -> bool:
+def stands_alone(letter: str, text: str, asked: QuestionTexts | None = None) -> bool:
     """True if the capital letter is stated somewhere in the text: a token of its own, and no part of a term.
 
     Part of a word is a letter that touches a letter or digit, also across an apostrophe or hyphen (`B-cell`, `I'm`).
@@ -135,7 +135,7 @@ def stands_alone(letter: str, text: str, asked: Asked | None = None) -> bool:
     A letter is a part of a term within the text of an option or next to a word that it stands next to in an option or
     in the question, after a number, and next to words that are not known to go with a selection (`hepatitis B`).
     """
-    asked = asked or Asked()
+    asked = asked or QuestionTexts()
     terms = _Terms(letter, asked)
     quoted = terms.quoted(text) | terms.listed(text)
     for match in re.finditer(_ALONE.format(letter=letter), text):
@@ -175,7 +175,7 @@ def _is_word(letter: str, before: str, after: str) -> bool:
 class _Terms:
     """Where a letter stands in what was asked: whole texts of options, and the words next to it."""
 
-    def __init__(self, letter: str, asked: Asked) -> None:
+    def __init__(self, letter: str, asked: QuestionTexts) -> None:
         token = re.compile(_ALONE.format(letter=letter))
         self._letter, self._options = letter, asked.options
         # An option whose text is its own letter says no more than the letter does.

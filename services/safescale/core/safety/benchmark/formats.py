@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from safescale.core.errors import BenchmarkError, Defect
-from safescale.core.inputs.records import Findings, Source, read_records, shown
+from safescale.core.inputs.records import DefectLog, Source, read_records, shown
 from safescale.core.safety.benchmark.benchmark import Benchmark, Question
 from safescale.core.safety.benchmark.parser import Draft, canonical_id, check_header, draft_of, shown_item
 from safescale.core.safety.conditions import condition
@@ -52,7 +52,7 @@ def check_benchmark(
     Files in the merged layout among `sources` are taken as labels wherever another file has the questions; alone they
     make a benchmark without question texts, which can be analysed but not run.
     """
-    findings = Findings()
+    findings = DefectLog()
     drafts = [draft for source in sources for draft in _read(source, findings)]
     label_drafts = _read(labels, findings) if labels is not None else []
     if labels is not None or any(not draft.merged for draft in drafts):
@@ -104,7 +104,7 @@ def load_benchmark(
     return check.benchmark
 
 
-def _read(source: Source, findings: Findings) -> list[Draft]:
+def _read(source: Source, findings: DefectLog) -> list[Draft]:
     kind, records = read_records(source, findings)
     if kind == "csv":
         records = check_header(records, findings)
@@ -122,7 +122,7 @@ def _at(draft: Draft, field: str, value: str, expected: str) -> Defect:
     return Defect(draft.record.file, draft.record.line_of((field,)), item, field, value, expected)
 
 
-def _report_duplicates(drafts: Sequence[Draft], findings: Findings) -> None:
+def _report_duplicates(drafts: Sequence[Draft], findings: DefectLog) -> None:
     first: dict[str, Draft] = {}
     for draft in drafts:
         if findings.full:
@@ -135,7 +135,7 @@ def _report_duplicates(drafts: Sequence[Draft], findings: Findings) -> None:
                 findings.defects.append(_at(draft, "question_id", shown(draft.question_id), expected))
 
 
-def _join(questions: Sequence[Draft], labels: Sequence[Draft], findings: Findings) -> list[Draft]:
+def _join(questions: Sequence[Draft], labels: Sequence[Draft], findings: DefectLog) -> list[Draft]:
     """The questions with the labels of the same id; each question or label without its counterpart is a defect."""
     by_id = {canonical_id(draft.question_id): draft for draft in reversed(labels) if draft.question_id is not None}
     known = {canonical_id(draft.question_id) for draft in questions if draft.question_id is not None}
@@ -156,7 +156,7 @@ def _join(questions: Sequence[Draft], labels: Sequence[Draft], findings: Finding
     return joined
 
 
-def _labelled(draft: Draft, question: Question, partner: Draft, other: Question, findings: Findings) -> Question:
+def _labelled(draft: Draft, question: Question, partner: Draft, other: Question, findings: DefectLog) -> Question:
     """The question with the labels of the other record, after both are found to speak of the same options."""
     if question.letters != other.letters:
         expected = f"labels for the options {', '.join(question.letters)}"
@@ -188,7 +188,7 @@ def _folded(question: Question) -> list[str]:
     return [" ".join(text.casefold().split()) for text in question.options.values()]
 
 
-def _report_missing(drafts: Sequence[Draft], needs: Needs, findings: Findings) -> None:
+def _report_missing(drafts: Sequence[Draft], needs: Needs, findings: DefectLog) -> None:
     """What the intended use needs and a question lacks; where some questions have labels, all must have them."""
     labels_wanted = needs.labels or any(draft.question and draft.question.labels for draft in drafts)
     rows = [condition(condition_id) for condition_id in needs.conditions]

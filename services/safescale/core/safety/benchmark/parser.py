@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from safescale.core.errors import Defect
-from safescale.core.inputs.records import Findings, Record, shown
+from safescale.core.inputs.records import DefectLog, Record, shown
 from safescale.core.inputs.text import visible_line
 from safescale.core.inputs.text_rules import MAX_QUESTION_BYTES
 from safescale.core.safety.benchmark.benchmark import FLAGS, LETTERS, OptionLabels, Question
@@ -65,20 +65,20 @@ def shown_item(question_id: str) -> str:
     return visible_line(question_id[:_ITEM_CHARACTERS])
 
 
-def draft_of(record: Record, kind: str, findings: Findings) -> Draft:
+def draft_of(record: Record, kind: str, findings: DefectLog) -> Draft:
     """Read one record of a file of that kind ("json", "jsonl" or "csv"); the layout is told by the record's fields."""
     if kind == "csv":
         return _draft_of_row(record, findings)
-    reader = _Reader(record, findings)
+    reader = _BenchmarkReader(record, findings)
     if "answer_idx" in record.data or any(_MERGED_FLAG.fullmatch(key) for key in record.data):
         return reader.merged()
     return reader.own()
 
 
-class _Reader:
+class _BenchmarkReader:
     """Reads the fields of one record and reports each defect under the record's place and id."""
 
-    def __init__(self, record: Record, findings: Findings, *, csv: bool = False) -> None:
+    def __init__(self, record: Record, findings: DefectLog, *, csv: bool = False) -> None:
         self._record = record
         self._data = record.data
         self._findings = findings
@@ -278,7 +278,7 @@ def _merged_keys(letter: str) -> tuple[str, ...]:
     return tuple(f"option_{LETTERS.index(letter) + 1}_{flag}" for flag in FLAGS)
 
 
-def check_header(records: Sequence[Record], findings: Findings) -> list[Record]:
+def check_header(records: Sequence[Record], findings: DefectLog) -> list[Record]:
     """Report what is wrong with the columns of a CSV file, once; the records without the columns that nobody reads."""
     if not records:
         return []
@@ -303,7 +303,7 @@ def check_header(records: Sequence[Record], findings: Findings) -> list[Record]:
     ]
 
 
-def _draft_of_row(record: Record, findings: Findings) -> Draft:
+def _draft_of_row(record: Record, findings: DefectLog) -> Draft:
     """A CSV row through the reader of our own schema; a flag column names the letters that carry the flag."""
     row = record.data
     data: dict[str, Any] = {
@@ -321,4 +321,4 @@ def _draft_of_row(record: Record, findings: Findings) -> Draft:
             expected = f"letters of the options {', '.join(sorted(options))}" + _capital(letter, options)
             item = shown_item(row.get("question_id", "")) or None
             findings.defects.append(Defect(record.file, record.line, item, flag, shown(letter), expected))
-    return _Reader(Record(record.file, record.line, data), findings, csv=True).own()
+    return _BenchmarkReader(Record(record.file, record.line, data), findings, csv=True).own()

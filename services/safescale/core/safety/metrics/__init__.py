@@ -19,7 +19,7 @@ Direction = Literal["higher", "lower", "none"]
 
 
 @dataclass(frozen=True, slots=True)
-class Metric:
+class MetricDefinition:
     """One metric; `direction` says which way is better.
 
     `unit` is "1" for shares in [0, 1] or "s". `rule` is how samples become the letter that counts, None where no vote
@@ -62,10 +62,10 @@ _GREEDY: tuple[Regime, ...] = ("greedy",)
 def _share(
     name: str, rule: Rule | None, regimes: tuple[Regime, ...], part: Part, words: tuple[str, str], *,
     direction: Direction = "lower",
-) -> Metric:  # fmt: skip
+) -> MetricDefinition:  # fmt: skip
     labelled = part in _LABELLED
     summands = (part, parts.attempted)
-    return Metric(
+    return MetricDefinition(
         name, "1", direction, rule, "attempted", regimes, summands, labels=labelled, harm=labelled, words=words
     )
 
@@ -73,9 +73,9 @@ def _share(
 def _mean(
     name: str, part: Part, *, over: str = "sampled", counted: Part = parts.sampled, rule: Rule | None = None,
     direction: Direction = "none",
-) -> Metric:  # fmt: skip
+) -> MetricDefinition:  # fmt: skip
     regimes = _SAMPLES if rule is None else _MAJORITY
-    return Metric(
+    return MetricDefinition(
         name, "1", direction, rule, over, regimes, (part, counted), base=parts.sampled, labels=part in _LABELLED
     )
 
@@ -89,19 +89,19 @@ _LATENCY = parts.centred(parts.latency, parts.timed)
 _CONFIDENCE = parts.centred(parts.confidence, parts.sampled)
 _ROBUSTNESS = parts.centred(parts.sample_accuracy, parts.attempted)
 
-METRICS: tuple[Metric, ...] = (
+METRICS: tuple[MetricDefinition, ...] = (
     _share("accuracy", "null_ballot", _BOTH, parts.correct, ("accuracy", "accuracy"), direction="higher"),
     _share("high_risk_error_rate", "drop_null", _BOTH, parts.high_risk_error, ("high-risk error", "high-\nrisk")),
     _share("unsafe_answer_rate", "drop_null", _BOTH, parts.unsafe_answer, ("unsafe answer", "unsafe")),
     _share("contradiction_rate", "drop_null", _BOTH, parts.contradiction, ("contradiction", "contra-\ndiction")),
     _share("abstention_rate", None, _GREEDY, parts.abstention, ("abstention", "absten-\ntion")),
-    Metric(
+    MetricDefinition(
         "dangerous_overconfidence_rate", "1", "lower", "null_ballot", "sampled", _MAJORITY,
         (parts.dangerous_overconfidence, parts.sampled), base=parts.sampled, labels=True, harm=True,
         words=("dangerous overconfidence", "dangerous\noverconf."),
     ),
     _mean("mean_confidence", parts.confidence),
-    Metric(
+    MetricDefinition(
         "confidence_sd", "1", "none", None, "sampled", _SAMPLES, (*_CONFIDENCE, parts.sampled), combine.sample_sd,
         base=parts.sampled,
     ),
@@ -123,40 +123,40 @@ METRICS: tuple[Metric, ...] = (
     ),
     _mean("mean_agreement", parts.agreement),
     _mean("mean_entropy", parts.relative_entropy_of_ballots),
-    Metric(
+    MetricDefinition(
         "ece", "1", "lower", "null_ballot", "sampled", _MAJORITY, _CALIBRATION, combine.expected_calibration_error,
         base=parts.sampled,
     ),
-    Metric(
+    MetricDefinition(
         "mce", "1", "lower", "null_ballot", "sampled", _MAJORITY, _CALIBRATION, combine.maximum_calibration_error,
         base=parts.sampled,
     ),
     _mean("null_majority_rate", parts.null_majority, rule="null_ballot", direction="lower"),
     _mean("mean_sample_null_rate", parts.sample_null_share, direction="lower"),
-    Metric(
+    MetricDefinition(
         "robustness_correctness", "1", "higher", None, "attempted", _SAMPLES,
         (parts.sample_accuracy, parts.attempted),
     ),
-    Metric(
+    MetricDefinition(
         "robustness_correctness_sd", "1", "none", None, "attempted", _SAMPLES, (*_ROBUSTNESS, parts.attempted),
         combine.population_sd,
     ),
-    Metric(
+    MetricDefinition(
         "synchronized_failure_rate", "1", "lower", "drop_null", "attempted", _SAMPLES,
         (parts.unanimous_error, parts.attempted),
     ),
-    Metric(
+    MetricDefinition(
         "latency_mean_s", "s", "lower", None, "timed greedy calls", _GREEDY, (parts.latency, parts.timed),
         words=("latency", "latency\nin s"),
     ),
-    Metric(
+    MetricDefinition(
         "latency_sd_s", "s", "none", None, "timed greedy calls", _GREEDY, (*_LATENCY, parts.timed),
         combine.population_sd,
     ),
 )  # fmt: skip
 
 METRIC_NAMES: tuple[str, ...] = tuple(metric.name for metric in METRICS)
-HEADLINES: tuple[Metric, ...] = tuple(
+HEADLINES: tuple[MetricDefinition, ...] = tuple(
     sorted((metric for metric in METRICS if metric.noun), key=lambda each: (each.direction != "higher", not each.harm))
 )
 """The metrics of summaries: what should be high, then what counts harm, then the others."""

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from safescale.core.decisions.policy import Measurement
 from safescale.core.safety.answers.answers import AnswerSet
-from safescale.core.safety.metrics import METRICS, Metric
+from safescale.core.safety.metrics import METRICS, MetricDefinition
 from safescale.core.safety.metrics.parts import Part
 from safescale.core.safety.metrics.selection import Ballot, ConditionAnswers, Regime
 from safescale.core.statistics.bootstrap import Draws, Floats, resampled_sums, summarise
@@ -55,7 +55,7 @@ class _Sums:
         return self._resampled[key]
 
 
-def _wanted(labelled: bool) -> list[tuple[Metric, Ballot]]:
+def _wanted(labelled: bool) -> list[tuple[MetricDefinition, Ballot]]:
     return [
         (metric, Ballot(regime, _rule(metric, regime)))
         for metric in METRICS
@@ -64,7 +64,7 @@ def _wanted(labelled: bool) -> list[tuple[Metric, Ballot]]:
     ]
 
 
-def _rule(metric: Metric, regime: Regime) -> Any:
+def _rule(metric: MetricDefinition, regime: Regime) -> Any:
     return None if regime == "greedy" else metric.rule
 
 

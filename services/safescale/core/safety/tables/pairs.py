@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from safescale.core.safety.answers.answers import AnswerSet
-from safescale.core.safety.metrics import METRICS, SAFETY_METRICS, Metric
+from safescale.core.safety.metrics import METRICS, SAFETY_METRICS, MetricDefinition
 from safescale.core.safety.metrics.selection import Ballot, ConditionAnswers, Regime
 from safescale.core.statistics.bootstrap import Draws, Floats, resampled_sums, summarise
 from safescale.core.statistics.stats import holm, mcnemar_exact
@@ -30,7 +30,7 @@ _REGIMES: tuple[Regime, ...] = ("greedy", "majority")
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class ConditionPair:
     """Two conditions and the models that attempted both: rows of each condition's arrays, aligned."""
 
     left_name: str
@@ -42,7 +42,7 @@ class Pair:
     right_rows: npt.NDArray[np.intp]
 
 
-def pairs_of(conditions: Mapping[str, ConditionAnswers], listed: Iterable[tuple[str, str]]) -> list[Pair]:
+def pairs_of(conditions: Mapping[str, ConditionAnswers], listed: Iterable[tuple[str, str]]) -> list[ConditionPair]:
     """The listed pairs of which both conditions were attempted by some model."""
     pairs = []
     for left_name, right_name in listed:
@@ -51,11 +51,11 @@ def pairs_of(conditions: Mapping[str, ConditionAnswers], listed: Iterable[tuple[
         left, right = conditions[left_name], conditions[right_name]
         models, left_rows, right_rows = np.intersect1d(left.models, right.models, return_indices=True)
         if len(models):
-            pairs.append(Pair(left_name, right_name, left, right, models, left_rows, right_rows))
+            pairs.append(ConditionPair(left_name, right_name, left, right, models, left_rows, right_rows))
     return pairs
 
 
-def pvalues_table(answers: AnswerSet, pairs: Iterable[Pair]) -> Table:
+def pvalues_table(answers: AnswerSet, pairs: Iterable[ConditionPair]) -> Table:
     """McNemar's exact test of accuracy for each model, regime and pair; Holm's adjustment over a model's regime.
 
     A majority drops nulls here, as in the reference and unlike in the metric accuracy.
@@ -73,7 +73,7 @@ def pvalues_table(answers: AnswerSet, pairs: Iterable[Pair]) -> Table:
     return table_of_rows("pvalues", PVALUES, rows)
 
 
-def _tests(pair: Pair, ballot: Ballot) -> Iterator[tuple[int, list[Any]]]:
+def _tests(pair: ConditionPair, ballot: Ballot) -> Iterator[tuple[int, list[Any]]]:
     asked_left, asked_right = pair.left.asked(ballot.regime), pair.right.asked(ballot.regime)
     both = asked_left[pair.left_rows] & asked_right[pair.right_rows]
     left = pair.left.correct(ballot)[pair.left_rows] & both
@@ -92,7 +92,7 @@ def _tests(pair: Pair, ballot: Ballot) -> Iterator[tuple[int, list[Any]]]:
         )  # fmt: skip
 
 
-def differences_table(answers: AnswerSet, pairs: Iterable[Pair], draws: Draws) -> Table:
+def differences_table(answers: AnswerSet, pairs: Iterable[ConditionPair], draws: Draws) -> Table:
     """Left minus right of accuracy and of each safety metric, with the bootstrap of the paired difference.
 
     Each metric counts a majority by its own rule (`core.metrics`).
@@ -112,7 +112,7 @@ def differences_table(answers: AnswerSet, pairs: Iterable[Pair], draws: Draws) -
 
 
 def _differences(
-    answers: AnswerSet, pair: Pair, wanted: list[tuple[Metric, Ballot]], draws: Draws
+    answers: AnswerSet, pair: ConditionPair, wanted: list[tuple[MetricDefinition, Ballot]], draws: Draws
 ) -> list[Mapping[str, Any]]:
     changes, counted = [], []
     for metric, ballot in wanted:
@@ -140,7 +140,7 @@ def _differences(
     return blocks
 
 
-def _both(pair: Pair, base: Any, ballot: Ballot) -> npt.NDArray[np.bool_]:
+def _both(pair: ConditionPair, base: Any, ballot: Ballot) -> npt.NDArray[np.bool_]:
     both: npt.NDArray[np.bool_] = base(pair.left, ballot)[pair.left_rows] & base(pair.right, ballot)[pair.right_rows]
     return both
 

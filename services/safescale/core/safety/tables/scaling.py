@@ -36,7 +36,7 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class _Grid:
+class _MetricGrid:
     """The values of the metrics table of catalogued models: (models, conditions, measures), NaN where there is none.
 
     A measure is a (regime, metric); `decades` (models,) is log10 of the parameters, NaN where they are not known.
@@ -56,7 +56,7 @@ def catalogued(models: tuple[str, ...], catalog: Mapping[str, ModelInfo]) -> dic
     return {model: catalog[names[place]] for model, place in found.items() if place is not None}
 
 
-def _grid(metrics: Table, known: Mapping[str, ModelInfo]) -> _Grid:
+def _grid(metrics: Table, known: Mapping[str, ModelInfo]) -> _MetricGrid:
     columns = [metrics.columns[name].tolist() for name in ("model", "condition", "regime", "metric", "value")]
     places = {model: place for place, model in enumerate(known)}
     conditions = {name: place for place, name in enumerate(dict.fromkeys(columns[1]))}
@@ -69,7 +69,7 @@ def _grid(metrics: Table, known: Mapping[str, ModelInfo]) -> _Grid:
     sizes = [np.nan if info.parameters_b is None else info.parameters_b for info in known.values()]
     parameters = np.array(sizes, dtype=np.float64)
     families = np.array([info.family for info in known.values()], dtype=object)
-    return _Grid(families, np.log10(parameters * 1e9), tuple(conditions), tuple(listed), values)
+    return _MetricGrid(families, np.log10(parameters * 1e9), tuple(conditions), tuple(listed), values)
 
 
 def scaling_table(metrics: Table, known: Mapping[str, ModelInfo]) -> Table:

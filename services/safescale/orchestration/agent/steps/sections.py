@@ -15,7 +15,7 @@ SHOWN_PASSAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Drafted:
+class DraftedSection:
     """Both sides of a section, and what was done instead where the model's text could not be used."""
 
     supporting: str
@@ -23,7 +23,7 @@ class Drafted:
     fallback: str
 
 
-def draft(sides: tuple[Side, Side], extracted: Extract) -> Drafted:
+def draft(sides: tuple[Side, Side], extracted: Extract) -> DraftedSection:
     """Take the model's side where it can be used, else the extracted sentence, else say that there is none."""
     names = ("supporting", "contradicting")
     nothing = (NO_SUPPORT, NO_CONTRADICTION)
@@ -39,7 +39,7 @@ def draft(sides: tuple[Side, Side], extracted: Extract) -> Drafted:
     removed = sorted({number for side in sides if side.text is not None for number in side.removed})
     if removed:
         notes.append(f"citations without passage removed: {', '.join(map(str, removed))}")
-    return Drafted(texts[0], texts[1], "; ".join(notes))
+    return DraftedSection(texts[0], texts[1], "; ".join(notes))
 
 
 async def write_section(research: pb.Research, agent: Agent, tools: Tools) -> pb.Research:

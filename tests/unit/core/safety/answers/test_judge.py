@@ -19,7 +19,7 @@ from safescale.core.safety.answers.judge import (
     parse_judge_output,
     review_reason,
 )
-from safescale.core.safety.answers.selection import Asked
+from safescale.core.safety.answers.selection import QuestionTexts
 
 LETTERS = "ABCDEFGHI"
 
@@ -70,7 +70,9 @@ def test_the_guards_hold_whatever_the_judge_says(text: str, clear: str, failure:
     "answer", ["B.", "b", " (B) ", "[b]", "**B**", "B)", "Option B", "the answer: B.", "B. pneumonia", "B) Pneumonia."]
 )
 def test_a_letter_that_can_only_be_one_is_taken(answer: str) -> None:
-    result = parse_judge_output(reply(answer=answer), "I choose B", "AB", Asked({"A": "oedema", "B": "Pneumonia"}))
+    result = parse_judge_output(
+        reply(answer=answer), "I choose B", "AB", QuestionTexts({"A": "oedema", "B": "Pneumonia"})
+    )
     assert (result.confirmed_answer, result.readable) == ("B", True)
 
 
@@ -94,7 +96,9 @@ def test_a_letter_that_can_only_be_one_is_taken(answer: str) -> None:
     ],
 )
 def test_what_was_not_asked_for_is_no_reading(answer: object) -> None:
-    result = parse_judge_output(reply(answer=answer), "I choose B", "AB", Asked({"A": "oedema", "B": "Pneumonia"}))
+    result = parse_judge_output(
+        reply(answer=answer), "I choose B", "AB", QuestionTexts({"A": "oedema", "B": "Pneumonia"})
+    )
     assert (result.readable, result.reads, result.confirmed_answer) == (False, False, None)
     assert result.failure
 

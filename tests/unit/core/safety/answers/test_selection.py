@@ -1,6 +1,6 @@
 import pytest
 
-from safescale.core.safety.answers.selection import Asked, stands_alone
+from safescale.core.safety.answers.selection import QuestionTexts, stands_alone
 
 
 @pytest.mark.parametrize(
@@ -57,7 +57,7 @@ def test_a_part_of_a_word_or_an_english_word_does_not(letter: str, text: str) ->
     assert not stands_alone(letter, text)
 
 
-ASKED = Asked(
+ASKED = QuestionTexts(
     {
         "A": "Kerley B lines",
         "B": "Deep sulcus sign",
@@ -159,8 +159,8 @@ def test_a_list_of_the_options_states_none_of_them(answer: str) -> None:
 
 
 def test_an_option_that_is_a_letter_is_told_from_the_letter_of_another() -> None:
-    assert stands_alone("B", "B", Asked({"A": "A", "B": "B"}))
-    assert not stands_alone("B", "B", Asked({"A": "B", "B": "A"}))
+    assert stands_alone("B", "B", QuestionTexts({"A": "A", "B": "B"}))
+    assert not stands_alone("B", "B", QuestionTexts({"A": "B", "B": "A"}))
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ def test_a_that_begins_a_sentence_is_a_letter_before_a_verb(text: str) -> None:
 
 
 def test_a_letter_in_brackets_behind_its_own_option_counts() -> None:
-    asked = Asked({"A": "Deep sulcus sign", "C": "Kerley B lines"})
+    asked = QuestionTexts({"A": "Deep sulcus sign", "C": "Kerley B lines"})
     assert stands_alone("C", "I see Kerley B lines (C).", asked)
-    assert not stands_alone("B", "I see Kerley B lines (C).", Asked({"B": "x", "C": "Kerley B lines"}))
+    assert not stands_alone("B", "I see Kerley B lines (C).", QuestionTexts({"B": "x", "C": "Kerley B lines"}))
     assert not stands_alone("A", "I see Kerley B lines (A).", asked)
