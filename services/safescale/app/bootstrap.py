@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -37,6 +38,17 @@ class Parts:
         return lambda: self.channel(service)
 
 
+def open_telemetry(settings: Settings, service: str, stack: AsyncExitStack) -> Telemetry:
+    """Return the metrics of a process and, where a collector is set, its spans, which `stack` sends at its end."""
+    if not settings.otlp_endpoint:
+        return Telemetry()
+    from safescale.runtime.tracing_otlp import OtlpExport
+
+    export = OtlpExport(settings.otlp_endpoint, settings.trace_ratio, service)
+    stack.push_async_callback(export.close)
+    return Telemetry(tracer=export.tracer)
+
+
 def open_bus(settings: Settings, telemetry: Telemetry) -> Bus:
     """Kafka where the settings name it, else the bus in memory. Nothing is connected yet.
 
@@ -45,11 +57,11 @@ def open_bus(settings: Settings, telemetry: Telemetry) -> Bus:
 
     """
     bus = _adapter(settings, telemetry)
-    if not telemetry.tracer.on:
+    if telemetry.tracer is None:
         return bus
     from safescale.runtime.bus.traced import TracedBus
 
-    return TracedBus(bus, telemetry.tracer)
+    return TracedBus(bus, telemetry)
 
 
 def _adapter(settings: Settings, telemetry: Telemetry) -> Bus:

@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from safescale.app.bootstrap import BUILDERS, Parts, ServiceName, open_bus, open_documents
+from safescale.app.bootstrap import BUILDERS, Parts, ServiceName, open_bus, open_documents, open_telemetry
 from safescale.core.errors import AddressInUseError, DependencyUnavailableError, InvalidInputError, SafescaleError
 from safescale.runtime.addresses import LOOPBACK, address_of, reachable
 from safescale.runtime.auth.audit import Audit
@@ -24,11 +24,10 @@ from safescale.runtime.grpc.channels import connect
 from safescale.runtime.grpc.credentials import Access, access_of
 from safescale.runtime.grpc.server import GrpcServer, Protection
 from safescale.runtime.grpc.tls import server_tls
+from safescale.runtime.grpc.trace_context import client_interceptors
 from safescale.runtime.log import get_logger
 from safescale.runtime.service import Service
 from safescale.runtime.settings import Settings
-from safescale.runtime.telemetry import Telemetry
-from safescale.runtime.tracing import client_interceptors, open_tracer
 
 PING_INTERVAL_S = 10.0
 """Seconds between two looks at the bus and the store."""
@@ -62,7 +61,7 @@ class Host:
         self._channels: dict[str, grpc.aio.Channel] = {}
         self._log = get_logger("host")
         alone = options.services[0] if len(options.services) == 1 else "all"
-        self.telemetry = Telemetry(tracer=open_tracer(settings.otlp_endpoint, settings.trace_ratio, alone))
+        self.telemetry = open_telemetry(settings, alone, self._stack)
         self._own = ""
         self._own_access = Access()
         self._access = Access()
@@ -128,7 +127,6 @@ class Host:
 
     async def _start(self) -> None:
         stack = self._stack
-        stack.push_async_callback(self.telemetry.tracer.close)
         data = self._data
         if data is not None:
             stack.enter_context(data)
@@ -286,20 +284,18 @@ async def gateway_host(settings: Settings) -> AsyncIterator[Serving]:
     from safescale.gateway.server import serve
 
     stop, listening = asyncio.Event(), asyncio.get_running_loop().create_future()
-    telemetry = Telemetry(tracer=open_tracer(settings.otlp_endpoint, settings.trace_ratio, "gateway"))
-    serving = asyncio.ensure_future(serve(gateway_config(settings, telemetry), stop, listening.set_result))
-    try:
-        await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
-        if not listening.done():
-            await serving
-        scheme = "http" if settings.tls_certificate_file is None else "https"
-        yield Serving(f"REST on {scheme}://{listening.result()}")
-    finally:
-        stop.set()
+    async with AsyncExitStack() as stack:
+        telemetry = open_telemetry(settings, "gateway", stack)
+        serving = asyncio.ensure_future(serve(gateway_config(settings, telemetry), stop, listening.set_result))
         try:
-            await serving
+            await asyncio.wait({serving, listening}, return_when=asyncio.FIRST_COMPLETED)
+            if not listening.done():
+                await serving
+            scheme = "http" if settings.tls_certificate_file is None else "https"
+            yield Serving(f"REST on {scheme}://{listening.result()}")
         finally:
-            await telemetry.tracer.close()
+            stop.set()
+            await serving
 
 
 @asynccontextmanager

@@ -15,9 +15,9 @@ from safescale.gateway.config import GatewayConfig
 from safescale.gateway.context import Gateway
 from safescale.runtime.addresses import address_of, bare
 from safescale.runtime.grpc.tls import https_context
+from safescale.runtime.grpc.trace_context import client_interceptors
 from safescale.runtime.log import get_logger
 from safescale.runtime.reloading import CHECK_S
-from safescale.runtime.tracing import client_interceptors
 
 
 async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:

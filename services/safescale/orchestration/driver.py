@@ -23,7 +23,7 @@ from safescale.runtime.bus.port import Bus, Message, back_off_s
 from safescale.runtime.errors import to_failure
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
-from safescale.runtime.tracing import at
+from safescale.runtime.tracing import untraced
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class RunDriver:
         # A retry has recorded another attempt since the driver was made.
         self._work = self._kind.work(self.run, self._environment)
         # Each unit is a trace of its own, not a part of the call that started its run.
-        with at(None):
+        with untraced():
             self._spawn(self._drive())
 
     def _spawn(self, work: Awaitable[None]) -> asyncio.Future[None]:

@@ -9,13 +9,13 @@ EXTRA_OF: Mapping[str, str] = {
     "markupsafe": "report",
     "xllamacpp": "embedded", "tokenizers": "embedded", "safetensors": "embedded",
     "kafka": "grid", "crc32c": "grid", "lz4": "grid", "elasticsearch": "grid", "elastic_transport": "grid",
-    "opentelemetry": "tracing",
+    "opentelemetry.sdk": "tracing", "opentelemetry.exporter": "tracing",
     "aiohttp": "inference", "huggingface_hub": "inference", "httpx2": "inference",
     "bm25s": "retrieval",
     "fastapi": "gateway", "starlette": "gateway", "uvicorn": "gateway", "python_multipart": "gateway",
     "scipy": "scoring",
 }  # fmt: skip
-"""The extra that brings each module, by the module's first name. The basis of the package is not listed."""
+"""The extra that brings each module and its submodules. What every installation has is not listed."""
 
 OF_SERVICES: Mapping[str, Sequence[str]] = {
     "inference": ("inference",), "retrieval": ("retrieval",), "orchestration": (), "scoring": ("scoring",),
@@ -28,8 +28,9 @@ def lacking(error: ImportError, services: Sequence[str] = ()) -> FailedPrecondit
 
     `services` are those that were to be hosted in this process: their extras are named at once, not one by one.
     """
-    module = (error.name or "").partition(".")[0]
-    if module not in EXTRA_OF:
+    name = f"{error.name or ''}."
+    module = next((each for each in EXTRA_OF if name.startswith(f"{each}.")), None)
+    if module is None:
         return None
     whole = len(services) == len(OF_SERVICES)
     hosting = {extra for service in services for extra in OF_SERVICES[service]}

@@ -1,16 +1,19 @@
 """Every Prometheus metric, declared once: name, kind, unit, labels, buckets, meaning."""
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, get_current_span
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.exposition import choose_encoder
+from structlog.contextvars import get_contextvars
 
 from safescale.runtime.addresses import bare
 from safescale.runtime.labels import Bounds
-from safescale.runtime.tracing import NoTracer, Place, Tracer, sampled_trace_id
+from safescale.runtime.tracing import allowed, context_of, sampled_trace_id
 
 Kind = Literal["counter", "gauge", "histogram"]
 
@@ -294,13 +297,13 @@ METRICS: tuple[Metric, ...] = (
 
 
 class Telemetry:
-    """The declared metrics, live in one registry, and the tracer of the process.
+    """The declared metrics, live in one registry, and the spans of the process.
 
-    Asking for an undeclared metric is an error of the program.
+    Using an undeclared metric is a programming error. Without a tracer no span is recorded.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None, tracer: Tracer | None = None) -> None:
-        self.tracer: Tracer = tracer or NoTracer()
+        self.tracer = tracer
         self.registry = registry or CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
@@ -346,9 +349,24 @@ class Telemetry:
         trace_id = sampled_trace_id()
         self._one(self._histograms, name, labels).observe(value, {"trace_id": trace_id} if trace_id else None)
 
-    def span(self, name: str, fields: Mapping[str, Any] | None = None) -> AbstractContextManager[Place | None]:
-        """A span of the process's tracer for the length of the context, below the work at hand."""
-        return self.tracer.span(name, fields or {})
+    def span(
+        self,
+        name: str,
+        fields: Mapping[str, Any] | None = None,
+        kind: SpanKind = SpanKind.INTERNAL,
+        parent: Context | None = None,
+    ) -> AbstractContextManager[object]:
+        """Record a span for the length of the context, below `parent` or else below the current span."""
+        return nullcontext() if self.tracer is None else _recorded(self.tracer, name, fields or {}, kind, parent)
+
+    def serving(self, method: str, traceparent: str) -> AbstractContextManager[object]:
+        """Record a call that is served, if its caller is traced; other calls, such as polls, begin no trace."""
+        if self.tracer is None:
+            return nullcontext()
+        caller = context_of(traceparent)
+        if not get_current_span(caller).get_span_context().is_valid:
+            return nullcontext()
+        return self.span("call", {"method": method}, SpanKind.SERVER, caller)
 
     def _one(self, kind: Mapping[str, Any], name: str, labels: Mapping[str, str] | None) -> Any:
         """The series of a metric with these labels. Found again by them: the library checks and sorts them anew."""
@@ -379,3 +397,35 @@ class Telemetry:
         """
         server, _thread = start_http_server(port, addr=bare(host), registry=self.registry)
         return int(server.server_port)
+
+
+@contextmanager
+def _recorded(
+    tracer: Tracer, name: str, fields: Mapping[str, Any], kind: SpanKind, parent: Context | None
+) -> Iterator[None]:
+    """Record a span with those of `fields`, and of the fields that log lines have here, that are allowed."""
+    with tracer.start_as_current_span(
+        name,
+        parent,
+        kind,
+        allowed({**get_contextvars(), **fields}),
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        try:
+            yield
+        except BaseException as error:
+            reason = _reason_of(error)
+            span.set_status(Status(StatusCode.ERROR, reason))
+            span.set_attribute("reason", reason)
+            raise
+
+
+def _reason_of(error: BaseException) -> str:
+    """Return the reason of an error alone: its message can quote an answer."""
+    if not isinstance(error, Exception):
+        return type(error).__name__
+    # Not at the top: whoever declares or reads metrics alone needs no protobuf.
+    from safescale.runtime.errors import as_safescale_error
+
+    return as_safescale_error(error).reason

@@ -18,7 +18,7 @@ from safescale.runtime.auth.roles import Role
 from safescale.runtime.grpc.channels import rpc_errors
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
-from safescale.runtime.tracing import at
+from safescale.runtime.tracing import untraced
 from safescale.scoring.judgements import Gate, GateStore, high_risk_limits
 from safescale.scoring.records import ReviewStore
 from safescale.scoring.results import RunResults, RunShares
@@ -88,7 +88,7 @@ class StoreMetricsPoller:
         """Start polling."""
         if self._task is None:
             # Polling belongs to no trace, whatever this process was started by.
-            with at(None):
+            with untraced():
                 self._task = asyncio.create_task(self._poll_on())
 
     async def stop(self) -> None:

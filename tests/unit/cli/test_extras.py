@@ -20,11 +20,11 @@ HELP = """
 import importlib.abc, sys
 from typer.testing import CliRunner
 
-blocked = set(sys.argv[1].split(","))
+blocked = tuple(f"{each}." for each in sys.argv[1].split(",") if each)
 
 class Blocker(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in blocked:
+        if f"{name}.".startswith(blocked):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Blocker())
@@ -149,6 +149,14 @@ def test_each_package_that_is_imported_anywhere_is_of_the_basis_or_of_a_known_ex
     known = set(sys.stdlib_module_names) | {"safescale"} | set(EXTRA_OF)
     strangers = {name for name in imported - known if not {normal(each) for each in owners.get(name, ())} & basis}
     assert strangers == set()
+
+
+def test_what_is_missing_of_a_package_that_is_there_in_part_is_named() -> None:
+    known = lacking(ModuleNotFoundError("No module", name="opentelemetry.exporter.otlp"))
+    assert known is not None
+    assert "needs the package opentelemetry.exporter" in known.message
+    assert "pip install 'safescale[tracing]'" in known.message
+    assert lacking(ModuleNotFoundError("No module", name="opentelemetry")) is None
 
 
 async def test_a_run_whose_report_lacks_an_extra_is_told_so_after_its_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,9 @@
 import asyncio
 import time
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
+from tests.support.spans import RecordedSpans
 from tests.unit.inference.conftest import DRAWN, GREEDY, QUESTION
 
 from safescale.core.errors import (
@@ -21,7 +21,6 @@ from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.port import Generation, Generations, Output
 from safescale.inference.cache.store import GenerationCache
 from safescale.inference.engine import GeneratedTexts
-from safescale.runtime.tracing import NoTracer
 
 LATENCY = "safescale_model_latency_seconds"
 
@@ -222,23 +221,14 @@ async def test_all_about_one_prompt_ends_at_its_deadline(bench_of, repeats) -> N
     assert await bench.documents.count("generation") == 0
 
 
-class _Spans(NoTracer):
-    """A tracer that keeps names and fields."""
-
-    def __init__(self) -> None:
-        self.begun: list[tuple[str, dict[str, object]]] = []
-
-    def span(self, name, fields, kind="internal", parent=None):
-        self.begun.append((name, dict(fields)))
-        return nullcontext()
-
-
 async def test_each_way_of_asking_is_a_span(bench) -> None:
-    tracer = bench.telemetry.tracer = _Spans()
+    spans = RecordedSpans()
+    bench.telemetry.tracer = spans.tracer
     await bench.engine.texts(QUESTION, [DRAWN])
     await bench.engine.scores(QUESTION, ["a", "b"])
     _ = [event async for event in bench.engine.stream(QUESTION, GREEDY)]
-    assert tracer.begun == [("model", {"model": "m", "condition": "zero_shot"})] * 3
+    found = [(span.name, dict(span.attributes)) for span in spans.ended]
+    assert found == [("model", {"model": "m", "condition": "zero_shot"})] * 3
 
 
 async def test_the_first_token_of_a_stream_is_observed(bench) -> None:

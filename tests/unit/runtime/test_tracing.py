@@ -2,76 +2,74 @@ import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import StringIO
-from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import format_trace_id, get_current_span
 
 from safescale.core.errors import InvalidInputError
 from safescale.runtime.log import configure_logging, get_logger
 from safescale.runtime.settings import load_settings
 from safescale.runtime.telemetry import Telemetry
-from safescale.runtime.tracing import (
-    NoTracer,
-    Place,
-    allowed,
-    at,
-    caller_of,
-    client_interceptors,
-    here,
-    open_tracer,
-    place_of,
-    sampled_trace_id,
-)
+from safescale.runtime.tracing import allowed, context_of, sampled_trace_id, trace_headers, untraced
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-PLACE = Place(TRACE, SPAN, sampled=True)
+TRACEPARENT = f"00-{TRACE}-{SPAN}-01"
+
+
+@contextmanager
+def _within(traceparent: str) -> Iterator[None]:
+    token = attach(context_of(traceparent))
+    try:
+        yield
+    finally:
+        detach(token)
 
 
 def test_the_specification_s_example() -> None:
-    assert place_of(f"00-{TRACE}-{SPAN}-01") == PLACE
-    assert PLACE.traceparent == f"00-{TRACE}-{SPAN}-01"
-    assert place_of(f"00-{TRACE}-{SPAN}-00") == Place(TRACE, SPAN, sampled=False)
+    for traceparent, sampled in ((TRACEPARENT, TRACE), (f"00-{TRACE}-{SPAN}-00", "")):
+        with _within(traceparent):
+            assert sampled_trace_id() == sampled
+            assert trace_headers() == {"traceparent": traceparent}
     # A later version may append fields and flags.
-    assert place_of(f"cc-{TRACE}-{SPAN}-09-what-comes-later") == PLACE
+    with _within(f"cc-{TRACE}-{SPAN}-09-what-comes-later"):
+        assert sampled_trace_id() == TRACE
+        assert trace_headers()["traceparent"].startswith(f"00-{TRACE}-{SPAN}-")
 
 
 @pytest.mark.parametrize("wrong", [
     "", "x", f"00-{TRACE}-{SPAN}", f"00-{TRACE.upper()}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01", f"00-{'0' * 32}-{SPAN}-01",
-    f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE}-{SPAN}-01-more", f"00-{TRACE}-{SPAN}-1",
+    f"00-{TRACE}-{'0' * 16}-01", f"00-{TRACE}-{SPAN}-01-more", f"00-{TRACE}-{SPAN}-1", "0" * 600,
 ])  # fmt: skip
 def test_what_cannot_be_read_starts_a_new_trace(wrong: str) -> None:
-    assert place_of(wrong) is None
+    with _within(wrong):
+        assert not get_current_span().get_span_context().is_valid
+        assert trace_headers() == {}
 
 
 @given(st.text(max_size=80))
 def test_no_header_is_an_error(text: str) -> None:
-    place = place_of(text)
-    assert place is None or place_of(place.traceparent) == place
+    span = get_current_span(context_of(text)).get_span_context()
+    assert not span.is_valid or format_trace_id(span.trace_id) in text
 
 
-def test_work_belongs_to_a_place_for_a_while() -> None:
-    with at(PLACE):
-        assert here() == PLACE
-        with at(None):
+async def test_a_task_that_is_started_untraced_is_in_no_trace() -> None:
+    async def trace() -> str:
+        return sampled_trace_id()
+
+    with _within(TRACEPARENT):
+        assert await asyncio.create_task(trace()) == TRACE
+        with untraced():
+            task = asyncio.create_task(trace())
             assert sampled_trace_id() == ""
+        assert await task == ""
         assert sampled_trace_id() == TRACE
-        with at(Place(TRACE, SPAN, sampled=False)):
-            assert sampled_trace_id() == ""
-    assert here() is None
-
-
-async def test_a_generator_within_a_place_may_be_closed_elsewhere() -> None:
-    async def pieces():
-        with at(PLACE):
-            yield here()
-
-    reader = pieces()
-    assert await asyncio.create_task(anext(reader)) == PLACE
-    await asyncio.create_task(reader.aclose())
-    assert here() is None
+    assert sampled_trace_id() == ""
 
 
 def test_texts_are_no_attributes() -> None:
@@ -79,22 +77,17 @@ def test_texts_are_no_attributes() -> None:
     assert allowed({**fields, "attempt": 2, "condition": None}) == {"model": "m" * 200, "attempt": 2}
 
 
-def test_who_calls() -> None:
-    def context(*metadata):
-        return SimpleNamespace(invocation_metadata=lambda: metadata or None)
-
-    assert caller_of(context()) is None
-    assert caller_of(context(("user-agent", "x"), ("traceparent", PLACE.traceparent))) == PLACE
-
-
 def test_a_line_of_the_log_names_its_trace() -> None:
     stream = StringIO()
     configure_logging("INFO", stream)
     get_logger("test").info("outside")
-    with at(PLACE):
+    with _within(TRACEPARENT):
         get_logger("test").info("inside")
-    outside, inside = map(json.loads, stream.getvalue().splitlines())
+    with _within(f"00-{TRACE}-{SPAN}-00"):
+        get_logger("test").info("not recorded")
+    outside, inside, unrecorded = map(json.loads, stream.getvalue().splitlines())
     assert "trace_id" not in outside
+    assert "trace_id" not in unrecorded
     assert inside["trace_id"] == TRACE
 
 
@@ -102,9 +95,9 @@ def test_an_observation_within_a_trace_has_an_exemplar_and_openmetrics_shows_it(
     telemetry = Telemetry()
     labels = {"model": "m", "condition": "c"}
     telemetry.observe("safescale_time_to_first_token_seconds", 0.3, labels)
-    with at(PLACE):
+    with _within(TRACEPARENT):
         telemetry.observe("safescale_time_to_first_token_seconds", 0.7, labels)
-    with at(Place(TRACE, SPAN, sampled=False)):
+    with _within(f"00-{TRACE}-{SPAN}-00"):
         telemetry.observe("safescale_time_to_first_token_seconds", 40.0, labels)
     body, content_type = telemetry.expose("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert content_type.startswith("application/openmetrics-text")
@@ -117,14 +110,16 @@ def test_an_observation_within_a_trace_has_an_exemplar_and_openmetrics_shows_it(
     assert b"trace_id" not in body
 
 
-def test_without_an_endpoint_nothing_is_traced_and_opentelemetry_not_imported() -> None:
-    tracer = open_tracer("", 1.0, "all")
-    assert isinstance(tracer, NoTracer)
-    assert not client_interceptors(tracer)
-    with tracer.span("work", {}) as place, tracer.serving("/method", PLACE):
-        assert place is None
-        assert here() is None
-    code = "import sys, safescale.app.host; sys.exit('opentelemetry' in sys.modules)"
+def test_without_an_endpoint_the_sdk_is_not_imported() -> None:
+    code = (
+        "import asyncio, contextlib, sys, safescale.app.host\n"
+        "from safescale.app.bootstrap import open_bus, open_telemetry\n"
+        "from safescale.runtime.settings import load_settings\n"
+        "telemetry = open_telemetry(load_settings(), 'all', contextlib.AsyncExitStack())\n"
+        "open_bus(load_settings(), telemetry)\n"
+        "with telemetry.span('work'), telemetry.serving('/m', ''): pass\n"
+        "sys.exit(any(name.startswith(('opentelemetry.sdk', 'opentelemetry.exporter')) for name in sys.modules))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -16,7 +16,7 @@ from safescale.gateway.http.problem import HttpError, http_problem, problem_of, 
 from safescale.runtime.addresses import host_of, is_address, is_loopback
 from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.log import get_logger
-from safescale.runtime.tracing import TRACEPARENT, place_of
+from safescale.runtime.tracing import TRACEPARENT
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -96,8 +96,7 @@ class RequestMiddleware:
         self._in_flight += 1
         try:
             self._refuse_at_once(scope, headers)
-            caller = place_of(headers.get(TRACEPARENT, ""))
-            with self._config.telemetry.tracer.serving(scope["method"], caller):
+            with self._config.telemetry.serving(scope["method"], headers.get(TRACEPARENT, "")):
                 await self._app(scope, receive, answer)
         except Exception as error:
             await self._fail(error, exchange, (scope, receive, answer))

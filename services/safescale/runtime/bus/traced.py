@@ -1,29 +1,28 @@
-"""A bus whose messages carry their place in a trace, around either adapter."""
+"""A bus whose messages carry the span that published them, around either adapter."""
 
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
+from opentelemetry.trace import SpanKind
+
 from safescale.runtime.bus.port import Bus, Handler, Message, Subscription, SubscriptionOptions
-from safescale.runtime.tracing import TRACEPARENT, Tracer, place_of
+from safescale.runtime.telemetry import Telemetry
+from safescale.runtime.tracing import TRACEPARENT, context_of, trace_headers
 
 
 class TracedBus:
     """Gives each message the header `traceparent` and handles it below the span that published it.
 
-    A message that is published by no traced work begins a trace: what follows from it, in every service, is one trace.
+    A message published outside a trace begins one: what follows from it, in every service, is one trace.
     """
 
-    def __init__(self, inner: Bus, tracer: Tracer) -> None:
+    def __init__(self, inner: Bus, telemetry: Telemetry) -> None:
         self._inner = inner
-        self._tracer = tracer
+        self._telemetry = telemetry
 
-    def _placed(self, message: Message, stack: ExitStack) -> Message:
-        fields = {"topic": message.topic, "cell_id": message.key, "run_id": message.headers.get("run-id", "")}
-        place = stack.enter_context(self._tracer.span("publish", fields, "producer"))
-        if place is None:
-            return message
-        return replace(message, headers={**message.headers, TRACEPARENT: place.traceparent})
+    def _publishing(self, message: Message) -> AbstractContextManager[object]:
+        return self._telemetry.span("publish", _fields(message), SpanKind.PRODUCER)
 
     async def publish(self, message: Message) -> None:
         """Append a message to its topic; see the port.
@@ -33,8 +32,8 @@ class TracedBus:
             LimitExceededError: the message is over its topic's limit.
 
         """
-        with ExitStack() as stack:
-            await self._inner.publish(self._placed(message, stack))
+        with self._publishing(message):
+            await self._inner.publish(_with_trace(message))
 
     async def publish_many(self, messages: Sequence[Message]) -> None:
         """Append messages; see the port.
@@ -44,12 +43,12 @@ class TracedBus:
             LimitExceededError: a message is over its topic's limit; none is published then.
 
         """
-        placed = []
+        traced = []
         for message in messages:
-            # One after the other, each ended at once: none of them is the parent of the next.
-            with ExitStack() as stack:
-                placed.append(self._placed(message, stack))
-        await self._inner.publish_many(placed)
+            # Each span ends at once: siblings, not parents of one another.
+            with self._publishing(message):
+                traced.append(_with_trace(message))
+        await self._inner.publish_many(traced)
 
     async def subscribe(self, topic: str, group: str, handler: Handler, options: SubscriptionOptions) -> Subscription:
         """Consume a topic in a group; each attempt at a message is a span.
@@ -60,10 +59,8 @@ class TracedBus:
         """
 
         async def traced(message: Message) -> None:
-            fields = {"topic": message.topic, "group": group, "cell_id": message.key}
-            fields["run_id"] = message.headers.get("run-id", "")
-            parent = place_of(message.headers.get(TRACEPARENT, ""))
-            with self._tracer.span("handle", fields, "consumer", parent):
+            parent = context_of(message.headers.get(TRACEPARENT, ""))
+            with self._telemetry.span("handle", {**_fields(message), "group": group}, SpanKind.CONSUMER, parent):
                 await handler(message)
 
         return await self._inner.subscribe(topic, group, traced, options)
@@ -84,3 +81,11 @@ class TracedBus:
     async def close(self) -> None:
         """Stop all subscriptions and release what the bus holds."""
         await self._inner.close()
+
+
+def _fields(message: Message) -> dict[str, str]:
+    return {"topic": message.topic, "cell_id": message.key, "run_id": message.headers.get("run-id", "")}
+
+
+def _with_trace(message: Message) -> Message:
+    return replace(message, headers={**message.headers, **trace_headers()})

@@ -20,10 +20,10 @@ from safescale.runtime.errors import as_safescale_error, to_status
 from safescale.runtime.grpc.channels import MAX_MESSAGE_BYTES
 from safescale.runtime.grpc.handlers import Continuation, rewrapped
 from safescale.runtime.grpc.tls import ServerTls, server_credentials
+from safescale.runtime.grpc.trace_context import traceparent_of
 from safescale.runtime.log import get_logger
 from safescale.runtime.service import Service
 from safescale.runtime.telemetry import Telemetry
-from safescale.runtime.tracing import caller_of
 
 DRAIN_SECONDS = 10.0
 """Seconds that calls in flight have to end when the server stops."""
@@ -66,7 +66,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> Any:
             begin = time.perf_counter()
             try:
-                with self._telemetry.tracer.serving(method, caller_of(context)):
+                with self._telemetry.serving(method, traceparent_of(context)):
                     response = await behaviour(request, context)
             except Exception as error:
                 await self._fail(error, context, method, begin)
@@ -80,7 +80,7 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         async def call(request: Any, context: grpc.aio.ServicerContext[Any, Any]) -> AsyncIterator[Any]:
             begin = time.perf_counter()
             try:
-                with self._telemetry.tracer.serving(method, caller_of(context)):
+                with self._telemetry.serving(method, traceparent_of(context)):
                     async for response in behaviour(request, context):
                         yield response
             except Exception as error:
