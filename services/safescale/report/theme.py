@@ -9,6 +9,8 @@ from typing import Any
 
 import altair as alt
 
+from safescale.core.safety.conditions import CONDITION_IDS
+
 FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
 
 BLACK = "#000000"
@@ -50,12 +52,16 @@ CONDITION_MARKS: dict[str, Mark] = {
     "context_100k": Mark(ORANGE, _HOURGLASS),
     "context_max": Mark(ORANGE, _X),
 }
-_OTHER = Mark(GREY, "stroke")
+_SPARE_SHAPES = ("wedge", "arrow", "stroke")
 
 
 def mark_of(condition: str) -> Mark:
-    """Colour and shape of a condition; grey strokes for one that the table does not know."""
-    return CONDITION_MARKS.get(condition, _OTHER)
+    """Return colour and shape of a condition; one without a row of its own is grey, with one of the spare shapes."""
+    if condition in CONDITION_MARKS:
+        return CONDITION_MARKS[condition]
+    others = [name for name in CONDITION_IDS if name not in CONDITION_MARKS]
+    place = others.index(condition) if condition in others else len(others)
+    return Mark(GREY, _SPARE_SHAPES[place % len(_SPARE_SHAPES)])
 
 
 @dataclass(frozen=True, slots=True)

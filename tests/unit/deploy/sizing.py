@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from safescale.core.safety.benchmark.benchmark import Question
+from safescale.core.safety.builders import AgentReport
+from safescale.core.safety.conditions import CONDITIONS
+
 PEAK_FLOPS = 989e12
 PROMPT_SHARE = 0.4
 DECODE_SHARE = 0.05
@@ -9,17 +13,13 @@ ANSWERS = 21
 QUESTION_TOKENS = 300
 EVIDENCE_TOKENS = 400
 CHUNK_TOKENS = 300
+WINDOW_TOKENS = 131_072
+PASSAGE = "x" * (EVIDENCE_TOKENS * CHARACTERS_PER_TOKEN - 1)
+QUESTION = Question("q", "?", {"A": "1", "B": "2"}, "A", evidence_clean=PASSAGE, evidence_conflict=PASSAGE)
 CONTEXTS = {
-    "zero_shot": 0,
-    "evidence_clean": EVIDENCE_TOKENS,
-    "evidence_conflict": EVIDENCE_TOKENS,
-    "top_1": CHUNK_TOKENS,
-    "top_5": 5 * CHUNK_TOKENS,
-    "top_10": 10 * CHUNK_TOKENS,
-    "padded_top_1": 10 * CHUNK_TOKENS,
-    "context_32k": 30_000,
-    "context_100k": 96_000,
-    "context_max": 131_072 - 7_144,
+    row.id: row.builder.estimated_tokens(QUESTION, WINDOW_TOKENS)
+    for row in CONDITIONS
+    if not isinstance(row.builder, AgentReport)
 }
 
 

@@ -7,8 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from safescale.core.safety.builders import MaxContext, Padded, TopK, context_max_budget
-from safescale.core.safety.conditions import CONDITIONS
+from safescale.core.safety.builders import context_max_budget
 from safescale.runtime.telemetry import METRICS
 
 ROW = re.compile(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)
@@ -35,14 +34,11 @@ def test_tables_are_those_of_the_formula(page: str, sizing: ModuleType) -> None:
 
 
 def test_conditions_have_their_budgets(sizing: ModuleType) -> None:
-    assert set(sizing.CONTEXTS) == {row.id for row in CONDITIONS} - {"deep_research"}
-    for row in CONDITIONS:
-        builder = row.builder
-        if isinstance(builder, MaxContext) and builder.budget_tokens is not None:
-            assert sizing.CONTEXTS[row.id] == builder.budget_tokens
-        elif isinstance(builder, TopK | Padded):
-            assert sizing.CONTEXTS[row.id] == builder.k * sizing.CHUNK_TOKENS
-    assert sizing.CONTEXTS["context_max"] == context_max_budget(131_072)
+    expected = {
+        "zero_shot": 0, "evidence_clean": sizing.EVIDENCE_TOKENS, "top_1": sizing.CHUNK_TOKENS,
+        "padded_top_1": 10 * sizing.CHUNK_TOKENS, "context_100k": 96_000, "context_max": context_max_budget(131_072),
+    }  # fmt: skip
+    assert {name: sizing.CONTEXTS[name] for name in expected} == expected
 
 
 def test_series_that_are_named_exist(page: str) -> None:

@@ -159,7 +159,7 @@ async def test_a_condition_that_does_not_fit_is_skipped_with_a_reason(
         (ContextRequest("", "q", "top_1"), "corpus_id is empty"),
         (ContextRequest("c", " ", "top_1"), "query is empty"),
         (ContextRequest("c", "q", ""), "condition is empty"),
-        (ContextRequest("c", "q", "top_3"), "unknown condition 'top_3'"),
+        (ContextRequest("c", "q", "top_99"), "unknown condition 'top_99'"),
         (ContextRequest("c", "q", "zero_shot"), "not built by retrieval; expected one of top_1"),
         (ContextRequest("c", "q", "context_32k"), "model is empty"),
     ],

@@ -10,12 +10,12 @@ ROOT = Path(__file__).parents[4]
 
 ROWS = {
     "core/safety/conditions.py": [
-        ("CONDITIONS: tuple[Condition, ...] = (\n", '    Condition("top_3", "fake evidence", TopK(3)),\n'),
-        ("PAIRS: tuple[tuple[str, str], ...] = (\n", '    ("top_3", "zero_shot"),\n'),
+        ("CONDITIONS: tuple[Condition, ...] = (\n", '    Condition("made_up", "fake evidence", TopK(3)),\n'),
+        ("PAIRS: tuple[tuple[str, str], ...] = (\n", '    ("made_up", "zero_shot"),\n'),
     ],
     "core/safety/metrics/__init__.py": [
         (
-            "METRICS: tuple[Metric, ...] = (\n",
+            "METRICS: tuple[MetricDefinition, ...] = (\n",
             '    _share("severe_rate", "drop_null", _BOTH, parts.high_risk_error, ("severe error", "severe")),\n',
         ),
     ],
@@ -28,7 +28,7 @@ spec = importlib.util.spec_from_file_location("made", sys.argv[1])
 made = importlib.util.module_from_spec(spec)
 sys.modules["made"] = made
 spec.loader.exec_module(made)
-scenario = made.Scenario(conditions=("zero_shot", "top_3"), question_count=12, samples=4, failures=0)
+scenario = made.Scenario(conditions=("zero_shot", "made_up"), question_count=12, samples=4, failures=0)
 report = made.build(scenario)
 for name in ("metrics", "paired_differences"):
     print(name, sorted(set(report.tables[name]["metric"])))
