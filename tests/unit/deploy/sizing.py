@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from safescale.core.safety.benchmark.benchmark import Question
-from safescale.core.safety.builders import AgentReport
+from safescale.core.safety.builders import CHARACTERS_PER_TOKEN, AgentReport
 from safescale.core.safety.conditions import CONDITIONS
 
 PEAK_FLOPS = 989e12
