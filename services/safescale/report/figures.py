@@ -1,4 +1,4 @@
-"""What a figure of the report is, and the parts that several figures share."""
+"""Figures of a report, and the parts that several figures share."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,6 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from safescale.report.safety.view import View, condition_name
 from safescale.report.theme import spec_of
 
 FEW_MODELS = 12
@@ -51,55 +50,43 @@ class Words:
     caption: str
 
 
-def drawn(words: Words, chart: Drawable, data: pd.DataFrame, view: View) -> Figure:
-    """A figure of a chart; its caption ends with the formulation."""
-    key = f"{words.key}-{view.formulation}"
-    caption = f"{words.caption} Formulation: {view.formulation}."
+def drawn(words: Words, chart: Drawable, data: pd.DataFrame, formulation: str) -> Figure:
+    """Return a figure of a chart; its caption ends with the formulation."""
+    key = f"{words.key}-{formulation}"
+    caption = f"{words.caption} Formulation: {formulation}."
     return Figure(key, words.title, words.finding, caption, spec_of(chart), data)
 
 
-def names_of(view: View) -> list[str]:
-    """The names of the view's conditions, in the paper's order."""
-    return [condition_name(condition) for condition in view.conditions]
-
-
-def with_names(view: View, frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame with the columns `name` (of the condition) and `rank` (of the model, from 0)."""
-    ranks = {model: rank for rank, model in enumerate(view.model_ids)}
-    named = frame.assign(name=frame["condition"].map(condition_name))
-    return named.assign(rank=named["model"].map(ranks)) if "model" in named else named
-
-
 def row_axis(names: Sequence[str], *, labels: bool = True) -> alt.Y:
-    """A categorical axis from top to bottom; without labels beside a panel that has them."""
+    """Return a categorical axis from top to bottom; without labels beside a panel that has them."""
     axis = alt.Axis(title=None, labels=labels, ticks=False, domain=False, labelPadding=8, grid=False)
     return alt.Y("name:N", sort=list(names), axis=axis, scale=alt.Scale(domain=list(names)))
 
 
 def panels(charts: Sequence[Layered], columns: int) -> alt.ConcatChart:
-    """Charts in a grid."""
+    """Return charts in a grid."""
     return alt.concat(*charts, columns=columns, spacing={"row": 30, "column": 20})
 
 
 def base(frame: pd.DataFrame, **size: Any) -> alt.Chart:
-    """A chart of a frame; `size` holds width, height, title or view."""
+    """Return a chart of a frame; `size` holds width, height, title or view."""
     return alt.Chart(frame, **size)
 
 
 def layered(charts: Sequence[alt.Chart]) -> alt.LayerChart:
-    """Charts upon each other, the first at the bottom."""
+    """Return charts upon each other, the first at the bottom."""
     return alt.LayerChart(layer=list(charts))
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of a frame by column."""
+    """Return the rows of a frame by column."""
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def spread_out(rows: pd.DataFrame, keys: Sequence[str], column: str, text: str) -> pd.DataFrame:
-    """One row for each combination of `keys`, with a column of `text` for each value of `column`; empty where absent.
+    """Return one row for each combination of `keys`, with a column of `text` for each value of `column`.
 
-    Rows and columns keep the order in which they first appear.
+    A text that is absent is empty. Rows and columns keep the order in which they first appear.
     """
     kept = rows.drop_duplicates([*keys, column])
     wide = kept.set_index([*keys, column])[text].unstack(column, fill_value="", sort=False)
@@ -108,5 +95,5 @@ def spread_out(rows: pd.DataFrame, keys: Sequence[str], column: str, text: str) 
 
 
 def title(text: str, subtitle: str = "") -> alt.TitleParams:
-    """A panel's title."""
+    """Return the title of a panel."""
     return alt.TitleParams(text, subtitle=subtitle or alt.Undefined, offset=8)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+from safescale.core.tables import Table
 from safescale.formats.spreadsheet import guarded
 
 
@@ -18,6 +19,11 @@ def frame_of(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame({name: _column([row[name] for row in rows]) for name in names})
 
 
+def frame_of_table(table: Table) -> pd.DataFrame:
+    """Return a table as a data frame."""
+    return pd.DataFrame(table.columns)
+
+
 def _column(values: list[Any]) -> Any:
     held = [value for value in values if value is not None]
     whole = all(isinstance(value, int) and not isinstance(value, bool) for value in held)
@@ -25,7 +31,7 @@ def _column(values: list[Any]) -> Any:
 
 
 def csv_bytes(frame: pd.DataFrame) -> bytes:
-    """Return a data frame as CSV in UTF-8: texts guarded as in `core.spreadsheet`, numbers as they are."""
+    """Return a data frame as CSV in UTF-8: texts guarded as in `formats.spreadsheet`, numbers as they are."""
     texts = {
         name: column.map(lambda value: guarded(value) if isinstance(value, str) else value)
         for name, column in frame.items()

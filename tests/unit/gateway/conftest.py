@@ -143,7 +143,7 @@ async def world(
         _servicer(orchestration_pb2_grpc.OrchestrationServiceServicer, fakes, ("WatchRun",)), server
     )
     scoring_pb2_grpc.add_ScoringServiceServicer_to_server(
-        _servicer(scoring_pb2_grpc.ScoringServiceServicer, fakes, ("ExportVerdicts",)), server
+        _servicer(scoring_pb2_grpc.ScoringServiceServicer, fakes, ("ExportVerdicts", "GetRunTables")), server
     )
     states = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(states, server)

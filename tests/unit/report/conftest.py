@@ -13,7 +13,7 @@ from safescale.core.safety.answers.answers import AnswerSet, label_set
 from safescale.core.safety.benchmark.benchmark import LETTERS, Benchmark, OptionLabels, Question
 from safescale.core.safety.tables.analysis import analyse
 from safescale.core.safety.tables.scaling import ModelInfo
-from safescale.report.inputs import FailedCell, ReportInput
+from safescale.report.safety.inputs import FailedCell, ReportInput
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from safescale.report.inputs import ReportInput
-from safescale.report.page import page_of
 from safescale.report.pictures import Drawing, draw_all
+from safescale.report.safety.inputs import ReportInput
+from safescale.report.safety.page import page_of
 
 DRAWER = """
 import json, os, sys, time

@@ -1,29 +1,27 @@
 """`safescale report`: the report of a run as one HTML file, or its tables."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import orjson
 import typer
-from google.protobuf import json_format
 
 from safescale.cli.measure.gate import EVALUATE_DEADLINE_S, checked_policy
-from safescale.cli.measure.results import fetch_benchmark, fetch_run, fetch_verdicts
+from safescale.cli.measure.results import fetch_benchmark, fetch_run, fetch_tables
 from safescale.cli.runner import EXIT_FAILED, run_async
 from safescale.cli.session import Client, session
 from safescale.cli.terminal.text import say
-from safescale.core.errors import FailedPreconditionError
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.files.atomic import Staged, write_text
 from safescale.runtime.grpc.channels import rpc_errors
 from safescale.runtime.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    import pandas as pd
-
-    from safescale.report.safety.gather import RunRecord
+    from safescale.core.tables import Table
+    from safescale.report.port import RunResults
 
 Format = Literal["html", "json", "csv"]
 
@@ -42,8 +40,9 @@ def report(
 
 
 async def _report(settings: Settings, name: str, options: tuple[Format, Path | None, Path | None]) -> Sequence[str]:
-    """Write what is asked for; what is missing in the page, a sentence each."""
-    from safescale.report.safety.gather import completeness_of_record, completeness_table, run_tables
+    """Write the requested form; return what is missing in the page, a sentence each."""
+    from safescale.report.port import renderer_of
+    from safescale.report.registry import run_renderers
 
     form, out, policy = options
     async with session(settings) as client:
@@ -55,17 +54,17 @@ async def _report(settings: Settings, name: str, options: tuple[Format, Path | N
             say(path)
             say_undrawn(undrawn)
             return undrawn
-        record = await fetch_record(client, run_id)
-    tables = run_tables(record)
-    found = completeness_of_record(record, tables)
-    for sentence in found["missing"]:
+        results = await fetch_results(client, run_id)
+    renderer = renderer_of(run_renderers(), results)
+    for sentence in renderer.missing(results):
         say(sentence, err=True)
     if form == "json":
         path = out or folder / "report.json"
-        write_text(path, _json(record, tables, found))
+        # A number that is not defined is null.
+        write_text(path, orjson.dumps(renderer.document(results), option=orjson.OPT_INDENT_2).decode())
         say(path)
         return ()
-    for path in write_csv(out or folder, {**tables, "completeness": completeness_table(record)}):
+    for path in write_csv(out or folder, renderer.files(results)):
         say(path)
     return ()
 
@@ -76,71 +75,59 @@ def say_undrawn(undrawn: Sequence[str]) -> None:
         say(f"Not drawn: {sentence}. The report has its numbers as a table.", err=True)
 
 
-async def fetch_record(client: Client, run_id: str) -> "RunRecord":
-    """A run with verdicts and benchmark.
+async def fetch_results(client: Client, name: str) -> "RunResults":
+    """Return a run with its tables.
 
     Raises:
-        FailedPreconditionError: it has no verdicts yet.
+        NotFoundError: there is no such run.
 
     """
-    from safescale.report.safety.gather import RunRecord
+    from safescale.report.port import RunResults
 
-    run = await fetch_run(client, run_id)
-    verdicts = await fetch_verdicts(client, run.run_id)
-    if not verdicts:
-        raise FailedPreconditionError(f"run {run.run_id} has no verdicts yet")
-    return RunRecord(run, verdicts, await fetch_benchmark(client, run.manifest.spec.benchmark_id))
+    run = await fetch_run(client, name)
+    tables = await fetch_tables(client, run.run_id)
+    benchmark = await fetch_benchmark(client, run.manifest.spec.benchmark_id)
+    return RunResults(run, benchmark, tables, None, datetime.now(UTC))
 
 
 async def write_report(client: Client, run_id: str, path: Path, policy: Path | None = None) -> Sequence[str]:
     """Write the HTML report of a run; return a sentence for each picture that could not be drawn.
 
     Raises:
+        FailedPreconditionError: it has no verdicts yet.
         StorageError: the file cannot be written.
 
     """
-    # Charts are slow to import: only the command that draws waits for them.
-    from safescale.report.page import page_of
-    from safescale.report.safety.gather import report_input, run_tables
+    from safescale.report.port import renderer_of
+    from safescale.report.registry import run_renderers
 
-    record = await fetch_record(client, run_id)
-    judged: scoring_pb2.EvaluatePolicyResponse | None = None
+    results = await fetch_results(client, run_id)
+    renderer = renderer_of(run_renderers(), results)
     if policy is not None:
-        text = checked_policy(policy)
-        request = scoring_pb2.EvaluatePolicyRequest(run_id=run_id, policy=text)
+        request = scoring_pb2.EvaluatePolicyRequest(run_id=run_id, policy=checked_policy(policy))
         with rpc_errors():
             judged = await client.scoring.EvaluatePolicy(request, timeout=EVALUATE_DEADLINE_S)
-    page = page_of(report_input(record, run_tables(record), judged, datetime.now(UTC)))
+        results = replace(results, policy=judged)
+    page = renderer.page(results)
     write_text(path, page.html)
     return page.undrawn
 
 
-def _json(record: "RunRecord", tables: "Mapping[str, pd.DataFrame]", found: Mapping[str, Any]) -> str:
-    body: dict[str, Any] = {
-        "completeness": found,
-        "run": json_format.MessageToDict(record.run, preserving_proto_field_name=True),
-        "tables": {
-            name: frame.astype(object).where(frame.notna(), None).to_dict(orient="records")
-            for name, frame in tables.items()
-        },
-    }
-    return orjson.dumps(body, option=orjson.OPT_INDENT_2 | orjson.OPT_SERIALIZE_NUMPY).decode()
-
-
-def write_csv(folder: Path, tables: "Mapping[str, pd.DataFrame]") -> list[Path]:
-    """Write each table as a CSV file; their paths.
+def write_csv(folder: Path, tables: "Mapping[str, Table]") -> list[Path]:
+    """Write each table as a CSV file; return their paths.
 
     Raises:
         StorageError: a file cannot be written.
 
     """
-    from safescale.report.frames import csv_bytes
+    # Data frames are slow to import: only the command that writes tables waits for them.
+    from safescale.report.frames import csv_bytes, frame_of_table
 
     written = []
     with Staged() as staged:
-        for name, frame in tables.items():
+        for name, table in tables.items():
             path = folder / f"{name}.csv"
             with staged.open(path) as out:
-                out.write(csv_bytes(frame))
+                out.write(csv_bytes(frame_of_table(table)))
             written.append(path)
     return written

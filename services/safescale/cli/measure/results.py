@@ -1,7 +1,7 @@
-"""What commands fetch of a run: the run, its metrics, its verdicts, its benchmark."""
+"""What commands fetch of a run: the run, its metrics, its tables, its verdicts, its benchmark."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from safescale.cli.session import Client
 from safescale.core.safety.benchmark.benchmark import Benchmark
@@ -10,13 +10,16 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.grpc.channels import responses, rpc_errors
 
+if TYPE_CHECKING:
+    from safescale.core.tables import Table
+
 QUICK_S = 60.0
 METRICS_DEADLINE_S = 600.0
 PAGE_SIZE = 1000
 
 
 async def pages(call: Callable[..., Awaitable[Any]], request: Any) -> AsyncIterator[Any]:
-    """Every page of a list call, from the page that `request` names on."""
+    """Yield every page of a list call, from the page that `request` names on."""
     while True:
         with rpc_errors():
             page = await call(request, timeout=QUICK_S)
@@ -27,7 +30,7 @@ async def pages(call: Callable[..., Awaitable[Any]], request: Any) -> AsyncItera
 
 
 async def fetch_run(client: Client, name: str) -> orchestration_pb2.Run:
-    """A run by id, unique prefix or `latest`.
+    """Return a run by id, unique prefix or `latest`.
 
     Raises:
         NotFoundError: there is none.
@@ -40,7 +43,7 @@ async def fetch_run(client: Client, name: str) -> orchestration_pb2.Run:
 
 
 async def run_metrics(client: Client, run_id: str) -> scoring_pb2.GetRunMetricsResponse:
-    """Metrics of a run."""
+    """Return the metrics of a run."""
     with rpc_errors():
         return await client.scoring.GetRunMetrics(
             scoring_pb2.GetRunMetricsRequest(run_id=run_id), timeout=METRICS_DEADLINE_S
@@ -48,19 +51,29 @@ async def run_metrics(client: Client, run_id: str) -> scoring_pb2.GetRunMetricsR
 
 
 async def fetch_verdicts(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:
-    """All verdicts of a run, the newest attempt of each cell."""
+    """Return all verdicts of a run, the newest attempt of each cell."""
     stream = client.scoring.ExportVerdicts(scoring_pb2.ExportVerdictsRequest(run_id=run_id))
     return [response.verdict async for response in responses(stream)]
 
 
+async def fetch_tables(client: Client, run_id: str) -> "dict[str, Table]":
+    """Return all tables of a run by name, as scoring computed them."""
+    # Here and not above: commands that need no tables should not wait for numpy.
+    from safescale.rpc.tables import tables_of
+
+    request = scoring_pb2.GetRunTablesRequest(run_id=run_id)
+    stream = client.scoring.GetRunTables(request, timeout=METRICS_DEADLINE_S)
+    return tables_of([chunk async for chunk in responses(stream)])
+
+
 async def failed_verdicts(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:
-    """Verdicts of a run that are failures, the newest attempt of each cell."""
+    """Return verdicts of a run that are failures, the newest attempt of each cell."""
     request = scoring_pb2.ListVerdictsRequest(run_id=run_id, page_size=PAGE_SIZE, failed_only=True)
     return [verdict async for page in pages(client.scoring.ListVerdicts, request) for verdict in page.verdicts]
 
 
 async def fetch_benchmark(client: Client, benchmark_id: str) -> Benchmark:
-    """A stored benchmark with its questions.
+    """Return a stored benchmark with its questions.
 
     Raises:
         NotFoundError: there is none.

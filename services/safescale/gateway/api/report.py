@@ -2,7 +2,6 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from fastapi import APIRouter, Depends, Request, Response
 
@@ -10,13 +9,12 @@ from safescale.gateway.api.openapi.operations import content, problems
 from safescale.gateway.api.query import PREFIX, RunName
 from safescale.gateway.context import Gateway, GatewayOf
 from safescale.gateway.policies import MAY_JUDGE, POLICY_BODY, judged
-from safescale.gateway.results import benchmark_of, run_named, verdicts_of
+from safescale.gateway.results import benchmark_of, run_named, tables_of_run
+from safescale.report.port import RunResults, renderer_of
+from safescale.report.registry import run_renderers
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.log import get_logger
-
-if TYPE_CHECKING:
-    from safescale.report.page import Page
 
 router = APIRouter(prefix=PREFIX, tags=["results"])
 
@@ -62,27 +60,11 @@ async def get_report_with_policy(request: Request, gateway: GatewayOf, run: RunN
 async def _page(
     gateway: Gateway, run: orchestration_pb2.Run, policy: scoring_pb2.EvaluatePolicyResponse | None
 ) -> Response:
-    verdicts = [_without_texts(verdict) async for verdict in verdicts_of(gateway, run.run_id)]
-    benchmark = await benchmark_of(gateway, run)
-
-    def draw() -> "Page":
-        # Charts and data frames take seconds to import and much memory: only who draws a report pays for them.
-        from safescale.report.page import page_of
-        from safescale.report.safety.gather import RunRecord, report_input, run_tables
-
-        record = RunRecord(run, verdicts, benchmark)
-        return page_of(report_input(record, run_tables(record), policy, datetime.now(UTC)))
-
-    page = await asyncio.to_thread(draw)
+    results = RunResults(
+        run, await benchmark_of(gateway, run), await tables_of_run(gateway, run.run_id), policy, datetime.now(UTC)
+    )
+    renderer = renderer_of(run_renderers(), results)
+    page = await asyncio.to_thread(renderer.page, results)
     if page.undrawn:
         get_logger("gateway").warning("pictures not drawn", run_id=run.run_id, count=len(page.undrawn))
     return Response(page.html, media_type="text/html", headers={"Content-Security-Policy": PAGE_POLICY})
-
-
-def _without_texts(verdict: scoring_pb2.Verdict) -> scoring_pb2.Verdict:
-    """The letters of a verdict: the report shows no answer's text, and a large run would fill the memory with them."""
-    for reading in (verdict.greedy, *verdict.samples) if verdict.HasField("greedy") else verdict.samples:
-        reading.ClearField("text")
-        reading.ClearField("judge")
-    verdict.option_scores.clear()
-    return verdict

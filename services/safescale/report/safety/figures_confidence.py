@@ -13,13 +13,12 @@ from safescale.report.figures import (
     base,
     drawn,
     layered,
-    names_of,
     panels,
     row_axis,
     title,
 )
 from safescale.report.safety.findings import number
-from safescale.report.safety.view import View, condition_name
+from safescale.report.safety.view import View, condition_name, names_of
 from safescale.report.theme import BAR, BLUE, GREY, INK, VERMILLION
 
 FEW_POINTS = 1500
@@ -70,7 +69,7 @@ def calibration(view: View) -> Figure | Absent:
     )
     order = {condition_name(name): rank for rank, name in enumerate(present)}
     data = data.sort_values(["condition"], key=lambda column: column.map(order), kind="stable")
-    return drawn(Words("calibration", heading, finding, caption), panels(charts, 4), data, view)
+    return drawn(Words("calibration", heading, finding, caption), panels(charts, 4), data, view.formulation)
 
 
 def _reliability(bins: pd.DataFrame, heading: alt.TitleParams) -> Layered:
@@ -136,7 +135,7 @@ def confidence(view: View) -> Figure | Absent:
         }
     ).rename(columns={"low": "lowest", "q1": "quartile 1", "q3": "quartile 3", "high": "highest"})
     chart = _confidence_chart(names_of(view), cells, boxes)
-    return drawn(Words("confidence", heading, finding, caption), chart, data, view)
+    return drawn(Words("confidence", heading, finding, caption), chart, data, view.formulation)
 
 
 def five_numbers(frame: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:

@@ -85,7 +85,7 @@ def forest(view: View) -> Figure | Absent:
     elif several:
         caption += " Each tick is a model, the mark their mean."
     words = Words("pairs", heading, _finding(rows, names), caption)
-    return drawn(words, panels(charts, 3), _data(rows, tests), view)
+    return drawn(words, panels(charts, 3), _data(rows, tests), view.formulation)
 
 
 def _finding(rows: pd.DataFrame, names: list[str]) -> str:

@@ -48,7 +48,7 @@ def concentration(view: View) -> Figure | Absent:
         caption += (
             " With one model a question carries at most one error: the curve shows how many questions are affected."
         )
-    return drawn(Words("concentration", heading, finding, caption), panels(curves, 4), data, view)
+    return drawn(Words("concentration", heading, finding, caption), panels(curves, 4), data, view.formulation)
 
 
 def _curve(counts: pd.Series, half: int, heading: alt.TitleParams) -> Layered:
@@ -115,7 +115,7 @@ def heat_map(view: View) -> Figure | Absent:
     )
     chart = _heat_chart(view, shown, questions)
     words = Words("failures", heading, finding, caption.strip())
-    return drawn(words, chart, _heat_data(view, shown, questions), view)
+    return drawn(words, chart, _heat_data(view, shown, questions), view.formulation)
 
 
 def _heat_chart(view: View, shown: pd.DataFrame, questions: list[str]) -> Layered | alt.ConcatChart:

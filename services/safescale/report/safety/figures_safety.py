@@ -19,15 +19,13 @@ from safescale.report.figures import (
     base,
     drawn,
     layered,
-    names_of,
     panels,
     row_axis,
     spread_out,
     title,
-    with_names,
 )
 from safescale.report.safety.findings import NBSP, in_region, percent, percent_interval, plural, sentence_case
-from safescale.report.safety.view import View, condition_name
+from safescale.report.safety.view import View, condition_name, names_of, with_names
 from safescale.report.theme import GREEN, INK, mark_of
 
 _WIDTH, _HEIGHT = 620, 430
@@ -105,7 +103,7 @@ def region(view: View) -> Figure | Absent:
             "in the region": np.select([frame["surely"], frame["inside"]], ["whole interval", "estimate"], "no"),
         }
     )
-    return drawn(Words("region", heading, finding, caption), _region_chart(view, frame, many), data, view)
+    return drawn(Words("region", heading, finding, caption), _region_chart(view, frame, many), data, view.formulation)
 
 
 def _region_chart(view: View, frame: pd.DataFrame, many: bool) -> alt.LayerChart:
@@ -217,7 +215,9 @@ def metric_bars(view: View) -> Figure | Absent:
     rows = pd.concat([_texts(panel, part) for panel, part in shown], ignore_index=True)
     data = spread_out(rows, ["condition", "model"], "metric", "text")
     finding = _spread(view, shown, names)
-    return drawn(Words("metrics", heading, finding, caption.strip() + view.uneven), panels(charts, 3), data, view)
+    return drawn(
+        Words("metrics", heading, finding, caption.strip() + view.uneven), panels(charts, 3), data, view.formulation
+    )
 
 
 def _texts(panel: Panel, rows: pd.DataFrame) -> pd.DataFrame:

@@ -13,7 +13,6 @@ from safescale.report.figures import (
     base,
     drawn,
     layered,
-    names_of,
     panels,
     row_axis,
     spread_out,
@@ -21,7 +20,7 @@ from safescale.report.figures import (
 )
 from safescale.report.safety.figures_confidence import FEW_POINTS, five_numbers
 from safescale.report.safety.findings import first_regime, left_out, percent, seconds, signed
-from safescale.report.safety.view import View, condition_name
+from safescale.report.safety.view import View, condition_name, names_of
 from safescale.report.theme import BLUE, INK, VERMILLION
 
 Fit = tuple[float, float]
@@ -72,7 +71,7 @@ def latency(view: View) -> Figure | Absent:
         }
     )  # fmt: skip
     chart = _latency_chart(names_of(view), cells, boxes)
-    return drawn(Words("latency", heading, finding, caption), chart, data, view)
+    return drawn(Words("latency", heading, finding, caption), chart, data, view.formulation)
 
 
 def _latency_chart(names: list[str], cells: pd.DataFrame, boxes: pd.DataFrame) -> alt.LayerChart:
@@ -138,7 +137,7 @@ def scaling(view: View) -> Figure | Absent:
         }
     )  # fmt: skip
     data = spread_out(texts, ["condition", "model", "family", "billions"], "metric", "text")
-    return drawn(Words("scaling", heading, finding, caption), panels(charts, 4), data, view)
+    return drawn(Words("scaling", heading, finding, caption), panels(charts, 4), data, view.formulation)
 
 
 def _fit(view: View, condition: str, metric: str) -> Fit | None:

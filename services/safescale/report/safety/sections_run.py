@@ -1,8 +1,8 @@
 """The tables of the whole run: what its metrics mean, what failed, what was skipped, what a policy says."""
 
 from safescale.core.safety.metrics import METRICS
-from safescale.report.inputs import ReportInput
 from safescale.report.safety.findings import percent, plural, seconds
+from safescale.report.safety.inputs import ReportInput
 from safescale.report.safety.sections import Block
 from safescale.report.safety.view import condition_name
 from safescale.rpc.readings import READERS

@@ -8,7 +8,7 @@ import pandas as pd
 
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.core.safety.conditions import CONDITION_IDS, CONDITIONS
-from safescale.report.inputs import ReportInput
+from safescale.report.safety.inputs import ReportInput
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import FORMULATIONS
 from safescale.rpc.orchestration.v1 import orchestration_pb2
@@ -176,3 +176,15 @@ def formulation_of(value: "common_pb2.Formulation.ValueType") -> str:
 
 def _of_models(frame: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
     return frame[frame["model"].isin(list(models))].reset_index(drop=True) if len(frame) else frame
+
+
+def names_of(view: View) -> list[str]:
+    """Return the names of the view's conditions, in the paper's order."""
+    return [condition_name(condition) for condition in view.conditions]
+
+
+def with_names(view: View, frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the frame with the columns `name` (of the condition) and `rank` (of the model, from 0)."""
+    ranks = {model: rank for rank, model in enumerate(view.model_ids)}
+    named = frame.assign(name=frame["condition"].map(condition_name))
+    return named.assign(rank=named["model"].map(ranks)) if "model" in named else named

@@ -10,10 +10,11 @@ from xml.etree import ElementTree
 import grpc
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tests.support.factories.run_tables import sent_tables
 from typer.testing import CliRunner
 
 from safescale.cli.main import app
-from safescale.core.safety.benchmark.benchmark import Question
+from safescale.core.safety.benchmark.benchmark import Benchmark, Question
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_to_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
@@ -62,6 +63,10 @@ class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_
                     if key not in self.left:
                         cell = common_pb2.CellKey(run_id="run-1", model=model, condition=name, question_id=key[2])
                         yield pb.ExportVerdictsResponse(verdict=verdict(cell))
+
+    def GetRunTables(self, request, context):
+        verdicts = [response.verdict for response in self.ExportVerdicts(request, context)]
+        yield from sent_tables(self.run, Benchmark("bench", tuple(QUESTIONS)), verdicts)
 
     def EvaluatePolicy(self, request, context):
         self.asked.append(request.run_id)

@@ -3,9 +3,12 @@
 import sys
 
 import pytest
+from tests.support.factories.run_tables import sent_tables
 
+from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.report import pictures
 from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.convert import benchmark_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 
@@ -32,7 +35,8 @@ def stored(world) -> None:
         greedy_outcome=scoring_pb2.Outcome(high_risk_error=True),
     )
     world.fakes.on("GetRun", pb.GetRunResponse(run=run))
-    world.fakes.on("ExportVerdicts", lambda _: [scoring_pb2.ExportVerdictsResponse(verdict=verdict)])
+    chunks = sent_tables(run, benchmark_from_proto("mini", [question], False), [verdict])
+    world.fakes.on("GetRunTables", lambda _: chunks)
     benchmark = pb.Benchmark(benchmark_id="b", name="mini")
     world.fakes.on("GetBenchmark", pb.GetBenchmarkResponse(benchmark=benchmark, questions=[question]))
 
@@ -54,3 +58,21 @@ async def test_a_process_that_dies_while_it_draws_costs_the_pictures_alone(world
     assert found.status_code == 200
     assert "This picture could not be drawn: the drawing process ended by signal 6" in found.text
     assert (await world.client.get("/healthz")).status_code == 200
+
+
+@pytest.mark.usefixtures("stored")
+async def test_a_run_without_verdicts_has_no_report_yet(world) -> None:
+    run = pb.Run(run_id="new-1", state=pb.RUN_STATE_RUNNING, manifest=pb.Manifest(question_ids=["q"]))
+    world.fakes.on("GetRun", pb.GetRunResponse(run=run))
+    world.fakes.on("GetRunTables", lambda _: sent_tables(run, Benchmark("mini", ()), []))
+    found = await world.client.get("/api/v1/runs/new-1/report")
+    assert (found.status_code, found.json()["detail"]) == (409, "run new-1 has no verdicts yet")
+
+
+@pytest.mark.usefixtures("stored")
+async def test_a_run_of_a_kind_that_nothing_draws_is_refused(world) -> None:
+    run = pb.Run(run_id="new-1", state=pb.RUN_STATE_COMPLETED, manifest=pb.Manifest(kind="later"))
+    world.fakes.on("GetRun", pb.GetRunResponse(run=run))
+    found = await world.client.get("/api/v1/runs/new-1/report")
+    expected = "runs of the kind 'later' have no report here; expected safety"
+    assert (found.status_code, found.json()["detail"]) == (409, expected)

@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 
 from safescale.core.safety.conditions import CONDITION_IDS
 from safescale.report.figures import Absent, Figure
-from safescale.report.inputs import ReportInput
-from safescale.report.page import page_of
 from safescale.report.pictures import Drawing, draw_all
 from safescale.report.safety.figures_confidence import calibration, confidence
 from safescale.report.safety.figures_pairs import forest
 from safescale.report.safety.figures_questions import concentration, heat_map, outcomes
 from safescale.report.safety.figures_safety import metric_bars, place_labels, region
 from safescale.report.safety.figures_scale import latency, scaling
+from safescale.report.safety.inputs import ReportInput
+from safescale.report.safety.page import page_of
 from safescale.report.safety.view import View, views
 from safescale.report.theme import CONDITION_MARKS, OUTCOMES, mark_of, tidy_svg
 

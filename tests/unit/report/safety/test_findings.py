@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safescale.report.inputs import ReportInput
 from safescale.report.safety.findings import (
     half_count,
     interval,
@@ -23,6 +22,7 @@ from safescale.report.safety.findings import (
     seconds,
     summary_lines,
 )
+from safescale.report.safety.inputs import ReportInput
 
 Make = Callable[..., ReportInput]
 

@@ -34,7 +34,7 @@ for name in ("metrics", "paired_differences"):
     print(name, sorted(set(report.tables[name]["metric"])))
 from safescale.cli.terminal.tables import COLUMNS
 from safescale.core.safety.tables.analysis import SAFE_REGION
-from safescale.report.page import render
+from safescale.report.safety.page import render
 print("columns", COLUMNS)
 print(render(report))
 """

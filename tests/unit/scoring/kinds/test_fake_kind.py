@@ -1,13 +1,18 @@
 """A kind of run that scoring does not know: its outcomes are stored and its table comes back by the port alone."""
 
 import asyncio
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from tests.unit.scoring.conftest import RUN, scoring_world
 
 from safescale.core.errors import FailedPreconditionError
+from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.core.tables import Table, table_of_rows
+from safescale.report.port import Page, RunResults, renderer_of
+from safescale.report.registry import run_renderers
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
@@ -87,6 +92,34 @@ async def test_outcomes_of_another_kind_are_stored_and_its_tables_come_back(coun
     assert list(await tables(counting, "longest")) == ["longest"]
     metrics = await ScoringServiceStub(counting.channel).GetRunMetrics(pb.GetRunMetricsRequest(run_id=RUN))
     assert (len(metrics.rows), metrics.verdict_count) == (0, 2)
+
+
+class Listing:
+    """Draws the words of texts; nothing of a safety run is there."""
+
+    def check(self, results: RunResults) -> None:
+        assert results.run.manifest.kind == "counting"
+
+    def page(self, results: RunResults) -> Page:
+        return Page("".join(f"<p>{row['text']}: {row['words']}</p>" for row in results.tables["longest"].rows()))
+
+    def missing(self, results: RunResults) -> Sequence[str]:
+        return ()
+
+    def files(self, results: RunResults) -> Mapping[str, Table]:
+        return results.tables
+
+    def document(self, results: RunResults) -> Mapping[str, Any]:
+        return {}
+
+
+async def test_a_report_of_another_kind_is_drawn_through_a_registry(counting, cell_key) -> None:
+    await scored(counting, cell_key, {"t1": "one two three", "t2": "one"})
+    run, when = counting.peers.run, datetime(2026, 12, 1, tzinfo=UTC)
+    results = RunResults(run, Benchmark("none", ()), await tables(counting), None, when)
+    assert renderer_of({"counting": Listing()}, results).page(results).html == "<p>t1: 3</p>"
+    with pytest.raises(FailedPreconditionError, match="'counting' have no report here; expected safety"):
+        renderer_of(run_renderers(), results)
 
 
 async def test_a_kind_that_nobody_registered_is_named(counting, cell_key) -> None:

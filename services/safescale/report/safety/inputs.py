@@ -1,4 +1,4 @@
-"""What a report is made of."""
+"""Everything that the report of a safety run is made of."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

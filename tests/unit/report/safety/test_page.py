@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from safescale.report.inputs import ReportInput
-from safescale.report.page import moment, render, summary_lines
+from safescale.report.safety.inputs import ReportInput
+from safescale.report.safety.page import moment, render, summary_lines
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import READERS
 from safescale.rpc.scoring.v1 import scoring_pb2

@@ -12,8 +12,8 @@ from markupsafe import Markup
 from safescale.core.inputs.text import visible
 from safescale.core.statistics.bootstrap import RESAMPLES, SEED
 from safescale.report.figures import Absent, Figure
-from safescale.report.inputs import FailedCell, ReportInput
 from safescale.report.pictures import Drawing, Picture, draw_all
+from safescale.report.port import Page
 from safescale.report.safety import sections, sections_run
 from safescale.report.safety.figures_confidence import calibration, confidence
 from safescale.report.safety.figures_pairs import forest
@@ -21,12 +21,11 @@ from safescale.report.safety.figures_questions import concentration, heat_map
 from safescale.report.safety.figures_safety import metric_bars, region
 from safescale.report.safety.figures_scale import latency, scaling
 from safescale.report.safety.findings import FORMULATION_SENTENCES, reading_counts, state_name, summary_lines
+from safescale.report.safety.inputs import ReportInput
 from safescale.report.safety.sections import Block
 from safescale.report.safety.view import View, condition_name, formulation_of, views
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import readings_line
-
-__all__ = ["FailedCell", "Page", "ReportInput", "page_of", "render", "summary_lines"]
 
 FIGURES: tuple[Callable[[View], Figure | Absent], ...] = (
     region, metric_bars, forest, calibration, confidence, concentration, heat_map, scaling, latency,
@@ -51,14 +50,6 @@ class _Results:
     formulation: str
     figures: list[Shown]
     blocks: list[Block | Absent]
-
-
-@dataclass(frozen=True)
-class Page:
-    """A report as an HTML document; `undrawn` has a sentence for each figure whose picture is missing in it."""
-
-    html: str
-    undrawn: tuple[str, ...]
 
 
 def render(report: ReportInput) -> str:

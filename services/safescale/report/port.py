@@ -1,0 +1,69 @@
+"""What draws the results of a run: a renderer for each kind of run. It computes nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from safescale.core.errors import FailedPreconditionError
+from safescale.core.safety.benchmark.benchmark import Benchmark
+from safescale.core.tables import Table
+from safescale.rpc.orchestration.v1 import orchestration_pb2
+from safescale.rpc.runs import kind_name
+from safescale.rpc.scoring.v1 import scoring_pb2
+
+
+@dataclass(frozen=True)
+class RunResults:
+    """A run with the tables that scoring has of it; `policy` is None where none was evaluated."""
+
+    run: orchestration_pb2.Run
+    benchmark: Benchmark
+    tables: Mapping[str, Table]
+    policy: scoring_pb2.EvaluatePolicyResponse | None
+    generated_at: datetime
+
+
+@dataclass(frozen=True)
+class Page:
+    """A report as an HTML document; `undrawn` has a sentence for each figure whose picture is missing in it."""
+
+    html: str
+    undrawn: tuple[str, ...] = ()
+
+
+class Renderer(Protocol):
+    """What draws the results of one kind of run."""
+
+    def check(self, results: RunResults) -> None:
+        """Raise FailedPreconditionError where there is nothing to draw yet."""
+
+    def page(self, results: RunResults) -> Page:
+        """Return the report as a page."""
+
+    def missing(self, results: RunResults) -> Sequence[str]:
+        """Return what keeps the run from being complete, a sentence each."""
+
+    def files(self, results: RunResults) -> Mapping[str, Table]:
+        """Return the tables that are written as files, by the name of the file."""
+
+    def document(self, results: RunResults) -> Mapping[str, Any]:
+        """Return the run and its tables as JSON values; a number that is not defined is NaN."""
+
+
+Renderers = Mapping[str, Renderer]
+"""Renderers by the name of the kind."""
+
+
+def renderer_of(renderers: Renderers, results: RunResults) -> Renderer:
+    """Return what draws the results of a run.
+
+    Raises:
+        FailedPreconditionError: nothing does, or there is nothing to draw yet.
+
+    """
+    name = kind_name(results.run.manifest)
+    if name not in renderers:
+        raise FailedPreconditionError(f"runs of the kind {name!r} have no report here; expected {', '.join(renderers)}")
+    renderers[name].check(results)
+    return renderers[name]
