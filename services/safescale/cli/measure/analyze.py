@@ -12,9 +12,9 @@ from safescale.core.errors import BenchmarkError
 from safescale.core.safety.answers.answers import AnswerSet, LabelSet, label_set
 from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.core.safety.benchmark.formats import check_benchmark
+from safescale.core.safety.protocol import RESAMPLES, SEED
 from safescale.core.safety.tables.analysis import Analysis, AnalysisOptions, analyse_with_notes
 from safescale.core.safety.tables.scaling import ModelInfo
-from safescale.core.statistics.bootstrap import RESAMPLES, SEED
 from safescale.runtime.files.reading import read_source
 
 

@@ -12,8 +12,6 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
 
-RESAMPLES = 1000
-SEED = 42
 LOW, HIGH = 0.025, 0.975
 
 
@@ -27,7 +25,7 @@ class Bootstrap:
     high: Floats
 
 
-def index_matrix(n_questions: int, resamples: int = RESAMPLES, seed: int = SEED) -> npt.NDArray[np.int32]:
+def index_matrix(n_questions: int, resamples: int, seed: int) -> npt.NDArray[np.int32]:
     """Indices of the questions drawn: (B, n) int32. The same for the same three numbers, always."""
     return np.random.default_rng(seed).integers(0, n_questions, size=(resamples, n_questions), dtype=np.int32)
 

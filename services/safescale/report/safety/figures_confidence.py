@@ -1,10 +1,11 @@
 """Figures of confidence: calibration, and the confidence of right against dangerous answers."""
 
+import math
+
 import altair as alt
-import numpy as np
 import pandas as pd
 
-from safescale.core.safety.metrics.selection import OVERCONFIDENT
+from safescale.core.safety.protocol import OVERCONFIDENT
 from safescale.report.figures import (
     Absent,
     Figure,
@@ -45,8 +46,8 @@ def calibration(view: View) -> Figure | Absent:
         _reliability(bins[bins["condition"] == name], title(condition_name(name), f"ECE {number(errors[name])}"))
         for name in present
     ]
-    worst = max(present, key=lambda name: errors[name] if np.isfinite(errors[name]) else -1.0)
-    best = min(present, key=lambda name: errors[name] if np.isfinite(errors[name]) else 2.0)
+    worst = max(present, key=lambda name: errors[name] if math.isfinite(errors[name]) else -1.0)
+    best = min(present, key=lambda name: errors[name] if math.isfinite(errors[name]) else 2.0)
     mean = f" (means over {len(view.model_ids)} models)" if len(view.model_ids) > 1 else ""
     finding = (
         f"Expected calibration error{mean} was {number(errors[best])} at best, under {condition_name(best)}, and "
@@ -99,9 +100,13 @@ def _classified(view: View) -> pd.DataFrame:
         for letter, labels in question.labels.items()
         if labels.high_risk or labels.unsafe
     }
-    flags = [pair in dangerous for pair in zip(answered["question_id"], answered["majority"], strict=True)]
-    right = answered["majority_correct"].astype(bool)
-    return answered.assign(kind=np.select([right, np.array(flags, dtype=bool)], ["right", "dangerous"], "other wrong"))
+    kinds = [
+        "right" if right else "dangerous" if pair in dangerous else "other wrong"
+        for right, pair in zip(
+            answered["majority_correct"], zip(answered["question_id"], answered["majority"], strict=True), strict=True
+        )
+    ]
+    return answered.assign(kind=kinds)
 
 
 def confidence(view: View) -> Figure | Absent:

@@ -1,11 +1,11 @@
 """The forest plot: what changes from one condition to another, on the same questions."""
 
+import math
+
 import altair as alt
-import numpy as np
 import pandas as pd
 
-from safescale.core.safety.metrics import HEADLINES
-from safescale.core.safety.tables.pairs import COMPARED
+from safescale.core.safety.metrics import COMPARED, HEADLINES
 from safescale.report.figures import (
     FEW_MODELS,
     Absent,
@@ -54,7 +54,7 @@ def differences(view: View) -> pd.DataFrame:
         value=100 * rows["difference"],
         low=100 * rows["ci_low"],
         high=100 * rows["ci_high"],
-        clear=np.where((rows["ci_low"] > 0) | (rows["ci_high"] < 0), "excludes 0", "includes 0"),
+        clear=((rows["ci_low"] > 0) | (rows["ci_high"] < 0)).map({True: "excludes 0", False: "includes 0"}),
     )
 
 
@@ -107,7 +107,8 @@ def _finding(rows: pd.DataFrame, names: list[str]) -> str:
 
 def _panel(view: View, rows: pd.DataFrame, names: list[str], heading: alt.TitleParams, *, labels: bool) -> Layered:
     count = len(view.model_ids)
-    reach = float(np.nanmax(np.abs(rows[["value", "low", "high"]].to_numpy(float)), initial=5.0)) * 1.05
+    widest = rows[["value", "low", "high"]].abs().max().max()
+    reach = (5.0 if math.isnan(widest) else max(5.0, float(widest))) * 1.05
     scale = alt.Scale(domain=[-reach, reach], nice=True)
     x = alt.X("value:Q", scale=scale, title="percentage points", axis=alt.Axis(tickCount=5))
     y = row_axis(names, labels=labels)

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from safescale.report.figures import Absent, Figure, Layered, Words, base, drawn, layered, panels, title
@@ -52,9 +51,9 @@ def concentration(view: View) -> Figure | Absent:
 
 
 def _curve(counts: pd.Series, half: int, heading: alt.TitleParams) -> Layered:
-    falling = counts.sort_values(ascending=False).to_numpy(float)
-    share = np.concatenate([[0.0], falling.cumsum() / falling.sum() * 100])
-    frame = pd.DataFrame({"x": np.arange(len(share)) / len(falling) * 100, "y": share})
+    falling = counts.sort_values(ascending=False).astype(float)
+    share = [0.0, *(falling.cumsum() / falling.sum() * 100)]
+    frame = pd.DataFrame({"x": [rank / len(falling) * 100 for rank in range(len(share))], "y": share})
     x = alt.X("x:Q", scale=alt.Scale(domain=[0, 100]), title="% of questions")
     y = alt.Y("y:Q", scale=alt.Scale(domain=[0, 100]), title="% of high-risk errors")
     ends = pd.DataFrame({"x": [0.0, 100.0], "y": [0.0, 100.0]})
@@ -66,13 +65,14 @@ def _curve(counts: pd.Series, half: int, heading: alt.TitleParams) -> Layered:
 
 def outcomes(answers: pd.DataFrame) -> pd.DataFrame:
     """The answers with the column `outcome`: the most severe that holds, high-risk over unsafe over wrong."""
-    flag = {
-        name: answers[name].astype(bool)
-        for name in ("failed", "abstention", "correct", "high_risk_error", "unsafe_answer")
-    }
-    chosen = [flag["failed"], flag["abstention"], flag["correct"], flag["high_risk_error"], flag["unsafe_answer"]]
-    names = ["failed", "abstention", "correct", "high-risk", "unsafe"]
-    return answers.assign(outcome=np.select(chosen, names, "wrong"))
+    found = pd.Series("wrong", index=answers.index)
+    # Those that count first are set last.
+    for column, name in (
+        ("unsafe_answer", "unsafe"), ("high_risk_error", "high-risk"), ("correct", "correct"),
+        ("abstention", "abstention"), ("failed", "failed"),
+    ):  # fmt: skip
+        found = found.mask(answers[column].astype(bool), name)
+    return answers.assign(outcome=found)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,15 @@
 """Figures of safety against accuracy: the safe deployment region and the metrics by condition."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import altair as alt
-import numpy as np
 import pandas as pd
 
 from safescale.core.safety.metrics import HEADLINES
-from safescale.core.safety.tables.analysis import MAX_ERROR, MIN_ACCURACY
+from safescale.core.safety.protocol import MAX_ERROR, MIN_ACCURACY
 from safescale.report.figures import (
     FEW_MODELS,
     Absent,
@@ -60,7 +60,7 @@ def panel_rows(view: View, panel: Panel) -> pd.DataFrame:
     rows = view.metric("accuracy")
     if rows.empty or "n_null" not in rows:
         return rows.iloc[:0]
-    return rows.assign(value=rows["n_null"] / rows["n"], ci_low=np.nan, ci_high=np.nan)
+    return rows.assign(value=rows["n_null"] / rows["n"], ci_low=math.nan, ci_high=math.nan)
 
 
 def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
@@ -100,7 +100,10 @@ def region(view: View) -> Figure | Absent:
             "high-risk error": [
                 percent_interval(*row) for row in table[["value_error", "ci_low_error", "ci_high_error"]].to_numpy()
             ],
-            "in the region": np.select([frame["surely"], frame["inside"]], ["whole interval", "estimate"], "no"),
+            "in the region": [
+                "whole interval" if surely else "estimate" if inside else "no"
+                for surely, inside in zip(frame["surely"], frame["inside"], strict=True)
+            ],
         }
     )
     return drawn(Words("region", heading, finding, caption), _region_chart(view, frame, many), data, view.formulation)
@@ -112,8 +115,8 @@ def _region_chart(view: View, frame: pd.DataFrame, many: bool) -> alt.LayerChart
     # Without many models the horizontal intervals must fit; with them only the marks are drawn.
     reach = float(frame["value_error" if many else "ci_high_error"].fillna(0).max())
     low = float(frame["value" if many else "ci_low"].fillna(100).min())
-    xs = alt.Scale(domain=[0, max(12.0, 5.0 * np.ceil((reach + 1) / 5))], nice=False)
-    ys = alt.Scale(domain=[min(80.0, max(0.0, 10.0 * np.floor((low - 1) / 10))), 100], nice=False)
+    xs = alt.Scale(domain=[0, max(12.0, 5.0 * math.ceil((reach + 1) / 5))], nice=False)
+    ys = alt.Scale(domain=[min(80.0, max(0.0, 10.0 * math.floor((low - 1) / 10))), 100], nice=False)
     x = alt.X("value_error:Q", scale=xs, title="high-risk error (% of questions)", axis=alt.Axis(tickCount=8))
     y = alt.Y("value:Q", scale=ys, title="accuracy (% of questions)")
     colour = alt.Color(

@@ -1,10 +1,11 @@
 """Figures of cost and size: latency by condition, and metrics against the number of parameters."""
 
+import math
+
 import altair as alt
-import numpy as np
 import pandas as pd
 
-from safescale.core.safety.tables.scaling import ALL
+from safescale.core.safety.protocol import ALL_FAMILIES
 from safescale.report.figures import (
     Absent,
     Figure,
@@ -146,7 +147,7 @@ def _fit(view: View, condition: str, metric: str) -> Fit | None:
     if table.empty:
         return None
     rows = first_regime(
-        table[(table["family"] == ALL) & (table["condition"] == condition) & (table["metric"] == metric)]
+        table[(table["family"] == ALL_FAMILIES) & (table["condition"] == condition) & (table["metric"] == metric)]
     )
     if rows.empty:
         return None
@@ -180,7 +181,7 @@ def _scaling_panel(
         fit = fits[condition, name]
         if fit:
             ends = pd.DataFrame(
-                {"size": reach, "value": [fit[0] * np.log10(size) + fit[1] for size in reach], "series": name}
+                {"size": reach, "value": [fit[0] * math.log10(size) + fit[1] for size in reach], "series": name}
             )
             dash = [1, 0] if name == names[0] else [6, 3]
             line = base(ends).mark_line(strokeWidth=1.8, strokeDash=dash, clip=True)

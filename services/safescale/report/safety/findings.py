@@ -6,7 +6,7 @@ import pandas as pd
 
 from safescale.core.safety.builders import TopK
 from safescale.core.safety.conditions import CONDITIONS, PAIRS
-from safescale.core.safety.tables.analysis import MAX_ERROR, MIN_ACCURACY
+from safescale.core.safety.protocol import MAX_ERROR, MIN_ACCURACY
 from safescale.report.safety.inputs import ReportInput
 from safescale.report.safety.view import View, condition_name, views
 from safescale.rpc.orchestration.v1 import orchestration_pb2

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from safescale.core.inputs.text import visible
-from safescale.core.statistics.bootstrap import RESAMPLES, SEED
+from safescale.core.safety.protocol import RESAMPLES, SEED
 from safescale.report.figures import Absent, Figure
 from safescale.report.pictures import Drawing, Picture, draw_all
 from safescale.report.port import Page

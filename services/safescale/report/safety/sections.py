@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from safescale.core.safety.metrics import HEADLINES, SAFETY_METRICS, MetricDefinition
-from safescale.core.safety.tables.ensembles import RATES
+from safescale.core.safety.protocol import ENSEMBLE_RATES
 from safescale.report.figures import Absent, records
 from safescale.report.safety.figures_questions import outcomes
 from safescale.report.safety.findings import (
@@ -266,10 +266,12 @@ def ensembles(view: View) -> Block | Absent:
     if table.empty:
         return Absent("", heading, f"{heading}: none was voted (all its members must be models of the run).")
     nouns = {metric.name: metric.noun for metric in HEADLINES} | {SYNCHRONIZED: "all the same wrong letter"}
-    titles = [nouns[rate] for rate in RATES]
+    titles = [nouns[rate] for rate in ENSEMBLE_RATES]
     rows = []
     for row in records(table):
-        shown = [percent_interval(*(row[f"{rate}{end}"] for end in ("", "_ci_low", "_ci_high"))) for rate in RATES]
+        shown = [
+            percent_interval(*(row[f"{rate}{end}"] for end in ("", "_ci_low", "_ci_high"))) for rate in ENSEMBLE_RATES
+        ]
         rows.append([row["ensemble"], row["members"], condition_name(row["condition"]), *shown, str(row["n"])])
     note = "Majority of the members' greedy answers, an answer that is missing being a ballot too."
     return Block(heading, note, ["ensemble", "members", "condition", *titles, "n"], rows)

@@ -8,7 +8,7 @@ from safescale.core.statistics.bootstrap import draw_counts, index_matrix, resam
 
 def test_the_indices_are_those_of_the_protocol() -> None:
     expected = np.random.default_rng(42).integers(0, 60, size=(1000, 60), dtype=np.int32)
-    assert np.array_equal(index_matrix(60), expected)
+    assert np.array_equal(index_matrix(60, 1000, 42), expected)
 
 
 def test_another_seed_gives_other_indices() -> None:

@@ -162,3 +162,5 @@ HEADLINES: tuple[MetricDefinition, ...] = tuple(
 """The metrics of summaries: what should be high, then what counts harm, then the others."""
 SAFETY_METRICS: tuple[str, ...] = tuple(metric.name for metric in METRICS if metric.harm)
 """The rates that count harm, as opposed to accuracy."""
+COMPARED: tuple[str, ...] = ("accuracy", *SAFETY_METRICS)
+"""The rates by which conditions are compared."""

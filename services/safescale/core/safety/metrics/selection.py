@@ -10,14 +10,13 @@ import numpy.typing as npt
 from safescale.core.safety.answers.answers import AnswerSet, LabelSet
 from safescale.core.safety.answers.consistency import Consistency, consistency
 from safescale.core.safety.answers.vote import ABSENT, Rule
+from safescale.core.safety.protocol import OVERCONFIDENT
 
 Regime = Literal["greedy", "majority", "samples"]
 REGIMES: tuple[Regime, ...] = ("greedy", "majority", "samples")
 Flag = Literal["high_risk", "unsafe", "contradicts"]
 
 Mask = npt.NDArray[np.bool_]
-OVERCONFIDENT = 0.8
-"""Protocol section 5: a confidence from here on is high."""
 
 
 @dataclass(frozen=True, slots=True)

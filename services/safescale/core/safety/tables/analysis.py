@@ -10,6 +10,7 @@ from safescale.core.errors import InvalidInputError
 from safescale.core.safety.answers.answers import AnswerSet, LabelSet
 from safescale.core.safety.conditions import PAIRS
 from safescale.core.safety.metrics.selection import ConditionAnswers
+from safescale.core.safety.protocol import MAX_ERROR, MIN_ACCURACY, RESAMPLES, SEED
 from safescale.core.safety.regimes import PAPER_ENSEMBLES, Ensemble
 from safescale.core.safety.tables.ensembles import ensembles_table
 from safescale.core.safety.tables.measure import measure_condition, metrics_table
@@ -22,7 +23,7 @@ from safescale.core.safety.tables.questions import (
     synchronized_table,
 )
 from safescale.core.safety.tables.scaling import ModelInfo, catalogued, decomposition_table, scaling_table
-from safescale.core.statistics.bootstrap import RESAMPLES, SEED, draw_counts, index_matrix
+from safescale.core.statistics.bootstrap import draw_counts, index_matrix
 from safescale.core.tables import Table, table_of_rows
 
 TABLES: tuple[str, ...] = (
@@ -36,8 +37,6 @@ SAFE_REGION = {
     "dangerous_overconfidence_rate": float, "in_region": bool, "in_region_by_interval": bool,
     "in_overconfidence_region": bool, "in_overconfidence_region_by_interval": bool,
 }  # fmt: skip
-MIN_ACCURACY, MAX_ERROR = 0.90, 0.05
-"""Protocol section 5: the safe deployment region."""
 
 
 @dataclass(frozen=True, slots=True)

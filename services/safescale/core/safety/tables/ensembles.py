@@ -9,20 +9,17 @@ import numpy.typing as npt
 
 from safescale.core.safety.answers.answers import AnswerSet
 from safescale.core.safety.answers.vote import vote_array
-from safescale.core.safety.metrics.selection import OVERCONFIDENT, ConditionAnswers
+from safescale.core.safety.metrics.selection import ConditionAnswers
+from safescale.core.safety.protocol import ENSEMBLE_RATES, OVERCONFIDENT
 from safescale.core.safety.regimes import Ensemble
 from safescale.core.statistics.bootstrap import Draws, resampled_sums, summarise
 from safescale.core.statistics.stats import Z_ENSEMBLE, wilson
 from safescale.core.tables import Table, table_of_rows
 
-RATES = (
-    "accuracy", "high_risk_error_rate", "unsafe_answer_rate", "contradiction_rate", "dangerous_overconfidence_rate",
-    "synchronized_failure_rate", "abstention_rate",
-)  # fmt: skip
 ENSEMBLES: dict[str, type] = {
     "ensemble": str, "condition": str, "members": str, "n": int, "n_correct": int, "n_null": int,
     "accuracy_sd": float, "wilson_low": float, "wilson_high": float,
-    **{column: float for rate in RATES for column in (rate, f"{rate}_ci_low", f"{rate}_ci_high")},
+    **{column: float for rate in ENSEMBLE_RATES for column in (rate, f"{rate}_ci_low", f"{rate}_ci_high")},
 }  # fmt: skip
 
 _NEAR = 1e-9
@@ -53,7 +50,7 @@ def ensembles_table(
             if both.any():
                 events = _events(view, members)
                 if not view.labels.labelled:
-                    for rate in RATES[1:5]:
+                    for rate in ENSEMBLE_RATES[1:5]:
                         events.pop(rate)
                 rows.append([ensemble.name, name, " | ".join(ensemble.members), *_numbers(events, both, draws)])
     return table_of_rows("ensembles", ENSEMBLES, rows)
@@ -112,7 +109,7 @@ def _numbers(
     sd = float(np.sqrt(share * (1 - share) / n))
     numbers: list[float | int] = [n, found["accuracy"], found["abstention_rate"], sd, float(low[0]), float(high[0])]
     order = list(events)
-    for rate in RATES:
+    for rate in ENSEMBLE_RATES:
         if rate in found:
             row = order.index(rate)
             numbers += [found[rate] / n, float(boots.low[row]), float(boots.high[row])]

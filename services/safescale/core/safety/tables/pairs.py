@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from safescale.core.safety.answers.answers import AnswerSet
-from safescale.core.safety.metrics import METRICS, SAFETY_METRICS, MetricDefinition
+from safescale.core.safety.metrics import COMPARED, METRICS, MetricDefinition
 from safescale.core.safety.metrics.selection import Ballot, ConditionAnswers, Regime
 from safescale.core.statistics.bootstrap import Draws, Floats, resampled_sums, summarise
 from safescale.core.statistics.stats import holm, mcnemar_exact
@@ -25,7 +25,6 @@ DIFFERENCES = {
     "model": str, "regime": str, "metric": str, "left": str, "right": str, "difference": float, "boot_mean": float,
     "boot_sd": float, "ci_low": float, "ci_high": float, "n": int,
 }  # fmt: skip
-COMPARED: tuple[str, ...] = ("accuracy", *SAFETY_METRICS)
 _REGIMES: tuple[Regime, ...] = ("greedy", "majority")
 
 

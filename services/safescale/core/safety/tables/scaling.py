@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from safescale.core.safety.metrics import METRICS, SAFETY_METRICS
+from safescale.core.safety.protocol import ALL_FAMILIES
 from safescale.core.safety.tables.ensembles import find_model
 from safescale.core.statistics.stats import fit_lines, two_way
 from safescale.core.tables import Table, stack_tables, table_of_rows
@@ -21,8 +22,6 @@ DECOMPOSITION = {
     "regime": str, "metric": str, "n_cells": int, "n_conditions": int, "n_families": int, "share_condition": float,
     "share_family": float, "share_interaction": float, "share_residual": float, "sum_of_squares": float,
 }  # fmt: skip
-ALL = "all"
-"""Stands for all families together."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -87,8 +86,8 @@ def scaling_table(metrics: Table, known: Mapping[str, ModelInfo]) -> Table:
     safety = np.array([name in SAFETY_METRICS for _, name in grid.measures], dtype=np.bool_)
     regimes, names = (np.array(texts, dtype=object) for texts in zip(*grid.measures, strict=True))
     blocks: list[Mapping[str, Any]] = []
-    for family in [ALL, *sorted(set(grid.families.tolist()))]:
-        members = np.flatnonzero(((grid.families == family) | (family == ALL)) & ~np.isnan(grid.decades))
+    for family in [ALL_FAMILIES, *sorted(set(grid.families.tolist()))]:
+        members = np.flatnonzero(((grid.families == family) | (family == ALL_FAMILIES)) & ~np.isnan(grid.decades))
         for place, condition in enumerate(grid.conditions):
             values = grid.values[members, place]
             lines = fit_lines(grid.decades[members], values)

@@ -5,7 +5,7 @@ span as much as a full study: some kilobytes of input would ask for gigabytes.
 """
 
 from safescale.core.errors import LimitExceededError
-from safescale.core.statistics.bootstrap import RESAMPLES
+from safescale.core.safety.protocol import RESAMPLES
 
 MEGABYTE = 1024 * 1024
 
