@@ -10,10 +10,10 @@ SPEC := examples/runs/$(if $(GEMMA),demo-gemma,demo).yaml
 .DEFAULT_GOAL := help
 COMPOSE := docker compose --file deploy/compose.yaml $(if $(AIRGAP),$(if $(wildcard deploy/.env),--env-file deploy/.env) --env-file deploy/airgap/images.env)
 
-.PHONY: help setup demo test chart e2e e2e-k8s up down images lint proto bench bench-grid clean lock
+.PHONY: help setup demo test test-fast chart e2e e2e-k8s up down images lint proto bench bench-grid clean lock
 
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | while IFS=$$'\t' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
 
 setup: .venv/.ready ## Make .venv from hashed requirements
 
@@ -35,6 +35,9 @@ demo: $(if $(GEMMA),.venv/.gemma,.venv/.ready) ## Measure a small model on the e
 
 test: .venv/.ready ## Run all tests, offline, with the coverage of core
 	$(BIN)/python -m pytest -n 3 --dist worksteal tests/integration tests/contract tests/unit tests/reference --cov=safescale.core --cov-report=term:skip-covered --cov-fail-under=95
+
+test-fast: .venv/.ready ## Run the unit and reference tests of what changed since main (BASE=commit: since that), in a minute
+	tests=$$($(BIN)/python -m tests.changed $(BASE)) && $(BIN)/python -m pytest -n 3 --dist worksteal $$tests
 
 chart: .venv/.ready ## Check the Helm chart: lint, schemas of Kubernetes, what templates render, alert rules (builds its tools with go)
 	charts/tools.sh
