@@ -12,7 +12,8 @@ from safescale.runtime.tracing import ALLOWED_ATTRIBUTES
 pytestmark = [pytest.mark.models, pytest.mark.timeout(600)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-CORPUS = EXAMPLES / "corpus" / "radiology-mini.jsonl"
+# A few of the documents: each is embedded anew.
+CORPUS = "".join((EXAMPLES / "corpus" / "radiology-mini.jsonl").read_text().splitlines(keepends=True)[:12])
 MODEL = "smollm2-135m-instruct"
 
 
@@ -30,7 +31,12 @@ def test_one_trace_follows_a_cell_through_all_services(cli) -> None:
     with receiving() as receiver:
         cli.environment["SAFESCALE_OTLP_ENDPOINT"] = receiver.endpoint
         spec = _spec(
-            cli, "traced", corpus=str(CORPUS), conditions=["zero_shot", "top_1"], judge=MODEL, formulation="letter"
+            cli,
+            "traced",
+            corpus=str(cli.write("corpus.jsonl", CORPUS)),
+            conditions=["zero_shot", "top_1"],
+            judge=MODEL,
+            formulation="letter",
         )
         done = cli("run", spec, "--no-report")
         assert done.returncode == 0, done.stdout + done.stderr
@@ -65,7 +71,7 @@ def _tells_no_text(spans) -> None:
     assert told <= ALLOWED_ATTRIBUTES
     everything = "".join(str(span) for span in spans)
     questions = (EXAMPLES / "benchmark" / "radiology-mini.jsonl").read_text().splitlines()
-    for line in [*questions, *CORPUS.read_text().splitlines()]:
+    for line in [*questions, *CORPUS.splitlines()]:
         for value in json.loads(line).values():
             if isinstance(value, str) and len(value) > 40:
                 assert value[:40] not in everything

@@ -1,4 +1,5 @@
 import math
+from functools import cache
 
 import numpy as np
 import pytest
@@ -72,6 +73,13 @@ def differences(made: Sample) -> dict[tuple[str, str, str, str, str], dict[str, 
 def test_differences_are_bootstrapped_in_pairs(seed: int, gaps: float) -> None:
     made = sample(seed, gaps=gaps)
     indices = index_matrix(len(made.answers.question_ids), OPTIONS.resamples, OPTIONS.seed)
+    draws = [[made.answers.question_ids[place] for place in draw] for draw in indices.tolist()]
+
+    @cache
+    def metrics(model: str, condition: str, names: tuple[str, ...]) -> dict[tuple[str, str], float]:
+        rows = made.rows[model, condition]
+        return oracle.metrics([rows[name] for name in names], samples=True)
+
     for (model, regime, metric, left, right), row in differences(made).items():
         first, second = made.rows[model, left], made.rows[model, right]
         both = asked(first, regime) & asked(second, regime)
@@ -79,14 +87,14 @@ def test_differences_are_bootstrapped_in_pairs(seed: int, gaps: float) -> None:
             both = {name for name in both if first[name].samples and second[name].samples}
 
         def difference(
-            names: list[str], *, of: tuple[dict, dict] = (first, second), key: tuple = (regime, metric)
+            names: list[str], *, of: tuple[str, str, str] = (model, left, right), key: tuple = (regime, metric)
         ) -> float:
-            values = [oracle.metrics([rows[name] for name in names], samples=True)[key] for rows in of]
+            model, *conditions = of
+            values = [metrics(model, condition, tuple(names))[key] for condition in conditions]
             return values[0] - values[1]
 
         assert row["n"] == len(both)
         assert row["difference"] == pytest.approx(difference(sorted(both)))
-        draws = [[made.answers.question_ids[place] for place in draw] for draw in indices.tolist()]
         values = [difference(kept) for draw in draws if (kept := [name for name in draw if name in both])]
         assert row["boot_mean"] == pytest.approx(np.mean(values), abs=1e-9)
         assert [row["ci_low"], row["ci_high"]] == pytest.approx(np.percentile(values, [2.5, 97.5]), abs=1e-9)
