@@ -1,9 +1,11 @@
-"""Limits that keep the code easy to find and to read: sizes of folders, modules and functions."""
+"""Limits that keep the code easy to find and to read: sizes of folders, modules and functions, and no import circle."""
 
 import ast
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
+import grimp
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -46,3 +48,13 @@ def test_no_module_is_longer_than_the_limit(folder: str) -> None:
 def test_no_function_is_longer_than_the_limit(folder: str) -> None:
     found = {f"{path.relative_to(ROOT)}: {name}": lines for path in modules(folder) for name, lines in functions(path)}
     assert {name: lines for name, lines in found.items() if lines > LINES_OF_A_FUNCTION} == {}
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    # Imports inside functions count too: a circle that is put off until a call is a circle.
+    graph = grimp.build_graph("safescale", cache_dir=None)
+    try:
+        TopologicalSorter({name: graph.find_modules_directly_imported_by(name) for name in graph.modules}).prepare()
+    except CycleError as error:
+        circle = " -> ".join(reversed(error.args[1]))
+        pytest.fail(f"import circle: {circle}")
