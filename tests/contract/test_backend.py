@@ -14,11 +14,11 @@ from tests.support.fakes.tgi_server import StandInOptions, TgiStandIn
 
 from safescale.core.errors import BackendTimeoutError, PromptTooLongError
 from safescale.core.safety.prompts import Messages, neutralise_control_tokens
+from safescale.inference.backends.llama.model_server import ModelServer, ModelServerOptions
 from safescale.inference.backends.llama.pool import InstanceLimiter
 from safescale.inference.backends.port import Backend, Call, Generation, Sampling
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import ModelRow, load_catalog
-from safescale.inference.model_server import ModelServer, ModelServerOptions
 from safescale.runtime.telemetry import Telemetry
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module")]

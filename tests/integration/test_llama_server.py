@@ -11,11 +11,11 @@ import pytest
 
 from safescale.core.errors import AddressInUseError, BackendRefusedError, InvalidInputError
 from safescale.core.safety.prompts import Messages, cloze_continuations, render
+from safescale.inference.backends.llama.model_server import ModelServer, ModelServerOptions
 from safescale.inference.backends.llama.pool import InstanceLimiter
 from safescale.inference.backends.port import Call, Sampling
 from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import ModelRow, load_catalog
-from safescale.inference.model_server import ModelServer, ModelServerOptions
 from safescale.runtime.telemetry import Telemetry
 
 pytestmark = pytest.mark.models

@@ -307,8 +307,8 @@ async def model_server_host(settings: Settings, model: str, **options: Any) -> A
         SafescaleError: it cannot be served.
 
     """
+    from safescale.inference.backends.llama.model_server import ModelServer, ModelServerOptions
     from safescale.inference.catalog import load_catalog
-    from safescale.inference.model_server import ModelServer, ModelServerOptions
 
     row = load_catalog(settings.models_file).row(model)
     cache = settings.data_dir / "models"

@@ -1,4 +1,4 @@
-"""How often and how long a prompt is tried."""
+"""How often and for how long a prompt is tried."""
 
 import asyncio
 import time
@@ -42,17 +42,17 @@ class Attempts:
         deadline: float,
         attempt: Callable[[], Awaitable[T]],
     ) -> T:
-        """Do an exchange until it comes to something, within the time and the tries that it has.
+        """Run an exchange until it succeeds, within its time and attempts.
 
         Raises:
-            BackendTimeoutError: it came to nothing by the deadline (seconds of `time.monotonic`).
+            BackendTimeoutError: it did not succeed by the deadline (seconds of `time.monotonic`).
             SafescaleError: it failed at its last try, or in a way that no other try helps.
 
         """
         scope = asyncio.timeout(deadline - time.monotonic())
         try:
             async with scope:
-                # A backend that repeats by itself tells its attempts apart in metrics of its own; seen from here, they
+                # A backend that repeats by itself has metrics of its own for each attempt; seen from here, they
                 # and their waits would count as latency.
                 if backend.capabilities.repeats:
                     return await attempt()

@@ -18,11 +18,11 @@ from safescale.core.safety.answers.reasoning import TraceStyle, trace_style
 from safescale.core.safety.prompts import Formulation, auto_formulation
 from safescale.runtime.files.reading import parse_yaml, read_source
 
-BACKENDS = ("embedded", "tgi", "openai")
-"""Kinds of model servers that a row may name."""
-
 HTTP_BACKENDS = ("tgi", "openai")
-"""Those that are asked over HTTP: their rows need an endpoint."""
+"""Kinds of model servers that are reached over HTTP: their rows need an endpoint."""
+
+BACKENDS = ("embedded", *HTTP_BACKENDS)
+"""Kinds of model servers that a row may name."""
 
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -232,7 +232,7 @@ class Catalog:
     rows: Mapping[str, ModelRow]
 
     def row(self, model: str) -> ModelRow:
-        """The row of a model.
+        """Return the row of a model.
 
         Raises:
             NotFoundError: there is none; the message suggests the nearest id.
@@ -246,7 +246,7 @@ class Catalog:
 
 
 def load_catalog(path: Path | None) -> Catalog:
-    """The shipped rows, with those of a user's file added or put in their place (same id).
+    """Load the shipped rows, with those of a user's file added or put in their place (same id).
 
     Raises:
         SpecError: a row that cannot be used; every defect names file, row and field.
@@ -262,7 +262,7 @@ def load_catalog(path: Path | None) -> Catalog:
 
 
 def _placed(row: ModelRow, folder: Path) -> ModelRow:
-    """The row with its relative file paths read from the folder of its catalog."""
+    """Return the row with its relative file paths resolved against the folder of its catalog."""
     changes: dict[str, Any] = {}
     if row.embedded is not None and row.embedded.path is not None:
         changes["embedded"] = row.embedded.model_copy(update={"path": _from(folder, row.embedded.path)})
@@ -278,7 +278,7 @@ def _from(folder: Path, path: str) -> str:
 
 
 def parse_catalog(source: Source) -> dict[str, ModelRow]:
-    """The rows of one file by id.
+    """Parse the rows of one file by id.
 
     Raises:
         SpecError: with every defect of the file.

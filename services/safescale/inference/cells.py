@@ -1,4 +1,4 @@
-"""One cell: its prompt, what is asked of the model for it, and the outcome as an event."""
+"""One cell: its prompt, the requests to the model, and the outcome as an event."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ BASE_STOP = ("\n",)
 
 @dataclass(frozen=True, slots=True)
 class RenderedRequest:
-    """A checked request: the prompt and how it is asked."""
+    """A checked request with its rendered prompt."""
 
     request: events_pb2.GenerationRequested
     formulation: Formulation
@@ -31,7 +31,7 @@ class RenderedRequest:
 
 
 def checked(request: events_pb2.GenerationRequested, context: str | None) -> RenderedRequest:
-    """The request with its rendered prompt.
+    """Check a request and render its prompt.
 
     Raises:
         InvalidInputError: a field is missing or out of its range.
@@ -50,7 +50,7 @@ def checked(request: events_pb2.GenerationRequested, context: str | None) -> Ren
 
 
 async def ask(engine: Engine, rendered: RenderedRequest, completed: events_pb2.GenerationCompleted) -> float:
-    """Ask the model for the cell and fill in its answers; seconds waited for a place.
+    """Ask the model for the cell and fill in its answers; return the seconds waited for a lease.
 
     Raises:
         SafescaleError: the model cannot be asked or failed.

@@ -1,4 +1,4 @@
-"""Whether what a backend gave is an answer to what was asked."""
+"""Checks that what a backend gave answers the request."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from safescale.inference.backends.port import Generation, Sampling, Scores
 
 
 def check_generations(model: str, items: Sequence[Generation], samplings: Sequence[Sampling]) -> None:
-    """See to it that each sampling has its texts and a duration.
+    """Check that each sampling has its texts and a duration.
 
     Raises:
         GarbageAnswerError: one has not.
@@ -24,7 +24,7 @@ def check_generations(model: str, items: Sequence[Generation], samplings: Sequen
 
 
 def check_scores(model: str, scores: Scores, count: int) -> None:
-    """See to it that each continuation has a mean log-probability, and all a duration.
+    """Check that each continuation has a mean log-probability, and all a duration.
 
     Raises:
         GarbageAnswerError: one has not.

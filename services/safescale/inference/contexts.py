@@ -33,7 +33,7 @@ class ContextReader:
         self._flights = SingleFlight()
 
     async def text(self, reference: common_pb2.ContextRef) -> str | None:
-        """Text of a context; None for closed-book.
+        """Return the text of a context; None for closed-book.
 
         Raises:
             NotFoundError: retrieval does not have it.
@@ -81,5 +81,5 @@ class ContextReader:
 
 
 def _memory(text: str) -> int:
-    """Bytes of a text in memory: one sign beyond Latin makes each of its characters take two, or four."""
+    """Return the bytes of a text in memory: one character beyond Latin-1 makes every character take two, or four."""
     return sys.getsizeof(text) - sys.getsizeof("")

@@ -35,14 +35,14 @@ from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.telemetry import Telemetry
 
 TRIES = 3
-"""Times that a prompt is asked, whole, while its model changes under it."""
+"""Times that a prompt is tried, as a whole, while its model changes."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class _NewTexts:
-    """What was asked now: generations by key, seconds waited, cost."""
+    """New answers: generations by key, seconds waited, cost."""
 
     generations: dict[str, Generation]
     waited_s: float
@@ -51,7 +51,7 @@ class _NewTexts:
 
 @dataclass(frozen=True, slots=True)
 class _PreparedRequest:
-    """A prompt on its way: the backend, what was found to answer there, and the question."""
+    """A request with the backend that it goes to and what was found to answer there."""
 
     backend: Backend
     identity: ModelIdentity
@@ -95,7 +95,7 @@ class Engine:
         return self._cache.keeper
 
     def row(self, model: str) -> ModelRow:
-        """The row of a model.
+        """Return the row of a model.
 
         Raises:
             NotFoundError: the catalog has none.
@@ -104,7 +104,7 @@ class Engine:
         return self._catalog.row(model)
 
     def backend(self, model: str) -> Backend:
-        """The backend of a model.
+        """Return the backend of a model.
 
         Raises:
             NotFoundError: the catalog has no such model.
@@ -113,7 +113,7 @@ class Engine:
         return self._backends[self.row(model).id]
 
     def ready(self, model: str) -> Backend:
-        """The backend of a model that can be asked.
+        """Return the backend of a model that can be asked.
 
         Raises:
             NotFoundError: the catalog has no such model.
@@ -126,7 +126,7 @@ class Engine:
         return backend
 
     async def identity(self, model: str) -> ModelIdentity:
-        """What answers under an id of the catalog now, by a look at its servers.
+        """Return what answers under an id of the catalog now, by a look at its servers.
 
         Raises:
             SafescaleError: it cannot be asked, or its replicas differ.
@@ -136,7 +136,7 @@ class Engine:
         return identity_of(self.row(model), await backend.revision(refresh=True), backend.capabilities)
 
     async def texts(self, request: PromptRequest, samplings: Sequence[Sampling]) -> GeneratedTexts:
-        """Texts for each sampling of one prompt: from the cache where they are, the others in one exchange.
+        """Return texts for each sampling of one prompt: from the cache where they are, the others in one exchange.
 
         Raises:
             ModelChangedError: another model answers than is expected, or it changed at each try.
@@ -146,7 +146,7 @@ class Engine:
         return await self._of_one(request, lambda prepared: self._texts(prepared, samplings))
 
     async def _of_one(self, request: PromptRequest, work: Callable[[_PreparedRequest], Awaitable[T]]) -> T:
-        """What comes of a prompt whose answers are all of one revision: asked again, whole, where they may not be."""
+        """Do work whose answers are all of one revision: again, as a whole, where they may not be."""
         backend = self.ready(request.model)
         for _ in range(TRIES - 1):
             prepared = await self._prepare(backend, request)
@@ -204,7 +204,7 @@ class Engine:
         return _NewTexts(new, answer.waited_s, cost)
 
     async def scores(self, request: PromptRequest, continuations: Sequence[str]) -> ScoredContinuations:
-        """Scores of continuations, from the cache where they are.
+        """Return the scores of continuations, from the cache where they are.
 
         Raises:
             FailedPreconditionError: the backend gives no scores.
@@ -251,7 +251,7 @@ class Engine:
         return scores, cost
 
     async def stream(self, request: PromptRequest, sampling: Sampling) -> AsyncIterator[str | GeneratedTexts]:
-        """One text piece by piece, then the whole; a cached one comes as one piece. Never retried: pieces are out.
+        """Yield one text piece by piece, then the whole; a cached one as one piece. Never retried: pieces are out.
 
         Raises:
             ModelChangedError: another model answers than is expected, or it changed in the middle.
@@ -291,18 +291,18 @@ class Engine:
         yield GeneratedTexts((whole,), (False,), 0.0, revision, cost.sent, cost.prompt_once)
 
     async def _prepare(self, backend: Backend, request: PromptRequest) -> _PreparedRequest:
-        """A prompt with what answers it, which is what is expected."""
+        """Return a prompt with what answers it, which must be what is expected."""
         identity = await self._patient_identity(backend, request.model)
         try:
             check_expected(request.model, request.expected, identity)
         except ModelChangedError:
-            # What is expected may have been looked at later than what was seen here.
+            # The expectation may be newer than what was last seen here.
             identity = await self.identity(request.model)
             check_expected(request.model, request.expected, identity)
         return _PreparedRequest(backend, identity, request)
 
     async def _check_same(self, prepared: _PreparedRequest) -> None:
-        """See to it, after a call, that what answers is still what answered before it."""
+        """Check, after a call, that what answers is still what answered before it."""
         model = prepared.request.model
         check_unchanged(model, prepared.identity, await self._patient_identity(prepared.backend, model))
 
@@ -323,7 +323,7 @@ class Engine:
         return identity_of(row, revision, backend.capabilities)
 
     def _span(self, request: PromptRequest) -> AbstractContextManager[object]:
-        """The trace's part that is the model's, attempt by attempt."""
+        """Return the span of a trace for one attempt of the model."""
         return self._telemetry.span("model", {"model": request.model, "condition": request.condition})
 
     def _call(self, request: PromptRequest) -> Call:

@@ -1,4 +1,4 @@
-"""What the engine tells the metrics: latencies and tokens of the answers that models gave, and their cost."""
+"""Metrics of the engine: latencies and tokens of the answers that models gave, and their cost."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ SAMPLES_LATENCY = "safescale_samples_latency_seconds"
 
 
 def latency_metric(greedy: bool) -> str:
-    """Metric that the seconds of an answer belong to."""
+    """Return the metric that the seconds of an answer belong to."""
     return MODEL_LATENCY if greedy else SAMPLES_LATENCY
 
 
@@ -43,17 +43,17 @@ class Observer:
         return Cost(None, None) if self.price is None else Cost(0.0, 0.0)
 
     def failed(self, metric: str, reason: str, seconds: float) -> None:
-        """An attempt failed after so many seconds."""
+        """Record an attempt that failed after so many seconds."""
         labels = {"model": self.model, "condition": self.condition, "outcome": reason}
         self.telemetry.observe(metric, seconds, labels)
 
     def repeated(self, reason: str) -> None:
-        """An attempt is repeated for that reason."""
+        """Record that an attempt is repeated for that reason."""
         labels = {"model": self.model, "reason": reason}
         self.telemetry.count("safescale_generation_retries_total", 1, labels)
 
     def answered(self, samplings: Sequence[Sampling], items: Sequence[Generation]) -> Cost:
-        """One prompt was answered; its cost."""
+        """Record an answered prompt; return its cost."""
         for sampling, generation in zip(samplings, items, strict=True):
             self._answer(latency_metric(sampling.greedy), generation.elapsed_s)
             if sampling.greedy:
@@ -63,7 +63,7 @@ class Observer:
         return self._tokens(sent, items[0].prompt_tokens, generated)
 
     def scored(self, scores: Scores) -> Cost:
-        """One prompt's continuations were scored; the cost."""
+        """Record a prompt whose continuations were scored; return the cost."""
         self._answer(MODEL_LATENCY, scores.elapsed_s)
         self._first_token(scores.time_to_first_token_s)
         return self._tokens(scores.prompt_tokens * scores.prompt_calls, scores.prompt_tokens, scores.scored_tokens)

@@ -17,12 +17,12 @@ class ModelIdentity:
 
 
 def identity_of(row: ModelRow, revision: str, capabilities: Capabilities) -> ModelIdentity:
-    """Identity of a row whose backend has told its revision."""
+    """Return the identity of a row whose backend has given its revision."""
     return ModelIdentity(revision, fingerprint_of(row, capabilities))
 
 
 def fingerprint_of(row: ModelRow, capabilities: Capabilities) -> str:
-    """What beside the weights decides the answers of a row, as one line that a person can compare.
+    """Return what decides the answers of a row beside the weights, as one line that a person can compare.
 
     The server's part (program, version, context) is its backend's. Of the row it holds what changes how the server is
     asked or what is taken of its text: kind of backend, name of the model there, instruct or not, trace delimiters.
@@ -39,7 +39,7 @@ def fingerprint_of(row: ModelRow, capabilities: Capabilities) -> str:
 
 
 def served_name(row: ModelRow) -> str:
-    """Name of a row's model at its server; empty for one in this process."""
+    """Return the name of a row's model at its server; empty for one in this process."""
     return row.served_model if row.endpoint else ""
 
 

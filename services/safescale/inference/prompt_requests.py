@@ -1,4 +1,4 @@
-"""What the engine is asked, and what it answers."""
+"""Requests to the engine, and its answers."""
 
 from dataclasses import dataclass, field
 
@@ -12,7 +12,7 @@ CALLS = "rpc"
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest:
-    """A prompt for a model; `fresh` passes by the cache on reading; `condition` is for metrics alone.
+    """A prompt for a model; `fresh` ignores what the cache holds; `condition` is for metrics alone.
 
     `expected` is what must answer, in what it states.
     """

@@ -92,5 +92,5 @@ class InferenceService:
 
 
 def default_instances() -> int:
-    """Instances of an embedded model on this machine: one per core, at most two."""
+    """Return the instances of an embedded model on this machine: one per core, at most two."""
     return min(os.cpu_count() or 1, DEFAULT_INSTANCES)

@@ -38,7 +38,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
     """Checks requests and hands them on."""
 
     def __init__(self, engine: Engine, look: Callable[[], Awaitable[None]] | None = None) -> None:
-        """Take the engine, and what is to be done before models are told as available."""
+        """Take the engine, and what is to be done before models are listed as available."""
         self._engine = engine
         self._look = look
 
@@ -135,18 +135,18 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         return pb.TokenizeResponse(token_counts=tokens.counts, truncated_texts=tokens.truncated)
 
     async def ListModels(self, request: pb.ListModelsRequest, context: Context) -> pb.ListModelsResponse:
-        """Tell all rows of the catalog."""
+        """Return all rows of the catalog."""
         await self._looked()
         return pb.ListModelsResponse(models=await asyncio.gather(*(self._model(row) for row in self._engine.rows)))
 
     async def GetModel(self, request: pb.GetModelRequest, context: Context) -> pb.GetModelResponse:
-        """Tell one row."""
+        """Return one row."""
         _needed(request.model, "model")
         await self._looked()
         return pb.GetModelResponse(model=await self._model(self._engine.row(request.model)))
 
     async def GetCache(self, request: pb.GetCacheRequest, context: Context) -> pb.GetCacheResponse:
-        """Tell what the generation cache holds."""
+        """Return what the generation cache holds."""
         sizes = await self._engine.keeper.sizes()
         models = [
             pb.CachedModel(model=name, entry_count=of.count, bytes=of.bytes) for name, of in sorted(sizes.items())
@@ -166,7 +166,7 @@ class InferenceServicer(inference_pb2_grpc.InferenceServiceServicer):
         return pb.TrimCacheResponse(removed_count=removed.count, removed_bytes=removed.bytes, bytes=left)
 
     async def _looked(self) -> None:
-        """See to it that a model which is told as available is one whose cells are taken."""
+        """Make sure that a model which is listed as available is one whose cells are consumed."""
         if self._look is not None:
             # Where the bus is away, the next look comes soon enough: its topics keep what is published later.
             with suppress(SafescaleError, TimeoutError):

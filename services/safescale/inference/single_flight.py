@@ -1,4 +1,4 @@
-"""Equal work that is asked for at the same time is done once."""
+"""Equal work that is requested at the same time is done once."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -8,13 +8,13 @@ T = TypeVar("T")
 
 
 class SingleFlight:
-    """Shares the outcome of running work by key. A caller that goes away does not end what others wait for."""
+    """Shares the outcome of running work by key. A caller that is cancelled does not end what others wait for."""
 
     def __init__(self) -> None:
         self._tasks: dict[str, asyncio.Task[Any]] = {}
 
     async def run(self, key: str, work: Callable[[], Awaitable[T]]) -> tuple[T, bool]:
-        """Outcome of the work, and whether it was joined rather than begun by this caller."""
+        """Return the outcome of the work, and whether this caller joined it rather than began it."""
         task = self._tasks.get(key)
         joined = task is not None
         if task is None:

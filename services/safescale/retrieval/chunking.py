@@ -44,17 +44,17 @@ class Span:
 
 
 def article(document: CorpusDocument) -> str:
-    """The text that is chunked: title, blank line, text; the text alone where there is no title."""
+    """Return the text that is chunked: title, blank line, text; the text alone where there is no title."""
     return f"{document.title}{BETWEEN_TITLE_AND_TEXT}{document.text}" if document.title else document.text
 
 
 def chunk_id(document_id: str, index: int) -> str:
-    """Identifier of a document's chunk, numbered from 0."""
+    """Return the identifier of a document's chunk, numbered from 0."""
     return f"{document_id}#{index}"
 
 
 def cut(text: str, tokenizer: ChunkTokenizer, params: ChunkParams) -> list[Span]:
-    """Spans of the chunks of a text, in order; at least one, none over `params.size` tokens.
+    """Return the spans of the chunks of a text, in order; at least one, none over `params.size` tokens.
 
     Each chunk begins `params.overlap` tokens before the end of the one before it. Both ends move back, by at most
     `params.reach` tokens, to the nearest white space, else to the nearest word of the tokenizer (so that neither
@@ -85,7 +85,7 @@ def _skip_space(text: str) -> int:
 
 
 def _boundary(text: str, offsets: Offsets, index: int, reach: int) -> int:
-    """The token at or before `index` where a cut does least harm."""
+    """Return the token at or before `index` where a cut does least harm."""
     nearby = range(index, max(0, index - reach), -1)
     for candidate in nearby:
         begin = offsets[candidate][0]
@@ -100,7 +100,7 @@ def _span(text: str, tokenizer: ChunkTokenizer, start: int, end: int) -> Span:
 
 
 def prefix_of_tokens(text: str, tokenizer: ChunkTokenizer, limit: int) -> str:
-    """The longest prefix of a text with exactly `limit` tokens; the whole text where it has no more.
+    """Return the longest prefix of a text with exactly `limit` tokens; the whole text where it has no more.
 
     A limit inside a word is met by a part of the word. Where no part of it has the tokens asked (its letters are one
     token or several, never the number in between), the prefix ends before the word and is shorter by a few tokens.

@@ -1,4 +1,4 @@
-"""What retrieval asks of inference: a model's window and its own tokenizer."""
+"""What retrieval needs of inference: a model's window and its own tokenizer."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class ModelTokenizers:
         return inference_pb2_grpc.InferenceServiceStub(self._inference())
 
     async def model(self, model: str) -> ModelWindow:
-        """A row of the catalog.
+        """Return a row of the catalog.
 
         Raises:
             NotFoundError: the catalog has no such model.
@@ -57,11 +57,11 @@ class ModelTokenizers:
         return ModelWindow(response.model.id, response.model.revision, response.model.window_tokens)
 
     async def count(self, model: ModelWindow, text: str) -> int:
-        """Tokens of a text."""
+        """Count the tokens of a text."""
         return (await self._tokenize(model.id, [text])).token_counts[0]
 
     async def counts(self, model: ModelWindow, texts: Mapping[str, str]) -> list[int]:
-        """Tokens of texts that are given by keys of their content, in order; each is asked for once."""
+        """Count the tokens of texts given by keys of their content, in order; each is requested once."""
         of_model = (model.id, model.revision)
         found = {key: count for key in texts if (count := self._counts.get((*of_model, key))) is not None}
         missing = {key: text for key, text in texts.items() if key not in found}
@@ -73,10 +73,10 @@ class ModelTokenizers:
         return [found[key] for key in texts]
 
     async def truncate(self, model: ModelWindow, text: str, limit: int) -> tuple[int, str]:
-        """Tokens of the whole text, and its longest prefix with at most `limit` of them.
+        """Count the tokens of the whole text; return also its longest prefix with at most `limit` of them.
 
         Raises:
-            GarbageAnswerError: what came back is no prefix.
+            GarbageAnswerError: what came back is not a prefix.
 
         """
         response = await self._tokenize(model.id, [text], limit)

@@ -1,6 +1,6 @@
 """Corpora: ingested once by content, kept as articles with the spans of their chunks, ranked by the chunk index.
 
-A corpus record is written last: it stands for a corpus that is complete. What a crash left behind is taken up by the
+A corpus record is written last: it marks a corpus as complete. What a crash left behind is reused by the
 next ingest of the same documents, whose vectors, chunks and articles are there already.
 """
 
@@ -107,7 +107,7 @@ class Corpora:
         return corpus, created
 
     def _identify(self, documents: Sequence[CorpusDocument]) -> tuple[str, str]:
-        """Ids of the documents with their chunking, without and with the embedder."""
+        """Return ids of the documents with their chunking, without and with the embedder."""
         content: dict[str, str | int] = {
             "documents": corpus_hash(documents),
             "chunk_tokens": self._params.size,
@@ -155,11 +155,11 @@ class Corpora:
         return corpus
 
     async def all(self) -> list[Corpus]:
-        """All corpora, ordered by id."""
+        """Return all corpora, ordered by id."""
         return [Corpus(**document.body) async for document in self._documents.scan(CORPUS)]
 
     async def search(self, corpus_id: str, query: str, k: int) -> list[Hit]:
-        """The best k chunks of a corpus for a query, best first; fewer where the corpus has fewer.
+        """Return the best k chunks of a corpus for a query, best first; fewer where the corpus has fewer.
 
         Raises:
             NotFoundError: there is no such corpus.
@@ -176,7 +176,7 @@ class Corpora:
         ]
 
     async def rank(self, corpus_id: str, query: str, k: int) -> list[Ranked]:
-        """The places of the best k chunks, without their texts.
+        """Return the ranks of the best k chunks, without their texts.
 
         Raises: as `search`.
         """
@@ -185,12 +185,12 @@ class Corpora:
         try:
             return await self._index.search(corpus_id, query, vector, k)
         except NotFoundError:
-            # It was there: somebody has deleted the index since. The articles bring it back.
+            # It was there: somebody has deleted the index since. It is rebuilt from the articles.
             await self._restore(corpus_id)
             return await self._index.search(corpus_id, query, vector, k)
 
     async def read(self, corpus_id: str, chunk_ids: Sequence[str]) -> list[Chunk]:
-        """Chunks that were ranked, in the order of the ids.
+        """Read chunks that were ranked, in the order of the ids.
 
         Raises:
             NotFoundError: the corpus is not indexed, or has no such chunk.
@@ -227,7 +227,7 @@ class Corpora:
             self._searchable.add(corpus_id)
 
     async def _stored_batches(self, corpus: Corpus) -> AsyncIterator[Batch]:
-        """Chunks of a stored corpus, from its spans and the vectors kept by content.
+        """Yield the chunks of a stored corpus, from its spans and the vectors kept by content.
 
         Raises:
             StorageError: articles are missing; nothing of the corpus is found then.

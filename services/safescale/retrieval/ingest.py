@@ -82,7 +82,7 @@ class IncomingCorpus:
             )
 
     def finish(self) -> list[CorpusDocument]:
-        """The documents.
+        """Return the documents.
 
         Raises:
             CorpusError: there is none, or some have defects; all are listed.

@@ -37,7 +37,7 @@ class RankedChunks:
         return len(self._ids)
 
     async def first(self, count: int) -> list[Chunk]:
-        """The first `count` chunks; all where there are no more."""
+        """Return the first `count` chunks; all where there are no more."""
         while len(self._chunks) < min(count, len(self._ids)):
             begin = len(self._chunks)
             self._chunks.extend(await self._read(self.corpus_id, self._ids[begin : begin + BATCH]))
@@ -67,7 +67,7 @@ async def pack(chunks: RankedChunks, budget: int, model: ModelWindow, tokenizers
 
 
 async def _enough(chunks: RankedChunks, budget: int, model: ModelWindow, tokenizers: ModelTokenizers) -> int:
-    """Number of chunks whose tokens, counted one by one, exceed the budget; all where they do not."""
+    """Return how many chunks exceed the budget with their tokens, counted one by one; all where they do not."""
     total = 0
     for begin in range(0, len(chunks), BATCH):
         batch = (await chunks.first(begin + BATCH))[begin:]
@@ -80,7 +80,7 @@ async def _enough(chunks: RankedChunks, budget: int, model: ModelWindow, tokeniz
 
 
 def _end_in_a_chunk(texts: Sequence[str], prefix: str) -> tuple[str, int]:
-    """The prefix of the joined texts without white space and without a torn separator at its end; chunks it holds."""
+    """Return the prefix of the joined texts without white space or a torn separator at its end, and its chunks."""
     end = 0
     for index, text in enumerate(texts):
         begin = end + (len(SEPARATOR) if index else 0)

@@ -119,7 +119,7 @@ def _check_query(query: str) -> None:
 
 
 def corpus_message(corpus: Corpus) -> pb.Corpus:
-    """A corpus."""
+    """Return the message of a corpus."""
     return pb.Corpus(
         corpus_id=corpus.corpus_id,
         name=corpus.name,
@@ -130,7 +130,7 @@ def corpus_message(corpus: Corpus) -> pb.Corpus:
 
 
 def hit_message(hit: Hit) -> pb.Hit:
-    """A ranked chunk."""
+    """Return the message of a ranked chunk."""
     return pb.Hit(
         chunk_id=hit.chunk.chunk_id,
         document_id=hit.chunk.document_id,
@@ -144,7 +144,7 @@ def hit_message(hit: Hit) -> pb.Hit:
 
 
 def context_message(context: Context, *, with_text: bool) -> pb.Context:
-    """A context, with or without its text."""
+    """Return the message of a context, with or without its text."""
     return pb.Context(
         context_id=context.context_id,
         text=context.text if with_text else "",

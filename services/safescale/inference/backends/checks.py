@@ -1,4 +1,4 @@
-"""Checks of answers that every adapter makes: whether a text was ended before its end, and a prompt before its own."""
+"""Checks of answers that every adapter makes: whether a text was cut short, and the prompt read whole."""
 
 import re
 from collections.abc import Sequence
@@ -8,11 +8,11 @@ from safescale.core.safety.prompts import Messages, neutralise_control_tokens
 from safescale.inference.backends.port import Output
 
 PROMPT_MAYBE_CUT = "PROMPT_MAYBE_CUT"
-"""Warning: the server told so few tokens of a prompt that it may have read less of it, or does not tell them."""
+"""Warning: the server reported so few tokens of a prompt that it may have read less of it, or reports none."""
 
 FEW_TOKENS = 8
 FEW_PERCENT = 2
-"""Tokens, or per cent of our own count, by which a server may tell fewer: chat templates differ by that much."""
+"""Tokens, or per cent of our own count, by which a server may report fewer: chat templates differ by that much."""
 
 PLAUSIBLE_CHARACTERS = 200
 """Characters from which on the tokens of a prompt are held against its length, where there is no tokenizer."""
@@ -28,10 +28,10 @@ ODD_TEXT = 8
 def check_whole(model: str, outputs: Sequence[Output], asked: int) -> None:
     """Refuse texts of one call that the server ended by their length before the `asked` tokens of each.
 
-    Servers tell the tokens of a call's texts together, so those that were cut must have come to their sum at least.
+    Servers report the tokens of a call's texts together, so those that were cut must reach their sum at least.
 
     Raises:
-        AnswerCutError: a text was cut; it is not the answer to what was asked.
+        AnswerCutError: a text was cut; it does not answer the request.
 
     """
     cut = sum(output.finish_reason == "length" for output in outputs)
@@ -45,7 +45,7 @@ def check_whole(model: str, outputs: Sequence[Output], asked: int) -> None:
 
 
 def check_prompt(model: str, messages: Messages, told: int, counted: int | None) -> tuple[str, ...]:
-    """Warnings about a prompt of which the server told so many tokens; `counted` by its tokenizer, None without one.
+    """Return warnings about a prompt of which the server reported so many tokens; `counted` by its tokenizer, or None.
 
     With a tokenizer, fewer than counted (by more than 8 tokens and 2 %) is a cut prompt. Without one, from 200
     characters on, rows of one blank or sign counted once: fewer than a token for 16 characters is a cut prompt, fewer
@@ -55,7 +55,7 @@ def check_prompt(model: str, messages: Messages, told: int, counted: int | None)
         PromptCutError: the server read less than was sent.
 
     """
-    # Where the mark of a control token stands in a text, a tokenizer may count its pieces and the model read one token.
+    # Where a text contains the mark of a control token, a tokenizer may count its pieces and the model read one token.
     marked = any(neutralise_control_tokens(text) != text for text in (messages.system, messages.user))
     if counted is not None and told and not marked:
         if told < counted - max(FEW_TOKENS, counted * FEW_PERCENT // 100):

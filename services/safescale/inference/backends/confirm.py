@@ -16,7 +16,7 @@ TRIES = 3
 
 
 async def confirmed(work: Callable[[], Awaitable[T]], look: Callable[[T], Awaitable[None]]) -> T:
-    """What the work gives, once the look at its servers found nothing against it.
+    """Return what the work gives, once a look at its servers finds nothing against it.
 
     Raises:
         ModelChangedError: as the look does, when another model answers.

@@ -7,16 +7,16 @@ COMPLETIONS = "/v1/completions"
 
 
 def chat_messages(messages: Messages) -> list[dict[str, str]]:
-    """The messages of a chat; an empty system message is left out."""
+    """Return the messages of a chat; an empty system message is left out."""
     system = [{"role": "system", "content": messages.system}] if messages.system else []
     return [*system, {"role": "user", "content": messages.user}]
 
 
 def plain_prompt(messages: Messages) -> str:
-    """The text that a base model goes on with."""
+    """Return the text that a base model continues."""
     return "\n\n".join(part for part in (messages.system, messages.user) if part)
 
 
 def continuation(text: str, *, instruct: bool) -> str:
-    """What is scored of a continuation: a chat answer begins its turn, where a leading blank would be odd."""
+    """Return the part of a continuation that is scored: a chat answer begins a turn, without a leading blank."""
     return text.removeprefix(" ") if instruct else text

@@ -1,4 +1,8 @@
-"""Which adapter serves which kind of server. A new backend is one file, one line here and its name in the catalog."""
+"""Which adapter serves which kind of server.
+
+A new backend is a folder beside this module with a class that implements `port.Backend`, an entry in `ADAPTERS`, and
+its name in the catalog's `HTTP_BACKENDS`.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,25 +31,15 @@ def _embedded(row: ModelRow, options: BackendOptions) -> Backend:
 
 
 def _tgi(row: ModelRow, options: BackendOptions) -> Backend:
-    try:
-        from safescale.inference.backends.tgi.backend import TgiBackend
-    except ModuleNotFoundError as error:
-        raise _no_extra(row, error) from error
+    from safescale.inference.backends.tgi.backend import TgiBackend
+
     return TgiBackend(row, options.telemetry)
 
 
 def _openai(row: ModelRow, options: BackendOptions) -> Backend:
-    try:
-        from safescale.inference.backends.openai.backend import OpenAIBackend
-    except ModuleNotFoundError as error:
-        raise _no_extra(row, error) from error
+    from safescale.inference.backends.openai.backend import OpenAIBackend
+
     return OpenAIBackend(row, options.telemetry)
-
-
-def _no_extra(row: ModelRow, error: ModuleNotFoundError) -> FailedPreconditionError:
-    return FailedPreconditionError(
-        f"model {row.id}: backend {row.backend} needs the package {error.name}; expected the extra inference"
-    )
 
 
 ADAPTERS: Mapping[str, Callable[[ModelRow, BackendOptions], Backend]] = {
@@ -53,9 +47,19 @@ ADAPTERS: Mapping[str, Callable[[ModelRow, BackendOptions], Backend]] = {
     "openai": _openai,
     "tgi": _tgi,
 }
-"""Adapter by the catalog's field `backend`."""
+"""Adapter by the catalog's field `backend`. Adapters over HTTP are imported here, as their extra may be missing."""
 
 
 def build(row: ModelRow, options: BackendOptions) -> Backend:
-    """The backend of a row; nothing is loaded or connected yet."""
-    return ADAPTERS[row.backend](row, options)
+    """Build the backend of a row; nothing is loaded or connected yet.
+
+    Raises:
+        FailedPreconditionError: a package of the backend is not installed.
+
+    """
+    try:
+        return ADAPTERS[row.backend](row, options)
+    except ModuleNotFoundError as error:
+        raise FailedPreconditionError(
+            f"model {row.id}: backend {row.backend} needs the package {error.name}; expected the extra inference"
+        ) from error

@@ -24,7 +24,7 @@ Steps = Generator[Ask, Any, T]
 
 
 def field(value: Any, *path: str | int) -> Any:
-    """What stands in a JSON value under these keys and indices; None where it is not there."""
+    """Return the part of a JSON value under these keys and indices; None where it is not there."""
     for key in path:
         try:
             value = value[key]

@@ -16,10 +16,10 @@ from safescale.runtime.log import get_logger
 KIND = "generation"
 
 LOOK_S = 6 * 3600.0
-"""Seconds after which the store is asked anew what it holds: other processes store there too."""
+"""Seconds after which the store is asked again what it holds: other processes store there too."""
 
 LEFT = 0.9
-"""Part of the bound that is left, so that the next answers do not begin it all over."""
+"""Part of the bound that is left, so that the next answers do not start a new trim."""
 
 GRAIN_S = 60.0
 """Seconds that count as one age, so that the ages of any number of answers fit into memory."""
@@ -79,7 +79,7 @@ class CacheKeeper:
         self._log = get_logger("inference")
 
     def document(self, key: str, body: Body, model: str) -> NewDocument:
-        """An answer as it is stored: with its time, under its model."""
+        """Return an answer as it is stored: with its time, under its model."""
         return NewDocument(KIND, key, {**body, "stored_at": self._clock()}, model)
 
     def stored(self, size: int) -> None:
@@ -101,7 +101,7 @@ class CacheKeeper:
             self._log.warning("generation cache not looked at", reason=error.reason)
 
     async def sizes(self) -> dict[str, Size]:
-        """What is stored, by model; under an empty name what version 0.1.0 stored, which told none."""
+        """Return what is stored, by model; under an empty name what version 0.1.0 stored, which named none."""
         return await self._documents.sizes(KIND)
 
     async def trim(self, wanted: Trim) -> Trimmed:

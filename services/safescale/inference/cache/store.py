@@ -24,7 +24,7 @@ KEY_VERSION = 2
 
 @dataclass(frozen=True, slots=True)
 class GenerationKey:
-    """Who was asked what: the fixed part of a key."""
+    """The fixed part of a key: the model as it answers, and the prompt."""
 
     model: str
     revision: str
@@ -33,15 +33,15 @@ class GenerationKey:
 
 
 def sampling_key(key: GenerationKey, sampling: Sampling) -> str:
-    """Key of the texts of one sampling, 64 hex digits. Greedy has no seed."""
+    """Return the key of the texts of one sampling, 64 hex digits. Greedy has no seed."""
     return sampling_keys(key, [sampling])[0]
 
 
 def sampling_keys(key: GenerationKey, samplings: Sequence[Sampling]) -> list[str]:
-    """Key of the texts of each sampling, as `sampling_key`; the prompt, which can be long, is hashed once for all.
+    """Return the key of each sampling, as `sampling_key`; the prompt, which can be long, is hashed once for all.
 
     Raises:
-        InvalidInputError: the prompt is no valid Unicode text.
+        InvalidInputError: the prompt is not valid Unicode text.
 
     """
     # A key is the hash of one canonical JSON array: what is the same for all samplings, and the sampling.
@@ -62,10 +62,10 @@ def sampling_keys(key: GenerationKey, samplings: Sequence[Sampling]) -> list[str
 
 
 def scores_key(key: GenerationKey, continuations: Sequence[str]) -> str:
-    """Key of the scores of these continuations, 64 hex digits.
+    """Return the key of the scores of these continuations, 64 hex digits.
 
     Raises:
-        InvalidInputError: the prompt or a continuation is no valid Unicode text.
+        InvalidInputError: the prompt or a continuation is not valid Unicode text.
 
     """
     body = {**_fixed(key), "continuations": list(continuations)}
@@ -99,7 +99,7 @@ class GenerationCache:
         self.keeper = keeper or CacheKeeper(documents)
 
     async def generations(self, keys: Sequence[str]) -> dict[str, Generation]:
-        """Stored generations by key, in one exchange; missing ones are left out."""
+        """Return stored generations by key, in one exchange; missing ones are left out."""
         found = await self._documents.get_many(KIND, keys)
         return {key: _generation(document.body) for key, document in found.items()}
 
@@ -108,7 +108,7 @@ class GenerationCache:
         await self._put({key: _generation_body(value) for key, value in generations.items()}, replace, model)
 
     async def scores(self, key: str) -> Scores | None:
-        """Stored scores; None when there are none."""
+        """Return stored scores; None when there are none."""
         document = await self._documents.get(KIND, key)
         return None if document is None else _scores(document.body)
 

@@ -1,4 +1,4 @@
-"""Places at the replicas of a model: calls that find none wait in a queue, each for as long as it may."""
+"""Admission of calls to the replicas of a model: those that find none free wait in a queue, each until its limit."""
 
 import asyncio
 import math
@@ -25,7 +25,7 @@ SHOWN_AFTER_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class InFlightCall:
-    """A call that is under way at a server; `probe` is the circuit's number of it, 0 for an ordinary call."""
+    """A call in flight at a replica; `probe` is its number at the circuit breaker, 0 for an ordinary call."""
 
     replica: ReplicaState
     began: float
@@ -34,7 +34,7 @@ class InFlightCall:
 
 @dataclass(slots=True)
 class PendingCall:
-    """What a call asks for: until when, which replica rather, which rather not, its trouble so far.
+    """A call that waits for a replica: its deadline, the replica to prefer and to avoid, its failures so far.
 
     Times in seconds of `time.monotonic`. `failures` counts failed exchanges, `seen` those that a server saw.
     """
@@ -66,7 +66,7 @@ class _Waiter:
 
 
 class AdmissionQueue:
-    """The places at all replicas of a model, given out in the order of asking. Used within one event loop."""
+    """Admits calls to the replicas of a model in the order in which they came. Used within one event loop."""
 
     def __init__(
         self, model: str, replicas: Sequence[ReplicaState], telemetry: Telemetry, wait_policy: WaitPolicy
@@ -86,7 +86,7 @@ class AdmissionQueue:
         self._log = get_logger("inference")
 
     async def admit(self, pending: PendingCall) -> InFlightCall:
-        """A place at a server; those that were asked for first come first, repeats before them.
+        """Wait for a replica and begin a call there; first come, first served, repeats before all others.
 
         Raises:
             BackendTimeoutError: the deadline passed.
@@ -123,13 +123,13 @@ class AdmissionQueue:
         try:
             return await waiter.future
         except asyncio.CancelledError as error:
-            # A place that was given at the same moment goes to the next. A cancelled waiter is passed over.
+            # Where it was admitted at the same moment, the next call takes over. A cancelled waiter is skipped.
             if waiter.future.done() and not waiter.future.cancelled() and waiter.future.exception() is None:
                 self.end(waiter.future.result(), error, asked=False)
             raise
 
     def _dispatch(self, now: float) -> None:
-        """Give free places to those that wait, in their order."""
+        """Admit waiting calls, in their order, while replicas are free."""
         while self._waiters:
             waiter = self._waiters[0]
             if not waiter.future.done():
@@ -140,7 +140,7 @@ class AdmissionQueue:
             self._waiters.popleft()
         self._note_shut(now)
         if self._waiters:
-            # A place that is given back wakes by itself; a circuit or a pause whose time has come does not.
+            # A call that ends dispatches by itself; a circuit or a pause whose time has come does not.
             self._wake_at(min((s.opens_at(now) for s in self._states if s.opens_at(now) > now), default=math.inf))
 
     def _note_shut(self, now: float) -> None:
@@ -152,7 +152,7 @@ class AdmissionQueue:
                 self._wake_at(now)
 
     def _expiry(self, waiter: _Waiter) -> float:
-        """Time when a waiter gives up: at its deadline, or when all replicas were held back for long enough."""
+        """Return when a waiter gives up: at its deadline, or when all replicas were held back for long enough."""
         pending = waiter.pending
         if self._shut_since is None:
             return pending.deadline
@@ -168,7 +168,7 @@ class AdmissionQueue:
         self._timer = asyncio.get_running_loop().call_later(max(0.0, when - time.monotonic()) + 0.001, self._wake)
 
     def _wake(self) -> None:
-        """Give up those whose time has come, give places to others."""
+        """Give up the calls whose time has come, admit others."""
         self._timer, self._wakes_at = None, math.inf
         now = time.monotonic()
         next_expiry = math.inf
@@ -184,9 +184,9 @@ class AdmissionQueue:
         self._wake_at(next_expiry)
 
     def end(self, call: InFlightCall, error: BaseException | None, asked: bool = True, aside: bool = False) -> None:
-        """The call's exchange ended, or it went away before it asked.
+        """End a call whose exchange ended, or which was cancelled before its exchange.
 
-        That an exchange `aside` of generations ended well says nothing of those: a server can answer it and hang.
+        The success of an exchange `aside` says nothing of generations: a server can answer it and hang.
         """
         now = time.monotonic()
         replica = call.replica
@@ -215,7 +215,7 @@ class AdmissionQueue:
             self._note_shut(now)
 
     def _shown_soon(self) -> None:
-        """Gauges follow within a moment: calls can begin and end more often than anybody looks."""
+        """Schedule the gauges: calls can begin and end more often than anybody reads them."""
         if self._showing is None:
             self._showing = asyncio.get_running_loop().call_later(SHOWN_AFTER_S, self._show)
 

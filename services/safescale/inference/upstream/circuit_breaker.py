@@ -1,4 +1,4 @@
-"""A circuit breaker: a replica that fails again and again is left alone, but for a probe now and then."""
+"""A circuit breaker: a replica that keeps failing gets no calls but a probe now and then."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,11 +53,11 @@ class Circuit:
         return float("inf") if self._probe else self._due
 
     def passes(self, now: float) -> bool:
-        """Whether a call may begin now."""
+        """Return whether a call may begin now."""
         return now >= self.due
 
     def begin(self) -> int:
-        """Tell that a call begins which may pass; the number of the probe that it is, 0 for an ordinary call."""
+        """Note that a call begins; return its number as a probe, 0 for an ordinary call."""
         if not self.open:
             return 0
         self._probes += 1
@@ -65,11 +65,11 @@ class Circuit:
         return self._probe
 
     def succeeded(self) -> None:
-        """Tell that the replica answered: the circuit closes."""
+        """Note that the replica answered: the circuit closes."""
         self._failures = self._timeouts = self._openings = self._probe = 0
 
     def failed(self, now: float, probe: int, *, timed_out: bool = False) -> None:
-        """Tell that a call failed. While open only the running probe counts: the others began before."""
+        """Note that a call failed. While open only the running probe counts: the others began before."""
         if self.open and (not probe or probe != self._probe):
             return
         self._failures += 1
@@ -82,6 +82,6 @@ class Circuit:
             self._probe = 0
 
     def dropped(self, probe: int) -> None:
-        """Tell that a call ended without telling anything of the replica: another may probe at once."""
+        """Note that a call ended without revealing anything about the replica: another may probe at once."""
         if probe and probe == self._probe:
             self._probe = 0

@@ -7,7 +7,7 @@ from safescale.inference.upstream.circuit_breaker import Circuit
 
 
 class CallOutcome(Enum):
-    """What a call told of its replica."""
+    """What a call revealed about its replica."""
 
     ANSWERED = "answered"
     FAILED = "failed"
@@ -17,7 +17,7 @@ class CallOutcome(Enum):
 
 
 class ReplicaState:
-    """What is known of one replica. Times are seconds of one clock that never goes back.
+    """The state of one replica. Times are seconds of one clock that never goes back.
 
     The limit of calls halves when the replica says that it has too much to do, once for all the calls that were under
     way then, and grows again by one with each round of answers, up to `concurrency`. `overloads` counts the halvings
@@ -41,7 +41,7 @@ class ReplicaState:
         return int(self._limit)
 
     def bound(self, calls: int) -> None:
-        """Let no more calls be under way than that, at least one, and no more than was given at the start."""
+        """Bound the concurrent calls to that number: at least one, and no more than was given at the start."""
         self._concurrency = max(1.0, min(self._own, float(calls)))
         self._limit = min(self._limit, self._concurrency)
 
@@ -51,25 +51,25 @@ class ReplicaState:
         return self._turn
 
     def opens_at(self, now: float) -> float:
-        """Time from which circuit and pauses let a call begin; `now` or before when they do already."""
+        """Return the time from which circuit and pauses let a call begin; `now` or before when they do already."""
         return max(self.circuit.due, self._paused_until, now)
 
     def shut(self, now: float) -> bool:
-        """Whether the replica is held back: circuit open, a probe under way, or a pause that it asked for."""
+        """Return whether the replica is held back: circuit open, a probe in flight, or a pause that it asked for."""
         return self.circuit.open or self._paused_until > now
 
     def accepts(self, now: float) -> bool:
-        """Whether a call may begin now."""
+        """Return whether a call may begin now."""
         return self.outstanding < self.limit and self.opens_at(now) <= now
 
     def begin(self, turn: int) -> int:
-        """A call begins; the number of the probe that it is, 0 for an ordinary call."""
+        """Begin a call; return its number as a probe, 0 for an ordinary call."""
         self.outstanding += 1
         self._turn = turn
         return self.circuit.begin()
 
     def end(self, outcome: CallOutcome, now: float, began: float, probe: int) -> None:
-        """The call that began at `began` ended with this outcome."""
+        """End a call that began at `began` with this outcome."""
         self.outstanding -= 1
         if outcome in (CallOutcome.FAILED, CallOutcome.TIMED_OUT):
             self.circuit.failed(now, probe, timed_out=outcome is CallOutcome.TIMED_OUT)
@@ -92,7 +92,7 @@ class ReplicaState:
 
 
 def choose(replicas: Sequence[ReplicaState], now: float, prefer: str, avoid: str) -> ReplicaState | None:
-    """The replica for the next call; None while none accepts one.
+    """Choose the replica for the next call; None while none accepts one.
 
     The preferred one if it accepts, else the one with the fewest calls, asked longest ago among equals; the one to
     avoid only where no other accepts.

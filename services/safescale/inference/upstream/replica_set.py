@@ -1,4 +1,4 @@
-"""The replicas of one model server: who is asked next, how many calls each gets, what is repeated and for how long.
+"""The replicas of one model: which gets the next call, how many calls each gets, what is repeated and for how long.
 
 An adapter hands every HTTP exchange to `ReplicaSet.call`. What the exchange raises decides what comes next:
 
@@ -53,7 +53,7 @@ class Replica:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A call's place at a replica, and the seconds waited for it."""
+    """A replica lent to one exchange, and the seconds waited for it."""
 
     replica: Replica
     waited_s: float
@@ -113,7 +113,7 @@ class ReplicaSet:
         return self._options.replicas
 
     def bound(self, replica: Replica, calls: int) -> None:
-        """Have no more calls at once at a replica than it takes, as it told, and no more than its row has."""
+        """Bound the concurrent calls to what a replica says it takes, and to no more than its row has."""
         self._states[replica.url].bound(calls)
 
     async def call(
@@ -127,9 +127,9 @@ class ReplicaSet:
     ) -> CallResult[T]:
         """Run an exchange at the replica with the fewest calls, again while that can help and time is left.
 
-        `deadline` in seconds of `time.monotonic`. `prefer` is taken while it has a place: the calls of one prompt then
+        `deadline` in seconds of `time.monotonic`. `prefer` is taken while it accepts calls: calls of one prompt then
         share its prefix cache. `bounded`: the exchange ends by the deadline itself, which spares a timer for each.
-        `aside`: it is no generation, so that its answer does not tell that generations end.
+        `aside`: it is not a generation, so that its answer does not show that generations end.
 
         Raises:
             BackendTimeoutError: the deadline passed.
@@ -163,7 +163,7 @@ class ReplicaSet:
 
     @asynccontextmanager
     async def lease(self, deadline: float) -> AsyncIterator[Lease]:
-        """A place at a replica for one exchange that is not repeated, such as a stream.
+        """Lend a replica for one exchange that is not repeated, such as a stream.
 
         Raises:
             BackendTimeoutError: the deadline passed.
@@ -209,7 +209,7 @@ class ReplicaSet:
         await asyncio.sleep(pause)
 
     async def close(self) -> None:
-        """Let the calls that wait for a place fail; those under way end by themselves."""
+        """Let the calls that wait fail; those in flight end by themselves."""
         self._admission.close()
 
 

@@ -39,7 +39,7 @@ class Bert:
         self.max_tokens = int(positions.shape[0])
 
     def encode(self, ids: NDArray[np.int64]) -> Array:
-        """Unit vector (dimension,) float32 of a sequence: ids (n,) int64 with special tokens, n <= max_tokens."""
+        """Return the unit vector (dimension,) float32 of ids (n,) int64 with special tokens, n <= max_tokens."""
         weights = self._weights
         states = weights["embeddings.word_embeddings.weight"][ids]
         states += weights["embeddings.position_embeddings.weight"][: len(ids)]

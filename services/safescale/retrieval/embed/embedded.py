@@ -215,7 +215,7 @@ def _archive_path() -> Path:
 
 
 def read_packaged_tokenizer() -> WordPieceTokenizer:
-    """The tokenizer alone: that of bert-base-uncased, whose vocabulary most English embedders share.
+    """Read the tokenizer alone: that of bert-base-uncased, whose vocabulary most English embedders share.
 
     Raises:
         BackendUnavailableError: the package is not installed or damaged.

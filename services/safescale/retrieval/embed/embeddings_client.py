@@ -40,7 +40,7 @@ LONGEST_PAUSE_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Seconds for all tries of a call, seconds of one exchange, tries of a call that the server fails at (5xx)."""
+    """Seconds for all attempts of a call, seconds of one exchange, attempts at a call that the server fails (5xx)."""
 
     budget_s: float = 20.0
     exchange_s: float = 120.0
@@ -48,7 +48,7 @@ class RetryPolicy:
 
 
 class _AwayError(Exception):
-    """The server cannot be reached or has too much to do; `pause_s` is what it asked to wait."""
+    """The server cannot be reached or is overloaded; `pause_s` is the wait that it asked for."""
 
     def __init__(self, words: str, pause_s: float = 0.0) -> None:
         super().__init__(words)
@@ -56,7 +56,7 @@ class _AwayError(Exception):
 
 
 class _FailedError(Exception):
-    """The server says that it failed; `body` is what it says."""
+    """The server reports that it failed; `body` is its answer."""
 
     def __init__(self, words: str, body: bytes) -> None:
         super().__init__(words)
@@ -89,7 +89,7 @@ class EmbeddingsClient:
         self._log = get_logger("retrieval")
 
     async def get(self, path: str) -> Any:
-        """What a path answers; None where the server does not know the path or answers no JSON.
+        """Get the JSON at a path; None where the server does not know the path or gives no JSON.
 
         Raises:
             BackendError: the server refuses our token, or fails.
@@ -105,7 +105,7 @@ class EmbeddingsClient:
             return None
 
     async def post(self, path: str, body: Mapping[str, Any], texts: Sequence[str]) -> Any:
-        """The JSON that a path answers. `texts` are what no message may repeat.
+        """Post to a path and return the JSON of its answer. `texts` are what no message may repeat.
 
         Raises:
             BackendError: the server refuses, fails, or answers no JSON.
@@ -121,7 +121,7 @@ class EmbeddingsClient:
             raise GarbageAnswerError("the embeddings server answered garbage: expected JSON") from error
 
     async def _call(self, path: str, body: bytes | None, texts: Sequence[str] = ()) -> tuple[int, bytes]:
-        """Status (no 5xx) and body of an answer."""
+        """Return the status (no 5xx) and body of an answer."""
         end = time.monotonic() + self._retries.budget_s
         tries = failures = 0
         while True:
@@ -188,7 +188,7 @@ class EmbeddingsClient:
 
 
 def _root(setting: str) -> str:
-    """URL of the server without the protocol's path, which is added to each call."""
+    """Return the URL of the server without the protocol's path, which is added to each call."""
     url = setting.strip().rstrip("/").removesuffix("/v1")
     try:
         split = urlsplit(url)
@@ -228,7 +228,7 @@ def _refused(status: int, body: bytes, texts: Sequence[str]) -> BackendRefusedEr
 
 
 def _server_message(body: bytes, texts: Sequence[str]) -> str:
-    """The message of a refusal, unless it repeats what it was asked: that may be a patient's."""
+    """Return the message of a refusal, unless it repeats the request: that may be a patient's."""
     try:
         answer = orjson.loads(body)
     except orjson.JSONDecodeError:

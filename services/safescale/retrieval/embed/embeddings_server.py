@@ -23,7 +23,7 @@ class ServerInfo:
 
 
 async def server_info(client: EmbeddingsClient, model: str) -> ServerInfo:
-    """Ask a server what it is. One that says nothing is taken by the model's name alone.
+    """Ask a server what it is. One that says nothing is identified by the model's name alone.
 
     Raises:
         BackendError: the server refuses our token, or fails.

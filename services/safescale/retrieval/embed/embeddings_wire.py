@@ -1,4 +1,4 @@
-"""Reads the answers of `/v1/embeddings`: floats or base64, in whatever order, checked number by number."""
+"""Reading of the answers of `/v1/embeddings`: floats or base64, in whatever order, checked number by number."""
 
 import base64
 import binascii
@@ -13,7 +13,7 @@ from safescale.retrieval.embed.port import Vectors
 
 
 def read_vectors(answer: Any, count: int, dimension: int | None) -> tuple[Vectors, str]:
-    """Unit vectors of `count` texts in their order, and the model that the answer names ("" where it names none).
+    """Read unit vectors of `count` texts in their order, and the model that the answer names ("" where it names none).
 
     `dimension` is the length that is expected; None takes any.
 

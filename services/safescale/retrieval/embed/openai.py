@@ -35,7 +35,7 @@ PROBE = "dimension"
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What is found out at the start."""
+    """What is discovered at the start."""
 
     server: ServerInfo
     tokenizer: WordPieceTokenizer
@@ -149,7 +149,7 @@ class OpenAIEmbedder:
         return {"model": self._settings.embeddings_model, "input": list(texts), "encoding_format": "base64"}
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of passages, (n, dimension) float32, L2-normalised.
+        """Embed passages as vectors, (n, dimension) float32, L2-normalised.
 
         Raises:
             BackendError: the server refuses, fails, or answers what is not of the protocol.
@@ -159,7 +159,7 @@ class OpenAIEmbedder:
         return await self._embed(texts, "")
 
     async def embed_queries(self, texts: Sequence[str]) -> Vectors:
-        """Vectors of queries, with the query prefix before each, (n, dimension) float32, L2-normalised.
+        """Embed queries, with the query prefix before each, as vectors, (n, dimension) float32, L2-normalised.
 
         Raises:
             BackendError: the server refuses, fails, or answers what is not of the protocol.
@@ -178,7 +178,7 @@ class OpenAIEmbedder:
         return np.concatenate(parts) if parts else np.empty((0, loaded.dimension), dtype=np.float32)
 
     def _fit(self, texts: Sequence[str]) -> list[str]:
-        """Texts that the model can read whole: longer ones are cut, since servers refuse them or cut unseen."""
+        """Cut texts to what the model can read: servers refuse longer ones or cut them silently."""
         loaded = self._loaded()
         tokenizer = loaded.tokenizer
         room = loaded.max_tokens - tokenizer.special_tokens
@@ -206,7 +206,7 @@ class OpenAIEmbedder:
 
 
 def _tokenizer(settings: Settings) -> tuple[WordPieceTokenizer, str]:
-    """The tokenizer, and what identifies it."""
+    """Return the tokenizer, and what identifies it."""
     path = settings.embeddings_tokenizer_file
     if path is None:
         tokenizer = read_packaged_tokenizer()

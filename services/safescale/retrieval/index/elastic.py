@@ -145,7 +145,7 @@ class ElasticIndex:
         return await self._connection.perform("has_corpus", call)
 
     async def search(self, corpus_id: str, query: str, vector: Vectors, k: int) -> list[Ranked]:
-        """The best k chunks for a query and its vector: two searches, sent at once.
+        """Return the best k chunks for a query and its vector: two searches, sent at once.
 
         Raises:
             NotFoundError: the corpus is not indexed.

@@ -15,7 +15,7 @@ _NAME_PART = re.compile(r"[0-9a-z][0-9a-z_-]{0,99}")
 
 
 def is_name_part(corpus_id: str) -> bool:
-    """Whether an id can stand in the name of an index: no pattern, no path, no capital."""
+    """Return whether an id can be part of the name of an index: no pattern, no path, no capital."""
     return _NAME_PART.fullmatch(corpus_id) is not None
 
 
@@ -26,29 +26,29 @@ class IndexNames:
     prefix: str
 
     def index(self, corpus_id: str) -> str:
-        """The index, under which it is built."""
+        """Return the index, the name under which it is built."""
         return f"{self.prefix}-chunks-v{VERSION}-{corpus_id}"
 
     def any_index(self, corpus_id: str = "*") -> str:
-        """Pattern of the indices of a corpus, or of all, of whatever version."""
+        """Return the pattern of the indices of a corpus, or of all, of any version."""
         return f"{self.prefix}-chunks-v*-{corpus_id}"
 
     def complete(self, corpus_id: str) -> str:
-        """The alias that searches use; it is there when the index is complete."""
+        """Return the alias that searches use; it exists when the index is complete."""
         return f"{self.prefix}-chunks-{corpus_id}"
 
     def current(self, content_id: str) -> str:
-        """The alias of the documents, whatever the embedder: the index of the embedder that completed them last."""
+        """Return the alias of the documents, whatever the embedder: the index that was completed last."""
         return f"{self.prefix}-chunks-of-{content_id}"
 
 
 def id_of(chunk_id: str) -> str:
-    """Elasticsearch's id of a chunk: a hash, since ids of documents may be as long as Elasticsearch's ids."""
+    """Return Elasticsearch's id of a chunk: a hash, since ids of documents may be as long as Elasticsearch's ids."""
     return hashlib.sha256(chunk_id.encode()).hexdigest()
 
 
 def index_body(corpus: CorpusKey, replicas: int) -> dict[str, Any]:
-    """Settings and mapping of a corpus's index. One shard: BM25's statistics are those of a shard."""
+    """Return settings and mapping of a corpus's index. One shard: BM25's statistics are those of a shard."""
     stored = {"index": False, "doc_values": False}
     properties = {
         "chunk_id": {"type": "keyword"},

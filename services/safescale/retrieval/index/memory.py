@@ -24,9 +24,9 @@ HELD = 2
 
 
 class MemoryIndex:
-    """ChunkIndex of one process. Corpora that were asked longest ago go when all together are too large.
+    """ChunkIndex of one process. The corpora used longest ago go when all together are too large.
 
-    One that went is not indexed any more; who needs it adds it again.
+    One that went is no longer indexed; whoever needs it adds it again.
     """
 
     def __init__(self, max_chunks: int = MAX_CHUNKS) -> None:
@@ -46,11 +46,11 @@ class MemoryIndex:
             self._corpora.popitem()
 
     async def has(self, corpus_id: str) -> bool:
-        """Whether the corpus is indexed in this process."""
+        """Return whether the corpus is indexed in this process."""
         return corpus_id in self._corpora
 
     async def search(self, corpus_id: str, query: str, vector: Vectors, k: int) -> list[Ranked]:
-        """The best k chunks for a query and its vector.
+        """Return the best k chunks for a query and its vector.
 
         Raises:
             NotFoundError: the corpus is not indexed.
@@ -59,7 +59,7 @@ class MemoryIndex:
         return (await asyncio.to_thread(self._corpus(corpus_id).rank, query, vector, depth_for(k)))[:k]
 
     async def read(self, corpus_id: str, chunk_ids: Sequence[str]) -> list[Chunk]:
-        """Chunks by id.
+        """Read chunks by id.
 
         Raises:
             NotFoundError: the corpus is not indexed, or has no such chunk.
@@ -83,7 +83,7 @@ class MemoryIndex:
 
 
 class _CorpusIndex:
-    """One corpus. Chunks stand in the order of their ids, so that a stable sort breaks ties by id."""
+    """One corpus. Chunks are in the order of their ids, so that a stable sort breaks ties by id."""
 
     def __init__(self, chunks: Sequence[Chunk], vectors: Vectors) -> None:
         order = sorted(range(len(chunks)), key=lambda row: chunks[row].chunk_id)
@@ -93,7 +93,7 @@ class _CorpusIndex:
         self._lexical = _bm25([words(chunk.text) for chunk in self.chunks.values()])
 
     def rank(self, query: str, vector: Vectors, depth: int) -> list[Ranked]:
-        """All chunks among the first `depth` of either ranking, best first."""
+        """Return all chunks among the first `depth` of either ranking, best first."""
         return fuse(self._lexical_ranking(query, depth), self._dense_ranking(vector, depth))
 
     def _lexical_ranking(self, query: str, depth: int) -> list[str]:

@@ -81,15 +81,15 @@ class ChunkIndex(Protocol):
     async def add(self, corpus: CorpusKey, batches: AsyncIterable[Batch]) -> None:
         """Index all chunks of a corpus (at least one). It is found when all of them are there, and not before.
 
-        An id stands for one content: a corpus that is there is left alone, its batches unread; what an add that was
-        cut off has left is taken up.
+        An id identifies one content: a corpus that is there is left alone, its batches unread; the remains of an add
+        that was cut off are reused.
         """
 
     async def has(self, corpus_id: str) -> bool:
-        """Whether the corpus is indexed, by whatever process."""
+        """Return whether the corpus is indexed, by whatever process."""
 
     async def search(self, corpus_id: str, query: str, vector: Vectors, k: int) -> list[Ranked]:
-        """The best k chunks (1 to `MAX_RANKED`) for a query and its vector (dimension,), best first.
+        """Return the best k chunks (1 to `MAX_RANKED`) for a query and its vector (dimension,), best first.
 
         There are fewer where the corpus has fewer.
 
@@ -99,7 +99,7 @@ class ChunkIndex(Protocol):
         """
 
     async def read(self, corpus_id: str, chunk_ids: Sequence[str]) -> list[Chunk]:
-        """Chunks of an indexed corpus by id, in the order of the ids.
+        """Read chunks of an indexed corpus by id, in the order of the ids.
 
         Raises:
             NotFoundError: the corpus is not indexed, or has no such chunk.

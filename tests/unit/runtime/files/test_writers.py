@@ -12,7 +12,7 @@ OWN_WAY = {
     "cli/terminal/output.py": "the null device, in place of a closed stream",
     "runtime/files/data_folder.py": "locks have no content",
     "inference/backends/llama/weights.py": "checks the digest of what it joined before the name is given",
-    "inference/model_server.py": "a log, which grows",
+    "inference/backends/llama/model_server.py": "a log, which grows",
 }
 """Modules that may open a file for writing, and why."""
 

@@ -10,7 +10,7 @@ Token = tuple[int, bytes]
 
 
 def forcing_grammar(tokens: Sequence[Token]) -> str:
-    """A grammar whose one sentence is these tokens, each of which must stand alone (see `stand_alone`)."""
+    """Return a grammar whose only sentence is these tokens, each of which must stand alone (see `stand_alone`)."""
     return "root ::= " + " ".join(f"<[{token}]>" for token, _ in tokens)
 
 

@@ -33,16 +33,16 @@ class InstanceLimiter:
         self._one_alone = asyncio.Lock()
 
     async def enter(self) -> None:
-        """Wait for a place."""
+        """Wait for a permit."""
         await self._permits.acquire()
 
     def leave(self) -> None:
-        """Give the place back."""
+        """Return the permit."""
         self._permits.release()
 
     @asynccontextmanager
     async def alone(self) -> AsyncIterator[None]:
-        """Take every place."""
+        """Hold every permit."""
         async with self._one_alone:
             taken = 0
             try:
@@ -96,7 +96,7 @@ class InstancePool:
             raise
 
     async def any(self) -> LlamaServer:
-        """An open instance for what needs no slot."""
+        """Return an open instance for work that needs no slot."""
         await self._opened()
         return self._all[0]
 

@@ -1,7 +1,7 @@
-"""What llama.cpp is asked and how its answers are read, for a server in this process and one behind HTTP. No I/O.
+"""Requests to llama.cpp and the reading of its answers, for a server in this process and one behind HTTP. No I/O.
 
 `cold` calls evaluate the whole prompt anew; the others use what the slot holds of it. The slot's state decides the last
-digits of a log-probability: see the cache rule of `embedded`.
+digits of a log-probability: see the cache rule of `llama.backend`.
 """
 
 import math
@@ -31,17 +31,17 @@ class LlamaProtocol:
 
     @property
     def path(self) -> str:
-        """Where texts are asked for."""
+        """Path at which texts are requested."""
         return CHAT if self._instruct else COMPLETIONS
 
     def ask(self, messages: Messages, sampling: Sampling, *, cold: bool) -> Ask:
-        """What asks for one text."""
+        """Return the request for one text."""
         if not self._instruct:
             return _completion(plain_prompt(messages), sampling, cold)
         return Ask(CHAT, {**_drawing(sampling, cold), "messages": chat_messages(messages)})
 
     def pieces(self, texts: Sequence[str]) -> Steps[list[list[Token]]]:
-        """Tokens of each text: ids and bytes. Marks of control tokens are read as plain text.
+        """Return the tokens of each text: ids and bytes. Marks of control tokens are read as plain text.
 
         Raises:
             GarbageAnswerError: the tokens do not add up to the text.
@@ -75,7 +75,7 @@ class LlamaProtocol:
         return found
 
     def tokens(self, texts: Sequence[str], truncate_to: int | None) -> Steps[Tokens]:
-        """Token counts; with a limit also the longest prefixes within it."""
+        """Return token counts; with a limit also the longest prefixes within it."""
         pieces = yield from self.pieces(texts)
         counts = tuple(len(found) for found in pieces)
         if truncate_to is None:
@@ -96,7 +96,7 @@ class LlamaProtocol:
         return ""
 
     def to_score(self, continuations: Sequence[str]) -> Steps[list[list[Token]]]:
-        """Tokens of the continuations.
+        """Return the tokens of the continuations.
 
         Raises:
             InvalidInputError: one is empty.
@@ -108,7 +108,7 @@ class LlamaProtocol:
         return tokens
 
     def scores(self, messages: Messages, prompt_tokens: int, texts: Sequence[Sequence[Token]]) -> Steps[list[Score]]:
-        """Scores of continuations given as tokens, after a prompt of so many tokens that the slot holds."""
+        """Score continuations given as tokens, after a prompt of so many tokens that the slot holds."""
         items = []
         for tokens in texts:
             values = yield from self.forced(messages, prompt_tokens, tokens)
@@ -116,7 +116,7 @@ class LlamaProtocol:
         return items
 
     def forced(self, messages: Messages, prompt_tokens: int, tokens: Sequence[Token]) -> Steps[list[float]]:
-        """Log-probabilities (natural) of these tokens after a primed prompt, by the model's own distribution.
+        """Return the natural log-probabilities of these tokens after a primed prompt, by the model's own distribution.
 
         A grammar leaves one token at each place; the log-probabilities are those before the grammar.
         """
@@ -134,10 +134,10 @@ class LlamaProtocol:
     def _stepwise(
         self, messages: Messages, prompt_tokens: int, tokens: Sequence[Token], alone: Sequence[bool]
     ) -> Steps[list[float]]:
-        """As `forced`, one call per token: llama.cpp does not tell tokens that end within a character.
+        """Do as `forced`, one call per token: llama.cpp does not report tokens that end within a character.
 
-        The tokens before stand in the prompt. One that cannot be forced is looked up in the list of the most probable
-        ones, which goes on to the whole vocabulary where it must.
+        The tokens before are part of the prompt. One that cannot be forced is looked up in the list of the most
+        probable ones, which goes on to the whole vocabulary where it must.
         """
         prompt = yield from self._rendered(messages)
         values = []
@@ -161,7 +161,7 @@ class LlamaProtocol:
         return values
 
     def _read(self, answer: object, *, listed: bool = False) -> list[tuple[int, float]]:
-        """Tokens and log-probabilities that an answer tells: of the tokens written, or those listed for the first."""
+        """Read tokens and log-probabilities of an answer: of the tokens written, or those listed for the first."""
         steps = field(answer, "choices", 0, "logprobs", "content")
         if listed:
             steps = field(steps, 0, "top_logprobs")
@@ -184,7 +184,7 @@ class LlamaProtocol:
 
 
 def too_long(model: str, prompt_tokens: int, window_tokens: int) -> PromptTooLongError:
-    """The error of a prompt over the context, with both numbers."""
+    """Return the error of a prompt over the context, with both numbers."""
     return PromptTooLongError(
         f"the prompt has {prompt_tokens:,} tokens; the context window of {model} holds {window_tokens:,}",
         details={"prompt_tokens": str(prompt_tokens), "window_tokens": str(window_tokens)},
@@ -192,7 +192,7 @@ def too_long(model: str, prompt_tokens: int, window_tokens: int) -> PromptTooLon
 
 
 def refused_length(model: str, error: Mapping[str, Any], window_tokens: int) -> PromptTooLongError | None:
-    """The error of a prompt over the context where llama.cpp's error object tells of one."""
+    """Return the error of a prompt over the context if llama.cpp's error object reports one."""
     if error.get("type") != "exceed_context_size_error":
         return None
     return too_long(model, error.get("n_prompt_tokens", 0), error.get("n_ctx", window_tokens))

@@ -1,4 +1,4 @@
-"""One llama.cpp server in this process, through xllamacpp: blocking calls. What is said is `llama.protocol`'s.
+"""One llama.cpp server in this process, through xllamacpp: blocking calls. `llama.protocol` makes the requests.
 
 A call belongs to one thread at a time; the tokenizer may be asked from any.
 """
@@ -65,7 +65,7 @@ class LlamaServer:
         stop: threading.Event,
         on_piece: Callable[[str], None] | None = None,
     ) -> Collected:
-        """One text, collected as it comes; `stop` ends it at its next token or batch of the prompt.
+        """Generate one text, collected as it comes; `stop` ends it at its next token or batch of the prompt.
 
         Raises:
             BackendTimeoutError: `stop` was set.
@@ -93,7 +93,7 @@ class LlamaServer:
         return self.text(messages, Sampling(0.0, 1), cold=True, stop=stop)
 
     def run(self, steps: Steps[T], stop: threading.Event) -> T:
-        """A conversation to its end; `stop` ends it before its next exchange.
+        """Hold a conversation to its end; `stop` ends it before its next exchange.
 
         Raises:
             BackendTimeoutError: `stop` was set.
@@ -167,10 +167,10 @@ class LlamaServer:
 
 
 def opened(config: LlamaConfig, parameters: Any) -> Any:
-    """A loaded `xllamacpp.Server`; blocks until the model is there.
+    """Load a `xllamacpp.Server`; block until the model is there.
 
     Raises:
-        BackendError: the model could not be loaded, or its address is taken: llama.cpp does not tell which.
+        BackendError: the model could not be loaded, or its address is taken: llama.cpp does not say which.
 
     """
     import xllamacpp
@@ -185,7 +185,7 @@ def opened(config: LlamaConfig, parameters: Any) -> Any:
 
 
 def llama_parameters(config: LlamaConfig) -> Any:
-    """Parameters (`xllamacpp.CommonParams`) under which a model gives the same digits wherever it is opened.
+    """Return parameters (`xllamacpp.CommonParams`) that give a model the same digits wherever it is opened.
 
     One slot and one thread: with two of either a token's log-probability differs in its second digit already. A busy
     neighbour would besides make threads wait for each other.

@@ -70,7 +70,7 @@ class Collector:
                 self._on_piece(trace + piece)
 
     def result(self, begin: float, end: float) -> Collected:
-        """The whole text of a call that lasted from `begin` to `end` (perf_counter seconds).
+        """Return the whole text of a call that lasted from `begin` to `end` (perf_counter seconds).
 
         Raises:
             GarbageAnswerError: the chunks do not make an answer.

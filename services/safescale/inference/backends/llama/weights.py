@@ -29,7 +29,7 @@ class Weights:
     cache_dir: Path
 
     def missing(self) -> str:
-        """Why the files cannot be used, a sentence; empty when they are there. Reads four bytes at most."""
+        """Return why the files cannot be used, a sentence; empty when they are there. Reads at most four bytes."""
         if self.endpoint.path is not None:
             return _unusable(Path(self.endpoint.path))
         for reference in self.endpoint.files:
@@ -42,7 +42,7 @@ class Weights:
         return ""
 
     def file(self) -> Path:
-        """Path of the whole weight file, whose SHA-256 is the catalog's where that states one.
+        """Return the path of the whole weight file, whose SHA-256 is the catalog's if it states one.
 
         Raises:
             BackendUnavailableError: a file or package is not there.
@@ -60,13 +60,13 @@ class Weights:
         return self._joined(parts)
 
     def state(self) -> State:
-        """Inode, size and time of change of each file, by which a replaced one is told at no cost."""
+        """Return inode, size and time of change of each file, which reveal a replaced one at no cost."""
         paths = [Path(self.endpoint.path)] if self.endpoint.path is not None else map(_located, self.endpoint.files)
         found = [path.stat() for path in paths if path is not None and path.exists()]
         return tuple((one.st_ino, one.st_size, one.st_mtime_ns) for one in found)
 
     def compute_digest(self) -> str:
-        """SHA-256 (hex) of the weights, read without joining parts.
+        """Return the SHA-256 (hex) of the weights, read without joining parts.
 
         Raises:
             BackendUnavailableError: a file or package is not there.
@@ -104,7 +104,7 @@ class Weights:
 
 
 def weights_of(row: ModelRow, cache_dir: Path) -> Weights:
-    """The weights of an embedded row.
+    """Return the weights of an embedded row.
 
     Raises:
         ValueError: a row of another backend.
@@ -116,7 +116,7 @@ def weights_of(row: ModelRow, cache_dir: Path) -> Weights:
 
 
 def digest_of(paths: Sequence[Path]) -> str:
-    """SHA-256 (hex) of the files' contents, one after the other.
+    """Return the SHA-256 (hex) of the files' contents, one after the other.
 
     Raises:
         StorageError: a file cannot be read.

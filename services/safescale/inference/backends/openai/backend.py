@@ -2,7 +2,7 @@
 
 Greedy is streamed, for the time to its first token. The samples follow it, so that they find its prompt in the server's
 prefix cache: as n choices of one call where the server gives them, else as a call for each, all at once. llama.cpp is
-asked by a rule of its own (`llama_slots`).
+asked in a way of its own (`llama_slots`).
 """
 
 import asyncio
@@ -57,7 +57,7 @@ K = TypeVar("K", Generations, Scores)
 
 @dataclass(frozen=True, slots=True)
 class _CompletedCall(Generic[K]):
-    """What a call gave, the replicas that answered (at least one), the fewest tokens that they told of the prompt."""
+    """What a call gave, the replicas that answered (at least one), the fewest tokens reported of the prompt."""
 
     value: K
     replicas: tuple[Replica, ...]
@@ -65,7 +65,7 @@ class _CompletedCall(Generic[K]):
 
 
 class OpenAIBackend:
-    """One model of the catalog at the replicas of its endpoint. What they are is found out at the first use."""
+    """One model of the catalog at the replicas of its endpoint. They are discovered at the first use."""
 
     def __init__(self, row: ModelRow, telemetry: Telemetry) -> None:
         endpoint = _endpoint(row)
@@ -91,11 +91,11 @@ class OpenAIBackend:
         return Capabilities(scores, self._concurrency, fingerprint, repeats=True)
 
     def unavailable_reason(self) -> str:
-        """Why no call can be made: a file that the catalog names cannot be read. Asks no server."""
+        """Return why no call can be made: a file that the catalog names cannot be read. Asks no server."""
         return self._http.unavailable_reason()
 
     async def revision(self, *, refresh: bool = False) -> str:
-        """The catalog's revision, else what the server tells of its weights: its name of them, at least."""
+        """Return the catalog's revision, else what the server reports of its weights: at least its name for them."""
         server = await (self._discovery.refresh() if refresh else self._discovery.server())
         return server.revision
 
@@ -134,7 +134,7 @@ class OpenAIBackend:
         return await self._confirmed(call, lambda server: self._generated(server, call, samplings))
 
     async def _confirmed(self, call: Call, work: Callable[[DiscoveredServer], Awaitable["_CompletedCall[K]"]]) -> K:
-        """What the work gives, once its servers were looked at again; anew where one went away before that."""
+        """Return what the work gives, once its servers are confirmed; work again where one went away before that."""
         server = await self._discovery.server()
         done = await confirmed(lambda: work(server), lambda done: self._confirm(done.replicas, server))
         counted = await self._counter.count(server, done.replicas[0], call)
@@ -181,7 +181,7 @@ class OpenAIBackend:
         return _CompletedCall(Generations(items, waited), tuple(dict.fromkeys(replicas)), _fewest(items))
 
     async def _ways(self, server: DiscoveredServer, samplings: Sequence[Sampling]) -> Ways:
-        """How several samples are drawn there; nothing is asked where none are."""
+        """Return how several samples are drawn there; asks nothing when none are."""
         if all(sampling.greedy or sampling.count == 1 for sampling in samplings):
             return Ways()
         ways = await self._probe.ways(server)
@@ -237,7 +237,7 @@ class OpenAIBackend:
     async def _pinned(
         self, server: DiscoveredServer, call: Call, work: Callable[[LlamaCall], Awaitable[T]]
     ) -> CallResult[tuple[T, float]]:
-        """Work on one slot of one replica; the seconds waited for the slot."""
+        """Work on one slot of one replica; return also the seconds waited for the slot."""
         return await self._exchange_checked(lambda replica: self._on_slot(server, call, replica, work), server, call)
 
     async def _on_slot(
@@ -251,7 +251,7 @@ class OpenAIBackend:
             return await self._in_time(call, work(one)), leased_s
 
     async def _in_time(self, call: Call, work: Awaitable[T]) -> T:
-        """What takes several exchanges, within the time of one."""
+        """Do work of several exchanges within the time of one."""
         try:
             async with asyncio.timeout(left(call)):
                 return await work
@@ -262,7 +262,7 @@ class OpenAIBackend:
         """Score texts by the log-probabilities of their tokens behind the prompt.
 
         Raises:
-            FailedPreconditionError: the server tells none.
+            FailedPreconditionError: the server gives none.
 
         """
         return await self._confirmed(call, lambda server: self._scored(server, call, continuations))
@@ -315,7 +315,7 @@ class OpenAIBackend:
         return served.value[0]
 
     async def close(self) -> None:
-        """Let the calls that wait for a place fail, close the connections."""
+        """Let the calls that wait for a lease fail, close the connections."""
         await self._replica_set.close()
         await self._http.close()
 

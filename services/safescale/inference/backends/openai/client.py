@@ -1,4 +1,4 @@
-"""Exchanges with one OpenAI-compatible server: whole answers, streams, conversations; its errors as those of ours."""
+"""Exchanges with one OpenAI-compatible server: whole answers, streams, conversations; its errors as our errors."""
 
 import asyncio
 import time
@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 from safescale.core.errors import GarbageAnswerError
 from safescale.inference.backends.llama.stream import Collected
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
+from safescale.inference.backends.model_names import ModelNames
 from safescale.inference.backends.openai.errors import error_in, error_of
-from safescale.inference.backends.openai.names import ModelNames
 from safescale.inference.backends.openai.wire import Reply, StreamedText, answered_by, parsed, read_reply, read_texts
 from safescale.inference.backends.port import Call
 from safescale.inference.backends.steps import Steps
@@ -29,7 +29,7 @@ class OpenAIClient:
     async def reply(
         self, replica: Replica, path: str, body: bytes, count: int, timeout_s: float
     ) -> tuple[Reply, float]:
-        """The outputs of one call for `count` texts, and its seconds."""
+        """Return the outputs of one call for `count` texts, and its seconds."""
         answer = await self._http.post_json(replica.url + path, body, timeout_s)
         if answer.status != 200:
             raise self._error(answer)
@@ -45,7 +45,7 @@ class OpenAIClient:
         *,
         reuse: bool,
     ) -> Collected:
-        """One text, collected as it comes. `reuse`: whether the connection can be used again after it."""
+        """Return one text, collected as it comes. `reuse`: whether the connection can be used again after it."""
         text = StreamedText(self._model, chat=path == CHAT)
         begin = time.perf_counter()
         first = 0.0
@@ -57,7 +57,7 @@ class OpenAIClient:
                 piece = text.take_whole(await stream.body())
                 if piece and on_piece is not None:
                     on_piece(piece)
-            # Read to its end: a connection with a rest on it could not be used again.
+            # Read to the end: a connection with unread bytes could not be used again.
             async for event in stream.events():
                 piece = text.take(event)
                 if not first and text.begun:
@@ -68,17 +68,17 @@ class OpenAIClient:
         return text.result(end - begin, (first or end) - begin)
 
     async def texts(self, replica: Replica, path: str, body: bytes, timeout_s: float) -> list[str]:
-        """The texts of one call, however many the server gives."""
+        """Return the texts of one call, however many the server gives."""
         answer = await self._http.post_json(replica.url + path, body, timeout_s)
         if answer.status != 200:
             raise self._error(answer)
         return read_texts(self._model, answer.body, chat=path == CHAT)
 
     async def get_json(self, replica: Replica, path: str, timeout_s: float) -> Any:
-        """What the server tells at a path; None where it has no such path or tells no JSON.
+        """Get the JSON at a path; None where the server has no such path or gives no JSON.
 
         Raises:
-            BackendError: it refuses to tell, or fails.
+            BackendError: it refuses, or fails.
 
         """
         answer = await self._http.get(replica.url + path, timeout_s)
@@ -92,14 +92,14 @@ class OpenAIClient:
             return None
 
     async def wants_key(self, replica: Replica, path: str, timeout_s: float) -> bool:
-        """Whether a request that holds nothing is refused for its key, not for what it lacks."""
+        """Return whether an empty request is refused for its key, not for what it lacks."""
         answer = await self._http.post_json(replica.url + path, b"{}", timeout_s)
         return answer.status in (401, 403)
 
     async def run(
         self, replica: Replica, steps: Steps[T], timeout_s: float, names: ModelNames | None = None
     ) -> tuple[T, float]:
-        """A conversation to its end, and the seconds of its last exchange; with `names`, by that model alone."""
+        """Hold a conversation to its end, with `names` by that model alone. The seconds are of its last exchange."""
         seconds = 0.0
         try:
             ask = next(steps)
@@ -124,12 +124,12 @@ class OpenAIClient:
 
 
 def left(call: Call) -> float:
-    """Seconds that an exchange which begins now may take."""
+    """Return the seconds that an exchange which begins now may take."""
     return min(call.timeout_s, call.deadline - time.monotonic())
 
 
 async def all_or_none(*work: Any) -> list[Any]:
-    """Results of what runs at once; the first failure ends the others and is raised."""
+    """Return the results of concurrent work; the first failure cancels the others and is raised."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
         return list(await asyncio.gather(*tasks))

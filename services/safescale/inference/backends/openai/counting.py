@@ -20,7 +20,7 @@ COUNT_TIMEOUT_S = 30.0
 
 
 class PromptCounter:
-    """Counts prompts, for the check of what their servers say that they read."""
+    """Counter of prompts, for the check of what their servers say they read."""
 
     def __init__(self, client: OpenAIClient, protocol: LlamaProtocol, row: ModelRow) -> None:
         self._client = client
@@ -29,7 +29,7 @@ class PromptCounter:
         self._without: set[tuple[str, str]] = set()
 
     async def count(self, server: DiscoveredServer, replica: Replica, call: Call) -> int | None:
-        """Tokens of a prompt: as its server renders it where that can be asked, else of its texts alone.
+        """Count the tokens of a prompt: as its server renders it where it can be asked to, else of its texts alone.
 
         None where no tokenizer can be asked: a check that fails must not fail the answer.
         """

@@ -1,4 +1,4 @@
-"""What each OpenAI-compatible server can do and how its options are called: one row a server.
+"""What each OpenAI-compatible server can do and what its options are called: one row per server.
 
 Greedy and sampling must be the model's own: servers fall back on the model's `generation_config.json` or on defaults of
 their own for what a request leaves out, so every option that could change the distribution is sent, set to nothing.
@@ -19,7 +19,7 @@ class Dialect:
     """The ways of one server.
 
     `always` is sent with every text, `drawing` also where one is sampled. `tokens` and `scores` name the way in which
-    texts are tokenised and continuations scored; empty: the server offers none. `keeps` tells whether a connection can
+    texts are tokenised and continuations scored; empty: the server offers none. `keeps`: whether a connection can
     be used again after a stream: llama.cpp closes it and does not say so, as others may.
     """
 
@@ -57,12 +57,12 @@ DIALECTS: Mapping[str, Dialect] = {
 
 
 def untokenised(model: str, name: str) -> FailedPreconditionError:
-    """The error of a server that cannot tokenise for others."""
+    """Return the error of a server that cannot tokenise for others."""
     return FailedPreconditionError(f"the server of {model} ({name}) has no endpoint that tokenises text")
 
 
 def unscored(model: str, name: str) -> FailedPreconditionError:
-    """The error of a server that cannot score continuations."""
+    """Return the error of a server that cannot score continuations."""
     return FailedPreconditionError(
         f"the server of {model} ({name}) gives no log-probabilities of a prompt's tokens; use the letter formulation"
     )

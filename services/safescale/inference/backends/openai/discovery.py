@@ -1,4 +1,4 @@
-"""What stands behind an endpoint: which server and version, which weights, whether it gives k answers at once."""
+"""What is behind an endpoint: which server and version, which weights, under which names it answers."""
 
 import asyncio
 import math
@@ -19,9 +19,9 @@ from safescale.core.errors import (
     ModelChangedError,
 )
 from safescale.inference.backends.messages import CHAT, COMPLETIONS
+from safescale.inference.backends.model_names import ModelNames, listed, names_in, names_of, tgi_names
 from safescale.inference.backends.openai.client import OpenAIClient
 from safescale.inference.backends.openai.dialect import DIALECTS, Dialect
-from safescale.inference.backends.openai.names import ModelNames, listed, names_in, names_of, tgi_names
 from safescale.inference.backends.steps import field
 from safescale.inference.backends.tgi.adapters import has_effect, unknown
 from safescale.inference.backends.tgi.wire import NO_ADAPTER
@@ -43,9 +43,9 @@ _VERSION_PATHS: Mapping[str, Sequence[str]] = {
 
 @dataclass(frozen=True, slots=True)
 class DiscoveredServer:
-    """A server as it was found: its dialect, version and revision of the weights.
+    """A server as discovered: its dialect, version and revision of the weights.
 
-    `name` is the model's there; `window` its context in tokens, 0 where that is not told. `facts` is what else decides
+    `name` is the model's there; `window` its context in tokens, 0 where that is unknown. `facts` is what else decides
     its answers, for the fingerprint. `hint` is what may help where the server refuses something, since who it is was
     not to be found out. `names` are those under which the model may answer, `undisclosed` the paths at which it, or a
     proxy before it, refused to tell.
@@ -63,7 +63,7 @@ class DiscoveredServer:
 
     @property
     def description(self) -> str:
-        """Who the server says that it is."""
+        """What the server says it is."""
         parts = (f"{self.dialect.name} {self.version}", self.facts, f"with {self.revision}")
         return ", ".join(part for part in parts if part)
 
@@ -86,9 +86,9 @@ _AWAY = (BackendUnavailableError, BackendOverloadedError, BackendTimeoutError)
 
 
 class Discovery:
-    """Asks servers who they are: one replica at the first use, each before its first call, and again after it was away.
+    """Asks servers what they are: one replica at the first use, each before its first call, and after it was away.
 
-    Answers are kept under what was found, so all replicas must be the same.
+    Answers are stored under what was discovered, so all replicas must be the same.
     """
 
     def __init__(self, row: ModelRow, client: OpenAIClient, replica_set: ReplicaSet) -> None:
@@ -105,7 +105,7 @@ class Discovery:
         self.known: DiscoveredServer | None = None
 
     async def server(self) -> DiscoveredServer:
-        """What stands behind the endpoint.
+        """Return the server behind the endpoint.
 
         Raises:
             FailedPreconditionError: the server has another model.
@@ -121,7 +121,7 @@ class Discovery:
             return self.known
 
     async def refresh(self) -> DiscoveredServer:
-        """What stands behind the endpoint now, by a look at the replicas that waits for no place among the calls.
+        """Return the server behind the endpoint now, by a look at the replicas that waits for no lease.
 
         Raises:
             SafescaleError: as `server` does.
@@ -139,7 +139,7 @@ class Discovery:
         return dict(zip(replicas, looks, strict=True))
 
     def away(self, replica: Replica | None) -> None:
-        """Tell that a replica, or the whole endpoint, did not answer: what comes back may be another server."""
+        """Note that a replica, or the whole endpoint, did not answer: what comes back may be another server."""
         if replica is not None:
             self._checked.discard(replica.url)
         else:
@@ -147,7 +147,7 @@ class Discovery:
             self._stale = True
 
     async def check(self, replica: Replica, server: DiscoveredServer) -> None:
-        """See to it that a replica is what was found.
+        """Check that a replica is the server that was discovered.
 
         Raises:
             ModelChangedError: it is another server.
@@ -190,7 +190,7 @@ class Discovery:
     def _compare(self, replica: Replica, server: DiscoveredServer, now: DiscoveredServer) -> None:
         if not same(server, now):
             if silent := sorted(now.undisclosed - server.undisclosed):
-                # A failure at a path where it told before does not make it another server.
+                # A failure at a path that it answered before does not make it another server.
                 raise BackendUnavailableError(f"{replica.url} does not tell who it is just now ({', '.join(silent)})")
             self._stale = True
             raise ModelChangedError(
@@ -206,11 +206,11 @@ class Discovery:
         return server
 
     async def _check_others(self, known: Replica, server: DiscoveredServer) -> None:
-        """See to it that the other replicas are equal, those that can be asked: what is told is said of all."""
+        """Check that the other replicas that can be asked are equal: what is reported holds for all."""
         others = [replica for replica in self._replica_set.replicas if replica != known]
         for replica, now in (await self._looks_at(others)).items():
             if isinstance(now, _AWAY):
-                # It is looked at before its first call.
+                # It is checked before its first call.
                 continue
             if isinstance(now, BaseException):
                 raise now
@@ -253,7 +253,7 @@ class Discovery:
         return document
 
     async def _get_json(self, replica: Replica, path: str) -> tuple[Any, bool]:
-        """What a server tells at a path, None where nothing; whether it, or a proxy before it, refuses to tell."""
+        """Return the JSON at a path, None where there is none, and whether the server or a proxy before it refuses."""
         for _ in range(2):
             try:
                 return await self._client.get_json(replica, path, ASK_TIMEOUT_S), False
@@ -267,7 +267,7 @@ class Discovery:
         return None, True
 
     async def _check_key(self, replica: Replica) -> None:
-        """See to it that a server which hides its models takes our key: a body without a prompt costs nothing.
+        """Check that a server which hides its models takes our key: a body without a prompt costs nothing.
 
         Raises:
             BackendRefusedError: it wants another key.
@@ -281,7 +281,7 @@ class Discovery:
             )
 
     def _check_served(self, dialect: Dialect, models: Sequence[Mapping[str, Any]], hint: str) -> None:
-        """A server that answers whatever name it is called by would be measured under the name of another model."""
+        """Refuse a server of another model: it would be measured under a name that is not its own."""
         if dialect.name == "tgi" or not models:
             return
         if not listed(models, self._row.served_model):
@@ -315,8 +315,8 @@ class Discovery:
         model_id = _tgi_model(info, models) if dialect.name == "tgi" else ""
         reported = _revision(info, model)
         revision = self._row.revision or reported or self._row.served_model
-        # A row states what it expects, and stays when its server comes to serve something else. TGI with a folder tells
-        # no sha.
+        # A row states what it expects, and stays when its server comes to serve something else. TGI with a folder
+        # reports no sha.
         reported = reported or model_id
         serves = "" if reported == revision else reported
         parts = {
@@ -340,7 +340,7 @@ class Discovery:
         return NO_ADAPTER if dialect.name == "tgi" and own else self._row.served_model
 
     async def _look_at_tgi(self, replica: Replica, name: str, info: Any) -> None:
-        """Keep to the calls that a TGI takes at once, and see to it that it knows the adapter."""
+        """Keep to the calls that a TGI takes at once, and check that it knows the adapter."""
         most = field(info, "max_concurrent_requests")
         if type(most) is int and most > 0:
             self._replica_set.bound(replica, most)
@@ -353,33 +353,33 @@ class Discovery:
 
 
 def with_hint(message: str, server: DiscoveredServer) -> str:
-    """The message of a refusal, with what may help."""
+    """Return the message of a refusal, with what may help."""
     return f"{message}; {server.hint}" if server.hint else message
 
 
 def _listed_by_tgi(models: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether this looks as TGI's list of models does: one, owned by itself, made at the beginning of time."""
+    """Return whether this looks like TGI's list of models: one, owned by itself, created at time 0."""
     return len(models) == 1 and models[0].get("created") == 0 and models[0].get("owned_by") == models[0].get("id")
 
 
 def _tgi_model(info: Any, models: Sequence[Mapping[str, Any]]) -> str:
-    """TGI's own name of its model, which its list tells too where a proxy hides the rest."""
+    """Return TGI's own name of its model, which its list has too where a proxy hides the rest."""
     return str(field(info, "model_id") or field(models, 0, "id") or "")
 
 
 def same(before: DiscoveredServer, after: DiscoveredServer) -> bool:
-    """Whether two looks saw one server."""
+    """Return whether two looks saw one server."""
     # Servers may list other models today than yesterday, which says nothing of this one.
     return replace(before, names=after.names, hint=after.hint, undisclosed=after.undisclosed) == after
 
 
 def _another(before: DiscoveredServer, after: DiscoveredServer) -> bool:
-    """Whether a second look saw another server, not one that does not tell just now what it told before."""
+    """Return whether a second look saw another server, not one that withholds just now what it said before."""
     return after.undisclosed <= before.undisclosed and not same(before, after)
 
 
 def _revision(info: Any, model: Mapping[str, Any]) -> str:
-    """What the server itself tells of its weights; empty when that is nothing."""
+    """Return what the server itself reports of its weights; empty when that is nothing."""
     if sha := field(info, "model_sha"):
         return str(sha)
     meta = field(model, "meta")

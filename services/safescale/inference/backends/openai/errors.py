@@ -1,7 +1,7 @@
-"""What the errors of OpenAI-compatible servers mean: told by their content first, by the status where that says less.
+"""What the errors of OpenAI-compatible servers mean: by their content first, by the status where that says nothing.
 
 Known are the forms of vLLM, SGLang, llama.cpp, TGI and of proxies before them. The servers' own sentences can quote the
-prompt, so messages tell only the kind of an error and the field that it names.
+prompt, so messages name only the kind of an error and the field that it names.
 """
 
 import re
@@ -75,14 +75,14 @@ class ServerError:
 
 
 def error_of(model: str, status: int, headers: Mapping[str, str], body: bytes) -> SafescaleError:
-    """The error that an answer with an error status tells of."""
+    """Return the error that an answer with an error status means."""
     return _meaning(model, status, read_error(_parsed(body)), pause_of(headers))
 
 
 def error_in(model: str, document: object, status: int = 0) -> SafescaleError | None:
-    """The error that a document or an event with status 200 tells of; None where it is none.
+    """Return the error that a document or an event with status 200 reports; None if it reports none.
 
-    `status` stands in where the error states no code of its own. That of TGI's streams is no help: always 422.
+    `status` is used where the error states no code of its own. That of TGI's streams is no help: always 422.
     """
     if not isinstance(document, dict) or not ("error" in document or document.get("object") == "error"):
         return None
@@ -95,7 +95,7 @@ def error_in(model: str, document: object, status: int = 0) -> SafescaleError | 
 
 
 def read_error(document: object) -> ServerError:
-    """What an error document says, in whichever form: OpenAI's, vLLM's old one, TGI's, FastAPI's, plain text."""
+    """Read an error document of any form: OpenAI's, vLLM's old one, TGI's, FastAPI's, plain text."""
     if not isinstance(document, dict):
         return ServerError(document if isinstance(document, str) else "")
     inner = document.get("error", document)
@@ -111,7 +111,7 @@ def read_error(document: object) -> ServerError:
 
 
 def _located(detail: object) -> str:
-    """The field that FastAPI's list of defects names first: `{"loc": ["body", "n"], ...}`."""
+    """Return the field that FastAPI's list of defects names first: `{"loc": ["body", "n"], ...}`."""
     place = step_field(detail, 0, "loc")
     names = [name for name in place if name != "body"] if isinstance(place, list) else []
     return _word(names[0]) if names else ""

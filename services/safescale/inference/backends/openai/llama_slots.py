@@ -1,8 +1,8 @@
-"""llama.cpp's own HTTP server: the cache rule of `embedded`, on one slot of one replica for each call.
+"""llama.cpp's own HTTP server: the cache rule of `llama.backend`, on one slot of one replica for each call.
 
 A call has a slot to itself. First the prompt is evaluated cold; samples and scores then use what the slot holds. So the
-numbers are those of the same model in process, provided that the server has one slot and one thread. Each answer tells
-how much of the prompt the slot held: where that is not the whole, another client was there, and the call begins anew.
+numbers are those of the same model in process, provided that the server has one slot and one thread. Each answer says
+how much of the prompt the slot held: where that is not the whole, another client was there, and the call starts over.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class SlotPool:
 
     @asynccontextmanager
     async def lease(self, replica: Replica) -> AsyncIterator[int]:
-        """A slot of a replica; waits for one."""
+        """Lend a slot of a replica; wait for one."""
         free = await self._of(replica)
         slot = await free.get()
         try:
@@ -53,7 +53,7 @@ class SlotPool:
             free.put_nowait(slot)
 
     def forget(self, replica: Replica) -> None:
-        """Ask a replica anew for the number of its slots: what comes back may have others."""
+        """Forget the number of a replica's slots: what comes back may have another."""
         self._free.pop(replica.url, None)
 
     async def _of(self, replica: Replica) -> asyncio.Queue[int]:
@@ -82,7 +82,7 @@ class LlamaCall:
         self._server = server
 
     async def generate(self, call: Call, samplings: Sequence[Sampling]) -> tuple[Generation, ...]:
-        """Texts for each sampling: greedy first, since it evaluates the prompt itself."""
+        """Generate texts for each sampling: greedy first, since it evaluates the prompt itself."""
         return await self._undisturbed(lambda: self._generated(call, samplings))
 
     async def _generated(self, call: Call, samplings: Sequence[Sampling]) -> tuple[Generation, ...]:
@@ -101,14 +101,14 @@ class LlamaCall:
         return tuple(done[index] for index in range(len(samplings)))
 
     async def stream(self, call: Call, sampling: Sampling, on_piece: Callable[[str], None]) -> Generation:
-        """One text, piece by piece. Another client's use of the slot goes unnoticed by those who read the pieces."""
+        """Generate one text, piece by piece. Another client's use of the slot is not noticed by its readers."""
         if sampling.greedy:
             return _generation([await self.text(call, sampling, cold=True, on_piece=on_piece)], None)
         primed = await self.text(call, Sampling(0.0, 1), cold=True)
         return _generation([await self.text(call, seeded(sampling, 0), cold=False, on_piece=on_piece)], primed)
 
     async def score(self, call: Call, continuations: Sequence[str]) -> Scores:
-        """Scores of texts whose tokens are forced one after the other behind the evaluated prompt."""
+        """Score texts whose tokens are forced one after the other behind the evaluated prompt."""
         return await self._undisturbed(lambda: self._scored(call, continuations))
 
     async def _scored(self, call: Call, continuations: Sequence[str]) -> Scores:
@@ -128,7 +128,7 @@ class LlamaCall:
     async def text(
         self, call: Call, sampling: Sampling, *, cold: bool, on_piece: Callable[[str], None] | None = None
     ) -> Collected:
-        """One text; a warm one of a slot that holds the prompt."""
+        """Generate one text; a warm one on a slot that holds the prompt."""
         ask = self._protocol.ask(call.messages, sampling, cold=cold)
         dialect = self._server.dialect
         drawing = {} if sampling.greedy else dialect.drawing
@@ -143,7 +143,7 @@ class LlamaCall:
         return collected
 
     def _watched(self, steps: Steps[T], prompt_tokens: int) -> Steps[T]:
-        """The conversation on this slot, which must hold the prompt at every exchange."""
+        """Hold the conversation on this slot, which must hold the prompt at every exchange."""
         try:
             ask = next(steps)
             while True:
@@ -182,7 +182,7 @@ def _check_warm(cached: object, prompt_tokens: int) -> None:
 
 
 def seeded(sampling: Sampling, index: int) -> Sampling:
-    """The sampling of one answer, with its own seed."""
+    """Return the sampling of one answer, with its own seed."""
     return replace(sampling, seed=sample_seed(sampling.seed, index), count=1)
 
 

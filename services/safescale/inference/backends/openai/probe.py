@@ -51,7 +51,7 @@ class Probe:
         self._known: tuple[DiscoveredServer, Ways] | None = None
 
     async def ways(self, server: DiscoveredServer) -> Ways:
-        """The ways of the server that was found; known servers are not asked again.
+        """Return the ways of the server; known servers are not asked again.
 
         Raises:
             BackendError: it is away, or refuses whatever is asked (key, path, model).
@@ -67,10 +67,10 @@ class Probe:
             return self._known[1]
 
     async def _probed(self, replica: Replica, server: DiscoveredServer) -> Ways:
-        """The server with what `n` and seeds do there.
+        """Find out what `n` and seeds do at a server.
 
         Some ignore `n`; some give the same text n times, drawn with the same seed; and some give the same text for
-        every seed: then twenty samples would be one. What cannot be found out narrows what is asked, no more.
+        every seed: then twenty samples would be one. What cannot be found out only narrows what is requested.
         """
         one = await self._texts(replica, server, HOT)
         sampling = HOT if one else WARM
@@ -84,7 +84,7 @@ class Probe:
         return Ways(unsampled="it gives the same text for every seed, so samples would be one answer")
 
     async def _texts(self, replica: Replica, server: DiscoveredServer, sampling: Sampling) -> list[str]:
-        """Texts of one call; none where the server does not give them in this way."""
+        """Return the texts of one call; none where the server does not give them in this way."""
         opened = opening(server.name, PROBE, instruct=self._instruct)
         body = closed(opened, options(server.dialect, sampling, sampling.count))
         for pause_s in (PAUSE_S, 0.0):

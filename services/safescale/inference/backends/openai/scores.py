@@ -1,8 +1,8 @@
-"""Scores of continuations by servers that tell log-probabilities of a prompt's tokens.
+"""Scores of continuations by servers that give log-probabilities of a prompt's tokens.
 
 The tokens of each continuation are put behind those of the prompt, as they would be if the model wrote them, and asked
 about together: vLLM as `prompt_logprobs`, SGLang as `input_token_logprobs`, others as the echo of a completion.
-llama.cpp tells none of these; its way stands in `llama.protocol`.
+llama.cpp gives none of these; its way is in `llama.protocol`.
 """
 
 import math
@@ -53,7 +53,7 @@ def _input_logprobs(served: ServedModel, messages: Messages, texts: Sequence[str
         "input_ids": [prompt + part for part in parts],
         "sampling_params": {"temperature": 0.0, "max_new_tokens": 0},
         "return_logprob": True,
-        # The first one told is that of the prompt's last token, which has none where it is the first that is read.
+        # The first one given is that of the prompt's last token, which has none where it is the first that is read.
         "logprob_start_len": max(len(prompt) - 1, 0),
     }
     answers = yield Ask("/generate", body)
@@ -87,7 +87,7 @@ def _echo(served: ServedModel, messages: Messages, texts: Sequence[str]) -> Step
 
 
 def _echoed(served: ServedModel, choice: object, begin: int, end: int) -> tuple[list[Any], int]:
-    """Log-probabilities of the tokens that begin within these characters, and the number of tokens before them."""
+    """Return log-probabilities of the tokens that begin within these characters, and the number of tokens before."""
     offsets, values = field(choice, "logprobs", "text_offset"), field(choice, "logprobs", "token_logprobs")
     if not isinstance(offsets, list) or not isinstance(values, list) or len(offsets) != len(values):
         raise FailedPreconditionError(
@@ -97,7 +97,7 @@ def _echoed(served: ServedModel, choice: object, begin: int, end: int) -> tuple[
         raise _unread(served)
     within = [index for index, offset in enumerate(offsets) if begin <= offset < end]
     if not within or offsets[within[0]] != begin:
-        # A token lies across the end of the prompt: what it says of the continuation cannot be told apart.
+        # A token lies across the end of the prompt: its part of the continuation cannot be separated.
         raise GarbageAnswerError(f"the server of {served.model} took prompt and continuation as one word")
     return [values[index] for index in within], within[0]
 

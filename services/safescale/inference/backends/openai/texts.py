@@ -1,7 +1,7 @@
-"""Asks one OpenAI-compatible server for texts, in the ways in which it gives them.
+"""Requests for texts of one OpenAI-compatible server, in the ways in which it gives them.
 
 What a replica turns out not to do narrows how it is asked from then on, until it was away: how many texts it gives in
-one call, and whether it streams with its tokens told.
+one call, and whether it streams with its token counts.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -27,12 +27,12 @@ class RunExchange(Protocol):
     """Runs an exchange at a replica, again where that helps."""
 
     def __call__(self, exchange: Callable[[Replica], Awaitable[tuple[Reply, float]]]) -> Awaitable[Drawn]:
-        """What the exchange gave."""
+        """Return what the exchange gave."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplingRequest:
-    """What the calls of one sampling share: the server as found, the call, its encoded prompt, the sampling.
+    """What the calls of one sampling share: the server as discovered, the call, its encoded prompt, the sampling.
 
     `choices`: whether the server gives several texts in one call.
     """
@@ -55,14 +55,14 @@ class TextRequester:
         self._unstreamed: set[str] = set()
 
     def forget(self, replica: Replica) -> None:
-        """Find out anew what a replica does: what comes back may be another server."""
+        """Forget what a replica does: what comes back may be another server."""
         self._most.pop(replica.url, None)
         self._unstreamed.discard(replica.url)
 
     async def one(
         self, replica: Replica, request: SamplingRequest, on_piece: Callable[[str], None] | None = None
     ) -> Collected:
-        """One text, streamed; in one piece from a server that streams none, or does not tell a stream's tokens."""
+        """Return one text, streamed; in one piece from a server that streams none, or counts no tokens of a stream."""
         server, sampling, call = request.server, request.sampling, request.call
         asked = options(server.dialect, sampling)
         pieces = 0
@@ -95,7 +95,7 @@ class TextRequester:
         return Collected(reply.outputs[0], reply.prompt_tokens, elapsed, None, answered=(reply.answered,))
 
     async def samples(self, request: SamplingRequest, asked: RunExchange) -> list[Drawn]:
-        """Answers of a sampling in calls of as many as the server gives at once; `asked` runs an exchange."""
+        """Draw the answers of a sampling in calls of as many as the server gives at once; `asked` runs an exchange."""
         count = request.sampling.count
         most = min(self._most.values(), default=count) if request.choices else 1
         return await self._drawn(request, asked, (0, count), max(1, min(most, count)))
@@ -103,7 +103,7 @@ class TextRequester:
     async def _drawn(
         self, request: SamplingRequest, asked: RunExchange, span: tuple[int, int], most: int
     ) -> list[Drawn]:
-        """Answers of a span of numbers in calls of `most`; of fewer where the server turns out to give no more."""
+        """Draw the answers of a span of numbers in calls of `most`; of fewer if the server gives no more."""
         begin, end = span
         calls = [self._draw(request, asked, (at, min(at + most, end))) for at in range(begin, end, most)]
         parts = [await calls[0]] if len(calls) == 1 else await all_or_none(*calls)
@@ -136,7 +136,7 @@ class TextRequester:
 
 
 def fewer_texts(error: BackendError, count: int) -> int:
-    """Texts to ask for at once after a call for `count` failed so; 0 where their number is not to blame."""
+    """Return how many texts to request at once after a call for `count` failed; 0 if their number is not to blame."""
     if count == 1:
         return 0
     told = error.details.get("texts", "")

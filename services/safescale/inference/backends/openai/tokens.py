@@ -1,6 +1,6 @@
 """Tokenisation by the servers that offer it: vLLM and SGLang (`/tokenize`, `/detokenize`) and TGI (`/tokenize`).
 
-llama.cpp's own way stands in `llama.protocol`.
+llama.cpp's own way is in `llama.protocol`.
 """
 
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class ServedModel:
 
 
 def prompt_ids(served: ServedModel, messages: Messages) -> Steps[list[int]]:
-    """Token ids of a prompt as the server itself would read it: through the chat template, or with a begin token."""
+    """Return token ids of a prompt as the server itself would read it: by the chat template, or with a begin token."""
     if served.instruct:
         body = {"messages": chat_messages(messages), "add_generation_prompt": True}
     else:
@@ -35,7 +35,7 @@ def prompt_ids(served: ServedModel, messages: Messages) -> Steps[list[int]]:
 
 
 def text_ids(served: ServedModel, text: str) -> Steps[list[int]]:
-    """Token ids of a text without special tokens."""
+    """Return the token ids of a text without special tokens."""
     if not text:
         return []
     return (yield from _ids(served, {"prompt": text, "add_special_tokens": False}))
@@ -49,7 +49,7 @@ def _ids(served: ServedModel, body: dict[str, object]) -> Steps[list[int]]:
 
 
 def tokens(served: ServedModel, texts: Sequence[str], truncate_to: int | None) -> Steps[Tokens]:
-    """Token counts of texts; with a limit also the longest prefixes within it."""
+    """Return token counts of texts; with a limit also the longest prefixes within it."""
     counts, cut = [], []
     for text in texts:
         ids = yield from text_ids(served, text)
@@ -76,7 +76,7 @@ def _prefix(served: ServedModel, text: str, ids: Sequence[int], limit: int) -> S
 
 
 def _common(text: str, other: str) -> str:
-    """The longest beginning that both have."""
+    """Return the longest beginning that both have."""
     for index, (mine, yours) in enumerate(zip(text, other, strict=False)):
         if mine != yours:
             return text[:index]
@@ -84,7 +84,7 @@ def _common(text: str, other: str) -> str:
 
 
 def tgi_tokens(served: ServedModel, texts: Sequence[str], truncate_to: int | None) -> Steps[Tokens]:
-    """As `tokens`, by TGI, whose tokens come with the bytes of the text that they stand for."""
+    """Do as `tokens` by TGI, whose tokens come with the bytes of the text that they represent."""
     counts, cut = [], []
     for text in texts:
         ends = yield from _ends(served, text)

@@ -1,7 +1,7 @@
 """Bodies for OpenAI-compatible servers and the strict reading of what comes back. This is the fast path.
 
 A prompt is encoded once for all its calls: `opening` is the body up to the options, `closed` puts them behind it. Of an
-answer only what is needed is looked at, but that must be there and of its type, else it is GarbageAnswerError.
+answer only what is needed is read, but that must be there and of its type, else it is GarbageAnswerError.
 """
 
 from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class Reply:
 
 
 def opening(served_model: str, messages: Messages, *, instruct: bool) -> bytes:
-    """The body of a call about this prompt, without its options and its end."""
+    """Return the body of a call about this prompt, without its options and its end."""
     asked: dict[str, Any] = {"model": served_model}
     if instruct:
         asked["messages"] = chat_messages(messages)
@@ -52,12 +52,12 @@ def opening(served_model: str, messages: Messages, *, instruct: bool) -> bytes:
 
 
 def closed(opened: bytes, options: Mapping[str, Any]) -> bytes:
-    """The whole body: an opening with its options."""
+    """Return the whole body: an opening with its options."""
     return opened + b"," + orjson.dumps(options)[1:]
 
 
 def options(dialect: Dialect, sampling: Sampling, count: int = 1) -> dict[str, Any]:
-    """Options of a call for `count` texts; the seed is the sampling's as it stands."""
+    """Return the options of a call for `count` texts; the seed is the sampling's own."""
     asked = {**dialect.always, "temperature": sampling.temperature, "max_tokens": sampling.max_new_tokens}
     if not sampling.greedy:
         asked.update(dialect.drawing)
@@ -70,10 +70,10 @@ def options(dialect: Dialect, sampling: Sampling, count: int = 1) -> dict[str, A
 
 
 def parsed(model: str, body: bytes) -> Any:
-    """The JSON value of a body.
+    """Parse the JSON of a body.
 
     Raises:
-        GarbageAnswerError: it is no JSON.
+        GarbageAnswerError: it is not JSON.
 
     """
     try:
@@ -88,11 +88,11 @@ def parsed(model: str, body: bytes) -> Any:
 
 
 def read_reply(model: str, body: bytes, count: int, *, chat: bool) -> Reply:
-    """The outputs of a call for `count` texts.
+    """Read the outputs of a call for `count` texts.
 
     Raises:
-        GarbageAnswerError: it is no such answer.
-        SafescaleError: it tells of an error.
+        GarbageAnswerError: it is not such an answer.
+        SafescaleError: it reports an error.
 
     """
     document = parsed(model, body)
@@ -119,17 +119,17 @@ def read_reply(model: str, body: bytes, count: int, *, chat: bool) -> Reply:
 
 
 def answered_by(document: object) -> str:
-    """The model that an answer or an event names; empty where it names none."""
+    """Return the model that an answer or an event names; empty where it names none."""
     named = field(document, "model")
     return named if isinstance(named, str) else ""
 
 
 def read_texts(model: str, body: bytes, *, chat: bool) -> list[str]:
-    """Reasoning and text of each choice of an answer, however many there are.
+    """Read reasoning and text of each choice of an answer, however many there are.
 
     Raises:
-        GarbageAnswerError: it is no such answer.
-        SafescaleError: it tells of an error.
+        GarbageAnswerError: it is not such an answer.
+        SafescaleError: it reports an error.
 
     """
     document = parsed(model, body)
@@ -145,7 +145,7 @@ def _ordered(model: str, choices: Sequence[Mapping[str, Any]]) -> list[Mapping[s
 
 
 def _with_tokens(outputs: Sequence[Output], generated: int) -> list[Output]:
-    """The texts with their tokens: servers tell those of a call's texts together, so they are shared out evenly."""
+    """Add tokens to the texts: servers report those of a call's texts together, so they are shared out evenly."""
     least, more = divmod(generated, len(outputs))
     shares = [least + 1] * more + [least] * (len(outputs) - more)
     return [replace(output, generated_tokens=share) for output, share in zip(outputs, shares, strict=True)]
@@ -166,7 +166,7 @@ def _output(model: str, choice: Mapping[str, Any], tokens: int, chat: bool) -> O
 
 
 def _text(content: object) -> object:
-    """The text of a message's content, which may be given in parts; what is none comes back as it is."""
+    """Return the text of a message's content, which may be given in parts; anything else is returned as it is."""
     # Null is what a server gives whose parser put all of it into the reasoning, or a text of no tokens.
     if content is None:
         return ""
@@ -197,7 +197,7 @@ def _tokens(model: str, name: str, value: object) -> int:
 
 
 def finish_reason(model: str, told: object) -> str:
-    """The port's finish reason.
+    """Return the port's finish reason.
 
     Raises:
         BackendError: the answer did not come to its end.
@@ -216,7 +216,7 @@ def finish_reason(model: str, told: object) -> str:
 
 
 class StreamedText:
-    """Collects the events of one streamed text."""
+    """Collector of the events of one streamed text."""
 
     def __init__(self, model: str, *, chat: bool) -> None:
         self._model = model
@@ -231,11 +231,11 @@ class StreamedText:
         self.begun = False
 
     def take(self, event: bytes) -> str:
-        """Take one event; the piece of reasoning or text that it brought. `begun` tells that a token came.
+        """Take one event and return its piece of reasoning or text. `begun` is true once a token came.
 
         Raises:
-            GarbageAnswerError: it is no event of an answer.
-            SafescaleError: it tells of an error.
+            GarbageAnswerError: it is not an event of an answer.
+            SafescaleError: it reports an error.
 
         """
         # Some proxies send their keep-alive comments as data.
@@ -257,11 +257,11 @@ class StreamedText:
             raise self._unread(chunk) from error
 
     def take_whole(self, body: bytes) -> str:
-        """Take the whole answer of a server that does not stream; its reasoning and text.
+        """Take the whole answer of a server that does not stream; return its reasoning and text.
 
         Raises:
-            GarbageAnswerError: it is no answer.
-            SafescaleError: it tells of an error.
+            GarbageAnswerError: it is not an answer.
+            SafescaleError: it reports an error.
 
         """
         self._whole = read_reply(self._model, body, 1, chat=self._chat)
@@ -292,7 +292,7 @@ class StreamedText:
         return told or GarbageAnswerError(f"the server of {self._model} streamed something that is not an answer")
 
     def result(self, elapsed_s: float, time_to_first_token_s: float) -> Collected:
-        """The whole text after the last event; one that was not streamed has no time to the first token.
+        """Return the whole text after the last event; one that was not streamed has no time to the first token.
 
         Raises:
             BackendUnavailableError: the stream was cut before its end.

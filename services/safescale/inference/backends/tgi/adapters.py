@@ -1,4 +1,4 @@
-"""Whether a TGI knows a LoRA adapter: it tells no list of them, and answers under an unknown name as its base model."""
+"""Whether a TGI knows a LoRA adapter: it lists none, and answers under an unknown name as its base model."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ SAME = 1e-3
 
 
 def has_effect(adapter: str) -> Steps[bool]:
-    """Whether a text asked under this name differs from that of the base model in a token or its log-probability."""
+    """Return whether a text requested by this name differs from the base model's in a token or log-probability."""
     named = yield from _tokens({"adapter_id": adapter})
     base = yield from _tokens({})
     if [number for number, _ in named] != [number for number, _ in base]:
@@ -33,7 +33,7 @@ def _tokens(adapter: dict[str, str]) -> Steps[list[tuple[int, float]]]:
 
 
 def unknown(url: str, model: str, adapter: str) -> str:
-    """What is said where the adapter has no effect."""
+    """Return the message for an adapter without effect."""
     return (
         f"{url} answers for {model} as {adapter!r} exactly as its base model does: it does not know that adapter "
         f"(--lora-adapters), or it changes nothing; set served_model to one that it has, or to {NO_ADAPTER}"

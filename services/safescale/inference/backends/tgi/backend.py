@@ -43,17 +43,17 @@ UNCHECKED_TOKENS = 1024
 """New tokens above which TGI no longer refuses a prompt that leaves no room for them."""
 
 INFO_FRESH_S = 10.0
-"""Seconds for which a server is taken to serve what it served before; no model is loaded faster."""
+"""Seconds for which a server is assumed to serve what it served before; no model is loaded faster."""
 
 ASIDE_CALLS = 4
-"""Calls at once to each replica for that. They need no place among the generations, which can take minutes."""
+"""Calls at once to each replica for that. They need no lease among the generations, which can take minutes."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
 class _One:
-    """What one exchange asks: answer number `index` of sampling number `place`."""
+    """The request of one exchange: answer number `index` of sampling number `place`."""
 
     place: int
     sampling: Sampling
@@ -78,7 +78,7 @@ class _Scored:
 
 @dataclass(frozen=True, slots=True)
 class _CompletedCall(Generic[T]):
-    """What a call gave, the replicas that answered (at least one), the fewest tokens that they told of the prompt."""
+    """What a call gave, the replicas that answered (at least one), the fewest tokens reported of the prompt."""
 
     value: T
     replicas: tuple[Replica, ...]
@@ -108,11 +108,11 @@ class TgiBackend:
         return Capabilities(True, self._concurrency, self._watch.fingerprint, repeats=True)
 
     def unavailable_reason(self) -> str:
-        """Why the servers cannot be asked: a file of the row that cannot be read. Asks none."""
+        """Return why the servers cannot be asked: a file of the row that cannot be read. Asks none."""
         return self._server.unavailable_reason()
 
     async def revision(self, *, refresh: bool = False) -> str:
-        """The weights' revision as the catalog or the servers tell it, and TGI's versions: `b179c9 (tgi 3.3.6)`."""
+        """Return the weights' revision of the catalog or the servers, and TGI's versions: `b179c9 (tgi 3.3.6)`."""
         if not self._watch.known:
             deadline = time.monotonic() + ASIDE_TIMEOUT_S + self._retry_for_s
             await self._asides.call(self._watched(self._seen), deadline)
@@ -157,7 +157,7 @@ class TgiBackend:
         return _CompletedCall(Generations(tuple(items), waited), replicas, fewest)
 
     async def _check_prompt(self, call: Call, done: "_CompletedCall[Any]") -> tuple[str, ...]:
-        """Hold the tokens that were told of a prompt against those that its server counts."""
+        """Compare the tokens that were reported of a prompt with those that its server counts."""
         if done.prompt_tokens is None:
             return ()
         try:
@@ -176,7 +176,7 @@ class TgiBackend:
         ordered = [texts[one] for one in sorted(texts, key=lambda one: one.index)]
         return Generation(
             outputs=tuple(wire.output(text.answer, sampling.stop, sampling.max_new_tokens) for text in ordered),
-            # The first text is streamed, and streams tell it.
+            # The first text is streamed, and streams report it.
             prompt_tokens=done[first].value.answer.prompt_tokens or 0,
             prompt_calls=len(ordered),
             elapsed_s=alone + together,
@@ -210,12 +210,12 @@ class TgiBackend:
         return GENERATE_STREAM, wire.generate_body(prompt, self._row.served_model, single, stops)
 
     def _check(self, answer: wire.TgiAnswer, sampling: Sampling, info: wire.Info) -> None:
-        """Refuse a text that the server ended before the tokens asked for: it is not the answer to the question."""
+        """Refuse a text that the server ended before the tokens requested: it does not answer the question."""
         if answer.finish_reason == "length" and answer.generated_tokens < sampling.max_new_tokens:
             raise cut_answer(self._row.id, answer, sampling.max_new_tokens, info)
 
     async def _check_room(self, call: Call, samplings: Sequence[Sampling]) -> float:
-        """Refuse what does not fit where TGI would cut the answer without a word; seconds waited for it."""
+        """Refuse what does not fit, which TGI would cut silently; return the seconds waited for the check."""
         new = max(sampling.max_new_tokens for sampling in samplings)
         if new <= UNCHECKED_TOKENS:
             return 0.0
@@ -233,7 +233,7 @@ class TgiBackend:
         return served.waited_s
 
     async def _prompt(self, replica: Replica, call: Call) -> tuple[str, tuple[wire.Token, ...]]:
-        """The prompt as the model reads it, and its tokens."""
+        """Return the prompt as the model reads it, and its tokens."""
         if self._row.instruct:
             rendered = await self._server.rendered(replica, call.messages, self._row.served_model, call.timeout_s)
             return rendered.text, rendered.tokens
@@ -352,7 +352,7 @@ class TgiBackend:
         return ""
 
     def _watched(self, exchange: Callable[[Replica], Awaitable[T]]) -> Callable[[Replica], Awaitable[T]]:
-        """The exchange; a replica that failed is asked again what it serves: it may come back as another."""
+        """Wrap an exchange: a replica that fails in it is asked again what it serves, as it may come back changed."""
 
         async def watched(replica: Replica) -> T:
             try:
@@ -371,7 +371,7 @@ class TgiBackend:
 
 
 async def _together(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """The results of coroutines that run at once; the first failure ends the others and is raised."""
+    """Return the results of concurrent coroutines; the first failure cancels the others and is raised."""
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one) for one in work]

@@ -1,7 +1,7 @@
-"""What a failure of TGI is in the error tree: one mapping of its status and content, of its events, of its client.
+"""Failures of TGI as errors of the tree: one mapping of its status and content, of its events, of its client.
 
-An error is told by its content, never by the status alone: streams answer 200 and send errors as events, chat streams
-give every error the code 422, and a 422 can be plain text. The status decides only where the content says nothing.
+An error is recognised by its content, never by the status alone: streams answer 200 and send errors as events, chat
+streams give every error the code 422, and a 422 can be plain text. The status decides where the content says nothing.
 """
 
 import re
@@ -29,10 +29,10 @@ from safescale.inference.upstream.http import pause_of
 from safescale.inference.upstream.replica_set import NOT_SENT, REPEAT_ONCE
 
 PIECE_TOKENS = 1024
-"""New tokens after which TGI begins anew with what it has, as a request of its own."""
+"""New tokens after which TGI starts over with what it has, as a request of its own."""
 
 SHOWN = 200
-"""Characters of a server's sentence that are told."""
+"""Characters of a server's sentence that are shown."""
 
 KINDS = (
     ("Model is overloaded", "overloaded"),
@@ -70,7 +70,7 @@ _BY_STATUS: Mapping[int, str] = {
 
 @dataclass(frozen=True, slots=True)
 class TgiFailure:
-    """What a server said of a failure: the kind (TGI's `error_type`), the sentence, the status where there is one."""
+    """A failure as the server reports it: the kind (TGI's `error_type`), the sentence, the status if any."""
 
     kind: str
     sentence: str
@@ -93,10 +93,10 @@ def read_error(content: Any, status: int | None = None) -> TgiFailure:
 
 
 def failure(model: str, what: TgiFailure, headers: Mapping[str, str] | None = None) -> SafescaleError:
-    """The error of the tree for what TGI said.
+    """Return the error of the tree for a failure of TGI.
 
     Overload and a server that cannot be reached or is not ready are retryable. A failed or incomplete generation is
-    worth one repeat (details `repeat`). What a server refused is not asked again.
+    worth one repeat (details `repeat`). A refused request is not repeated.
     """
     pause = pause_of(headers or {})
     match what.kind:
@@ -140,7 +140,7 @@ def _validation(model: str, what: TgiFailure) -> SafescaleError:
 def too_long(
     model: str, prompt_tokens: int, window_tokens: int, flag: str, new_tokens: int | None = None
 ) -> PromptTooLongError:
-    """The error of a prompt over a limit of the server; with `new_tokens`, the limit is for prompt and answer."""
+    """Return the error of a prompt over a limit; with `new_tokens`, the limit is for prompt and answer."""
     details = {"prompt_tokens": str(prompt_tokens), "window_tokens": str(window_tokens)}
     answer = ""
     if new_tokens is not None:
@@ -153,7 +153,7 @@ def too_long(
 
 
 def cut_answer(model: str, finished: wire.TgiAnswer, asked: int, info: wire.Info) -> AnswerCutError:
-    """The error of a text that TGI ended before the tokens asked for, with the flag that is to blame.
+    """Return the error of a text that TGI ended before the tokens requested, with the flag that is to blame.
 
     TGI goes on with a long answer every 1,024 tokens, with the prompt and the text so far as new input: for 4,096
     tokens the last input is the prompt and 3,072 tokens, and --max-input-tokens must hold it.
@@ -189,7 +189,7 @@ def _by_status(model: str, what: TgiFailure, pause: Mapping[str, str]) -> Backen
 
 
 def from_client(model: str, error: Exception) -> SafescaleError:
-    """The error of the tree for what `huggingface_hub` raised; its own classes depend on status and path alone."""
+    """Return our error for what `huggingface_hub` raised; its own classes depend on status and path alone."""
     response = _response(error)
     if response is not None:
         return failure(model, read_error(response.content, response.status_code), response.headers)
@@ -208,7 +208,7 @@ def from_client(model: str, error: Exception) -> SafescaleError:
 
 
 def _response(error: BaseException | None) -> httpx2.Response | None:
-    """The response that an error of the client, or the error behind it, carries."""
+    """Return the response that an error of the client, or its cause, carries."""
     while error is not None:
         if isinstance(error, HfHubHTTPError):
             return error.response
@@ -230,6 +230,6 @@ def _text(value: Any) -> str:
 
 
 def _shown(what: TgiFailure) -> str:
-    """The sentence without what it quotes, which can be of the prompt or the answer."""
+    """Return the sentence without what it quotes, which can be of the prompt or the answer."""
     sentence = _QUOTED.sub('"…"', what.sentence.split("![", 1)[0])
     return sentence if len(sentence) <= SHOWN else sentence[:SHOWN] + "…"

@@ -1,4 +1,4 @@
-"""The official client of TGI (`huggingface_hub`), asked so that nothing of this machine reaches the server.
+"""The official client of TGI (`huggingface_hub`), used so that nothing of this machine reaches the server.
 
 The client would send the Hugging Face token that it finds on the machine, refuse to work where HF_HUB_OFFLINE is set,
 take proxies from the environment, and knows no CA file of its own. So it gets an HTTP client that is ours.
@@ -34,7 +34,7 @@ class OfficialClient:
         self._clients: dict[str, AsyncInferenceClient] = {}
 
     async def generate(self, replica: Replica, body: Mapping[str, Any], timeout_s: float) -> Any:
-        """Ask `/generate` with a body of `tgi.wire`; the answer as a mapping.
+        """Ask `/generate` with a body of `tgi.wire`; return the answer as a mapping.
 
         Raises:
             SafescaleError: as `tgi.errors.from_client`; BackendTimeoutError after `timeout_s`.
@@ -95,7 +95,7 @@ class OfficialClient:
 
 
 def _own_headers(token: str) -> Any:
-    """What the request carries instead of the library's headers, and a bound for the connection alone."""
+    """Return a hook that sets our headers instead of the library's, and a timeout for connecting alone."""
 
     async def set_headers(request: httpx2.Request) -> None:
         del request.headers["authorization"]

@@ -1,7 +1,7 @@
 """Log-probabilities of a continuation from TGI's tokens of the prompt.
 
-TGI tells the log-probability of each token of its prompt (`decoder_input_details`). So prompt and continuation are sent
-as one prompt, and the tokens that reach into the continuation are its score. `/tokenize` tells where each token stands.
+TGI gives the log-probability of each token of its prompt (`decoder_input_details`). So prompt and continuation are sent
+as one prompt, and the tokens that reach into the continuation are its score. `/tokenize` gives their positions.
 """
 
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,7 +15,7 @@ Tokenize = Callable[[str], Awaitable[tuple[Token, ...]]]
 
 
 async def chat_prefix(tokenize: Tokenize, rendered: Rendered, model: str) -> str:
-    """The text that `/generate` reads as the very tokens of a rendered chat.
+    """Return the text that `/generate` reads as exactly the tokens of a rendered chat.
 
     `/generate` adds the tokenizer's own first token, which a chat template mostly writes itself: then it is left out.
 
@@ -38,7 +38,7 @@ async def chat_prefix(tokenize: Tokenize, rendered: Rendered, model: str) -> str
 
 
 def continuation_score(prefix: str, tokens: Sequence[Token], prefill: Sequence[Prefilled], model: str) -> Score:
-    """Mean log-probability of the tokens of `tokens` (prefix and continuation) that reach beyond the prefix.
+    """Return the mean log-probability of those `tokens` (prefix and continuation) that reach beyond the prefix.
 
     A token over the border counts whole: the continuation cannot be written without it.
 

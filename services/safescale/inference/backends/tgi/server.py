@@ -1,4 +1,4 @@
-"""Single exchanges with one replica of TGI: what is asked, the answer as read, failures as errors of the tree."""
+"""Single exchanges with one replica of TGI: requests, answers as read, failures as errors of the tree."""
 
 import time
 from collections.abc import AsyncGenerator, Mapping
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from safescale.core.errors import BackendRefusedError, BackendUnavailableError, GarbageAnswerError
 from safescale.core.safety.prompts import Messages
 from safescale.inference.backends.messages import chat_messages
-from safescale.inference.backends.openai.names import ModelNames
+from safescale.inference.backends.model_names import ModelNames
 from safescale.inference.backends.steps import Steps
 from safescale.inference.backends.tgi import wire
 from safescale.inference.backends.tgi.errors import failure, read_error
@@ -55,11 +55,11 @@ class TgiServer:
         self.names: ModelNames | None = None
 
     def unavailable_reason(self) -> str:
-        """Why no call can be made; asks no server."""
+        """Return why no call can be made; asks no server."""
         return self._http.unavailable_reason()
 
     async def info(self, replica: Replica) -> wire.Info:
-        """What the server tells of itself. Needs no key, and is answered while the model is broken.
+        """Return what the server says of itself. Needs no key, and is answered while the model is broken.
 
         Raises:
             SafescaleError: as for all methods here; see `tgi.errors.failure`.
@@ -68,7 +68,7 @@ class TgiServer:
         return (await self.info_and_limit(replica))[0]
 
     async def info_and_limit(self, replica: Replica) -> tuple[wire.Info, int]:
-        """What the server tells of itself, and the requests at once above which it refuses; 0 where it tells none."""
+        """Return what the server says of itself, and the concurrent requests above which it refuses; 0 if unknown."""
         answer = await self._http.get(replica.url + INFO, INFO_TIMEOUT_S)
         if answer.status in (401, 403):
             raise BackendRefusedError(
@@ -80,24 +80,24 @@ class TgiServer:
         return wire.info(value), wire.most_at_once(value)
 
     async def tokens(self, replica: Replica, text: str, timeout_s: float) -> tuple[wire.Token, ...]:
-        """The tokens of a text as `/generate` reads it. The server truncates nothing here, whatever it is told."""
+        """Return the tokens of a text as `/generate` reads it. Nothing is truncated here, whatever the flags."""
         return wire.tokens(await self.post(replica, TOKENIZE, {"inputs": text}, timeout_s))
 
     async def rendered(
         self, replica: Replica, messages: Messages, served_model: str, timeout_s: float
     ) -> wire.Rendered:
-        """The messages through the server's chat template."""
+        """Render messages by the server's chat template."""
         body = {"model": served_model, "messages": chat_messages(messages)}
         return wire.rendered(await self.post(replica, CHAT_TOKENIZE, body, timeout_s))
 
     async def generate(self, replica: Replica, body: Mapping[str, Any], timeout_s: float) -> Timed:
-        """A plain answer of `/generate`."""
+        """Return a plain answer of `/generate`."""
         begin = time.perf_counter()
         value = self._no_error(await self._official.generate(replica, body, timeout_s))
         return Timed(wire.generated(value), time.perf_counter() - begin)
 
     async def chat(self, replica: Replica, body: Mapping[str, Any], timeout_s: float) -> Timed:
-        """A plain answer of the chat."""
+        """Return a plain answer of the chat."""
         begin = time.perf_counter()
         value = self._no_error(await self._official.chat(replica, body, timeout_s))
         self._check_named(value)
@@ -106,14 +106,14 @@ class TgiServer:
     async def prefill(
         self, replica: Replica, text: str, served_model: str, timeout_s: float
     ) -> tuple[list[wire.Prefilled], float]:
-        """The prompt's tokens with their log-probabilities, and the seconds of the exchange."""
+        """Return the prompt's tokens with their log-probabilities, and the seconds of the exchange."""
         begin = time.perf_counter()
         body = wire.score_body(text, served_model)
         value = self._no_error(await self._official.generate(replica, body, timeout_s))
         return wire.prefill(value), time.perf_counter() - begin
 
     async def streamed(self, replica: Replica, path: str, body: Mapping[str, Any], timeout_s: float) -> Timed:
-        """A streamed answer when it is whole."""
+        """Return a streamed answer when it is complete."""
         begin = time.perf_counter()
         first: float | None = None
         answer: wire.TgiAnswer | None = None
@@ -128,7 +128,7 @@ class TgiServer:
     async def stream(
         self, replica: Replica, path: str, body: Body, timeout_s: float
     ) -> AsyncGenerator[wire.Piece | wire.TgiAnswer]:
-        """The tokens of a streamed answer as they come, then the whole. The status is 200 whatever happens."""
+        """Yield the tokens of a streamed answer as they come, then the whole. The status is 200 whatever happens."""
         reader = wire.GenerateEvents() if path == GENERATE_STREAM else wire.ChatEvents()
         async with self._http.stream(replica.url + path, body, timeout_s) as response:
             if response.status != 200:
@@ -150,7 +150,7 @@ class TgiServer:
         yield self.whole(reader.answer())
 
     async def run(self, replica: Replica, steps: Steps[T]) -> T:
-        """A conversation to its end."""
+        """Hold a conversation to its end."""
         try:
             ask = next(steps)
             while True:
@@ -159,7 +159,7 @@ class TgiServer:
             return end.value  # type: ignore[no-any-return]
 
     async def post(self, replica: Replica, path: str, body: Body, timeout_s: float) -> Any:
-        """The JSON that a path answers."""
+        """Post JSON to a path and return the JSON of its answer."""
         return self._read(await self._http.post_json(replica.url + path, body, timeout_s))
 
     def _read(self, answer: HttpAnswer) -> Any:
@@ -168,7 +168,7 @@ class TgiServer:
         return self._no_error(wire.document(answer.body))
 
     def _no_error(self, value: Any) -> Any:
-        """What was answered with status 200, unless it tells of an error."""
+        """Return a value that came with status 200, unless it reports an error."""
         if isinstance(value, Mapping) and value.get("error") is not None:
             raise failure(self._model, read_error(dict(value)))
         return value
@@ -178,7 +178,7 @@ class TgiServer:
             self.names.check(self._model, wire.answered_by(value))
 
     def _whole_of(self, path: str, body: bytes) -> wire.TgiAnswer:
-        """The answer of a server that does not stream. What is told of the prompt is told by chats alone."""
+        """Read the answer of a server that does not stream. Only chats report the tokens of the prompt."""
         if body.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
             raise GarbageAnswerError(f"the server of {self._model} gave a page (HTML) where an answer was expected")
         value = self._no_error(wire.document(body))
@@ -188,7 +188,7 @@ class TgiServer:
         return wire.chat(value)
 
     def whole(self, answer: wire.TgiAnswer | None) -> wire.TgiAnswer:
-        """The answer of a stream that ended.
+        """Return the answer of a stream that ended.
 
         Raises:
             BackendUnavailableError: it ended before the answer was whole.

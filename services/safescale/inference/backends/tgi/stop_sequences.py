@@ -26,7 +26,7 @@ class StopGate:
         return self._give(len(self._text) - self._held())
 
     def rest(self, whole: str) -> str:
-        """What is left to hand out of the whole text, when it is known."""
+        """Return what is left to hand out of the whole text, once that is known."""
         return whole[self._given :] if whole.startswith(self._text[: self._given]) else ""
 
     def _give(self, until: int) -> str:

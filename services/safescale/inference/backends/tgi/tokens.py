@@ -11,7 +11,7 @@ def count(tokens: Sequence[Token]) -> int:
 
 
 def bytes_of_tokens(text: str, tokens: Sequence[Token], keep: int) -> str:
-    """The text of the first `keep` tokens (at least 1), without a character that would be cut.
+    """Return the text of the first `keep` tokens (at least 1), without a character that would be cut.
 
     The tokens of a split character all stand for the whole of it; of such a character nothing is kept.
     """

@@ -13,7 +13,7 @@ from safescale.core.errors import (
     FailedPreconditionError,
     ModelChangedError,
 )
-from safescale.inference.backends.openai.names import tgi_names
+from safescale.inference.backends.model_names import tgi_names
 from safescale.inference.backends.tgi import wire
 from safescale.inference.backends.tgi.adapters import has_effect, unknown
 from safescale.inference.backends.tgi.server import TgiServer
@@ -24,7 +24,7 @@ from safescale.inference.upstream.replica_set import Replica
 class Watch:
     """The replicas of one row. `fresh_s` seconds for which a replica is taken to serve what it served.
 
-    `bound(replica, calls)` is told how many calls a replica takes at once.
+    `bound(replica, calls)` is called with the number of calls that a replica takes at once.
     """
 
     def __init__(self, row: ModelRow, server: TgiServer, fresh_s: float, bound: Callable[[Replica, int], None]) -> None:
@@ -61,7 +61,7 @@ class Watch:
         return self.served_revision(), self.fingerprint
 
     def served_revision(self) -> str:
-        """The weights' revision and TGI's versions, `b179c9 (tgi 3.3.6)`, whichever replica was asked first.
+        """Return the weights' revision and TGI's versions, `b179c9 (tgi 3.3.6)`, whichever replica was asked first.
 
         Raises:
             ModelChangedError: the replicas serve different models.
@@ -76,7 +76,7 @@ class Watch:
         return f"{self._row.revision or info.model_sha or _weights(info)} (tgi {self._versions})"
 
     def forget(self, replica: Replica) -> None:
-        """Ask a replica anew before its next call: what comes back may be another."""
+        """Forget when a replica was asked: what comes back may be another."""
         self._asked_at.pop(replica.url, None)
 
     async def look_at(self, replicas: Iterable[Replica], *, away: bool = False) -> None:
@@ -89,11 +89,11 @@ class Watch:
             if isinstance(found, BaseException) and (away or not unasked):
                 raise found
             if unasked:
-                # What it served before says nothing of what it will; it is looked at before its first call.
+                # What it served before says nothing of what it will; it is checked before its first call.
                 self._infos.pop(replica.url, None)
 
     async def info(self, replica: Replica) -> wire.Info:
-        """What a replica serves, as seen lately.
+        """Return what a replica serves, as seen lately.
 
         Raises:
             ModelChangedError: another model than before, or than the others.
@@ -114,7 +114,7 @@ class Watch:
         """Look at replicas after their answers; callers at one time share a look that began after all of these.
 
         Raises:
-            ModelChangedError: what is served is no more what was told before.
+            ModelChangedError: what is served is no longer what it was before.
             BackendError: a replica cannot be asked.
 
         """
@@ -126,7 +126,7 @@ class Watch:
             raise ModelChangedError(f"{self._row.id} was {was} when the call began; after its answers it is {became}")
 
     async def _look(self, replica: Replica, since: float) -> wire.Info:
-        """What a replica serves, by a look that began after `since`."""
+        """Return what a replica serves, by a look that began after `since`."""
         url = replica.url
         async with self._looking.setdefault(url, asyncio.Lock()):
             if self._asked_at.get(url, float("-inf")) > since:
@@ -140,7 +140,7 @@ class Watch:
                 self._asked_at.pop(url, None)
                 raise
             self._infos[url], self._asked_at[url] = info, began
-            # An answer that was under way during a change has the old name; the look after it tells of the change.
+            # An answer that was under way during a change has the old name; the look after it shows the change.
             self._models.add(info.model_id)
             self._server.names = replace(tgi_names(self._row.served_model, *self._models), statable=False)
             if limit:

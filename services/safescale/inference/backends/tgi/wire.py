@@ -22,7 +22,7 @@ FINISH = {"eos_token": "stop", "stop_sequence": "stop", "stop": "stop", "length"
 
 @dataclass(frozen=True, slots=True)
 class Info:
-    """What `/info` tells: the model, its revision (empty when unknown), TGI's version, and the limits in tokens."""
+    """What `/info` says: the model, its revision (empty when unknown), TGI's version, and the limits in tokens."""
 
     model_id: str
     model_sha: str
@@ -34,7 +34,7 @@ class Info:
 
 @dataclass(frozen=True, slots=True)
 class TgiAnswer:
-    """One text with its end. `prompt_tokens` is None where the answer does not tell it (plain `/generate`)."""
+    """One text with its end. `prompt_tokens` is None where the answer has no count (plain `/generate`)."""
 
     text: str
     finish_reason: str
@@ -112,7 +112,7 @@ def chat_body(messages: Messages, served_model: str, sampling: Sampling, stops: 
 
 
 def chat_stream_body(body: Mapping[str, Any]) -> dict[str, Any]:
-    """The same chat as a stream that ends with its token counts."""
+    """Return the same chat as a stream that ends with its token counts."""
     return {**body, "stream": True, "stream_options": {"include_usage": True}}
 
 
@@ -127,10 +127,10 @@ def _adapter(served_model: str) -> dict[str, str]:
 
 
 def document(body: bytes) -> Any:
-    """The JSON of a body or an event.
+    """Parse the JSON of a body or an event.
 
     Raises:
-        GarbageAnswerError: it is none.
+        GarbageAnswerError: it is not JSON.
 
     """
     try:
@@ -152,12 +152,12 @@ def info(value: Any) -> Info:
 
 
 def most_at_once(value: Any) -> int:
-    """Requests at once above which a server refuses, as `/info` tells; 0 where it does not."""
+    """Return the concurrent requests above which a server refuses, by `/info`; 0 where it does not say."""
     return 0 if _get(value, "max_concurrent_requests") is None else _count(value, "max_concurrent_requests")
 
 
 def answered_by(value: Any) -> str:
-    """The model that a chat's answer or event names; empty where it names none."""
+    """Return the model that a chat's answer or event names; empty where it names none."""
     named = _get(value, "model")
     return named if isinstance(named, str) else ""
 
@@ -225,7 +225,7 @@ class GenerateEvents:
         return Piece("" if special else text)
 
     def answer(self) -> TgiAnswer | None:
-        """The whole answer; None when the last event has not come."""
+        """Return the whole answer; None before the last event."""
         return self._answer
 
 
@@ -255,7 +255,7 @@ class ChatEvents:
         return Piece(piece)
 
     def answer(self) -> TgiAnswer | None:
-        """The whole answer; None when its end has not come."""
+        """Return the whole answer; None before its end."""
         if not self._finish:
             return None
         if self._usage is None:
@@ -265,7 +265,7 @@ class ChatEvents:
 
 
 def output(answer: TgiAnswer, stops: Sequence[str], asked: int | None = None) -> Output:
-    """The port's output: the text before the first stop text, which TGI leaves in and finds at token ends alone.
+    """Return the port's output: the text before the first stop text, which TGI leaves in and finds at token ends alone.
 
     TGI generates in pieces of 1,024 tokens, so that an answer can have more tokens than asked: such a one went over its
     bound, however it ended.

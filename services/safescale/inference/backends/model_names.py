@@ -1,4 +1,4 @@
-"""Whether an answer comes from the model that was asked, told by the name that it bears.
+"""Whether an answer comes from the model that was asked, judged by the name that it carries.
 
 Servers answer under other names than they were called by, and rightly so: vLLM under the first of its names for a
 model, hosted ones under that of the dated snapshot, others under the path of the weights. The rule for what is the same
@@ -31,7 +31,7 @@ class ModelNames:
     statable: bool = True
 
     def accepts(self, answered: str) -> bool:
-        """Whether a model that answers by this name is the one that was asked. In this order, case aside:
+        """Return whether a model that answers by this name is the one that was asked. In this order, ignoring case:
 
         - no name at all, the name asked, another that the server lists for the same model: yes;
         - the same name with or without a date, a number of a snapshot or `latest` at its end (`gpt-4o` and
@@ -65,7 +65,7 @@ class ModelNames:
 
 
 def names_of(asked: str, models: Sequence[Mapping[str, Any]], also: Sequence[str] = ()) -> ModelNames:
-    """Names by the list of a server's models, where the same root (the weights) is one model, and those stated."""
+    """Return names by a server's list of models, where the same root (the weights) is one model, and those stated."""
     mine = listed(models, asked)
     root = mine.get("root")
     same: set[str] = set(also)
@@ -80,7 +80,7 @@ def names_of(asked: str, models: Sequence[Mapping[str, Any]], also: Sequence[str
 
 
 def listed(models: Sequence[Mapping[str, Any]], asked: str) -> Mapping[str, Any]:
-    """The entry of a server's list for a model asked by this name, empty where there is none.
+    """Return the entry of a server's list for a model requested by this name, empty where there is none.
 
     Its id, one of its aliases, or its id without the `:latest` that Ollama adds to a name.
     """
@@ -91,12 +91,12 @@ def listed(models: Sequence[Mapping[str, Any]], asked: str) -> Mapping[str, Any]
 
 
 def names_in(model: Mapping[str, Any]) -> list[str]:
-    """Id and aliases of an entry of a server's list."""
+    """Return the id and aliases of an entry of a server's list."""
     return [str(model.get("id")), *_aliases(model)]
 
 
 def tgi_names(asked: str, *models: str) -> ModelNames:
-    """Names at TGI, which answers by the name of the adapter asked, and by the model's own where that is none."""
+    """Return names at TGI, which answers by the name of the adapter requested, or the model's own without one."""
     return ModelNames(asked, frozenset({*models, "tgi"} - {""}) if asked == "tgi" else frozenset())
 
 

@@ -110,7 +110,7 @@ class ModelServer:
         if reason := weights.missing():
             raise BackendUnavailableError(reason)
         key = read_secret(options.api_key_file)
-        # Reading the weights takes a second; the loop must stay free to be told to stop.
+        # Reading the weights takes a second; the loop must stay free to handle a request to stop.
         path = await asyncio.to_thread(weights.file)
         config = LlamaConfig(self._row.id, path, self._context * options.slots, self._row.instruct)
         self._server = await asyncio.to_thread(opened, config, _parameters(config, options, key))
@@ -249,7 +249,7 @@ def _parameters(config: LlamaConfig, options: ModelServerOptions, key: str) -> A
 
 
 def _free(host: str, port: int) -> int:
-    """The port, found to be free: llama.cpp itself gives no reason where it is not.
+    """Return the port after checking that it is free: llama.cpp itself gives no reason when it is not.
 
     Raises:
         AddressInUseError: it is not, or the host is not ours.

@@ -3,7 +3,7 @@
 import pytest
 
 from safescale.core.errors import AnotherModelError
-from safescale.inference.backends.openai.names import ModelNames, listed, names_of, tgi_names
+from safescale.inference.backends.model_names import ModelNames, listed, names_of, tgi_names
 
 LISTED = [
     {"id": "first", "root": "/models/Qwen3-32B", "parent": None},

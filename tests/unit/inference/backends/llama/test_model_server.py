@@ -10,7 +10,7 @@ import pytest
 from tests.support.fakes.openai_server import OpenAIStandIn, StandInOptions
 
 from safescale.core.errors import StorageError
-from safescale.inference.model_server import LoggingProxy
+from safescale.inference.backends.llama.model_server import LoggingProxy
 
 BODY = {
     "model": "stand-in/letters", "messages": [{"role": "user", "content": "Jane Doe"}],
