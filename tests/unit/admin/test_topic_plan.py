@@ -23,7 +23,7 @@ def test_every_topic_is_declared_and_one_for_each_model() -> None:
     found = declared(["a", "b.c"])
     assert set(found) == {
         topics.CONTEXT_REQUESTED, topics.RESEARCH_REQUESTED, topics.CONTEXT_BUILT, topics.GENERATION_COMPLETED,
-        topics.VERDICT_RECORDED, topics.DEAD_LETTER, topics.DEAD_LETTER_REPLAYED,
+        topics.VERDICT_RECORDED, topics.RUN_ENDED, topics.DEAD_LETTER, topics.DEAD_LETTER_REPLAYED,
         "safescale.generation.requested.v1.a", "safescale.generation.requested.v1.b.c",
     }  # fmt: skip
 
@@ -42,6 +42,14 @@ def test_dead_letters_are_kept_longer_and_may_be_larger() -> None:
     assert topic.partitions == 1
     assert topic.settings["retention.ms"] == str(30 * 24 * 3_600_000)
     assert int(topic.settings["max.message.bytes"]) > DEAD_LETTER_LIMIT
+
+
+def test_the_ends_of_runs_outlive_the_requests_that_they_call_off() -> None:
+    topic = declared(kafka_retention_hours=1)[topics.RUN_ENDED]
+    assert (topic.partitions, topic.settings["cleanup.policy"]) == (1, "compact,delete")
+    assert topic.settings["retention.ms"] == str(30 * 24 * 3_600_000)
+    longer = declared(kafka_retention_hours=2000)[topics.RUN_ENDED]
+    assert longer.settings["retention.ms"] == str(2000 * 3_600_000)
 
 
 @pytest.mark.parametrize("model", ["", "a/b", "ä", "a b", "x" * 201])

@@ -60,6 +60,17 @@ async def deliver(desk: Desk, message: Message, origin: Mapping[str, str]) -> No
         await _give_up(desk, message, error, origin)
 
 
+async def hand_over(handler: Handler, message: Message) -> None:
+    """Hand a message of a broadcast to a handler, once; a failure is logged and the message passed over."""
+    try:
+        await handler(message)
+    except Exception as error:
+        get_logger("bus").warning(
+            "broadcast not handled", topic=message.topic, reason=as_safescale_error(error).reason,
+            exception_type=type(error).__name__,
+        )  # fmt: skip
+
+
 async def _attempts(desk: Desk, message: Message) -> SafescaleError | None:
     """None when the handler returned, else the error of the last attempt."""
     attempt, waits = 1, 0

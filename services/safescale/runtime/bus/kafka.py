@@ -14,9 +14,10 @@ from safescale.runtime.bus.delivery import Desk, deliver
 from safescale.runtime.bus.dispatch import Dispatcher
 from safescale.runtime.bus.kafka_client import KafkaConnection, forward_logs, open_admin, unavailable
 from safescale.runtime.bus.kafka_consumer import Link, Membership, PollThread, Tuning
+from safescale.runtime.bus.kafka_follower import KafkaFollower
 from safescale.runtime.bus.kafka_publisher import Publisher
 from safescale.runtime.bus.partition_tracker import Ledger, Place, Work
-from safescale.runtime.bus.port import Handler, Message, SubscriptionOptions
+from safescale.runtime.bus.port import Handler, Message, Subscription, SubscriptionOptions
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
 
@@ -42,6 +43,7 @@ class KafkaBus:
         self._topics = _Topics(connection)
         self._gauges = _Gauges(telemetry)
         self._subscriptions: list[KafkaSubscription] = []
+        self._followers: list[KafkaFollower] = []
 
     async def publish(self, message: Message) -> None:
         """Append a message; returns when all in-sync replicas have it.
@@ -93,12 +95,31 @@ class KafkaBus:
         self._subscriptions.append(subscription)
         return subscription
 
+    async def follow(self, topic: str, handler: Handler) -> KafkaFollower:
+        """Read a broadcast topic from its beginning, as a member of no group.
+
+        Raises:
+            BusUnavailableError: Kafka does not answer in time, or the topic does not exist.
+
+        """
+        await self._topics.require({topic})
+        follower = KafkaFollower(self._connection, topic, handler, self._tuning)
+        follower.on_stopped = lambda: self._followers.remove(follower)
+        self._followers.append(follower)
+        try:
+            await follower.catch_up(TOPIC_WAIT_S)
+        except BaseException:
+            await follower.stop()
+            raise
+        return follower
+
     async def keep(self, topic: str, group: str) -> None:
         """Nothing: a topic keeps its messages for its own time, and a new group begins at the topic's begin."""
 
     async def close(self) -> None:
         """Stop all subscriptions, wait for what is being published, disconnect."""
-        await asyncio.gather(*(subscription.stop() for subscription in list(self._subscriptions)))
+        running: list[Subscription] = [*self._subscriptions, *self._followers]
+        await asyncio.gather(*(each.stop() for each in running))
         await self._publisher.close()
         await self._topics.close()
 

@@ -2,12 +2,13 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from safescale.runtime.bus.delivery import AbandonedError, Desk, deliver
+from safescale.runtime.bus.delivery import AbandonedError, Desk, deliver, hand_over
 from safescale.runtime.bus.limits import check_size
 from safescale.runtime.bus.port import Handler, Message, Subscription, SubscriptionOptions
+from safescale.runtime.bus.topics import BROADCASTS
 from safescale.runtime.telemetry import Telemetry
 
 DEFAULT_CAPACITY = 10_000
@@ -46,6 +47,8 @@ class MemoryBus:
         self._drain_s = drain_s
         self._groups: dict[str, dict[str, _Group]] = {}
         self._subscriptions: list[_MemorySubscription] = []
+        self._newest: dict[str, dict[str, Message]] = {topic: {} for topic in BROADCASTS}
+        self._followers: list[_MemoryFollower] = []
 
     async def publish(self, message: Message) -> None:
         """Append a message for every group of its topic; waits while a group has no room.
@@ -62,6 +65,11 @@ class MemoryBus:
                 group.waiting.append(message)
                 group.changed.notify_all()
             self._observe(group)
+        if message.topic in BROADCASTS:
+            self._newest[message.topic][message.key] = message
+            for follower in self._followers:
+                if follower.topic == message.topic:
+                    follower.waiting.put_nowait(message)
 
     async def publish_many(self, messages: Sequence[Message]) -> None:
         """Append messages in their order.
@@ -85,6 +93,21 @@ class MemoryBus:
         self._subscriptions.append(subscription)
         return subscription
 
+    async def follow(self, topic: str, handler: Handler) -> Subscription:
+        """Read a broadcast topic from its beginning, the newest message of each key.
+
+        Raises:
+            ValueError: the topic is none of `BROADCASTS`.
+
+        """
+        if topic not in BROADCASTS:
+            raise ValueError(f"{topic} is no broadcast topic")
+        follower = _MemoryFollower(topic, handler, self._newest[topic].values())
+        follower.on_stopped = lambda: self._followers.remove(follower)
+        self._followers.append(follower)
+        await follower.waiting.join()
+        return follower
+
     async def keep(self, topic: str, group: str) -> None:
         """Keep the messages of a topic for a group that may subscribe much later."""
         self._group(topic, group)
@@ -94,7 +117,8 @@ class MemoryBus:
 
     async def close(self) -> None:
         """Stop all subscriptions; messages that wait are dropped."""
-        await asyncio.gather(*(subscription.stop() for subscription in list(self._subscriptions)))
+        running: list[Subscription] = [*self._subscriptions, *self._followers]
+        await asyncio.gather(*(each.stop() for each in running))
         self._groups.clear()
 
     def _observe(self, group: _Group) -> None:
@@ -159,3 +183,31 @@ class _MemorySubscription:
             self._bus._subscriptions.remove(self)
         async with self._group.changed:
             self._group.changed.notify_all()
+
+
+class _MemoryFollower:
+    """Hands the messages of a broadcast topic to one handler, in their order."""
+
+    def __init__(self, topic: str, handler: Handler, kept: Iterable[Message]) -> None:
+        self.topic = topic
+        self.waiting: asyncio.Queue[Message] = asyncio.Queue()
+        self.on_stopped: Callable[[], None] = lambda: None
+        for message in kept:
+            self.waiting.put_nowait(message)
+        self._handler = handler
+        self._worker: asyncio.Task[None] | None = asyncio.create_task(self._work())
+
+    async def _work(self) -> None:
+        while True:
+            message = await self.waiting.get()
+            await hand_over(self._handler, message)
+            self.waiting.task_done()
+
+    async def stop(self) -> None:
+        """Take no more messages."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        worker.cancel()
+        await asyncio.gather(worker, return_exceptions=True)
+        self.on_stopped()

@@ -77,6 +77,18 @@ class Bus(Protocol):
         A topic keeps messages for a group from the group's first subscription on, or from when it was told to `keep`.
         """
 
+    async def follow(self, topic: str, handler: Handler) -> Subscription:
+        """Read a broadcast topic for this process alone, from its beginning: every process that follows gets it all.
+
+        Returns when what the topic held before the call is handled. Messages of one key are handled in their order and
+        may come again. Of those with the same key the bus may keep the newest alone. A message whose handler raises is
+        logged and passed over: it is no work that anybody waits for.
+
+        Raises:
+            BusUnavailableError: the topic cannot be read in time.
+
+        """
+
     async def keep(self, topic: str, group: str) -> None:
         """Keep the messages of a topic for a group that may subscribe much later."""
 

@@ -1,6 +1,6 @@
 """A bus whose messages carry the span that published them, around either adapter."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -57,13 +57,25 @@ class TracedBus:
             BusUnavailableError: the bus does not answer, or the topic does not exist.
 
         """
+        traced = self._traced(handler, {"group": group})
+        return await self._inner.subscribe(topic, group, traced, options)
 
+    def _traced(self, handler: Handler, labels: Mapping[str, str]) -> Handler:
         async def traced(message: Message) -> None:
             parent = context_of(message.headers.get(TRACEPARENT, ""))
-            with self._telemetry.span("handle", {**_fields(message), "group": group}, SpanKind.CONSUMER, parent):
+            with self._telemetry.span("handle", {**_fields(message), **labels}, SpanKind.CONSUMER, parent):
                 await handler(message)
 
-        return await self._inner.subscribe(topic, group, traced, options)
+        return traced
+
+    async def follow(self, topic: str, handler: Handler) -> Subscription:
+        """Read a broadcast topic; each message is a span.
+
+        Raises:
+            BusUnavailableError: the topic cannot be read in time.
+
+        """
+        return await self._inner.follow(topic, self._traced(handler, {}))
 
     async def keep(self, topic: str, group: str) -> None:
         """Keep the messages of a topic for a group that may subscribe much later."""
