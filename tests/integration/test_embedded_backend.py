@@ -62,7 +62,6 @@ class Process:
             self.telemetry,
             load_catalog(None),
             retrieval=lambda: self.channel,
-            orchestration=lambda: self.channel,
             cache_dir=self.folder / "cache",
         )
         self.service = InferenceService(config)

@@ -107,7 +107,6 @@ def _inference(parts: Parts) -> Service:
             telemetry=parts.telemetry,
             catalog=load_catalog(settings.models_file),
             retrieval=parts.to("retrieval"),
-            orchestration=parts.to("orchestration"),
             cache_dir=settings.data_dir / "models",
             instances=settings.instances,
             call_timeout_s=settings.call_timeout_s,

@@ -16,7 +16,7 @@ from safescale.inference.cache.store import GenerationCache
 from safescale.inference.catalog import Catalog
 from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import Engine
-from safescale.inference.run_states import RunStates
+from safescale.inference.run_ends import RunEnds
 from safescale.inference.servicer import InferenceServicer
 from safescale.inference.worker import GenerationWorker, WorkerPorts
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -41,7 +41,6 @@ class InferenceConfig:
     telemetry: Telemetry
     catalog: Catalog
     retrieval: Callable[[], grpc.aio.Channel]
-    orchestration: Callable[[], grpc.aio.Channel]
     cache_dir: Path
     instances: int | None = None
     call_timeout_s: float = 600.0
@@ -63,9 +62,9 @@ class InferenceService:
         config.telemetry.know("model", config.catalog.rows)
         self._engine = Engine(config.catalog, backends, cache, config.telemetry, policy)
         self._contexts = ContextReader(config.retrieval)
-        self._runs = RunStates(config.orchestration)
+        self._ends = RunEnds(config.bus)
         self._worker = GenerationWorker(
-            WorkerPorts(config.bus, config.documents, config.telemetry, self._engine, self._contexts, self._runs)
+            WorkerPorts(config.bus, config.documents, config.telemetry, self._engine, self._contexts, self._ends)
         )
 
         self._servicer = InferenceServicer(self._engine, self._worker.look)
@@ -80,13 +79,14 @@ class InferenceService:
         inference_pb2_grpc.add_InferenceServiceServicer_to_server(self._servicer, server)
 
     async def start(self) -> None:
-        """Start the worker; nothing is loaded."""
+        """Learn which runs ended, then start the worker; nothing is loaded."""
+        await self._ends.start()
         await self._worker.start()
 
     async def stop(self) -> None:
         """Finish the cells in flight, release the models."""
         await self._worker.stop()
-        await self._runs.close()
+        await self._ends.stop()
         await self._contexts.close()
         await self._engine.close()
 

@@ -20,7 +20,7 @@ from safescale.inference.backends.port import Backend
 from safescale.inference.catalog import ModelRow
 from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import Engine
-from safescale.inference.run_states import RunStates
+from safescale.inference.run_ends import RunEnds
 from safescale.rpc.events.v1 import events_pb2
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.limits import MESSAGE_LIMIT, fits
@@ -46,7 +46,7 @@ class WorkerPorts:
     telemetry: Telemetry
     engine: Engine
     contexts: ContextReader
-    runs: RunStates
+    ends: RunEnds
 
 
 class GenerationWorker:
@@ -135,7 +135,7 @@ class GenerationWorker:
         with log_context(run_id=cell.run_id, model=cell.model, condition=cell.condition, question_id=cell.question_id):
             key = record_key(cell, request.attempt)
             event = await self._stored(key)
-            if event is None and not await self._ports.runs.wants(cell.run_id):
+            if event is None and not self._ports.ends.wants(request):
                 self._log.info("cell of a run that was stopped is not asked", attempt=request.attempt)
                 return
             if event is None:

@@ -13,6 +13,7 @@ from safescale.orchestration.driver import DriverPorts, End, RunDriver
 from safescale.orchestration.identity import continues, digest_of
 from safescale.orchestration.kinds.port import Kinds, RunKind, UnitOutcome, kind_for, kind_of
 from safescale.orchestration.progress import RunProgress
+from safescale.orchestration.run_ends import RunEndAnnouncer
 from safescale.orchestration.store import RunStore, new_run_id, now
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
@@ -65,6 +66,7 @@ class Runs:
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._works: set[asyncio.Task[Any]] = set()
         self._returning: dict[str, asyncio.Task[None]] = {}
+        self._ends = RunEndAnnouncer(ports.bus, ports.store, ports.messages_kept_s)
         self._log = get_logger("orchestration")
 
     def _lock(self, run_id: str) -> asyncio.Lock:
@@ -154,6 +156,7 @@ class Runs:
         if driver is not None and run.state != pb.RUN_STATE_RUNNING:
             self._log.warning("run ended elsewhere", run_id=run.run_id, state=pb.RunState.Name(run.state))
             driver.close()
+            driver.run = run
             self._drop(driver)
             return None
         return driver
@@ -174,6 +177,7 @@ class Runs:
     async def look(self) -> list[asyncio.Task[None]]:
         """Begin to bring back every run that is recorded as running and has no driver; return the work on each."""
         running = set(await self._ports.store.running())
+        await self._ends.look()
         for run_id in set(self._drivers) - running:
             async with self._lock(run_id):
                 self._live((await self._ports.store.get(run_id)).run)
@@ -211,7 +215,7 @@ class Runs:
             return
         end = self._unrecorded.get(run_id)
         if end is not None:
-            await self._ports.store.finish(run_id, end.state, end.failure)
+            self._ends.add(await self._ports.store.finish(run_id, end.state, end.failure))
             self._unrecorded.pop(run_id, None)
             return
         try:
@@ -224,7 +228,7 @@ class Runs:
                 raise
             # It can be taken up when the cause is gone.
             self._log.error("run cannot go on", run_id=run_id, reason=known.reason, exception_type=type(error).__name__)
-            await self._ports.store.finish(run_id, pb.RUN_STATE_FAILED, to_failure(known))
+            self._ends.add(await self._ports.store.finish(run_id, pb.RUN_STATE_FAILED, to_failure(known)))
             return
         self._drive(driver)
 
@@ -263,6 +267,7 @@ class Runs:
             del self._drivers[run_id]
         if driver.unrecorded is not None:
             self._unrecorded[run_id] = driver.unrecorded
+        self._ends.add(driver.run)
         self._observe()
 
     def _observe(self) -> None:
@@ -314,6 +319,7 @@ class Runs:
             driver = self._live(run)
             if driver is None and run.state == pb.RUN_STATE_RUNNING:
                 run = await self._ports.store.finish(run_id, pb.RUN_STATE_CANCELLED)
+                self._ends.add(run)
                 self._unrecorded.pop(run_id, None)
                 return run
             if driver is not None:
@@ -381,6 +387,7 @@ class Runs:
         for driver in list(self._drivers.values()):
             await driver.stop()
         self._drivers.clear()
+        await self._ends.stop()
         self._observe()
 
 

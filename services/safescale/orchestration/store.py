@@ -19,6 +19,8 @@ RUN = "run"
 RUN_GROUP = "runs"
 MIN_PREFIX = 4
 WRITE_TRIES = 20
+STOPPED = frozenset({pb.RunState.Name(pb.RUN_STATE_CANCELLED), pb.RunState.Name(pb.RUN_STATE_FAILED)})
+"""Names of the states of runs that ended before they were complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,18 @@ class RunStore:
         state = pb.RunState.Name(pb.RUN_STATE_RUNNING)
         found = self._documents.scan(RUN, fields=("state",))
         return [document.key async for document in found if document.body.get("state") == state]
+
+    async def stopped_since(self, since_s: float) -> list[pb.Run]:
+        """Return id, state, end and attempt of the runs that stopped after a time, in seconds of the epoch."""
+        fields = ("state", "ended_at", "attempt")
+        found = []
+        async for document in self._documents.scan(RUN, fields=fields):
+            if document.body.get("state") in STOPPED:
+                body = {name: document.body[name] for name in fields if name in document.body}
+                run = json_format.ParseDict(body, pb.Run(run_id=document.key))
+                if run.ended_at.ToNanoseconds() >= since_s * 1e9:
+                    found.append(run)
+        return found
 
     async def finish(
         self, run_id: str, state: "pb.RunState.ValueType", failure: common_pb2.Failure | None = None

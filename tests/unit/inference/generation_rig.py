@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+from safescale.inference.run_ends import RunEnds
 from safescale.inference.worker import GenerationWorker, WorkerPorts
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
@@ -23,16 +24,6 @@ class Contexts:
         return reference.inline_text or None
 
 
-class Runs:
-    """Runs that are wanted, but for those that were stopped."""
-
-    def __init__(self) -> None:
-        self.stopped: set[str] = set()
-
-    async def wants(self, run_id: str) -> bool:
-        return run_id not in self.stopped
-
-
 class Rig:
     """A worker on a bus in memory; what it publishes and what was given up."""
 
@@ -40,12 +31,12 @@ class Rig:
         self.bench = bench
         self.bus = MemoryBus(bench.telemetry)
         self.contexts = Contexts()
-        self.runs = Runs()
+        self.ends = RunEnds(self.bus)
         self.published: list[events_pb2.GenerationCompleted] = []
         self.messages: list[Message] = []
         self.dead: list[Message] = []
         self.worker = GenerationWorker(
-            WorkerPorts(self.bus, bench.documents, bench.telemetry, bench.engine, self.contexts, self.runs)
+            WorkerPorts(self.bus, bench.documents, bench.telemetry, bench.engine, self.contexts, self.ends)
         )
 
     @property
@@ -53,6 +44,8 @@ class Rig:
         return self.bench.metric("safescale_model_available", model="m")
 
     async def start(self) -> None:
+        await self.ends.start()
+
         async def completed(message):
             self.messages.append(message)
             self.published.append(events_pb2.GenerationCompleted.FromString(message.value))

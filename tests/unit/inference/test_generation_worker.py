@@ -18,6 +18,9 @@ from safescale.core.errors import (
 )
 from safescale.core.safety import cloze
 from safescale.rpc.common.v1 import common_pb2
+from safescale.rpc.events.v1 import events_pb2
+from safescale.runtime.bus import topics
+from safescale.runtime.bus.event import event_message
 from safescale.runtime.bus.limits import MESSAGE_LIMIT
 from safescale.runtime.documents.port import NewDocument
 
@@ -253,12 +256,15 @@ async def test_an_outcome_that_an_older_version_stored_too_large_is_a_failure(ri
 
 
 async def test_cells_of_a_stopped_run_are_not_asked_until_it_goes_on(rig) -> None:
-    rig.runs.stopped.add("r")
-    await rig.send(request(question="q1").SerializeToString())
+    before, again = request(question="q1"), request(question="q1")
+    before.requested_at.FromSeconds(1_000)
+    again.requested_at.FromSeconds(1_001)
+    event = events_pb2.RunEnded(run_id="r", ended_at=before.requested_at, attempt=1)
+    await rig.bus.publish(event_message(topics.RUN_ENDED, "r", event, "r", 1))
+    await rig.send(before.SerializeToString())
     await asyncio.sleep(0.1)
     assert (rig.published, rig.dead, rig.bench.backend.exchanges) == ([], [], [])
-    rig.runs.stopped.clear()
-    (done,) = await rig.ask(request(question="q1"))
+    (done,) = await rig.ask(again)
     assert not done.HasField("failure")
 
 

@@ -3,7 +3,7 @@
 import asyncio
 
 from tests.unit.inference.conftest import ScriptedBackend
-from tests.unit.inference.generation_rig import Contexts, Rig, Runs, request
+from tests.unit.inference.generation_rig import Contexts, Rig, request
 
 from safescale.core.errors import (
     BusUnavailableError,
@@ -12,6 +12,7 @@ from safescale.inference.attempts import CallPolicy
 from safescale.inference.cache.store import GenerationCache
 from safescale.inference.catalog import Catalog
 from safescale.inference.engine import Engine
+from safescale.inference.run_ends import RunEnds
 from safescale.inference.servicer import InferenceServicer
 from safescale.inference.worker import GenerationWorker, WorkerPorts
 from safescale.rpc.inference.v1 import inference_pb2
@@ -118,7 +119,7 @@ async def test_a_model_without_a_topic_holds_up_no_other(documents, row_of, monk
     engine = Engine(catalog, backends, GenerationCache(documents), telemetry, CallPolicy())
     for backend in backends.values():
         backend.reason = "not there yet"
-    worker = GenerationWorker(WorkerPorts(bus, documents, telemetry, engine, Contexts(), Runs()))
+    worker = GenerationWorker(WorkerPorts(bus, documents, telemetry, engine, Contexts(), RunEnds(bus)))
     await worker.start()
     subscribe = bus.subscribe
 

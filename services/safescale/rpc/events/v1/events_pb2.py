@@ -24,10 +24,11 @@ _sym_db = _symbol_database.Default()
 
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from safescale.rpc.common.v1 import common_pb2 as safescale_dot_common_dot_v1_dot_common__pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as safescale_dot_orchestration_dot_v1_dot_orchestration__pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as safescale_dot_scoring_dot_v1_dot_scoring__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n safescale/events/v1/events.proto\x12\x13safescale.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a safescale/common/v1/common.proto\x1a\"safescale/scoring/v1/scoring.proto\"\x8c\x01\n\x10\x43ontextRequested\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x13\n\x0bquestion_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x11\n\tcorpus_id\x18\x05 \x01(\t\x12\r\n\x05query\x18\x06 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\"\xe6\x01\n\x11ResearchRequested\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x33\n\x08question\x18\x03 \x01(\x0b\x32!.safescale.common.v1.QuestionStem\x12\x11\n\tcorpus_id\x18\x04 \x01(\t\x12\x13\n\x0b\x61gent_model\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x16\n\x0e\x61gent_revision\x18\x07 \x01(\t\x12\x19\n\x11\x61gent_fingerprint\x18\x08 \x01(\t\x12\r\n\x05\x66resh\x18\t \x01(\x08\"\x83\x02\n\x0c\x43ontextBuilt\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x13\n\x0bquestion_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x32\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x1f.safescale.common.v1.ContextRefH\x00\x12\x18\n\x0eskipped_reason\x18\x06 \x01(\tH\x00\x12/\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1c.safescale.common.v1.FailureH\x00\x12\x11\n\telapsed_s\x18\x08 \x01(\x01\x12\x0f\n\x07\x61ttempt\x18\t \x01(\rB\t\n\x07outcome\"\xc5\x03\n\x13GenerationRequested\x12*\n\x04\x63\x65ll\x18\x01 \x01(\x0b\x32\x1c.safescale.common.v1.CellKey\x12\x33\n\x08question\x18\x02 \x01(\x0b\x32!.safescale.common.v1.QuestionStem\x12\x30\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x1f.safescale.common.v1.ContextRef\x12\x35\n\x0b\x66ormulation\x18\x04 \x01(\x0e\x32 .safescale.common.v1.Formulation\x12\x0e\n\x06greedy\x18\x05 \x01(\x08\x12\x14\n\x0csample_count\x18\x06 \x01(\r\x12\x13\n\x0btemperature\x18\x07 \x01(\x01\x12\x16\n\x0emax_new_tokens\x18\x08 \x01(\r\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\r\n\x05\x66resh\x18\n \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x30\n\x0crequested_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0emodel_revision\x18\r \x01(\t\x12\x19\n\x11model_fingerprint\x18\x0e \x01(\t\"i\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x13\n\x06letter\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\rfinish_reason\x18\x04 \x01(\tB\t\n\x07_letterB\x07\n\x05_seed\"\xdc\x04\n\x13GenerationCompleted\x12*\n\x04\x63\x65ll\x18\x01 \x01(\x0b\x32\x1c.safescale.common.v1.CellKey\x12\x35\n\x0b\x66ormulation\x18\x02 \x01(\x0e\x32 .safescale.common.v1.Formulation\x12+\n\x06greedy\x18\x03 \x01(\x0b\x32\x1b.safescale.events.v1.Answer\x12,\n\x07samples\x18\x04 \x03(\x0b\x32\x1b.safescale.events.v1.Answer\x12Q\n\roption_scores\x18\x05 \x03(\x0b\x32:.safescale.events.v1.GenerationCompleted.OptionScoresEntry\x12)\n\x05usage\x18\x06 \x01(\x0b\x32\x1a.safescale.common.v1.Usage\x12-\n\x07timings\x18\x07 \x01(\x0b\x32\x1c.safescale.common.v1.Timings\x12-\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\x1c.safescale.common.v1.Failure\x12\x0e\n\x06\x63\x61\x63hed\x18\t \x01(\x08\x12\x16\n\x0emodel_revision\x18\n \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x14\n\x0cgreedy_asked\x18\x0c \x01(\x08\x12\x15\n\rsamples_asked\x18\r \x01(\r\x12\x10\n\x08warnings\x18\x0e \x03(\t\x1a\x33\n\x11OptionScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"Y\n\x0fVerdictRecorded\x12.\n\x07verdict\x18\x01 \x01(\x0b\x32\x1d.safescale.scoring.v1.Verdict\x12\x16\n\x0etexts_left_out\x18\x02 \x01(\x08\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n safescale/events/v1/events.proto\x12\x13safescale.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a safescale/common/v1/common.proto\x1a.safescale/orchestration/v1/orchestration.proto\x1a\"safescale/scoring/v1/scoring.proto\"\x8c\x01\n\x10\x43ontextRequested\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x13\n\x0bquestion_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x11\n\tcorpus_id\x18\x05 \x01(\t\x12\r\n\x05query\x18\x06 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x07 \x01(\r\"\xe6\x01\n\x11ResearchRequested\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x33\n\x08question\x18\x03 \x01(\x0b\x32!.safescale.common.v1.QuestionStem\x12\x11\n\tcorpus_id\x18\x04 \x01(\t\x12\x13\n\x0b\x61gent_model\x18\x05 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x06 \x01(\r\x12\x16\n\x0e\x61gent_revision\x18\x07 \x01(\t\x12\x19\n\x11\x61gent_fingerprint\x18\x08 \x01(\t\x12\r\n\x05\x66resh\x18\t \x01(\x08\"\x83\x02\n\x0c\x43ontextBuilt\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x13\n\x0bquestion_id\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x32\n\x07\x63ontext\x18\x05 \x01(\x0b\x32\x1f.safescale.common.v1.ContextRefH\x00\x12\x18\n\x0eskipped_reason\x18\x06 \x01(\tH\x00\x12/\n\x07\x66\x61ilure\x18\x07 \x01(\x0b\x32\x1c.safescale.common.v1.FailureH\x00\x12\x11\n\telapsed_s\x18\x08 \x01(\x01\x12\x0f\n\x07\x61ttempt\x18\t \x01(\rB\t\n\x07outcome\"\xc5\x03\n\x13GenerationRequested\x12*\n\x04\x63\x65ll\x18\x01 \x01(\x0b\x32\x1c.safescale.common.v1.CellKey\x12\x33\n\x08question\x18\x02 \x01(\x0b\x32!.safescale.common.v1.QuestionStem\x12\x30\n\x07\x63ontext\x18\x03 \x01(\x0b\x32\x1f.safescale.common.v1.ContextRef\x12\x35\n\x0b\x66ormulation\x18\x04 \x01(\x0e\x32 .safescale.common.v1.Formulation\x12\x0e\n\x06greedy\x18\x05 \x01(\x08\x12\x14\n\x0csample_count\x18\x06 \x01(\r\x12\x13\n\x0btemperature\x18\x07 \x01(\x01\x12\x16\n\x0emax_new_tokens\x18\x08 \x01(\r\x12\x0c\n\x04seed\x18\t \x01(\x04\x12\r\n\x05\x66resh\x18\n \x01(\x08\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x30\n\x0crequested_at\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\x0emodel_revision\x18\r \x01(\t\x12\x19\n\x11model_fingerprint\x18\x0e \x01(\t\"i\n\x06\x41nswer\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x13\n\x06letter\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x11\n\x04seed\x18\x03 \x01(\x04H\x01\x88\x01\x01\x12\x15\n\rfinish_reason\x18\x04 \x01(\tB\t\n\x07_letterB\x07\n\x05_seed\"\xdc\x04\n\x13GenerationCompleted\x12*\n\x04\x63\x65ll\x18\x01 \x01(\x0b\x32\x1c.safescale.common.v1.CellKey\x12\x35\n\x0b\x66ormulation\x18\x02 \x01(\x0e\x32 .safescale.common.v1.Formulation\x12+\n\x06greedy\x18\x03 \x01(\x0b\x32\x1b.safescale.events.v1.Answer\x12,\n\x07samples\x18\x04 \x03(\x0b\x32\x1b.safescale.events.v1.Answer\x12Q\n\roption_scores\x18\x05 \x03(\x0b\x32:.safescale.events.v1.GenerationCompleted.OptionScoresEntry\x12)\n\x05usage\x18\x06 \x01(\x0b\x32\x1a.safescale.common.v1.Usage\x12-\n\x07timings\x18\x07 \x01(\x0b\x32\x1c.safescale.common.v1.Timings\x12-\n\x07\x66\x61ilure\x18\x08 \x01(\x0b\x32\x1c.safescale.common.v1.Failure\x12\x0e\n\x06\x63\x61\x63hed\x18\t \x01(\x08\x12\x16\n\x0emodel_revision\x18\n \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x0b \x01(\r\x12\x14\n\x0cgreedy_asked\x18\x0c \x01(\x08\x12\x15\n\rsamples_asked\x18\r \x01(\r\x12\x10\n\x08warnings\x18\x0e \x03(\t\x1a\x33\n\x11OptionScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\"Y\n\x0fVerdictRecorded\x12.\n\x07verdict\x18\x01 \x01(\x0b\x32\x1d.safescale.scoring.v1.Verdict\x12\x16\n\x0etexts_left_out\x18\x02 \x01(\x08\"\x8e\x01\n\x08RunEnded\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x33\n\x05state\x18\x02 \x01(\x0e\x32$.safescale.orchestration.v1.RunState\x12,\n\x08\x65nded_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\rb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,20 +37,22 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATIONCOMPLETED_OPTIONSCORESENTRY']._loaded_options = None
   _globals['_GENERATIONCOMPLETED_OPTIONSCORESENTRY']._serialized_options = b'8\001'
-  _globals['_CONTEXTREQUESTED']._serialized_start=161
-  _globals['_CONTEXTREQUESTED']._serialized_end=301
-  _globals['_RESEARCHREQUESTED']._serialized_start=304
-  _globals['_RESEARCHREQUESTED']._serialized_end=534
-  _globals['_CONTEXTBUILT']._serialized_start=537
-  _globals['_CONTEXTBUILT']._serialized_end=796
-  _globals['_GENERATIONREQUESTED']._serialized_start=799
-  _globals['_GENERATIONREQUESTED']._serialized_end=1252
-  _globals['_ANSWER']._serialized_start=1254
-  _globals['_ANSWER']._serialized_end=1359
-  _globals['_GENERATIONCOMPLETED']._serialized_start=1362
-  _globals['_GENERATIONCOMPLETED']._serialized_end=1966
-  _globals['_GENERATIONCOMPLETED_OPTIONSCORESENTRY']._serialized_start=1915
-  _globals['_GENERATIONCOMPLETED_OPTIONSCORESENTRY']._serialized_end=1966
-  _globals['_VERDICTRECORDED']._serialized_start=1968
-  _globals['_VERDICTRECORDED']._serialized_end=2057
+  _globals['_CONTEXTREQUESTED']._serialized_start=209
+  _globals['_CONTEXTREQUESTED']._serialized_end=349
+  _globals['_RESEARCHREQUESTED']._serialized_start=352
+  _globals['_RESEARCHREQUESTED']._serialized_end=582
+  _globals['_CONTEXTBUILT']._serialized_start=585
+  _globals['_CONTEXTBUILT']._serialized_end=844
+  _globals['_GENERATIONREQUESTED']._serialized_start=847
+  _globals['_GENERATIONREQUESTED']._serialized_end=1300
+  _globals['_ANSWER']._serialized_start=1302
+  _globals['_ANSWER']._serialized_end=1407
+  _globals['_GENERATIONCOMPLETED']._serialized_start=1410
+  _globals['_GENERATIONCOMPLETED']._serialized_end=2014
+  _globals['_GENERATIONCOMPLETED_OPTIONSCORESENTRY']._serialized_start=1963
+  _globals['_GENERATIONCOMPLETED_OPTIONSCORESENTRY']._serialized_end=2014
+  _globals['_VERDICTRECORDED']._serialized_start=2016
+  _globals['_VERDICTRECORDED']._serialized_end=2105
+  _globals['_RUNENDED']._serialized_start=2108
+  _globals['_RUNENDED']._serialized_end=2250
 # @@protoc_insertion_point(module_scope)

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from safescale.rpc.common.v1 import common_pb2 as _common_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2 as _orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as _scoring_pb2
 import builtins as _builtins
 import sys
@@ -447,3 +448,41 @@ class VerdictRecorded(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerdictRecorded: _TypeAlias = VerdictRecorded  # noqa: Y015
+
+@_typing.final
+class RunEnded(_message.Message):
+    """A run stopped before its end: what it requested up to then is not wanted any more. Topic safescale.run.ended.v1, which
+    every process that asks models reads as a whole.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ENDED_AT_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run. Never empty."""
+    state: _orchestration_pb2.RunState.ValueType
+    """How it ended: cancelled or failed."""
+    attempt: _builtins.int
+    """Attempt of the run at its end, from 1."""
+    @_builtins.property
+    def ended_at(self) -> _timestamp_pb2.Timestamp:
+        """When it ended; what it requests later, after it was taken up again, is wanted."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        state: _orchestration_pb2.RunState.ValueType = ...,
+        ended_at: _timestamp_pb2.Timestamp | None = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["ended_at", b"ended_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "ended_at", b"ended_at", "run_id", b"run_id", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunEnded: _TypeAlias = RunEnded  # noqa: Y015
