@@ -58,6 +58,7 @@ PAIRS: tuple[tuple[str, str], ...] = (
 )
 
 CONDITION_IDS: tuple[str, ...] = tuple(row.id for row in CONDITIONS)
+_BY_ID = {row.id: row for row in CONDITIONS}
 
 
 def condition(condition_id: str) -> Condition:
@@ -67,9 +68,8 @@ def condition(condition_id: str) -> Condition:
         InvalidInputError: there is none; the message suggests the nearest id and lists all.
 
     """
-    for row in CONDITIONS:
-        if row.id == condition_id:
-            return row
+    if (row := _BY_ID.get(condition_id)) is not None:
+        return row
     near = difflib.get_close_matches(condition_id, CONDITION_IDS, n=1)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise InvalidInputError(f"unknown condition {condition_id!r}{hint}; expected one of {', '.join(CONDITION_IDS)}")

@@ -6,8 +6,7 @@ means for them is known to the kind alone.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from google.protobuf.message import Message as Payload
 
@@ -23,8 +22,7 @@ PreparationKey = tuple[str, ...]
 """Names what several units wait for together, such as the context of a question."""
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """One unit of work of a run: one request, one outcome, one retry. `item` names it within its group."""
 
     group: Group
@@ -36,8 +34,7 @@ class Unit:
         return " / ".join(part for part in (*self.group, self.item) if part)
 
 
-@dataclass(frozen=True, slots=True)
-class UnitOutcome:
+class UnitOutcome(NamedTuple):
     """How a unit ended, at which attempt of its run, and the tokens it took.
 
     `stops_run` is set where every further outcome would be the same failure: the run ends with it.
@@ -50,8 +47,7 @@ class UnitOutcome:
     stops_run: common_pb2.Failure | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reaction:
+class Reaction(NamedTuple):
     """What follows from an event: skips to record, messages to publish, outcomes to count.
 
     `preparation` is set where the event answers the request for one: it counts while that is awaited, and once.

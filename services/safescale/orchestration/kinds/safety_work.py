@@ -123,12 +123,13 @@ def _changed(verdict: scoring_pb2.Verdict, manifest: pb.Manifest) -> common_pb2.
 
     Every further answer would be refused for the same reason: one run holds answers of one setting.
     """
-    found = verdict.failure
-    reason = ModelChangedError.reason
-    if found.reason == reason:
-        return found
-    if any(reason in reading.judge.failure for reading in (verdict.greedy, *verdict.samples)):
-        return common_pb2.Failure(code=found.code, reason=reason, message=found.message, retryable=found.retryable)
+    if verdict.HasField("failure"):
+        found = verdict.failure
+        reason = ModelChangedError.reason
+        if found.reason == reason:
+            return found
+        if any(reason in reading.judge.failure for reading in (verdict.greedy, *verdict.samples)):
+            return common_pb2.Failure(code=found.code, reason=reason, message=found.message, retryable=found.retryable)
     # An inference of an earlier version answers whatever is expected of it.
     made_with = next((model.revision for model in manifest.models if model.id == verdict.cell.model), "")
     if verdict.model_revision and made_with and verdict.model_revision != made_with:
