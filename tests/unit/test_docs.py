@@ -1,10 +1,12 @@
 """Pages that say what the code has: the protocol with its prompts, and the tables of conditions, pairs and metrics."""
 
+import ast
 import re
 from pathlib import Path
 
 import pytest
 
+from safescale.core.decisions.policy import parse_policy
 from safescale.core.safety import prompts
 from safescale.core.safety.answers import judge
 from safescale.core.safety.builders import ANSWER_RESERVE_TOKENS, MARGIN_TOKENS, QUESTION_RESERVE_TOKENS, MaxContext
@@ -12,7 +14,11 @@ from safescale.core.safety.conditions import CONDITIONS, PAIRS
 from safescale.core.safety.metrics import METRICS
 from safescale.core.safety.regimes import SelfConsistency, Single
 from safescale.core.safety.tables import analysis
+from safescale.formats.run_spec import parse_run_file
+from safescale.inference.catalog import load_catalog
+from safescale.runtime.files.reading import parse_yaml, read_source
 
+FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 OPTIONS = {"B": "{option B}", "A": "{option A}"}
@@ -99,3 +105,76 @@ def test_a_page_has_every_metric_as_it_is_taken() -> None:
 def test_a_page_has_every_table_and_column() -> None:
     found = {row[0].strip("`"): re.findall(r"`(\w+)`", row[2]) for row in table(page("analysis.md"), "table")}
     assert list(found) == list(analysis.TABLES)
+
+
+PAGES = [
+    *sorted(DOCS.rglob("*.md")),
+    *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")),
+]
+PAGES += [ROOT / "CODE_OF_CONDUCT.md", *sorted(ROOT.glob("examples/**/*.md"))]
+PACKAGE = ROOT / "services" / "safescale"
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_within_the_repository_lead_somewhere(path: Path) -> None:
+    text = re.sub(r"^```.*?^```|`[^`\n]+`", "", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    targets = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link}
+    assert [target for target in sorted(targets - {""}) if not (path.parent / target).exists()] == []
+
+
+def names_of(path: Path) -> set[str]:
+    """Functions and classes of a module or a folder of modules, and `Class.method`."""
+    found: set[str] = set()
+    for module in path.rglob("*.py") if path.is_dir() else [path]:
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                found |= {node.name, *(f"{node.name}.{each.name}" for each in node.body if isinstance(each, FUNCTIONS))}
+            elif isinstance(node, FUNCTIONS):
+                found.add(node.name)
+    return found
+
+
+def test_the_way_of_a_question_is_the_way_through_the_code() -> None:
+    rows = re.findall(r"^\| [\d, ]*\| .+ \| (`.+`) \| (`.+`) \|$", page("architecture.md"), re.M)
+    assert len(rows) > 15
+    missing = []
+    for files, names in rows:
+        paths = [PACKAGE / name for name in re.findall(r"`([^`]+)`", files)]
+        missing += [str(path) for path in paths if not path.exists()]
+        known = set[str]().union(*(names_of(path) for path in paths if path.exists()))
+        missing += [f"{files}: {name}" for name in re.findall(r"`([^`]+)`", names) if name not in known]
+    assert missing == []
+
+
+def test_files_that_contributors_are_sent_to_exist() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`((?:services|tests|docs|protos|examples)/[\w./-]+)`", text))
+    assert len(named) > 15
+    made = {name for name in named if "NAME" in name}
+    assert [name for name in sorted(named - made) if not (ROOT / name).exists()] == []
+    ports = set(re.findall(r"`((?:services|tests)/[\w/]+(?:\.py))`", text)) - made
+    known = set[str]().union(*(names_of(ROOT / name) for name in ports), *(variables_of(ROOT / name) for name in ports))
+    known |= names_of(PACKAGE / "core" / "safety")
+    asked = set(re.findall(r"`([A-Z]\w{3,}|[a-z]+(?:_[a-z]+)*_kinds)`", text)) - {"NAME"}
+    assert sorted(asked - known) == []
+
+
+def variables_of(path: Path) -> set[str]:
+    """Variables of a module."""
+    targets = re.findall(r"^(\w+)(?:: [^=]+)? = ", path.read_text(encoding="utf-8"), re.M)
+    return set(targets)
+
+
+def test_every_file_of_the_first_page_is_one_that_is_taken(tmp_path: Path) -> None:
+    files = dict(re.findall(r"^```\w+ ward/(\S+)\n(.*?)^```", page("getting-started.md"), re.M | re.S))
+    assert sorted(files) == ["models.yaml", "policy.yaml", "questions.csv", "run.yaml"]
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    spec = parse_run_file(read_source(tmp_path / "run.yaml"))
+    assert spec.benchmark_files().questions == "questions.csv"
+    assert set(spec.models) <= set(load_catalog(tmp_path / "models.yaml").rows)
+    policy = parse_policy(
+        parse_yaml(read_source(tmp_path / "policy.yaml")), "policy.yaml", [each.name for each in METRICS]
+    )
+    assert len(policy.requirements) == 2
+    assert {"high_risk", "unsafe", "contradicts"} < set(files["questions.csv"].splitlines()[0].split(","))
