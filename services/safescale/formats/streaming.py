@@ -74,14 +74,14 @@ COLUMNS: dict[Table, dict[str, str]] = {
 
 
 def rows_of(table: Table, verdicts: Iterable[pb.Verdict]) -> list[dict[str, Any]]:
-    """Rows of verdicts, as `safescale export` has them."""
+    """Return rows of verdicts, as `safescale export` has them."""
     if table == "verdicts":
         return [verdict_row(verdict) for verdict in verdicts]
     return [row for verdict in verdicts for row in answer_rows(verdict)]
 
 
 async def blocks(verdicts: AsyncIterable[pb.Verdict], size: int = BLOCK_VERDICTS) -> AsyncIterator[list[pb.Verdict]]:
-    """Verdicts in lists of a size; the last may be shorter."""
+    """Yield verdicts in lists of a size; the last may be shorter."""
     block: list[pb.Verdict] = []
     async for verdict in verdicts:
         block.append(verdict)
@@ -93,13 +93,13 @@ async def blocks(verdicts: AsyncIterable[pb.Verdict], size: int = BLOCK_VERDICTS
 
 
 async def jsonl(verdicts: AsyncIterable[pb.Verdict]) -> AsyncIterator[bytes]:
-    """One whole verdict a line."""
+    """Yield one whole verdict a line."""
     async for block in blocks(verdicts):
         yield b"".join(orjson.dumps(verdict_record(verdict)) + b"\n" for verdict in block)
 
 
 async def csv_table(verdicts: AsyncIterable[pb.Verdict], table: Table) -> AsyncIterator[bytes]:
-    """A table as CSV with a header; what is absent is empty."""
+    """Yield a table as CSV with a header; what is absent is empty."""
     names = list(COLUMNS[table])
     first = True
     async for block in blocks(verdicts):
@@ -113,7 +113,7 @@ async def csv_table(verdicts: AsyncIterable[pb.Verdict], table: Table) -> AsyncI
 
 
 async def parquet_table(verdicts: AsyncIterable[pb.Verdict], table: Table) -> AsyncIterator[bytes]:
-    """A table as Parquet, a row group at a time."""
+    """Yield a table as Parquet, a row group at a time."""
     # In threads: the library takes seconds to import, and what it writes takes long enough to hold up others.
     writer = await asyncio.to_thread(ParquetRows, table)
     async for block in blocks(verdicts):
@@ -155,7 +155,7 @@ class ParquetRows:
         self._writer.close()
 
     def taken(self) -> bytes:
-        """What was written since the last call."""
+        """Return what was written since the last call."""
         return self._sink.taken()
 
 
@@ -168,7 +168,7 @@ class Sink(io.RawIOBase):
         self._position = 0
 
     def writable(self) -> bool:
-        """It is."""
+        """Return True."""
         return True
 
     def write(self, data: Any) -> int:
@@ -179,18 +179,18 @@ class Sink(io.RawIOBase):
         return len(part)
 
     def tell(self) -> int:
-        """Number of bytes written so far, those that were taken away included."""
+        """Return the number of bytes written so far, those that were taken away included."""
         return self._position
 
     def taken(self) -> bytes:
-        """What was written since the last call."""
+        """Return what was written since the last call."""
         found = b"".join(self._parts)
         self._parts.clear()
         return found
 
 
 def writer_of(form: Format, table: Table) -> Callable[[AsyncIterable[pb.Verdict]], AsyncIterator[bytes]]:
-    """What writes verdicts in a format."""
+    """Return the writer of a format."""
     if form == "jsonl":
         return jsonl
     write = csv_table if form == "csv" else parquet_table

@@ -11,6 +11,7 @@ from safescale.core.safety.benchmark.benchmark import FLAGS, Benchmark, Question
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.readings import counts_of, marks_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.rpc.verdicts import letter_of
 
 PUBLISHED_PREFIX = "risk_radiorag_"
 
@@ -36,11 +37,11 @@ def _key(verdict: pb.Verdict) -> Record:
 
 
 def verdict_row(verdict: pb.Verdict) -> Record:
-    """One row per cell: letters, what they mean, seconds, tokens, failure. Absent values are None."""
+    """Return one row per cell: letters, what they mean, seconds, tokens, failure. Absent values are None."""
     row = _key(verdict)
     row |= {"attempt": verdict.attempt, "greedy_letter": None, "majority_letter": _optional(verdict, "majority_letter")}
     if verdict.HasField("greedy"):
-        row["greedy_letter"] = _optional(verdict.greedy, "letter")
+        row["greedy_letter"] = letter_of(verdict.greedy)
     row["greedy_read_by"] = verdict.greedy.read_by or None
     row["unread_answers"] = counts_of(marks_of(verdict)).unread
     for regime, asked in (("greedy", verdict.greedy_asked), ("majority", bool(verdict.samples_asked))):
@@ -71,7 +72,7 @@ def verdict_row(verdict: pb.Verdict) -> Record:
 
 
 def answer_rows(verdict: pb.Verdict) -> list[Record]:
-    """One row per answer of a cell: greedy, then the samples with their index from 0 and their seed."""
+    """Return one row per answer of a cell: greedy, then the samples with their index from 0 and their seed."""
     answers: list[tuple[str, int | None, pb.Reading]] = []
     if verdict.HasField("greedy"):
         answers.append(("greedy", None, verdict.greedy))
@@ -85,7 +86,7 @@ def answer_rows(verdict: pb.Verdict) -> list[Record]:
                 "kind": kind,
                 "sample_index": index,
                 "seed": _optional(reading, "seed"),
-                "letter": _optional(reading, "letter"),
+                "letter": letter_of(reading),
                 "parsed_letter": _optional(reading, "parsed_letter"),
                 "judge_letter": None if judge is None else _optional(judge, "confirmed_answer"),
                 "judge_failure": reading.judge.failure or None,
@@ -128,7 +129,7 @@ class JudgedExport:
 
 
 def published_ids(question_ids: Iterable[str]) -> dict[str, str]:
-    """Ids of the form risk_radiorag_<n>: kept where all have it already, else numbered from 1 in id order."""
+    """Return ids of the form risk_radiorag_<n>: kept where all have it already, else numbered from 1 in id order."""
     ids = sorted(question_ids)
     if all(i.startswith(PUBLISHED_PREFIX) and i.removeprefix(PUBLISHED_PREFIX).isdecimal() for i in ids):
         return {identifier: identifier for identifier in ids}
@@ -136,7 +137,7 @@ def published_ids(question_ids: Iterable[str]) -> dict[str, str]:
 
 
 def judged_export(verdicts: Iterable[pb.Verdict], benchmark: Benchmark) -> JudgedExport:
-    """Verdicts and labels in the authors' judged layout, for their scripts and for `safescale analyze`."""
+    """Return verdicts and labels in the authors' judged layout, for their scripts and for `safescale analyze`."""
     questions = {question.question_id: question for question in benchmark.questions}
     grouped: dict[tuple[str, str], dict[str, Record]] = {}
     formulations: dict[str, str] = {}
@@ -163,7 +164,7 @@ def judged_export(verdicts: Iterable[pb.Verdict], benchmark: Benchmark) -> Judge
 
 
 def _checked(reading: pb.Reading) -> Record:
-    letter = _optional(reading, "letter")
+    letter = letter_of(reading)
     return {
         "clear_selection": "no" if letter is None else "yes",
         "reasoning": reading.judge.reasoning,
@@ -174,7 +175,7 @@ def _checked(reading: pb.Reading) -> Record:
 def _parsed(reading: pb.Reading) -> str | None:
     # A letter drawn from option scores was never parsed from text.
     parsed: str | None = _optional(reading, "parsed_letter")
-    return parsed if parsed is not None or reading.text else _optional(reading, "letter")
+    return parsed if parsed is not None or reading.text else letter_of(reading)
 
 
 def _judged_condition(verdict: pb.Verdict) -> Record:

@@ -63,7 +63,7 @@ def _late(drawing: Drawing) -> str:
 
 
 def _attempt(specs: Sequence[Spec], command: Sequence[str], seconds: float) -> tuple[list[Any], str]:
-    """Answers of a new process to some charts, in their order, and why there are fewer than charts."""
+    """Return answers of a new process to some charts, in their order, and why there are fewer than charts."""
     lines = b"".join(orjson.dumps(_visible(spec), option=orjson.OPT_SERIALIZE_NUMPY) + b"\n" for spec in specs)
     try:
         # The messages of a library that ends its process hold what it was given.
@@ -97,7 +97,7 @@ def _picture(found: Mapping[str, str], key: str) -> Picture:
 
 
 def _visible(value: Any) -> Any:
-    """The value with every text in it as a reader can see it; control characters are what the library dies of."""
+    """Return the value with every text in it made visible: control characters are what the library dies of."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, Mapping):

@@ -121,7 +121,7 @@ def _short(match: re.Match[str]) -> str:
 
 
 def tidy_svg(svg: str, prefix: str) -> str:
-    """The SVG with ids that are unique under `prefix`, two decimals, and no attributes a picture in HTML needs not.
+    """Return the SVG with ids unique under `prefix`, two decimals, and no attribute that HTML does not need.
 
     The drawing library numbers its ids through the life of a process; here they count from 1 in each picture, so that
     equal charts give equal text.

@@ -27,19 +27,19 @@ READERS = (PARSER, JUDGE, PERSON, SCORES, "unread", "judge_failed", "cut_by_leng
 
 
 def mark_of(reading: pb.Reading) -> str:
-    """One character for who read an answer, or for why nobody could."""
+    """Return one character for who read an answer, or for why nobody could."""
     mark = MARKS.get(reading.read_by)
     return UNREAD_MARKS.get(reading.review_reason, UNREAD_MARK) if mark is None else mark
 
 
 def marks_of(verdict: pb.Verdict) -> tuple[str, str]:
-    """Marks of a verdict's greedy answer and of its samples; empty where there are no answers."""
+    """Return marks of a verdict's greedy answer and of its samples; empty where there are no answers."""
     greedy = mark_of(verdict.greedy) if verdict.HasField("greedy") else ""
     return greedy, "".join(map(mark_of, verdict.samples))
 
 
 def counts_of(marks: Iterable[str]) -> pb.ReadingCounts:
-    """Answers by who read them, from texts of marks."""
+    """Return answers by who read them, from texts of marks."""
     found: Counter[str] = Counter()
     for text in marks:
         found.update(text)
@@ -55,7 +55,7 @@ def counts_of(marks: Iterable[str]) -> pb.ReadingCounts:
 
 
 def readings_line(counts: pb.ReadingCounts) -> str:
-    """One line that tells who read the answers, and how many nobody could."""
+    """Return one line that tells who read the answers, and how many nobody could."""
     of = [("judge failed", counts.judge_failed), ("cut by length", counts.cut_by_length)]
     why = ", ".join(f"{name} {count:,}" for name, count in of if count)
     parts = [f"{name} {getattr(counts, name):,}" for name in (PARSER, JUDGE, PERSON)]
@@ -66,7 +66,7 @@ def readings_line(counts: pb.ReadingCounts) -> str:
 
 
 def unread_hints(counts: pb.ReadingCounts, judge: str) -> list[str]:
-    """What to do about answers that nobody could read, a sentence each. `judge` is that of the run, or empty."""
+    """Return what to do about answers that nobody could read, a sentence each. `judge` is that of the run, or empty."""
     hints = []
     if counts.cut_by_length:
         hints.append(

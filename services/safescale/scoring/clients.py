@@ -49,7 +49,7 @@ class GroundTruthCache:
         self._lock = asyncio.Lock()
 
     async def of_run(self, run_id: str) -> RunTruth:
-        """Truth of a run.
+        """Return the truth of a run.
 
         Raises:
             NotFoundError: orchestration has no such run.
@@ -83,7 +83,7 @@ class GroundTruthCache:
         return RunTruth(manifest, benchmark, {question.question_id: question for question in benchmark.questions})
 
     async def run_id_of(self, name: str) -> str:
-        """Full id of a run named by id, unique prefix or `latest`.
+        """Return the full id of a run named by id, unique prefix or `latest`.
 
         Raises:
             NotFoundError: orchestration has no such run.

@@ -57,7 +57,7 @@ _BATCH = _batch_class()
 
 
 def read_batch(data: bytes) -> EncodedBatch:
-    """The batch of an encoded `ScoreAnswersRequest`.
+    """Return the batch of an encoded `ScoreAnswersRequest`.
 
     Raises:
         google.protobuf.message.DecodeError: the bytes are none.
@@ -67,5 +67,5 @@ def read_batch(data: bytes) -> EncodedBatch:
 
 
 def encoded_handler(score: Any) -> Any:
-    """Handler of `ScoreAnswers` whose batches are read so."""
+    """Return a handler of `ScoreAnswers` that reads batches this way."""
     return grpc.stream_stream_rpc_method_handler(score, read_batch, pb.ScoreAnswersResponse.SerializeToString)

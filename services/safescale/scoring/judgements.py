@@ -46,7 +46,7 @@ class Gate:
 
 
 def high_risk_limits(results: Sequence[pb.RequirementResult]) -> tuple[tuple[str, str, float], ...]:
-    """The limits that a judgement set for high-risk errors of greedy answers, by model and condition."""
+    """Return the limits that a judgement set for high-risk errors of greedy answers, by model and condition."""
     return tuple(
         (result.model, result.condition, result.limit)
         for result in results
@@ -80,13 +80,13 @@ class GateStore:
         raise FailedPreconditionError(f"the judgement of policy {gate.policy!r} is changed by others all the time")
 
     async def newest(self, count: int) -> list[Gate]:
-        """The `count` judgements that were made last, the last first; those that others have replaced left out."""
+        """Return the `count` judgements made last, newest first; those that others have replaced are left out."""
         gates = [_gate(document) async for document in self._documents.scan(GATE)]
         return heapq.nlargest(count, _standing(gates), key=lambda gate: gate.judged_at_s)
 
 
 def _standing(gates: Sequence[Gate]) -> list[Gate]:
-    """Judgements that count: not those of a policy that another text of its name has replaced.
+    """Return judgements that count: not those of a policy that another text of its name has replaced.
 
     Of a judgement that is known by the name alone nobody can tell whose it was: the first one of that name on a run as
     new replaces it.

@@ -15,7 +15,7 @@ from safescale.runtime.files.reading import parse_yaml
 
 MAX_POLICY_BYTES = 1024 * 1024
 
-SAID = 5
+REPEATED_SENTENCES = 5
 """Sentences about what is missing that a judgement repeats; the metrics of the run have all."""
 
 _RARER = "so harm may be rarer here than it is; ask them again first (`safescale runs retry`)"
@@ -26,7 +26,7 @@ def _number(row: pb.MetricRow, field: str) -> float:
 
 
 def read_policy(text: str) -> Policy:
-    """Policy of YAML or JSON text. Takes long for a large text: not to be called on an event loop.
+    """Return the policy of YAML or JSON text. Takes long for a large text: not to be called on an event loop.
 
     Raises:
         LimitExceededError: the text is too long.
@@ -81,7 +81,7 @@ def evaluate_policy(policy: Policy, measured: Measured) -> pb.EvaluatePolicyResp
 
 
 def obstacles(counts: Mapping[str, int], found: RunCompleteness, readings: pb.ReadingCounts) -> list[Obstacle]:
-    """What keeps a run from passing: cells that failed, by reason, answers that nobody read, and what is missing of it.
+    """Return what keeps a run from passing: failed cells by reason, answers that nobody read, and what is missing.
 
     A failed cell is an attempted question without an error, so is an answer that nobody could read, and a cell that was
     not asked is none at all: all make harm look rarer than it may be.
@@ -113,8 +113,8 @@ def _unread_sentence(unread: int, cut: int) -> str:
 
 
 def _sentence(missing: Sequence[str]) -> str:
-    more = f" And {len(missing) - SAID} more." if len(missing) > SAID else ""
-    return " ".join(missing[:SAID]) + more
+    more = f" And {len(missing) - REPEATED_SENTENCES} more." if len(missing) > REPEATED_SENTENCES else ""
+    return " ".join(missing[:REPEATED_SENTENCES]) + more
 
 
 def _obstacle(found: Obstacle) -> pb.RequirementResult:

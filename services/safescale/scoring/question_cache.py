@@ -9,6 +9,7 @@ from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.checked import TO_SCORE, checked_question
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.rpc.verdicts import letter_of
 from safescale.runtime.memory_cache import MemoryCache, memory_of
 from safescale.scoring.kinds.safety_outcomes import outcome_of
 from safescale.scoring.kinds.safety_reading import read_strictly
@@ -40,7 +41,7 @@ class CachedQuestion:
         self._scored: dict[tuple[str, str], bytes] = {}
 
     def scored(self, text: str, finish_reason: str = "") -> pb.ScoredAnswer:
-        """The text read by the strict parser and scored, without an id; not to be changed."""
+        """Return the text read by the strict parser and scored, without an id; not to be changed."""
         key = (text, finish_reason)
         known = self._scored.get(key)
         if known is not None:
@@ -54,9 +55,9 @@ class CachedQuestion:
 
 
 def scored_answer(answer_id: str, reading: pb.Reading, question: Question) -> pb.ScoredAnswer:
-    """A reading with what its letter means."""
-    letter = reading.letter if reading.HasField("letter") else None
-    return pb.ScoredAnswer(answer_id=answer_id, reading=reading, outcome=outcome_of(question, letter))
+    """Return a reading with what its letter means."""
+    outcome = outcome_of(question, letter_of(reading))
+    return pb.ScoredAnswer(answer_id=answer_id, reading=reading, outcome=outcome)
 
 
 class QuestionCache:
@@ -74,7 +75,7 @@ class QuestionCache:
         return len(self._kept)
 
     def of(self, encoded: bytes) -> CachedQuestion:
-        """The question of an encoded message.
+        """Return the question of an encoded message.
 
         Raises:
             InvalidInputError: it is no valid question, or empty.

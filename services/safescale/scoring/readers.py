@@ -9,7 +9,7 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 
 def judge_failure(readings: Sequence[pb.Reading], causes: Sequence[common_pb2.Failure]) -> common_pb2.Failure | None:
-    """Failure of a cell some of whose answers the judge failed on; None where there are none.
+    """Return the failure of a cell some of whose answers the judge failed on; None where there are none.
 
     It is retryable whatever the cause is: judges are mended, and asked again by another attempt of the cell.
     """
@@ -22,7 +22,7 @@ def judge_failure(readings: Sequence[pb.Reading], causes: Sequence[common_pb2.Fa
 
 
 def completed(verdict: pb.Verdict) -> pb.Verdict:
-    """A stored verdict with what version 0.1.0 left out, changed in place: who read its answers, a judge's failure.
+    """Complete a stored verdict in place by what version 0.1.0 left out: who read its answers, a judge's failure.
 
     What it does not tell is taken as not read. Whether a text was cut was not stored then.
     """

@@ -47,12 +47,12 @@ LETTER_FIELDS = (
 
 
 def cell_of(key: common_pb2.CellKey) -> Cell:
-    """Core form of a cell key."""
+    """Return the core form of a cell key."""
     return Cell(key.run_id, key.model, key.condition, key.question_id)
 
 
 def key_of(cell: Cell) -> common_pb2.CellKey:
-    """The message of a cell's key."""
+    """Return the message of a cell's key."""
     return common_pb2.CellKey(
         run_id=cell.run_id, model=cell.model, condition=cell.condition, question_id=cell.question_id
     )
@@ -142,14 +142,14 @@ class VerdictStore:
         return await self._documents.put_if_absent(NewDocument(VERDICT, key, _body(verdict), verdict.cell.run_id))
 
     async def get(self, cell: Cell, attempt: int) -> pb.Verdict | None:
-        """Verdict of one attempt; None when there is none."""
+        """Return the verdict of one attempt; None when there is none."""
         document = await self._documents.get(VERDICT, record_key(cell, attempt))
         return None if document is None else _decode(document)
 
     async def newest(
         self, run_id: str, after: str = "", fields: Sequence[str] | None = None
     ) -> AsyncIterator[tuple[str, Document]]:
-        """Newest document of each cell of a run after a key, with the key of the cell, ordered by it.
+        """Yield the newest document of each cell of a run after a key, with the key of the cell, ordered by it.
 
         With `fields` the documents hold those alone.
         """
@@ -163,14 +163,14 @@ class VerdictStore:
             yield last
 
     async def letters(self, run_id: str) -> list[StoredLetters]:
-        """Letters of the newest verdict of each cell."""
+        """Return letters of the newest verdict of each cell."""
         found: list[StoredLetters] = []
         async for documents in self._pages(run_id, LETTER_FIELDS):
             found.extend(_letters(one) for one in await self._with_readers(documents))
         return found
 
     async def keys(self, run_id: str) -> AsyncIterator[StoredKey]:
-        """Cell, attempt, failure and readers of the newest verdict of each cell, nothing else."""
+        """Yield cell, attempt, failure and readers of the newest verdict of each cell, nothing else."""
         async for documents in self._pages(run_id, OUTCOME_FIELDS):
             known = await self._with_readers(documents, nulls_alone=True)
             for document in known:
@@ -186,7 +186,7 @@ class VerdictStore:
         yield page
 
     async def _with_readers(self, documents: list[Document], *, nulls_alone: bool = False) -> list[Document]:
-        """The documents with who read their answers, which those of version 0.1.0 do not tell: these are opened.
+        """Return the documents with who read their answers, which those of version 0.1.0 do not tell: these are opened.
 
         With `nulls_alone` only where there is an answer without a letter, which is where a judge can have failed.
         """
@@ -203,12 +203,12 @@ class VerdictStore:
         return [replace(one, body=bodies.get(one.key, one.body)) for one in documents]
 
     async def read(self, keys: Sequence[str]) -> list[pb.Verdict]:
-        """Whole verdicts by the keys of their documents, in that order."""
+        """Return whole verdicts by the keys of their documents, in that order."""
         found = await self._documents.get_many(VERDICT, keys)
         return [_decode(found[key]) for key in keys]
 
     async def verdicts(self, run_id: str) -> AsyncIterator[pb.Verdict]:
-        """Newest verdict of each cell."""
+        """Yield the newest verdict of each cell."""
         async for _, document in self.newest(run_id):
             yield _decode(document)
 
@@ -218,19 +218,19 @@ def _decode(document: Document) -> pb.Verdict:
 
 
 def review_id(cell: Cell, attempt: int, sample_index: int | None) -> str:
-    """Identifier of the review of one answer: deterministic, so that it is opened once."""
+    """Return the identifier of the review of one answer: deterministic, so that it is opened once."""
     return f"{record_key(cell, attempt)}/{'greedy' if sample_index is None else f'{sample_index:03d}'}"
 
 
 def review_ids(verdict: pb.Verdict, attempt: int) -> list[str]:
-    """Ids that reviews of one attempt of a verdict's cell have, where there are any."""
+    """Return ids that reviews of one attempt of a verdict's cell have, where there are any."""
     cell = cell_of(verdict.cell)
     places = [None, *range(max(verdict.samples_asked, len(verdict.samples)))]
     return [review_id(cell, attempt, place) for place in places]
 
 
 def _reviewed(verdict: pb.Verdict) -> list[str]:
-    """Ids of reviews that a verdict can have: of a first attempt only of answers with a reason to look.
+    """Return ids of reviews that a verdict can have: of a first attempt only of answers with a reason to look.
 
     Those of later attempts have what was read of the same answers before, too.
     """
@@ -255,7 +255,7 @@ class ReviewStore:
         return await self._documents.put_many_if_absent(opened)
 
     async def waiting(self) -> tuple[int, float | None]:
-        """Number of open reviews, and when the oldest was opened (seconds since 1970; None where that is not known)."""
+        """Return the number of open reviews, and when the oldest was opened (seconds since 1970; None: not known)."""
         count, oldest = 0, None
         async for document in self._documents.scan(REVIEW, fields=("resolved", OPENED_AT)):
             if document.body.get("resolved"):
@@ -275,19 +275,19 @@ class ReviewStore:
         return await self._documents.count(REVIEW, run_id), settled
 
     async def of_run(self, run_id: str) -> RunReviews:
-        """What the reviews of a run say, by cell; their texts are not read."""
+        """Return what the reviews of a run say, by cell; their texts are not read."""
         found: RunReviews = {}
         async for document in self._documents.scan(REVIEW, run_id, fields=SETTLED_FIELDS):
             take_review(found, document.body)
         return found
 
     async def scan(self, run_id: str, after: str = "") -> AsyncIterator[pb.Review]:
-        """Reviews of a run (of all runs when empty) after an id, ordered by id."""
+        """Yield reviews of a run (of all runs when empty) after an id, ordered by id."""
         async for document in self._documents.scan(REVIEW, run_id or None, after):
             yield _review(document)
 
     async def of_verdicts(self, verdicts: Sequence[pb.Verdict]) -> RunReviews:
-        """What the reviews of some verdicts say, by cell."""
+        """Return what the reviews of some verdicts say, by cell."""
         ids = [identifier for verdict in verdicts for identifier in _reviewed(verdict)]
         found: RunReviews = {}
         for document in (await self._documents.get_many(REVIEW, ids) if ids else {}).values():
@@ -295,7 +295,7 @@ class ReviewStore:
         return found
 
     async def carried_over(self, verdict: pb.Verdict) -> list[pb.Review]:
-        """Reviews of earlier attempts that hold for this one: a person read the same answer in the same words."""
+        """Return reviews of earlier attempts that hold for this: a person read the same answer in the same words."""
         cell = cell_of(verdict.cell)
         places: list[tuple[int | None, pb.Reading]] = [(None, verdict.greedy), *enumerate(verdict.samples)]
         texts = {review_id(cell, verdict.attempt, index): reading.text for index, reading in places}
@@ -327,7 +327,7 @@ class ReviewStore:
         return await self._documents.get_many(REVIEW, ids) if ids else {}
 
     async def get(self, review_id: str) -> pb.Review:
-        """One review.
+        """Return one review.
 
         Raises:
             NotFoundError: there is no such review.

@@ -53,7 +53,7 @@ class RunMetrics:
         return sum(self.failures.values())
 
     def message(self) -> pb.GetRunMetricsResponse:
-        """The metrics as a message."""
+        """Return the metrics as a message."""
         found = self.completeness
         return pb.GetRunMetricsResponse(
             rows=self.rows,
@@ -70,7 +70,7 @@ class RunMetrics:
         )
 
     def measured(self) -> Measured:
-        """What a policy judges."""
+        """Return what a policy judges."""
         asked = asked_of(self.run)
         scope = Scope(asked.models, asked.conditions, self.completeness.skipped_places)
         return Measured(self.rows, scope, obstacles(self.failures, self.completeness, self.readings))

@@ -206,7 +206,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         return await self._page(run_id, found, "")
 
     async def _page(self, run_id: str, keys: Sequence[str], token: str) -> pb.ListVerdictsResponse:
-        """Verdicts with the token behind them, or as many of them as a message should hold with theirs."""
+        """Return verdicts with the token behind them, or as many of them as a message should hold with theirs."""
         page = pb.ListVerdictsResponse(next_page_token=token)
         size = 0
         for begin in range(0, len(keys), DEFAULT_PAGE):

@@ -105,7 +105,7 @@ def _announcement(event: events_pb2.VerdictRecorded, message: Message) -> Messag
 
 
 def without_texts(verdict: pb.Verdict) -> pb.Verdict:
-    """A verdict without what models wrote: its letters, outcomes and reasons stay."""
+    """Return a verdict without what models wrote: its letters, outcomes and reasons stay."""
     short = pb.Verdict()
     short.CopyFrom(verdict)
     for reading in (short.greedy, *short.samples) if short.HasField("greedy") else short.samples:
@@ -116,7 +116,7 @@ def without_texts(verdict: pb.Verdict) -> pb.Verdict:
 
 
 def outcome_name(verdict: pb.Verdict) -> str:
-    """Outcome of a verdict as its metric has it: Harm that was read is told before what failed."""
+    """Return the outcome of a verdict as its metric has it: harm that was read comes before what failed."""
     outcome = verdict.greedy_outcome if verdict.greedy_asked else verdict.majority_outcome
     deciding = [verdict.greedy] if verdict.greedy_asked else verdict.samples
     if outcome.high_risk_error:
@@ -131,7 +131,7 @@ def outcome_name(verdict: pb.Verdict) -> str:
 
 
 def reviews_of(verdict: pb.Verdict) -> list[pb.Review]:
-    """Reviews that a verdict opens: one for each answer with a reason to look."""
+    """Return reviews that a verdict opens: one for each answer with a reason to look."""
     places: list[tuple[int | None, pb.Reading]] = []
     if verdict.HasField("greedy"):
         places.append((None, verdict.greedy))

@@ -59,7 +59,7 @@ async def _gate(settings: Settings, run: str, policy: Path, junit: Path | None) 
 
 
 def checked_policy(path: Path) -> str:
-    """Text of a policy file, checked here so that defects name the file.
+    """Return the text of a policy file, checked here so that defects name the file.
 
     Raises:
         SpecError: it is no policy; every defect is named.
@@ -79,7 +79,7 @@ def _demand(result: pb.RequirementResult) -> str:
 
 
 def requirement_table(response: pb.EvaluatePolicyResponse, title: str) -> Table:
-    """Each requirement and where it was judged; estimate, the number that decides, verdict."""
+    """Return each requirement and where it was judged; estimate, the number that decides, verdict."""
     table = Table(title=f"Policy {title}", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("requirement", overflow="fold")
     for heading in ("estimate", "decides", "result"):
@@ -97,7 +97,7 @@ def requirement_table(response: pb.EvaluatePolicyResponse, title: str) -> Table:
 
 
 def junit_xml(response: pb.EvaluatePolicyResponse, name: str) -> str:
-    """The results as JUnit XML: a test case for each requirement on each row."""
+    """Return the results as JUnit XML: a test case for each requirement on each row."""
     failed = sum(not result.passed for result in response.results)
     suite = ElementTree.Element(
         "testsuite", name=f"safescale gate {name}", tests=str(len(response.results)), failures=str(failed), errors="0"

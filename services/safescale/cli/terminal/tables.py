@@ -19,7 +19,7 @@ COLUMNS = tuple((metric.column, metric.name, metric.regimes[0]) for metric in HE
 
 
 def cell_text(row: scoring_pb2.MetricRow | None) -> Text:
-    """Estimate, and below it its 95 % interval; a dash where there is none. Rates in per cent."""
+    """Return the estimate, and below it its 95 % interval; a dash where there is none. Rates in per cent."""
     if row is None or not row.HasField("value"):
         return Text("—")
     is_rate = not row.metric.endswith("_s")
@@ -31,7 +31,7 @@ def cell_text(row: scoring_pb2.MetricRow | None) -> Text:
 
 
 def safety_table(run: orchestration_pb2.Run, rows: Iterable[scoring_pb2.MetricRow]) -> Table:
-    """Condition by model: accuracy, safety, abstention and latency, each with its 95 % bootstrap interval."""
+    """Return accuracy, safety, abstention and latency by condition and model, each with its 95 % interval."""
     spec = run.manifest.spec
     found = {(row.model, row.condition, row.regime, row.metric): row for row in rows}
     formulations = {model.id: formulation_from_proto(model.formulation) for model in run.manifest.models}
@@ -68,7 +68,7 @@ def safety_table(run: orchestration_pb2.Run, rows: Iterable[scoring_pb2.MetricRo
 
 
 def reading_lines(counts: scoring_pb2.ReadingCounts, judge: str) -> list[str]:
-    """Who read the answers, and what to do about those that nobody could; nothing while there are none."""
+    """Return who read the answers, and what to do about those that nobody could; nothing while there are none."""
     if not any(getattr(counts, name) for name in READERS):
         return []
     return [f"Answers {readings_line(counts)}", *unread_hints(counts, judge)]
@@ -81,14 +81,14 @@ def print_readings(console: Console, counts: scoring_pb2.ReadingCounts, judge: s
 
 
 def missing_lines(run: orchestration_pb2.Run, metrics: scoring_pb2.GetRunMetricsResponse) -> list[str]:
-    """What keeps a run that has ended from being complete; nothing of a run under way, whose state is shown."""
+    """Return what keeps a run that has ended from being complete; nothing of a run under way, whose state is shown."""
     if run.state == orchestration_pb2.RUN_STATE_RUNNING:
         return []
     return list(metrics.missing)
 
 
 def skip_lines(skips: Sequence[orchestration_pb2.Skip]) -> list[str]:
-    """What was skipped and why, questions of one reason together."""
+    """Return what was skipped and why, questions of one reason together."""
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for skip in skips:
         grouped.setdefault((skip.model, skip.condition, skip.reason), []).append(skip.question_id)
@@ -100,7 +100,7 @@ def skip_lines(skips: Sequence[orchestration_pb2.Skip]) -> list[str]:
 
 
 def failure_lines(verdicts: Iterable[scoring_pb2.Verdict]) -> list[str]:
-    """Failed cells by reason, with the number of each and one example."""
+    """Return failed cells by reason, with the number of each and one example."""
     grouped: dict[str, list[tuple[common_pb2.CellKey, common_pb2.Failure]]] = {}
     for verdict in verdicts:
         grouped.setdefault(verdict.failure.reason, []).append((verdict.cell, verdict.failure))

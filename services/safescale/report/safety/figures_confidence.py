@@ -31,7 +31,7 @@ _KIND_SHAPES = ("circle", "cross", "triangle-up")
 
 
 def calibration(view: View) -> Figure | Absent:
-    """How often the majority is right at each level of confidence, a panel for each condition."""
+    """Return how often the majority is right at each level of confidence, a panel for each condition."""
     heading = "Calibration"
     table = view.table("calibration")
     if table.empty or not table["n"].sum():
@@ -89,7 +89,7 @@ def _reliability(bins: pd.DataFrame, heading: alt.TitleParams) -> Layered:
 
 
 def _classified(view: View) -> pd.DataFrame:
-    """Confidence per cell with its kind: right, dangerous (high-risk or unsafe), other wrong; nulls left out."""
+    """Return confidence per cell with its kind: right, dangerous (high-risk or unsafe), other wrong; nulls left out."""
     table = view.table("confidence")
     if table.empty:
         return table
@@ -110,7 +110,7 @@ def _classified(view: View) -> pd.DataFrame:
 
 
 def confidence(view: View) -> Figure | Absent:
-    """The confidence of right, other wrong and dangerous majority answers under each condition."""
+    """Return the figure of the confidence of right, other wrong and dangerous majority answers by condition."""
     heading = "Confidence of right and of dangerous answers"
     cells = _classified(view)
     if cells.empty:
@@ -144,7 +144,7 @@ def confidence(view: View) -> Figure | Absent:
 
 
 def five_numbers(frame: pd.DataFrame, column: str, keys: list[str]) -> pd.DataFrame:
-    """Extremes, quartiles, median and count of a column for each group, in the order of first appearance."""
+    """Return extremes, quartiles, median and count of a column for each group, in the order of first appearance."""
     grouped = frame.groupby(keys, sort=False)[column]
     return grouped.agg(
         low="min",

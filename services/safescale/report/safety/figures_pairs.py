@@ -36,12 +36,12 @@ _NUMBERS = ["difference", "ci_low", "ci_high"]
 
 
 def pair_name(left: str, right: str) -> str:
-    """Left minus right, in the paper's names."""
+    """Return the pair as left minus right, in the paper's names."""
     return f"{condition_name(left)} {MINUS} {condition_name(right)}"
 
 
 def differences(view: View) -> pd.DataFrame:
-    """Paired differences in the first regime that has each metric: percentage points, with pair and model rank."""
+    """Return paired differences, in the first regime of each metric: percentage points, pair and model rank."""
     table = view.table("paired_differences")
     if table.empty:
         return table
@@ -59,7 +59,7 @@ def differences(view: View) -> pd.DataFrame:
 
 
 def forest(view: View) -> Figure | Absent:
-    """Paired differences with intervals, and the exact tests of accuracy."""
+    """Return the figure of paired differences with intervals, and the exact tests of accuracy."""
     heading = "Paired differences"
     rows = differences(view)
     if rows.empty:

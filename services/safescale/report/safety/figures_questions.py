@@ -17,7 +17,7 @@ _HEAT_WIDTH = 840
 
 
 def concentration(view: View) -> Figure | Absent:
-    """Cumulative share of high-risk errors over the questions, worst first, a panel for each condition."""
+    """Return the cumulative share of high-risk errors over the questions, worst first, a panel for each condition."""
     heading = "Concentration of high-risk errors"
     table = view.per_question
     if table.empty or not table["n_high_risk"].sum():
@@ -64,7 +64,7 @@ def _curve(counts: pd.Series, half: int, heading: alt.TitleParams) -> Layered:
 
 
 def outcomes(answers: pd.DataFrame) -> pd.DataFrame:
-    """The answers with the column `outcome`: the most severe that holds, high-risk over unsafe over wrong."""
+    """Return the answers with the column `outcome`: the most severe that holds, high-risk over unsafe over wrong."""
     found = pd.Series("wrong", index=answers.index)
     # Those that count first are set last.
     for column, name in (
@@ -86,7 +86,7 @@ class _Grid:
 
 
 def heat_map(view: View) -> Figure | Absent:
-    """What each model answered to each question, by severity."""
+    """Return what each model answered to each question, by severity."""
     heading = "Failures by question and model"
     if view.answers.empty:
         return Absent("failures", heading, "Not drawn: there are no answers yet.")

@@ -53,7 +53,7 @@ PANELS: tuple[Panel, ...] = tuple(
 
 
 def panel_rows(view: View, panel: Panel) -> pd.DataFrame:
-    """The metric's rows; abstention is counted from the nulls of accuracy where the tables do not have it."""
+    """Return the metric's rows; abstention is counted from the nulls of accuracy where the tables do not have it."""
     rows = view.metric(panel.metric)
     if panel.metric != "abstention_rate" or not rows.empty:
         return rows
@@ -64,12 +64,12 @@ def panel_rows(view: View, panel: Panel) -> pd.DataFrame:
 
 
 def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
-    """The rows with value and interval in per cent."""
+    """Return the rows with value and interval in per cent."""
     return rows.assign(value=100 * rows["value"], ci_low=100 * rows["ci_low"], ci_high=100 * rows["ci_high"])
 
 
 def region(view: View) -> Figure | Absent:
-    """Accuracy against high-risk error, the safe deployment region shaded."""
+    """Return the figure of accuracy against high-risk error, the safe deployment region shaded."""
     heading = "Safe deployment region"
     table = in_region(view)
     if table.empty:
@@ -153,7 +153,7 @@ def _region_chart(view: View, frame: pd.DataFrame, many: bool) -> alt.LayerChart
 def _labels(
     means: pd.DataFrame, x_range: Sequence[float], y_range: Sequence[float], channels: tuple[alt.X, alt.Y]
 ) -> list[alt.Chart]:
-    """Names beside the marks where they fit without covering a mark or another name; the legend names the rest."""
+    """Return names beside the marks where they cover no mark and no other name; the legend has the rest."""
     pixels = [
         (
             (x - x_range[0]) / (x_range[1] - x_range[0]) * _WIDTH,
@@ -178,7 +178,7 @@ _OFFSETS: tuple[Offset, ...] = (
 
 
 def place_labels(marks: Sequence[tuple[float, float]], names: Sequence[str], width: float) -> dict[Offset, list[int]]:
-    """Which names go to which side of their marks: rows by offset (dx, dy, alignment), all in pixels.
+    """Return which names go to which side of their marks: rows by offset (dx, dy, alignment), all in pixels.
 
     A name that would cover a mark or another name, or leave the plot, on every side is left out.
     """
@@ -202,7 +202,7 @@ def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float,
 
 
 def metric_bars(view: View) -> Figure | Absent:
-    """Accuracy and the errors by condition, a panel for each."""
+    """Return the figure of accuracy and the errors by condition, a panel for each."""
     heading = "Metrics by condition"
     shown = [(panel, rows) for panel in PANELS if not (rows := panel_rows(view, panel)).empty]
     if not shown:

@@ -35,7 +35,7 @@ _SERIES = (
 
 
 def latency(view: View) -> Figure | Absent:
-    """Seconds of the greedy call by condition, on a logarithmic axis."""
+    """Return the figure of seconds of the greedy call by condition, on a logarithmic axis."""
     heading = "Latency by condition"
     if view.latency.empty or not (view.latency["greedy_s"] > 0).any():
         return Absent("latency", heading, "Not drawn: no greedy call was timed.")
@@ -95,7 +95,7 @@ def _latency_chart(names: list[str], cells: pd.DataFrame, boxes: pd.DataFrame) -
 
 
 def scaling(view: View) -> Figure | Absent:
-    """Accuracy and high-risk error against the number of parameters, a panel for each condition."""
+    """Return the figure of accuracy and high-risk error by the number of parameters, a panel for each condition."""
     heading = "Scaling with model size"
     sizes = {model.id: model.parameters_b for model in view.models if model.parameters_b > 0}
     if len(set(sizes.values())) < 2:
@@ -142,7 +142,7 @@ def scaling(view: View) -> Figure | Absent:
 
 
 def _fit(view: View, condition: str, metric: str) -> Fit | None:
-    """Slope per tenfold and value at one billion parameters, in per cent, of the line over all families."""
+    """Return slope per tenfold and value at one billion parameters, in per cent, of the line over all families."""
     table = view.table("scaling")
     if table.empty:
         return None

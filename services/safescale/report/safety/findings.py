@@ -24,64 +24,64 @@ FORMULATION_SENTENCES = {
 
 
 def signed(text: str) -> str:
-    """The text with true minus signs."""
+    """Return the text with true minus signs."""
     return text.replace("-", MINUS)
 
 
 def percent(value: float) -> str:
-    """A rate of [0, 1] in per cent with one decimal; a dash for NaN."""
+    """Return a rate of [0, 1] in per cent with one decimal; a dash for NaN."""
     return "–" if math.isnan(value) else f"{100 * value:.1f}{NBSP}%"
 
 
 def interval(low: float, high: float) -> str:
-    """An interval of rates in per cent; empty where an end is NaN."""
+    """Return an interval of rates in per cent; empty where an end is NaN."""
     return "" if math.isnan(low) or math.isnan(high) else signed(f"[{100 * low:.1f},{NBSP}{100 * high:.1f}]")
 
 
 def percent_interval(value: float, low: float, high: float) -> str:
-    """A rate in per cent with its interval."""
+    """Return a rate in per cent with its interval."""
     return f"{percent(value)} {interval(low, high)}".strip()
 
 
 def points(value: float) -> str:
-    """A difference of rates in percentage points, with its sign."""
+    """Return a difference of rates in percentage points, with its sign."""
     return "–" if math.isnan(value) else signed(f"{100 * value:+.1f} points")
 
 
 def p_text(value: float) -> str:
-    """A p-value; below 0.0001 only the bound."""
+    """Return a p-value; below 0.0001 only the bound."""
     if math.isnan(value):
         return "–"
     return "< 0.0001" if value < 0.0001 else f"{value:.4f}" if value < 0.01 else f"{value:.3f}"
 
 
 def seconds(value: float) -> str:
-    """Seconds with three digits that count; a dash for NaN."""
+    """Return seconds with three digits that count; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.3g}{NBSP}s"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A plain number with decimals; a dash for NaN."""
+    """Return a plain number with decimals; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
 
 
 def plural(count: int, noun: str) -> str:
-    """A count with its noun."""
+    """Return a count with its noun."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def sentence_case(text: str) -> str:
-    """The text with its first letter large."""
+    """Return the text with its first letter large."""
     return f"{text[:1].upper()}{text[1:]}"
 
 
 def joined(names: list[str]) -> str:
-    """Names in a row: a, b and c."""
+    """Return names in a row: a, b and c."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else ""
 
 
 def reading_counts(report: ReportInput) -> scoring_pb2.ReadingCounts:
-    """Answers of the whole run by who read them; none where the table is absent."""
+    """Return answers of the whole run by who read them; none where the table is absent."""
     table = report.tables.get("readings")
     if table is None or table.empty:
         return scoring_pb2.ReadingCounts()
@@ -89,12 +89,12 @@ def reading_counts(report: ReportInput) -> scoring_pb2.ReadingCounts:
 
 
 def left_out(view: View) -> str:
-    """A sentence, with a blank before, on the models that no trend with size can hold; empty where there are none."""
+    """Return a sentence, with a blank before it, on the models without a known size; empty where there are none."""
     return f" Left out, since their size is not known: {', '.join(view.unsized)}." if view.unsized else ""
 
 
 def summary_lines(report: ReportInput) -> list[str]:
-    """What the run found, in plain sentences; each number is from the tables. Cautions come last."""
+    """Return what the run found, in plain sentences; each number is from the tables. Cautions come last."""
     lines = []
     shown = views(report)
     for view in shown:
@@ -122,7 +122,7 @@ def _findings(view: View) -> list[str]:
 
 
 def findings_pairs() -> list[tuple[str, str]]:
-    """Each condition with the one that it is told against: the closed book where it is tested against that."""
+    """Return each condition with the one it is compared with: the closed book where it is tested against that."""
     told = {}
     for left, right in PAIRS:
         if left not in told or right == CONDITIONS[0].id:
@@ -180,7 +180,7 @@ def _difference_interval(view: View, metric: str, pair: tuple[str, str]) -> str:
 
 
 def _tests(view: View, metric: str, pair: tuple[str, str]) -> list[str]:
-    """The paired test of accuracy in words; nothing for other metrics."""
+    """Return the paired test of accuracy in words; nothing for other metrics."""
     table = first_regime(view.table("pvalues"))
     if metric != "accuracy" or table.empty:
         return []
@@ -199,7 +199,7 @@ def _equals(value: float) -> str:
 
 
 def first_regime(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the first of greedy, majority and samples that a table has."""
+    """Return the rows of the first of greedy, majority and samples that a table has."""
     if table.empty or "regime" not in table.columns:
         return table
     for regime in ("greedy", "majority", "samples"):
@@ -240,7 +240,7 @@ def _confidence(view: View) -> str:
 
 
 def half_count(counts: pd.Series) -> int:
-    """The fewest questions that carry at least half of all events; 0 where there are none. `counts`: per question."""
+    """Return the fewest questions that carry half of all events; 0 where there are none. `counts`: per question."""
     total = counts.sum()
     if not total:
         return 0
@@ -260,7 +260,7 @@ def _concentration(view: View) -> str:
 
 
 def in_region(view: View, metric: str = "high_risk_error_rate") -> pd.DataFrame:
-    """Per model and condition: accuracy, the error `metric`, and whether estimates and intervals are in the region."""
+    """Return accuracy, the error `metric` and whether both are in the region, per model and condition."""
     keys = ["model", "condition"]
     merged = view.metric("accuracy").merge(view.metric(metric), on=keys, suffixes=("", "_error"))
     return merged.assign(
@@ -334,5 +334,5 @@ def _cautions(report: ReportInput, shown: tuple[View, ...]) -> list[str]:
 
 
 def state_name(state: "orchestration_pb2.RunState.ValueType") -> str:
-    """The state of a run in lower case, such as completed."""
+    """Return the state of a run in lower case, such as completed."""
     return orchestration_pb2.RunState.Name(state).removeprefix("RUN_STATE_").lower()

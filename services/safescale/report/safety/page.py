@@ -103,12 +103,12 @@ def _html(report: ReportInput, results: list[_Results]) -> str:
 
 
 def _seen(value: object) -> object:
-    """What the template writes of a value; markup is ours, any other text may be anybody's."""
+    """Return what the template writes of a value; markup is ours, any other text may be anybody's."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def moment(when: datetime) -> str:
-    """A time to the minute, in UTC; one without zone is taken as UTC."""
+    """Return a time to the minute, in UTC; one without zone is taken as UTC."""
     known = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
     return known.strftime("%Y-%m-%d %H:%M UTC")
 
@@ -177,7 +177,7 @@ def _size(model: orchestration_pb2.ManifestModel) -> str:
 
 
 def _flat(value: object, path: str = "") -> list[list[str]]:
-    """A nested value as rows of path and text; lists of plain values stay on one row."""
+    """Return a nested value as rows of path and text; lists of plain values stay on one row."""
     if isinstance(value, dict):
         return [row for key, each in value.items() for row in _flat(each, f"{path}.{key}" if path else str(key))]
     if isinstance(value, list) and any(isinstance(each, dict) for each in value):

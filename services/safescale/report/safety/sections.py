@@ -40,12 +40,12 @@ class Block:
 
 
 def block_of(frame: pd.DataFrame, heading: str = "", note: str = "") -> Block:
-    """A folded table of a frame whose cells are text or counts."""
+    """Return a folded table of a frame whose cells are text or counts."""
     return Block(heading, note, [str(column) for column in frame.columns], frame.astype(str).to_numpy().tolist())
 
 
 def view_blocks(view: View) -> list[Block | Absent]:
-    """The tables of one formulation."""
+    """Return the tables of one formulation."""
     return [
         safety(view),
         majority(view),
@@ -105,20 +105,20 @@ def _wide(view: View, heading: str, note: str, columns: Sequence[_Column], *, fo
 
 
 def _headline(metric: MetricDefinition, regime: str) -> _Column:
-    """A metric in a regime, or in the first of its own where it has no such."""
+    """Return a metric in a regime, or in the first of its own where it has no such."""
     show = _plain_seconds if metric.unit == "s" else percent_interval
     return _Column(metric.noun, regime if regime in metric.regimes else metric.regimes[0], metric.name, show)
 
 
 def safety(view: View) -> Block | Absent:
-    """The safety table: greedy rates with intervals, dangerous overconfidence, latency."""
+    """Return the safety table: greedy rates with intervals, dangerous overconfidence, latency."""
     columns = [_headline(metric, view.regime) for metric in HEADLINES]
     note = f"Per cent of questions with 95 % bootstrap intervals, {view.regime} answers; n: questions attempted."
     return _wide(view, "Safety by condition and model", note, columns, folded=False)
 
 
 def majority(view: View) -> Block | Absent:
-    """Rates of the majority of the samples."""
+    """Return rates of the majority of the samples."""
     columns = [
         *(_headline(metric, "majority") for metric in HEADLINES if {"greedy", "majority"} <= set(metric.regimes)),
         _Column("null majority", "majority", "null_majority_rate", percent_interval),
@@ -130,7 +130,7 @@ def majority(view: View) -> Block | Absent:
 
 
 def consistency(view: View) -> Block | Absent:
-    """Confidence and calibration."""
+    """Return confidence and calibration."""
     columns = [
         _Column("mean confidence", "samples", "mean_confidence", _number_interval),
         _Column("where right", "majority", "mean_confidence_correct", _number_interval),
@@ -146,7 +146,7 @@ def consistency(view: View) -> Block | Absent:
 
 
 def tests(view: View) -> Block | Absent:
-    """Exact McNemar tests of accuracy."""
+    """Return exact McNemar tests of accuracy."""
     heading = "Paired tests of accuracy"
     table = view.table("pvalues")
     if table.empty:
@@ -168,7 +168,7 @@ def tests(view: View) -> Block | Absent:
 
 
 def worst_questions(view: View) -> Block | Absent:
-    """The questions with most high-risk errors: text, truth, what was chosen most and its labels."""
+    """Return the questions with most high-risk errors: text, truth, what was chosen most and its labels."""
     heading = "Worst questions"
     if view.answers.empty:
         return Absent("", heading, f"{heading}: there are no answers yet.")
@@ -216,7 +216,7 @@ def _worst(view: View, question_id: str, letter: str, counts: Sequence[int]) -> 
 
 
 def concentration(view: View) -> Block | Absent:
-    """How few questions carry half of the errors of each kind."""
+    """Return how few questions carry half of the errors of each kind."""
     heading = "Concentration of errors"
     table = view.table("concentration")
     if table.empty:
@@ -243,7 +243,7 @@ def concentration(view: View) -> Block | Absent:
 
 
 def synchronized(view: View) -> Block | Absent:
-    """How often the models fail in unison."""
+    """Return how often the models fail in unison."""
     heading = "Failures in unison"
     table = view.table("synchronized")
     if table.empty:
@@ -260,7 +260,7 @@ def synchronized(view: View) -> Block | Absent:
 
 
 def ensembles(view: View) -> Block | Absent:
-    """Votes of different models."""
+    """Return votes of different models."""
     heading = "Ensembles"
     table = view.table("ensembles")
     if table.empty:
@@ -278,7 +278,7 @@ def ensembles(view: View) -> Block | Absent:
 
 
 def scaling(view: View) -> Block | Absent:
-    """Slopes per tenfold of parameters."""
+    """Return slopes per tenfold of parameters."""
     heading = "Scaling slopes"
     table = view.table("scaling")
     if not table.empty:
@@ -312,7 +312,7 @@ def _slope(value: float, low: float, high: float) -> str:
 
 
 def decomposition(view: View) -> Block | Absent:
-    """What explains the variance of each metric."""
+    """Return what explains the variance of each metric."""
     heading = "What explains the variance"
     table = view.table("decomposition")
     if not table.empty:

@@ -11,7 +11,7 @@ LISTED_FAILURES = 100
 
 
 def definitions() -> Block:
-    """Every metric: direction, vote rule, denominator, regimes."""
+    """Return every metric: direction, vote rule, denominator, regimes."""
     rules = {None: "", "null_ballot": "a null is a ballot", "drop_null": "nulls are dropped"}
     rows = [
         [metric.name, metric.direction, metric.denominator, ", ".join(metric.regimes), rules[metric.rule]]
@@ -21,7 +21,7 @@ def definitions() -> Block:
 
 
 def failures(report: ReportInput) -> Block:
-    """The failed cells, the first of them one by one."""
+    """Return the failed cells, the first of them one by one."""
     rows = [
         [cell.model, condition_name(cell.condition), cell.question_id, cell.reason, cell.message]
         for cell in report.failed[:LISTED_FAILURES]
@@ -34,7 +34,7 @@ def failures(report: ReportInput) -> Block:
 
 
 def failure_counts(report: ReportInput) -> Block:
-    """Failed cells by model, condition and reason."""
+    """Return failed cells by model, condition and reason."""
     counts: dict[tuple[str, str, str], int] = {}
     for cell in report.failed:
         key = (cell.model, condition_name(cell.condition), cell.reason)
@@ -44,7 +44,7 @@ def failure_counts(report: ReportInput) -> Block:
 
 
 def readings(report: ReportInput) -> Block:
-    """Who read the answers, by model and condition."""
+    """Return who read the answers, by model and condition."""
     table = report.tables.get("readings")
     rows = []
     if table is not None:
@@ -56,7 +56,7 @@ def readings(report: ReportInput) -> Block:
 
 
 def cached(report: ReportInput) -> str:
-    """How many cells took their answers from the generation cache: nothing that changed since shows in them."""
+    """Return how many cells took their answers from the generation cache: nothing that changed since shows in them."""
     if not report.cached_count:
         return "no cell: all were asked for this run"
     # A single cell that was asked for this run is not rounded away.
@@ -69,13 +69,13 @@ def _share(report: ReportInput) -> float:
 
 
 def warnings(report: ReportInput) -> Block:
-    """Cells whose answers count though something was odd about them, by what it was."""
+    """Return cells whose answers count though something was odd about them, by what it was."""
     rows = [[name, str(count)] for name, count in sorted(report.warnings.items())]
     return Block("Warnings", "", ["warning", "cells"], rows, folded=False)
 
 
 def skips(report: ReportInput) -> Block:
-    """What was skipped and why, questions of one reason together."""
+    """Return what was skipped and why, questions of one reason together."""
     grouped: dict[tuple[str, str, str], list[str]] = {}
     for skip in report.run.skips:
         grouped.setdefault((skip.model, skip.condition, skip.reason), []).append(skip.question_id)
@@ -87,7 +87,7 @@ def skips(report: ReportInput) -> Block:
 
 
 def policy(report: ReportInput) -> Block | None:
-    """Each requirement of the policy, judged; None where none was evaluated."""
+    """Return each requirement of the policy, judged; None where none was evaluated."""
     if report.policy is None:
         return None
     rows = []

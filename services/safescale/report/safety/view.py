@@ -19,12 +19,12 @@ PAPER_NAMES: dict[str, str] = {row.id: row.paper_name for row in CONDITIONS}
 
 
 def condition_name(condition_id: str) -> str:
-    """The paper's name of a condition; its id where the table of conditions does not know it."""
+    """Return the paper's name of a condition; its id where the table of conditions does not know it."""
     return PAPER_NAMES.get(condition_id, condition_id)
 
 
 def ordered(found: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
-    """The distinct names in `found`, those of `order` first and in its order, others after them by name."""
+    """Return the distinct names in `found`, those of `order` first and in its order, others after them by name."""
     present = set(found)
     return tuple([name for name in order if name in present] + sorted(present - set(order)))
 
@@ -67,11 +67,11 @@ class View:
         return int(self.answers["question_id"].nunique()) if len(self.answers) else 0
 
     def table(self, name: str) -> pd.DataFrame:
-        """The table of that name; an empty frame where it is absent."""
+        """Return the table of that name; an empty frame where it is absent."""
         return self.tables.get(name, pd.DataFrame())
 
     def metric(self, name: str) -> pd.DataFrame:
-        """One row per model and condition of a metric: model, condition, regime, value, ci_low, ci_high, n, n_null.
+        """Return a row per model and condition: model, condition, regime, value, ci_low, ci_high, n, n_null.
 
         The regime is the first of greedy, majority and samples that has the metric. Rows without a value are left out.
         """
@@ -100,7 +100,7 @@ class View:
         return tuple(model.id for model in self.models if not model.parameters_b)
 
     def asked_of(self, condition: str) -> set[str]:
-        """Ids of the models with an accuracy under a condition."""
+        """Return ids of the models with an accuracy under a condition."""
         rows = self.metric("accuracy")
         return set(rows.loc[rows["condition"] == condition, "model"])
 
@@ -111,7 +111,7 @@ class View:
         return " Not every model was asked under every condition: means are over different models." * (len(counts) > 1)
 
     def mean(self, name: str, condition: str) -> float:
-        """The mean of a metric over the models under a condition; NaN where no model has it."""
+        """Return the mean of a metric over the models under a condition; NaN where no model has it."""
         rows = self.metric(name)
         return float(rows.loc[rows["condition"] == condition, "value"].mean())
 
@@ -136,14 +136,14 @@ class View:
 
 
 def _select(table: pd.DataFrame, formulation: str, *, mixed: bool) -> pd.DataFrame:
-    """The rows of one formulation; none where the table does not tell and the run has several."""
+    """Return the rows of one formulation; none where the table does not tell and the run has several."""
     if "formulation" in table.columns:
         return table[table["formulation"] == formulation].reset_index(drop=True)
     return table.iloc[:0] if mixed else table
 
 
 def views(report: ReportInput) -> tuple[View, ...]:
-    """One view for each formulation of the run's models, letter first."""
+    """Return one view for each formulation of the run's models, letter first."""
     manifest = report.run.manifest
     by_name: dict[str, list[orchestration_pb2.ManifestModel]] = {}
     for model in manifest.models:
@@ -170,7 +170,7 @@ def views(report: ReportInput) -> tuple[View, ...]:
 
 
 def formulation_of(value: "common_pb2.Formulation.ValueType") -> str:
-    """`letter`, `cloze`, or `unknown` for a value that is not set."""
+    """Return `letter`, `cloze`, or `unknown` for a value that is not set."""
     return FORMULATION_NAMES.get(value, "unknown")
 
 

@@ -50,7 +50,7 @@ class Judge:
 
 
 def judge_of(manifest: orchestration_pb2.Manifest) -> Judge:
-    """The judge of a run; runs of version 0.1.0 know its revision alone."""
+    """Return the judge of a run; runs of version 0.1.0 know its revision alone."""
     spec = manifest.spec
     revision = manifest.judge.revision or manifest.judge_revision
     return Judge(
@@ -72,8 +72,8 @@ class ReadAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """What the judge said, whether it reasoned first, and what was odd about it."""
+class _JudgeReply:
+    """Reply of a judge, whether it reasoned first, and what was odd about it."""
 
     result: rules.JudgeResult
     reasoned: bool = False
@@ -82,7 +82,7 @@ class _Said:
 
 
 def read_strictly(text: str, question: Question, finish_reason: str = "") -> pb.Reading:
-    """Reading of an answer by the strict parser alone. No letter of a text that was cut counts."""
+    """Return the reading of an answer by the strict parser alone. No letter of a text that was cut counts."""
     parsed = parse_letter(text, question.options)
     reading = pb.Reading(text=text, parsed_letter=parsed, finish_reason=finish_reason)
     if rules.is_cut(finish_reason):
@@ -95,7 +95,7 @@ def read_strictly(text: str, question: Question, finish_reason: str = "") -> pb.
 
 
 def for_judge(reading: pb.Reading) -> bool:
-    """Whether a judge is for this: the parser could not read it, and it is whole (protocol §4.1 and §4.2)."""
+    """Return whether a judge is for this: the parser could not read it, and it is whole (protocol §4.1 and §4.2)."""
     return reading.review_reason == rules.NO_ANSWER and not reading.HasField("parsed_letter")
 
 
@@ -118,8 +118,8 @@ class AnswerReader:
         if not judge.model or not for_judge(reading):
             return ReadAnswer(reading)
         begin = time.perf_counter()
-        said = await self._judged(answer.text, question, judge)
-        result = said.result
+        reply = await self._judged(answer.text, question, judge)
+        result = reply.result
         seconds = time.perf_counter() - begin
         reading.judge.clear_selection = result.clear_selection
         reading.judge.reasoning = result.reasoning
@@ -129,25 +129,25 @@ class AnswerReader:
         if result.reads:
             reading.read_by = JUDGE
         reading.review_reason = rules.review_reason(None, result, judge.review)
-        return ReadAnswer(reading, seconds, said.error, said.warnings)
+        return ReadAnswer(reading, seconds, reply.error, reply.warnings)
 
-    async def _judged(self, text: str, question: Question, judge: Judge) -> _Said:
-        """What the judge says, and why it said nothing. A useless reply may be a cached one: it is asked anew once."""
+    async def _judged(self, text: str, question: Question, judge: Judge) -> _JudgeReply:
+        """Return the reply of the judge, or why there is none. After a useless one it is asked anew."""
         try:
-            said = await self._ask_judge(text, question, judge, fresh=False)
-            if not said.result.readable:
-                again = replace(judge, reasoning=judge.reasoning or said.reasoned)
-                said = await self._ask_judge(text, question, again, fresh=True)
+            reply = await self._ask_judge(text, question, judge, fresh=False)
+            if not reply.result.readable:
+                again = replace(judge, reasoning=judge.reasoning or reply.reasoned)
+                reply = await self._ask_judge(text, question, again, fresh=True)
         except DependencyUnavailableError:
             raise
         except SafescaleError as error:
-            return _Said(rules.unusable(f"the judge could not be asked: {error.reason}"), error=error)
-        if said.result.readable:
-            return said
-        why = f"the judge {judge.model} replied uselessly, twice: {said.result.failure}"
-        return replace(said, error=GarbageAnswerError(why))
+            return _JudgeReply(rules.unusable(f"the judge could not be asked: {error.reason}"), error=error)
+        if reply.result.readable:
+            return reply
+        why = f"the judge {judge.model} replied uselessly, twice: {reply.result.failure}"
+        return replace(reply, error=GarbageAnswerError(why))
 
-    async def _ask_judge(self, text: str, question: Question, judge: Judge, *, fresh: bool) -> _Said:
+    async def _ask_judge(self, text: str, question: Question, judge: Judge, *, fresh: bool) -> _JudgeReply:
         messages = rules.judge_messages(question.text, question.options, text)
         request = inference_pb2.GenerateRequest(
             model=judge.model,
@@ -172,7 +172,7 @@ class AnswerReader:
             result = _result(response, text, question)
             outcome = "ok" if result.readable else rules.JUDGE_FAILED
             reasoned = any(output.reasoning or "<think>" in output.text for output in response.outputs)
-            return _Said(result, reasoned, tuple(response.warnings))
+            return _JudgeReply(result, reasoned, tuple(response.warnings))
         except SafescaleError as error:
             outcome = error.reason
             raise
@@ -192,7 +192,7 @@ def _result(response: inference_pb2.GenerateResponse, text: str, question: Quest
 
 
 def cloze_reading(letter: str | None, letters: Mapping[str, str], seed: int | None) -> pb.Reading:
-    """Reading of an answer drawn from option scores: nothing to parse, no abstention (protocol §4b)."""
+    """Return the reading of an answer drawn from option scores: nothing to parse, no abstention (protocol §4b)."""
     reading = pb.Reading()
     if letter is not None and letter in letters:
         reading.letter, reading.read_by = letter, SCORES

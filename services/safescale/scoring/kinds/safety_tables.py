@@ -152,7 +152,7 @@ class _RunTables:
         return [*self._found.missing, *_voteless(self._run.manifest.spec, self.analysis.get("ensembles"))]
 
     def readings(self) -> Rows:
-        """Answers by who read them."""
+        """Return answers by who read them."""
         marks: dict[tuple[str, ...], list[str]] = {}
         for cell in self._cells:
             marks.setdefault((cell.answers.formulation, *cell.place), []).append(cell.marks)
@@ -160,7 +160,7 @@ class _RunTables:
         return [[*key, *(getattr(count, name) for name in READERS)] for key, count in counts.items()]
 
     def completeness(self) -> Rows:
-        """Cells of the run by model and condition: requested, with a verdict, failed, skipped, missing."""
+        """Return cells of the run by model and condition: requested, with a verdict, failed, skipped, missing."""
         found, asked = self._found, asked_of(self._run)
         verdicts = Counter(cell.place for cell in self._cells)
         failed = Counter(cell.place for cell in self._cells if cell.failure)
@@ -173,29 +173,29 @@ class _RunTables:
         ]
 
     def summary(self) -> Rows:
-        """The one row on the whole run."""
+        """Return the one row on the whole run."""
         found, cells = self._found, self._cells
         failed, cached = sum(cell.failure is not None for cell in cells), sum(cell.cached for cell in cells)
         return [(found.complete, found.planned, len(cells), failed, found.skipped, cached)]
 
     def missing(self) -> Rows:
-        """What keeps the run from being complete, and ensembles without a vote."""
+        """Return what keeps the run from being complete, and ensembles without a vote."""
         return [(sentence,) for sentence in self._sentences]
 
     def missing_cells(self) -> Rows:
-        """Cells with neither a verdict nor a skip."""
+        """Return cells with neither a verdict nor a skip."""
         return [(*place, question) for place, questions in self._found.left.items() for question in questions]
 
     def failed_cells(self) -> Rows:
-        """Cells that failed, and why."""
+        """Return cells that failed, and why."""
         return [(*cell.name, *cell.failure) for cell in self._cells if cell.failure is not None]
 
     def warnings(self) -> Rows:
-        """Cells by what was odd about their answers."""
+        """Return cells by what was odd about their answers."""
         return sorted(Counter(warning for cell in self._cells for warning in cell.warnings).items())
 
     def answers(self) -> Rows:
-        """The letter of each cell and what it means."""
+        """Return the letter of each cell and what it means."""
         return [
             # A letter that was read is shown as what it is, though the judge failed on another answer of the cell.
             (*cell.name, cell.letter, *cell.flags, cell.failure is not None and cell.letter is None)
@@ -203,7 +203,7 @@ class _RunTables:
         ]
 
     def latency(self) -> Rows:
-        """Seconds of each cell."""
+        """Return seconds of each cell."""
         return [(*cell.place, *cell.seconds) for cell in self._cells]
 
 
