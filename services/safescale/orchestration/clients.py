@@ -41,35 +41,35 @@ class Peers:
         self._scoring = scoring
 
     async def models(self) -> dict[str, inference_pb2.Model]:
-        """The model catalog by id."""
+        """Read the model catalog by id."""
         stub = inference_pb2_grpc.InferenceServiceStub(self._inference())
         with rpc_errors():
             response = await stub.ListModels(inference_pb2.ListModelsRequest(), timeout=QUICK_S)
         return {model.id: model for model in response.models}
 
     async def corpora(self) -> dict[str, retrieval_pb2.Corpus]:
-        """The corpora by id."""
+        """Read the corpora by id."""
         stub = retrieval_pb2_grpc.RetrievalServiceStub(self._retrieval())
         with rpc_errors():
             response = await stub.ListCorpora(retrieval_pb2.ListCorporaRequest(), timeout=QUICK_S)
         return {corpus.corpus_id: corpus for corpus in response.corpora}
 
     async def put_context(self, text: str) -> str:
-        """Store a text as a context; its id."""
+        """Store a text as a context; return its id."""
         stub = retrieval_pb2_grpc.RetrievalServiceStub(self._retrieval())
         with rpc_errors():
             response = await stub.PutContext(retrieval_pb2.PutContextRequest(text=text), timeout=QUICK_S)
         return response.context.context_id
 
     async def verdict_keys(self, run_id: str) -> AsyncIterator[scoring_pb2.Verdict]:
-        """Cell, attempt and failure of each verdict of a run, the newest attempt of each cell."""
+        """Yield cell, attempt and failure of each verdict of a run, the newest attempt of each cell."""
         stub = scoring_pb2_grpc.ScoringServiceStub(self._scoring())
         request = scoring_pb2.ExportVerdictsRequest(run_id=run_id, keys_only=True)
         async for response in responses(stub.ExportVerdicts(request, timeout=VERDICTS_S)):
             yield response.verdict
 
     async def seconds_per_token(self, model: str) -> float | None:
-        """Seconds per prompt token of a model, measured with two calls (the first may load it); None if it fails."""
+        """Measure the seconds per prompt token of a model with two calls: the first may load it; None if it fails."""
         stub = inference_pb2_grpc.InferenceServiceStub(self._inference())
         request = inference_pb2.GenerateRequest(
             model=model,

@@ -23,7 +23,7 @@ DEFAULT_PAGE = 100
 
 
 def benchmark_message(benchmark: Benchmark) -> pb.Benchmark:
-    """A benchmark, its questions left out."""
+    """Return a benchmark as a message, its questions left out."""
     return pb.Benchmark(
         benchmark_id=benchmark.content_hash,
         name=benchmark.name,

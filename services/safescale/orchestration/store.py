@@ -55,18 +55,18 @@ class BenchmarkStore:
         return benchmark_from_dict(document.body)
 
     async def all(self) -> list[Benchmark]:
-        """All benchmarks, ordered by id."""
+        """Return all benchmarks, ordered by id."""
         return [benchmark_from_dict(document.body) async for document in self._documents.scan(BENCHMARK)]
 
 
 def new_run_id(name: str) -> str:
-    """Identifier of a new run: its name in lower-case letters, digits and hyphens, and eight random hex digits."""
+    """Return the id of a new run: its name in lower-case letters, digits and hyphens, and eight random hex digits."""
     slug = "".join(c if c.isascii() and c.isalnum() else "-" for c in name.lower()).strip("-")[:32].strip("-")
     return f"{slug or 'run'}-{secrets.token_hex(4)}"
 
 
 def now() -> Timestamp:
-    """The time now."""
+    """Return the time now."""
     stamp = Timestamp()
     stamp.FromNanoseconds(time.time_ns())
     return stamp
@@ -127,16 +127,16 @@ class RunStore:
         return matches[0]
 
     async def all(self) -> list[StoredRun]:
-        """All runs, newest first."""
+        """Return all runs, newest first."""
         runs = [_from_document(document) async for document in self._documents.scan(RUN)]
         return sorted(runs, key=lambda s: (s.run.created_at.ToNanoseconds(), s.run.run_id), reverse=True)
 
     async def newest(self, fits: Callable[[pb.Run], bool]) -> StoredRun | None:
-        """Newest run that fits; None when none does."""
+        """Return the newest run that fits; None when no run does."""
         return next((stored for stored in await self.all() if fits(stored.run)), None)
 
     async def running(self) -> list[str]:
-        """Ids of the runs that are recorded as running."""
+        """Return the ids of the runs that are recorded as running."""
         state = pb.RunState.Name(pb.RUN_STATE_RUNNING)
         found = self._documents.scan(RUN, fields=("state",))
         return [document.key async for document in found if document.body.get("state") == state]
