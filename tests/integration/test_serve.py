@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from safescale.runtime.grpc.channels import connect
-from safescale.runtime.telemetry import METRICS
+from safescale.runtime.metrics import METRICS
 
 pytestmark = pytest.mark.models
 

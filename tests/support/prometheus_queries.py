@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from safescale.runtime.telemetry import METRICS
+from safescale.runtime.metrics import METRICS
 
 CHART = Path(__file__).parents[2] / "charts" / "safescale"
 LABELS = {metric.name: set(metric.labels) for metric in METRICS}

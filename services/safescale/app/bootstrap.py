@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import grpc
 
+from safescale.app.metric_labels import DOMAIN_LABELS
 from safescale.runtime.bus.port import Bus
 from safescale.runtime.documents.port import DocumentStore
 from safescale.runtime.files.data_folder import DataDir
@@ -41,12 +42,12 @@ class Parts:
 def open_telemetry(settings: Settings, service: str, stack: AsyncExitStack) -> Telemetry:
     """Return the metrics of a process and, where a collector is set, its spans, which `stack` sends at its end."""
     if not settings.otlp_endpoint:
-        return Telemetry()
+        return Telemetry(labels=DOMAIN_LABELS)
     from safescale.runtime.tracing_otlp import OtlpExport
 
     export = OtlpExport(settings.otlp_endpoint, settings.trace_ratio, service)
     stack.push_async_callback(export.close)
-    return Telemetry(tracer=export.tracer)
+    return Telemetry(tracer=export.tracer, labels=DOMAIN_LABELS)
 
 
 def open_bus(settings: Settings, telemetry: Telemetry) -> Bus:

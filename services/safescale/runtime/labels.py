@@ -9,7 +9,6 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from safescale.core.inputs.text_rules import MAX_NAME
-from safescale.core.safety.conditions import CONDITION_IDS
 from safescale.runtime.auth.roles import METHODS
 
 OTHER = "other"
@@ -42,19 +41,20 @@ class Label:
     word: bool = True
 
 
-def _one_of(source: str, values: Iterable[str]) -> Label:
+def one_of(source: str, values: Iterable[str]) -> Label:
+    """Return a label whose values are all known beforehand."""
     found = frozenset(values)
     return Label(source, len(found), found)
 
 
 LABELS: Mapping[str, Label] = {
     "model": Label("ids of the catalog, and of the manifests of runs", 1000),
-    "condition": _one_of("the table of conditions, and rpc for calls of no cell", (*CONDITION_IDS, "rpc")),
+    "condition": Label("conditions of cells, and rpc for calls of no cell", 100),
     "outcome": Label("ok, words of the code, reasons of the error tree", 100),
     "reason": Label("reasons of the error tree", 100),
     "kind": Label("words of the code", 20),
     "step": Label("steps of the research agent", 20),
-    "state": _one_of("states of cells in the progress of a run", STATES),
+    "state": one_of("states of cells in the progress of a run", STATES),
     "policy": Label("names of policies judged last; dropped when others are", 200, word=False),
     "name": Label("names of runs with the newest results; dropped when others are", 200, word=False),
     "run_id": Label("ids of runs that are driven; dropped when they end", 500),
@@ -63,21 +63,22 @@ LABELS: Mapping[str, Label] = {
     "replica": Label("addresses of model servers in the catalog", 500),
     "operation": Label("words of the code", 50),
     "dependency": Label("words of the code", 10),
-    "method": _one_of(
+    "method": one_of(
         "methods of the protos and of HTTP", (*(name.rsplit("/", 1)[-1] for name in METHODS), *HTTP_METHODS)
     ),
     "route": Label("templates of the gateway's routes", 100),
     "status": Label("HTTP status codes", 70),
-    "service": _one_of("services of the protos", (name.split("/")[1] for name in METHODS)),
+    "service": one_of("services of the protos", (name.split("/")[1] for name in METHODS)),
     "code": Label("gRPC status codes", 20),
 }
-"""Every label of every metric. A name means the same wherever it stands."""
+"""Every label of every metric; a name means the same in all of them. `app` gives the values that the domain defines."""
 
 
-class Bounds:
-    """Says what is shown of label values, and keeps count of the values that each metric shows."""
+class LabelBounds:
+    """Which value of a label is shown, by the values that each metric shows already."""
 
-    def __init__(self) -> None:
+    def __init__(self, labels: Mapping[str, Label] = LABELS) -> None:
+        self._labels = labels
         self._known: dict[str, set[str]] = {}
         self._shown: dict[tuple[str, str], set[str]] = {}
 
@@ -85,7 +86,7 @@ class Bounds:
         """Add to the names that the process knows for a label; from the first call on, others are `unknown`."""
         known = self._known.setdefault(label, set())
         for value in values:
-            if len(known) < LABELS[label].most:
+            if len(known) < self._labels[label].most:
                 known.add(value)
 
     def shown(self, metric: str, labels: Mapping[str, str]) -> dict[str, str]:
@@ -96,7 +97,7 @@ class Bounds:
         return found
 
     def _value(self, metric: str, label: str, value: str) -> str:
-        declared = LABELS[label]
+        declared = self._labels[label]
         if value in (OTHER, UNKNOWN):
             return value
         if declared.values is not None:

@@ -1,9 +1,8 @@
-"""Every Prometheus metric, declared once: name, kind, unit, labels, buckets, meaning."""
+"""The metrics of a process, served to Prometheus, and its spans, sent over OpenTelemetry's API."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Status, StatusCode, Tracer, get_current_span
@@ -12,288 +11,9 @@ from prometheus_client.exposition import choose_encoder
 from structlog.contextvars import get_contextvars
 
 from safescale.runtime.addresses import bare
-from safescale.runtime.labels import Bounds
+from safescale.runtime.labels import LABELS, Label, LabelBounds
+from safescale.runtime.metrics import METRICS
 from safescale.runtime.tracing import allowed, context_of, sampled_trace_id
-
-Kind = Literal["counter", "gauge", "histogram"]
-
-SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-"""Buckets in seconds up to 600 s: a reasoning answer may take ten minutes."""
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """Declaration of one metric."""
-
-    name: str
-    kind: Kind
-    unit: str
-    labels: tuple[str, ...]
-    help: str
-    buckets: tuple[float, ...] = ()
-
-
-METRICS: tuple[Metric, ...] = (
-    Metric(
-        "safescale_model_latency_seconds",
-        "histogram",
-        "seconds",
-        ("model", "condition", "outcome"),
-        "Time of the greedy answer of a cell, per attempt, without queue and retries",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_samples_latency_seconds",
-        "histogram",
-        "seconds",
-        ("model", "condition", "outcome"),
-        "Time of all samples of a cell together, per attempt",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_time_to_first_token_seconds",
-        "histogram",
-        "seconds",
-        ("model", "condition"),
-        "Time until the first token of the greedy answer",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_queue_wait_seconds",
-        "histogram",
-        "seconds",
-        ("model", "condition"),
-        "Time between the request for a cell and the start of its first attempt",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_retrieval_seconds",
-        "histogram",
-        "seconds",
-        ("condition", "outcome"),
-        "Time to build a context: search and packing",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_agent_step_seconds",
-        "histogram",
-        "seconds",
-        ("step", "outcome"),
-        "Time of one step of the research agent",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_judge_seconds",
-        "histogram",
-        "seconds",
-        ("model", "outcome"),
-        "Time of one judge reading; model is the judge",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_tokens_total",
-        "counter",
-        "tokens",
-        ("model", "condition", "kind"),
-        "Tokens by kind: prompt, as often as it was sent, or generated; cached answers not counted",
-    ),
-    Metric(
-        "safescale_generations_total",
-        "counter",
-        "cells",
-        ("model", "condition", "outcome"),
-        "Cells asked, by outcome: ok, cached or the reason of the failure",
-    ),
-    Metric(
-        "safescale_generation_retries_total",
-        "counter",
-        "attempts",
-        ("model", "reason"),
-        "Attempts repeated after a transport failure, or since the model changed meanwhile",
-    ),
-    Metric(
-        "safescale_verdicts_total",
-        "counter",
-        "verdicts",
-        ("model", "condition", "outcome"),
-        "Verdicts by outcome of the greedy answer: correct, wrong, unsafe, high_risk, abstention, unread (nobody could "
-        "read it), judge_failed or failed",
-    ),
-    Metric(
-        "safescale_cost_total",
-        "counter",
-        "currency",
-        ("model", "condition"),
-        "Cost by the catalog's price per token, prompts as often as sent; 0 without a price",
-    ),
-    Metric(
-        "safescale_reviews_open", "gauge", "reviews", (), "Answers that wait for a hand check, as the store has them"
-    ),
-    Metric(
-        "safescale_review_oldest_seconds",
-        "gauge",
-        "seconds",
-        (),
-        "Age of the oldest answer that waits for a hand check; 0 when none does",
-    ),
-    Metric(
-        "safescale_gate_passed",
-        "gauge",
-        "state",
-        ("policy", "name"),
-        "1 when the newest run of this name that the policy judged met it, else 0",
-    ),
-    Metric(
-        "safescale_gate_timestamp_seconds",
-        "gauge",
-        "seconds",
-        ("policy", "name"),
-        "Time of that judgement, in seconds since 1970",
-    ),
-    Metric(
-        "safescale_gate_high_risk_limit",
-        "gauge",
-        "ratio",
-        ("name", "model", "condition"),
-        "Least high-risk error rate of greedy answers that a policy which judged runs of this name allows at most",
-    ),
-    Metric(
-        "safescale_run_high_risk_ratio",
-        "gauge",
-        "ratio",
-        ("name", "model", "condition"),
-        "High-risk error rate of the greedy answers of the newest completed run of this name",
-    ),
-    Metric(
-        "safescale_run_accuracy_ratio",
-        "gauge",
-        "ratio",
-        ("name", "model", "condition"),
-        "Accuracy of the greedy answers of the newest completed run of this name",
-    ),
-    Metric(
-        "safescale_run_failed_cells",
-        "gauge",
-        "cells",
-        ("name", "model", "condition"),
-        "Cells without an answer, or with one that the judge failed to read, in the newest completed run of this name",
-    ),
-    Metric(
-        "safescale_run_unfinished_cells",
-        "gauge",
-        "cells",
-        ("name",),
-        "Cells with neither a verdict nor a skip in the newest completed run of this name",
-    ),
-    Metric(
-        "safescale_run_cached_ratio",
-        "gauge",
-        "ratio",
-        ("name",),
-        "Part of the verdicts of the newest completed run of this name whose answers came from the generation cache",
-    ),
-    Metric(
-        "safescale_run_ended_timestamp_seconds",
-        "gauge",
-        "seconds",
-        ("name",),
-        "End of the newest completed run of this name, in seconds since 1970",
-    ),
-    Metric("safescale_runs_active", "gauge", "runs", (), "Runs that this process drives"),
-    Metric(
-        "safescale_run_cells",
-        "gauge",
-        "cells",
-        ("run_id", "state"),
-        "Cells of an active run by state: planned, completed, failed, skipped",
-    ),
-    Metric(
-        "safescale_bus_lag",
-        "gauge",
-        "messages",
-        ("topic", "group"),
-        "Messages published and not yet acknowledged by the group",
-    ),
-    Metric(
-        "safescale_bus_in_flight", "gauge", "messages", ("topic", "group"), "Messages that the group's handlers work on"
-    ),
-    Metric(
-        "safescale_dead_letters_total",
-        "counter",
-        "messages",
-        ("topic", "reason"),
-        "Messages given up after their attempts",
-    ),
-    Metric(
-        "safescale_backend_wait_seconds",
-        "histogram",
-        "seconds",
-        ("model",),
-        "Time that a call to a model server waited for a place at a replica",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_backend_attempt_seconds",
-        "histogram",
-        "seconds",
-        ("model", "outcome"),
-        "Time of one exchange with a model server, whatever came of it",
-        SECONDS,
-    ),
-    Metric("safescale_backend_in_flight", "gauge", "calls", ("model", "replica"), "Calls that a replica works on"),
-    Metric(
-        "safescale_backend_circuit_open",
-        "gauge",
-        "state",
-        ("model", "replica"),
-        "1 while a replica is not asked since its last calls failed, else 0",
-    ),
-    Metric(
-        "safescale_backend_hung",
-        "gauge",
-        "state",
-        ("model", "replica"),
-        "1 while a replica is not asked since it took its last calls and ended none in time, else 0",
-    ),
-    Metric(
-        "safescale_model_available",
-        "gauge",
-        "state",
-        ("model",),
-        "1 while this process takes cells of a model, 0 while it cannot ask it; such cells wait in their topic",
-    ),
-    Metric(
-        "safescale_storage_seconds",
-        "histogram",
-        "seconds",
-        ("operation", "outcome"),
-        "Time of one exchange with Elasticsearch",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_dependency_up",
-        "gauge",
-        "state",
-        ("dependency",),
-        "1 while the bus or the store answers this process, else 0",
-    ),
-    Metric(
-        "safescale_http_seconds",
-        "histogram",
-        "seconds",
-        ("method", "route", "status"),
-        "Time of REST calls as the gateway sees them",
-        SECONDS,
-    ),
-    Metric(
-        "safescale_rpc_seconds",
-        "histogram",
-        "seconds",
-        ("service", "method", "code"),
-        "Time of gRPC calls as the server sees them",
-        SECONDS,
-    ),
-)
 
 
 class Telemetry:
@@ -302,14 +22,19 @@ class Telemetry:
     Using an undeclared metric is a programming error. Without a tracer no span is recorded.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None, tracer: Tracer | None = None) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry | None = None,
+        tracer: Tracer | None = None,
+        labels: Mapping[str, Label] = LABELS,
+    ) -> None:
         self.tracer = tracer
         self.registry = registry or CollectorRegistry()
         self._counters: dict[str, Counter] = {}
         self._gauges: dict[str, Gauge] = {}
         self._histograms: dict[str, Histogram] = {}
         self._series: dict[tuple[str, tuple[tuple[str, str], ...]], Any] = {}
-        self._bounds = Bounds()
+        self._bounds = LabelBounds(labels)
         for metric in METRICS:
             if metric.kind == "counter":
                 self._counters[metric.name] = Counter(metric.name, metric.help, metric.labels, registry=self.registry)

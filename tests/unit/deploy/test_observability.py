@@ -25,8 +25,8 @@ from tests.support.prometheus_queries import (
 
 from safescale.cli.main import app
 from safescale.core.safety.conditions import CONDITIONS
+from safescale.runtime.metrics import METRICS, SECONDS
 from safescale.runtime.settings import Settings
-from safescale.runtime.telemetry import METRICS, SECONDS
 
 RUNBOOKS = CHART.parents[1] / "docs" / "runbooks"
 PARTS = ("## What it means", "## Look", "## Mend", "## When to escalate")

@@ -8,7 +8,7 @@ from types import ModuleType
 import pytest
 
 from safescale.core.safety.builders import context_max_budget
-from safescale.runtime.telemetry import METRICS
+from safescale.runtime.metrics import METRICS
 
 ROW = re.compile(r"^\| `(\w+)` \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \| ([\d,]+) \|$", re.MULTILINE)
 

@@ -4,14 +4,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safescale.app.metric_labels import DOMAIN_LABELS
 from safescale.core.safety.conditions import CONDITION_IDS
 from safescale.runtime.labels import LABELS, LONGEST, OTHER, UNKNOWN
-from safescale.runtime.telemetry import METRICS, Metric, Telemetry
+from safescale.runtime.metrics import METRICS, MetricDeclaration
+from safescale.runtime.telemetry import Telemetry
 
 LABELLED = [metric for metric in METRICS if metric.labels]
 
 
-def use(telemetry: Telemetry, metric: Metric, labels: dict[str, str]) -> None:
+def use(telemetry: Telemetry, metric: MetricDeclaration, labels: dict[str, str]) -> None:
     if metric.kind == "counter":
         telemetry.count(metric.name, 1, labels)
     elif metric.kind == "gauge":
@@ -20,7 +22,7 @@ def use(telemetry: Telemetry, metric: Metric, labels: dict[str, str]) -> None:
         telemetry.observe(metric.name, 1, labels)
 
 
-def values(telemetry: Telemetry, metric: Metric, label: str) -> set[str]:
+def values(telemetry: Telemetry, metric: MetricDeclaration, label: str) -> set[str]:
     return {
         sample.labels[label]
         for family in telemetry.registry.collect()
@@ -31,13 +33,14 @@ def values(telemetry: Telemetry, metric: Metric, label: str) -> set[str]:
 
 def test_every_label_of_every_metric_has_a_source_and_a_bound_and_nothing_else_has() -> None:
     assert {label for metric in METRICS for label in metric.labels} == set(LABELS)
-    for name, label in LABELS.items():
+    assert set(DOMAIN_LABELS) == set(LABELS)
+    for name, label in DOMAIN_LABELS.items():
         assert label.source, name
         assert 0 < label.most <= 1000, name
 
 
 @pytest.mark.parametrize("metric", LABELLED, ids=lambda metric: metric.name)
-def test_no_label_of_any_metric_shows_more_values_than_its_bound(metric: Metric) -> None:
+def test_no_label_of_any_metric_shows_more_values_than_its_bound(metric: MetricDeclaration) -> None:
     telemetry = Telemetry()
     for label in metric.labels:
         most = LABELS[label].most
@@ -59,7 +62,7 @@ def test_the_first_values_stay_what_they_are() -> None:
 
 
 def test_words_of_a_table_are_all_that_there_are() -> None:
-    telemetry = Telemetry()
+    telemetry = Telemetry(labels=DOMAIN_LABELS)
     for condition in (*CONDITION_IDS, "rpc", "my_own", "zero_shot "):
         telemetry.count("safescale_cost_total", 1, {"model": "m", "condition": condition})
     counted = values(telemetry, next(each for each in METRICS if each.name == "safescale_cost_total"), "condition")

@@ -4,9 +4,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from safescale.app.metric_labels import DOMAIN_LABELS
 from safescale.cli.terminal.text import terminal
-from safescale.runtime.labels import LABELS
-from safescale.runtime.telemetry import METRICS
+from safescale.runtime.metrics import METRICS
 
 
 def metrics() -> None:
@@ -24,6 +24,6 @@ def metrics() -> None:
     sources.add_column("label", no_wrap=True)
     sources.add_column("its values")
     sources.add_column("at most", justify="right")
-    for name, label in LABELS.items():
+    for name, label in DOMAIN_LABELS.items():
         sources.add_row(name, label.source, f"{label.most:,}")
     console.print(sources)
