@@ -32,7 +32,7 @@ from safescale.runtime.grpc.channels import connect, rpc_errors
 from safescale.runtime.grpc.credentials import Access
 from safescale.runtime.grpc.server import GrpcServer, Protection
 from safescale.runtime.grpc.tls import ClientTls, Pair, ServerTls
-from safescale.runtime.reloading import Watched
+from safescale.runtime.reloading import ReloadingValue
 from safescale.runtime.telemetry import Telemetry
 
 Stub = orchestration_pb2_grpc.OrchestrationServiceStub
@@ -121,7 +121,7 @@ def tokens(tmp_path: Path) -> dict[str, Path]:
 @pytest.fixture
 def guard(tmp_path: Path, tokens: dict[str, Path]) -> Guard:
     file = tmp_path / "tokens.yaml"
-    return Guard(Watched([file], lambda: read_tokens(file), check_s=0), None)
+    return Guard(ReloadingValue([file], lambda: read_tokens(file), check_s=0), None)
 
 
 async def test_tls_is_trusted_by_its_ca_alone(authority: Authority, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ T = TypeVar("T")
 State = tuple[tuple[int, int, int] | None, ...]
 
 
-class Watched(Generic[T]):
+class ReloadingValue(Generic[T]):
     """What `load` makes of some files. A change that cannot be used is told in the log; the value before it stays."""
 
     def __init__(self, files: Sequence[Path], load: Callable[[], T], check_s: float = CHECK_S) -> None:
@@ -24,7 +24,7 @@ class Watched(Generic[T]):
         self._load = load
         self._check_s = check_s
         # Looked at before they are read: a change in between is seen at the next look.
-        self._state = self._look()
+        self._state = self._file_states()
         self._refused: State | None = None
         self._value = load()
         self._next = time.monotonic() + check_s
@@ -35,7 +35,7 @@ class Watched(Generic[T]):
         if now < self._next:
             return self._value
         self._next = now + self._check_s
-        state = self._look()
+        state = self._file_states()
         if state != self._state:
             try:
                 self._value = self._load()
@@ -48,7 +48,7 @@ class Watched(Generic[T]):
             self._state = state
         return self._value
 
-    def _look(self) -> State:
+    def _file_states(self) -> State:
         return tuple(_state(file) for file in self._files)
 
 

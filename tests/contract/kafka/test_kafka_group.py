@@ -126,7 +126,7 @@ async def test_work_that_ends_within_the_grace_is_not_repeated(kafka_address: st
             await two.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=4))
             await wait_until(lambda: any(h.abandoned for h in first._ledger._holdings.values()))
             go_on.set()
-            await wait_until(lambda: len(first.places) == 2)
+            await wait_until(lambda: len(first.partitions) == 2)
             await asyncio.sleep(2)
         assert sorted(started) == ["p0", "p1", "p2", "p3"]
         assert await asyncio.to_thread(committed, kafka_address, topic) == 4
@@ -153,7 +153,7 @@ async def test_a_member_whose_buffer_is_full_shares_with_those_that_join(kafka_a
             third = await three.subscribe(topic, "g", held("c"), options)
             # More than that where a partition moved once more.
             await wait_until(lambda: min(started["b"], started["c"]) >= 2)
-            await wait_until(lambda: sorted(len(m.places) for m in (first, second, third)) == [1, 1, 2])
+            await wait_until(lambda: sorted(len(m.partitions) for m in (first, second, third)) == [1, 1, 2])
 
 
 async def test_a_member_that_stops_during_a_rebalance_commits_what_it_finished(kafka_address: str) -> None:
@@ -167,9 +167,9 @@ async def test_a_member_that_stops_during_a_rebalance_commits_what_it_finished(k
     with some_topics(kafka_address, 1, partitions=4) as (topic,), ExitStack() as opened:
         async with buses(kafka_address, "a") as (bus,):
             mine = await bus.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=4))
-            await wait_until(lambda: len(mine.places) == 4)
+            await wait_until(lambda: len(mine.partitions) == 4)
             slow = opened.enter_context(raw_member(kafka_address, topic))
-            await polling_until(lambda: len(mine.places) == 2, slow)
+            await polling_until(lambda: len(mine.partitions) == 2, slow)
             send_one_each(kafka_address, topic, 4)
             await polling_until(lambda: len(started) == 2, slow)
             # A third member begins a rebalance; it lasts until the slow one polls.
@@ -202,7 +202,7 @@ async def test_a_restart_under_the_same_name_moves_no_partition(kafka_address: s
             options = SubscriptionOptions(max_in_flight=4)
             await one.subscribe(topic, "g", named("a"), options)
             second = await two.subscribe(topic, "g", named("b"), options)
-            await wait_until(lambda: len(second.places) == 2)
+            await wait_until(lambda: len(second.partitions) == 2)
             send_one_each(kafka_address, topic, 4)
             await wait_until(lambda: len(started) == 4)
             of_two = {key for name, key in started if name == "b"}

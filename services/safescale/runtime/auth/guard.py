@@ -16,7 +16,7 @@ from safescale.core.errors import (
 )
 from safescale.runtime.auth.roles import HELD, METHODS, UNKNOWN, Identity
 from safescale.runtime.auth.tokens import digest, read_tokens
-from safescale.runtime.reloading import Watched
+from safescale.runtime.reloading import ReloadingValue
 from safescale.runtime.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ Metadata = Iterable[tuple[str, Any]]
 class Guard:
     """Who is let in: the tokens of a file, those of an issuer, and this process itself."""
 
-    def __init__(self, tokens: Watched[Mapping[str, Identity]] | None, oidc: "Oidc | None") -> None:
+    def __init__(self, tokens: ReloadingValue[Mapping[str, Identity]] | None, oidc: "Oidc | None") -> None:
         self._tokens = tokens
         self._oidc = oidc
         self.own_token = secrets.token_urlsafe(32)
@@ -106,7 +106,7 @@ def guard_of(settings: Settings) -> Guard | None:
 
     """
     path = settings.tokens_file
-    tokens = None if path is None else Watched([path], lambda: read_tokens(path))
+    tokens = None if path is None else ReloadingValue([path], lambda: read_tokens(path))
     oidc = _oidc(settings)
     return None if tokens is None and oidc is None else Guard(tokens, oidc)
 

@@ -16,7 +16,7 @@ from jwt import PyJWK, PyJWTError
 
 from safescale.core.errors import DependencyUnavailableError, InvalidInputError
 from safescale.runtime.log import get_logger
-from safescale.runtime.reloading import CHECK_S, Watched
+from safescale.runtime.reloading import CHECK_S, ReloadingValue
 
 ALGORITHMS = ("RS256", "ES256", "PS256")
 """Signatures that are accepted. All are of key pairs, so that no public key can be taken for a shared secret."""
@@ -115,7 +115,7 @@ class FileKeys:
                 what = error.strerror if isinstance(error, OSError) else str(error)
                 raise InvalidInputError(f"SAFESCALE_OIDC_JWKS_FILE {path} cannot be used: {what}") from error
 
-        self._keys = Watched([path], load, check_s)
+        self._keys = ReloadingValue([path], load, check_s)
 
     async def find(self, kid: str, algorithm: str) -> Key | None:
         """The key of an id for an algorithm."""

@@ -31,7 +31,7 @@ class AbandonedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
+class DeliveryContext:
     """What deliveries of one subscription have in common."""
 
     group: str
@@ -42,7 +42,7 @@ class Desk:
     stopping: asyncio.Event
 
 
-async def deliver(desk: Desk, message: Message, origin: Mapping[str, str]) -> None:
+async def deliver(context: DeliveryContext, message: Message, origin: Mapping[str, str]) -> None:
     """Hand a message to the handler until it is handled or given up; a dead letter is published before the return.
 
     Raises:
@@ -55,9 +55,9 @@ async def deliver(desk: Desk, message: Message, origin: Mapping[str, str]) -> No
             f"the message has {size:,} bytes; at most {limit_of(message.topic):,} are allowed"
         )
     else:
-        error = await _attempts(desk, message)
+        error = await _attempts(context, message)
     if error is not None:
-        await _give_up(desk, message, error, origin)
+        await _give_up(context, message, error, origin)
 
 
 async def hand_over(handler: Handler, message: Message) -> None:
@@ -71,12 +71,12 @@ async def hand_over(handler: Handler, message: Message) -> None:
         )  # fmt: skip
 
 
-async def _attempts(desk: Desk, message: Message) -> SafescaleError | None:
+async def _attempts(context: DeliveryContext, message: Message) -> SafescaleError | None:
     """None when the handler returned, else the error of the last attempt."""
     attempt, waits = 1, 0
     while True:
         try:
-            await desk.handler(message)
+            await context.handler(message)
         except (Exception, asyncio.CancelledError) as error:
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
@@ -84,48 +84,50 @@ async def _attempts(desk: Desk, message: Message) -> SafescaleError | None:
             known = as_safescale_error(error)
             if isinstance(known, DependencyUnavailableError):
                 waits += 1
-                await _wait(desk, waits)
+                await _wait(context, waits)
                 continue
-            if desk.stopping.is_set():
+            if context.stopping.is_set():
                 # What it needs may be going away with this process: it comes again, and is not given up.
                 raise AbandonedError from error
             get_logger("bus").warning(
-                "message not handled", topic=message.topic, group=desk.group, attempt=attempt, reason=known.reason,
+                "message not handled", topic=message.topic, group=context.group, attempt=attempt, reason=known.reason,
                 exception_type=type(error).__name__,
             )  # fmt: skip
-            if attempt >= desk.max_attempts:
+            if attempt >= context.max_attempts:
                 return known
             attempt += 1
         else:
             return None
 
 
-async def _wait(desk: Desk, waits: int) -> None:
+async def _wait(context: DeliveryContext, waits: int) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(desk.stopping.wait(), back_off_s(waits))
-    if desk.stopping.is_set():
+        await asyncio.wait_for(context.stopping.wait(), back_off_s(waits))
+    if context.stopping.is_set():
         raise AbandonedError
 
 
-async def _give_up(desk: Desk, message: Message, error: SafescaleError, origin: Mapping[str, str]) -> None:
+async def _give_up(
+    context: DeliveryContext, message: Message, error: SafescaleError, origin: Mapping[str, str]
+) -> None:
     labels = {"topic": message.topic, "reason": error.reason}
-    desk.telemetry.count("safescale_dead_letters_total", 1, labels)
+    context.telemetry.count("safescale_dead_letters_total", 1, labels)
     if message.topic == DEAD_LETTER:
         # It lies in the topic of dead letters already: another copy would come back here for ever.
-        get_logger("bus").error("dead letter not handled", topic=DEAD_LETTER, group=desk.group, reason=error.reason)
+        get_logger("bus").error("dead letter not handled", topic=DEAD_LETTER, group=context.group, reason=error.reason)
         return
-    dead = dead_letter(message, error, {"group": desk.group, "attempts": str(desk.max_attempts), **origin})
+    dead = dead_letter(message, error, {"group": context.group, "attempts": str(context.max_attempts), **origin})
     waits = 0
     while True:
         try:
-            await desk.publish(dead)
+            await context.publish(dead)
         except Exception as problem:
             # Whatever it is: the message may not be lost, and its place may not be left for ever.
             if not isinstance(problem, DependencyUnavailableError):
                 name = type(problem).__name__
                 get_logger("bus").error("dead letter not published", topic=message.topic, exception_type=name)
             waits += 1
-            await _wait(desk, waits)
+            await _wait(context, waits)
         else:
             return
 

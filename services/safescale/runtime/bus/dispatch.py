@@ -6,20 +6,22 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 
 from safescale.runtime.bus.delivery import AbandonedError
-from safescale.runtime.bus.partition_tracker import Holding, Ledger, Work
+from safescale.runtime.bus.partition_tracker import PartitionAssignment, PartitionTracker, Work
 from safescale.runtime.log import get_logger
 
 
 class Dispatcher:
     """Works off messages that a member took. All methods belong to the event loop's thread."""
 
-    def __init__(self, ledger: Ledger, max_in_flight: int, deliver: Callable[[Work], Awaitable[None]]) -> None:
-        self._ledger = ledger
+    def __init__(
+        self, tracker: PartitionTracker, max_in_flight: int, deliver: Callable[[Work], Awaitable[None]]
+    ) -> None:
+        self._tracker = tracker
         self._max_in_flight = max_in_flight
         self._deliver = deliver
         self._ready: deque[Work] = deque()
         self._behind: dict[str, deque[Work]] = {}
-        self._tasks: dict[asyncio.Future[None], Holding] = {}
+        self._tasks: dict[asyncio.Future[None], PartitionAssignment] = {}
         self._closed = False
 
     def accept(self, works: Sequence[Work]) -> None:
@@ -34,10 +36,10 @@ class Dispatcher:
                 behind.append(work)
         self._start()
 
-    def cancel(self, holdings: Collection[Holding]) -> None:
+    def cancel(self, assignments: Collection[PartitionAssignment]) -> None:
         """Stop the handlers of partitions that were given away."""
-        for task, holding in list(self._tasks.items()):
-            if holding in holdings:
+        for task, assignment in list(self._tasks.items()):
+            if assignment in assignments:
                 task.cancel()
 
     async def drain(self, seconds: float) -> None:
@@ -52,18 +54,18 @@ class Dispatcher:
     def _start(self) -> None:
         while self._ready and len(self._tasks) < self._max_in_flight and not self._closed:
             work = self._ready.popleft()
-            if not self._ledger.start(work):
+            if not self._tracker.start(work):
                 self._release(work.message.key)
                 continue
             task = asyncio.ensure_future(self._deliver(work))
-            self._tasks[task] = work.holding
+            self._tasks[task] = work.assignment
             # Not a finally in the coroutine: a task that is cancelled before its first step never enters it.
             task.add_done_callback(partial(self._ended, work))
 
     def _ended(self, work: Work, task: asyncio.Future[None]) -> None:
         error = None if task.cancelled() else task.exception()
         self._tasks.pop(task, None)
-        self._ledger.end(work, finished=not task.cancelled() and error is None)
+        self._tracker.end(work, finished=not task.cancelled() and error is None)
         if error is not None and not isinstance(error, AbandonedError):
             get_logger("bus").error("delivery failed", topic=work.message.topic, exception_type=type(error).__name__)
         self._release(work.message.key)

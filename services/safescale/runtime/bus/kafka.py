@@ -10,13 +10,13 @@ from typing import Any
 from kafka import errors as kafka_errors  # type: ignore[import-untyped]
 
 from safescale.core.errors import BusUnavailableError
-from safescale.runtime.bus.delivery import Desk, deliver
+from safescale.runtime.bus.delivery import DeliveryContext, deliver
 from safescale.runtime.bus.dispatch import Dispatcher
 from safescale.runtime.bus.kafka_client import KafkaConnection, forward_logs, open_admin, unavailable
-from safescale.runtime.bus.kafka_consumer import Link, Membership, PollThread, Tuning
+from safescale.runtime.bus.kafka_consumer import LoopBridge, Membership, PollThread, Tuning
 from safescale.runtime.bus.kafka_follower import KafkaFollower
 from safescale.runtime.bus.kafka_publisher import Publisher
-from safescale.runtime.bus.partition_tracker import Ledger, Place, Work
+from safescale.runtime.bus.partition_tracker import Partition, PartitionTracker, Work
 from safescale.runtime.bus.port import Handler, Message, Subscription, SubscriptionOptions
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
@@ -89,8 +89,8 @@ class KafkaBus:
         index = next(i for i in range(len(taken) + 1) if self._name(i) not in taken)
         name = self._name(index)
         member = Membership(self._connection, topic, group, name if self._instance else "", self._tuning)
-        desk = Desk(group, handler, options.max_attempts, self.publish, self._telemetry, asyncio.Event())
-        subscription = KafkaSubscription(name, member, desk, options.max_in_flight, self._gauges)
+        context = DeliveryContext(group, handler, options.max_attempts, self.publish, self._telemetry, asyncio.Event())
+        subscription = KafkaSubscription(name, member, context, options.max_in_flight, self._gauges)
         subscription.on_stopped = lambda: self._subscriptions.remove(subscription)
         self._subscriptions.append(subscription)
         return subscription
@@ -130,42 +130,44 @@ class KafkaBus:
 class KafkaSubscription:
     """A member of a group."""
 
-    def __init__(self, name: str, member: Membership, desk: Desk, max_in_flight: int, gauges: "_Gauges") -> None:
+    def __init__(
+        self, name: str, member: Membership, context: DeliveryContext, max_in_flight: int, gauges: "_Gauges"
+    ) -> None:
         self.name = name
         self.topic = member.topic
         self.group = member.group
         self.on_stopped: Callable[[], None] = lambda: None
-        self._desk = desk
+        self._context = context
         self._gauges = gauges
         self._drain_s = member.tuning.drain_s
-        self._ledger = Ledger(max_in_flight)
-        self._dispatcher = Dispatcher(self._ledger, max_in_flight, self._deliver)
+        self._tracker = PartitionTracker(max_in_flight)
+        self._dispatcher = Dispatcher(self._tracker, max_in_flight, self._deliver)
         self._ended = asyncio.Event()
         self._stop: asyncio.Task[None] | None = None
-        link = Link(
+        bridge = LoopBridge(
             loop=asyncio.get_running_loop(),
             accept=self._dispatcher.accept,
             cancel=self._dispatcher.cancel,
             ended=self._ended.set,
-            lag=lambda lag: gauges.set(self, lag, self._ledger.running),
+            lag=lambda lag: gauges.set(self, lag, self._tracker.running),
         )
-        self._thread = PollThread(member, self._ledger, link)
+        self._thread = PollThread(member, self._tracker, bridge)
         self._thread.start()
 
     @property
     def in_flight(self) -> int:
         """Messages that handlers work on."""
-        return self._ledger.running
+        return self._tracker.running
 
     @property
     def buffered(self) -> int:
         """Messages taken from Kafka and not started."""
-        return self._ledger.buffered
+        return self._tracker.buffered
 
     @property
-    def places(self) -> list[Place]:
+    def partitions(self) -> list[Partition]:
         """Partitions that this member has."""
-        return self._ledger.places()
+        return self._tracker.partitions()
 
     async def stop(self) -> None:
         """Take no more messages, let those in flight end within the grace, commit, and leave."""
@@ -174,7 +176,7 @@ class KafkaSubscription:
         await asyncio.shield(self._stop)
 
     async def _drain(self) -> None:
-        self._desk.stopping.set()
+        self._context.stopping.set()
         self._thread.pause()
         await self._dispatcher.drain(self._drain_s)
         self._thread.end()
@@ -183,8 +185,8 @@ class KafkaSubscription:
         self.on_stopped()
 
     async def _deliver(self, work: Work) -> None:
-        place = {"original-partition": str(work.holding.place[1]), "original-offset": str(work.offset)}
-        await deliver(self._desk, work.message, place)
+        origin = {"original-partition": str(work.assignment.partition[1]), "original-offset": str(work.offset)}
+        await deliver(self._context, work.message, origin)
 
 
 class _Gauges:

@@ -21,7 +21,7 @@ from kafka.structs import MemberState, OffsetAndMetadata  # type: ignore[import-
 
 from safescale.runtime.bus.kafka_client import KafkaConnection, consumer_group
 from safescale.runtime.bus.limits import DEAD_LETTER_LIMIT
-from safescale.runtime.bus.partition_tracker import Holding, Ledger, Place, Work
+from safescale.runtime.bus.partition_tracker import Partition, PartitionAssignment, PartitionTracker, Work
 from safescale.runtime.bus.port import Message
 from safescale.runtime.log import get_logger
 
@@ -73,12 +73,12 @@ class Membership:
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class LoopBridge:
     """What the poll thread tells the event loop."""
 
     loop: asyncio.AbstractEventLoop
     accept: Callable[[Sequence[Work]], None]
-    cancel: Callable[[Collection[Holding]], None]
+    cancel: Callable[[Collection[PartitionAssignment]], None]
     ended: Callable[[], None]
     lag: Callable[[int], None]
 
@@ -94,10 +94,10 @@ class Link:
 class PollThread:
     """Polls until told to end. `pause` takes no more messages, `end` commits and leaves."""
 
-    def __init__(self, member: Membership, ledger: Ledger, link: Link) -> None:
+    def __init__(self, member: Membership, tracker: PartitionTracker, bridge: LoopBridge) -> None:
         self._member = member
-        self._ledger = ledger
-        self._link = link
+        self._tracker = tracker
+        self._bridge = bridge
         self._instance = member.instance
         self._paused = threading.Event()
         self._end = threading.Event()
@@ -113,10 +113,10 @@ class PollThread:
         self._paused.set()
 
     def end(self) -> None:
-        """Commit what is finished and leave; `Link.ended` tells when that is done."""
+        """Commit what is finished and leave; `LoopBridge.ended` tells when that is done."""
         self._paused.set()
         self._end.set()
-        self._ledger.has_room.set()
+        self._tracker.has_room.set()
 
     def _run(self) -> None:
         tries = 0
@@ -130,11 +130,11 @@ class PollThread:
                     self._after(error)
                     self._end.wait(min(10.0, 0.5 * 2 ** min(tries, 5)))
         finally:
-            self._link.call(self._link.ended)
+            self._bridge.call(self._bridge.ended)
 
     def _after(self, error: Exception) -> None:
         """What the next consumer has to know: its predecessor's partitions are no longer ours."""
-        self._link.call(self._link.cancel, self._ledger.drop(self._ledger.places()))
+        self._bridge.call(self._bridge.cancel, self._tracker.drop(self._tracker.partitions()))
         if isinstance(error, kafka_errors.FencedInstanceIdError):
             self._log.error(
                 "another process has this instance's name; joining without one: set SAFESCALE_INSTANCE for each",
@@ -151,11 +151,11 @@ class PollThread:
         consumer = self._open()
         try:
             consumer.subscribe(
-                [self._member.topic], listener=_Rebalance(self._member, self._ledger, self._link, consumer)
+                [self._member.topic], listener=_Rebalance(self._member, self._tracker, self._bridge, consumer)
             )
             # Known before the group is joined: a leader that does not know the topic yet would assign nothing.
             consumer.partitions_for_topic(self._member.topic)
-            _Polling(self._member, self._ledger, self._link, consumer).run(self._paused, self._end)
+            _Polling(self._member, self._tracker, self._bridge, consumer).run(self._paused, self._end)
         finally:
             consumer.close(autocommit=False, timeout_ms=5_000)
 
@@ -183,10 +183,10 @@ class PollThread:
 class _Polling:
     """The loop of one consumer."""
 
-    def __init__(self, member: Membership, ledger: Ledger, link: Link, consumer: Any) -> None:
+    def __init__(self, member: Membership, tracker: PartitionTracker, bridge: LoopBridge, consumer: Any) -> None:
         self._member = member
-        self._ledger = ledger
-        self._link = link
+        self._tracker = tracker
+        self._bridge = bridge
         self._consumer = consumer
         self._commit_at = 0.0
         self._lag_at = 0.0
@@ -202,7 +202,7 @@ class _Polling:
         """
         while not end.is_set():
             try:
-                self._round(0 if paused.is_set() else self._ledger.room())
+                self._round(0 if paused.is_set() else self._tracker.room())
                 self._failing_since = None
             except kafka_errors.FencedInstanceIdError:
                 raise
@@ -224,9 +224,9 @@ class _Polling:
 
     def _round(self, room: int) -> None:
         found = self._poll(room)
-        works = [self._take(place, record) for place, records in found.items() for record in records]
+        works = [self._take(partition, record) for partition, records in found.items() for record in records]
         if works:
-            self._link.call(self._link.accept, works)
+            self._bridge.call(self._bridge.accept, works)
         if self._rebalancing():
             return
         now = time.monotonic()
@@ -238,7 +238,7 @@ class _Polling:
             self._measure_lag()
             self._look_for_partitions()
         if not room:
-            self._ledger.has_room.wait(min(0.1, self._member.tuning.poll_s))
+            self._tracker.has_room.wait(min(0.1, self._member.tuning.poll_s))
 
     def _poll(self, room: int) -> dict[Any, list[Any]]:
         """Messages at most as many as there is room for; one where a partition came that could not be paused before."""
@@ -258,9 +258,9 @@ class _Polling:
     def _rebalancing(self) -> bool:
         return bool(self._consumer.group_metadata().state == MemberState.REBALANCING)
 
-    def _take(self, place: Any, record: Any) -> Work:
+    def _take(self, partition: Any, record: Any) -> Work:
         message = message_of(record)
-        return self._ledger.take(message, place, record.offset, len(record.value or b"") + len(record.key or b""))
+        return self._tracker.take(message, partition, record.offset, len(record.value or b"") + len(record.key or b""))
 
     def _last_commit(self) -> None:
         # A rebalance, during which none is taken, ends only when all members poll.
@@ -270,7 +270,7 @@ class _Polling:
 
     def _commit(self) -> bool:
         """Whether all that is finished is committed now."""
-        offsets = self._ledger.to_commit()
+        offsets = self._tracker.to_commit()
         if not offsets:
             return True
         if self._rebalancing():
@@ -280,7 +280,7 @@ class _Polling:
         except (kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError, kafka_errors.RetriableError):
             # A rebalance or an outage: what is finished is committed next time, or done again by another member.
             return False
-        self._ledger.committed(offsets)
+        self._tracker.committed(offsets)
         return True
 
     def _look_for_partitions(self) -> None:
@@ -295,58 +295,58 @@ class _Polling:
         self._partitions = max(count, self._partitions)
 
     def _measure_lag(self) -> None:
-        places = self._consumer.assignment()
-        if not places:
-            self._link.lag(0)
+        partitions = self._consumer.assignment()
+        if not partitions:
+            self._bridge.lag(0)
             return
-        ends = self._consumer.end_offsets(list(places), timeout_ms=1_000)
+        ends = self._consumer.end_offsets(list(partitions), timeout_ms=1_000)
         lag = 0
-        for place in places:
-            position = self._ledger.position(place)
+        for partition in partitions:
+            position = self._tracker.position(partition)
             if position is None:
-                position = self._consumer.position(place, timeout_ms=1_000)
+                position = self._consumer.position(partition, timeout_ms=1_000)
             if position is not None:
-                lag += max(0, ends.get(place, 0) - position)
-        self._link.lag(lag)
+                lag += max(0, ends.get(partition, 0) - position)
+        self._bridge.lag(lag)
 
 
 class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
     """Gives partitions away. Called on the client's own I/O thread while the poll thread waits in poll()."""
 
-    def __init__(self, member: Membership, ledger: Ledger, link: Link, consumer: Any) -> None:
+    def __init__(self, member: Membership, tracker: PartitionTracker, bridge: LoopBridge, consumer: Any) -> None:
         self._grace_s = member.tuning.grace_s
-        self._ledger = ledger
-        self._link = link
+        self._tracker = tracker
+        self._bridge = bridge
         self._consumer = consumer
 
-    async def on_partitions_assigned(self, assigned: Collection[Place]) -> None:
+    async def on_partitions_assigned(self, assigned: Collection[Partition]) -> None:
         """Start afresh: nothing of an earlier time with these partitions is committed."""
-        self._link.call(self._link.cancel, self._ledger.drop(assigned))
-        self._ledger.hold(assigned)
+        self._bridge.call(self._bridge.cancel, self._tracker.drop(assigned))
+        self._tracker.assign(assigned)
 
-    async def on_partitions_revoked(self, revoked: Collection[Place]) -> None:
+    async def on_partitions_revoked(self, revoked: Collection[Partition]) -> None:
         """Finish what runs within the grace, commit, and stop the rest."""
-        going = self._ledger.abandon_waiting(revoked)
+        going = self._tracker.abandon_waiting(revoked)
         end = time.monotonic() + self._grace_s
-        while any(holding.running for holding in going) and time.monotonic() < end:
+        while any(assignment.running for assignment in going) and time.monotonic() < end:
             # The client has no public sleep for its listeners; a blocking one would hold back its heartbeats.
             await self._consumer._net.sleep(0.02)
-        offsets = self._ledger.to_commit(revoked)
+        offsets = self._tracker.to_commit(revoked)
         if offsets:
             try:
                 await self._consumer.commit_async(_as_committed(offsets))
             except kafka_errors.KafkaError as error:
                 name = type(error).__name__
                 get_logger("bus").warning("offsets not committed before a rebalance", exception_type=name)
-        self._link.call(self._link.cancel, self._ledger.drop(revoked))
+        self._bridge.call(self._bridge.cancel, self._tracker.drop(revoked))
 
-    async def on_partitions_lost(self, lost: Collection[Place]) -> None:
+    async def on_partitions_lost(self, lost: Collection[Partition]) -> None:
         """Another member has them already: stop, and commit nothing."""
-        self._link.call(self._link.cancel, self._ledger.drop(lost))
+        self._bridge.call(self._bridge.cancel, self._tracker.drop(lost))
 
 
-def _as_committed(offsets: dict[Place, int]) -> dict[Any, Any]:
-    return {TopicPartition(*place): OffsetAndMetadata(offset, "", -1) for place, offset in offsets.items()}
+def _as_committed(offsets: dict[Partition, int]) -> dict[Any, Any]:
+    return {TopicPartition(*partition): OffsetAndMetadata(offset, "", -1) for partition, offset in offsets.items()}
 
 
 def message_of(record: Any) -> Message:

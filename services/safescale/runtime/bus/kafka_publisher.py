@@ -81,7 +81,7 @@ class KeyPartitioner(Partitioner):  # type: ignore[misc]
         return zlib.crc32(serialized_key) % len(given[-1].partitions_for_topic(topic))
 
 
-class Bell:
+class WakeupCoalescer:
     """Wakes the producer's thread, once for many messages: each time costs both threads their turns."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Bell:
         self._wanted = False
 
     def network(self, **options: Any) -> Any:
-        """A network client of kafka-python whose thread is woken by this bell."""
+        """A network client of kafka-python whose thread is woken by this object."""
         client = network(**options)
         self._wake, client.wakeup = client.wakeup, self
         return client
@@ -120,7 +120,7 @@ class Publisher:
         self._closing = threading.Event()
         self._producer: Any = None
         self._spoilt = False
-        self._bell = Bell()
+        self._wakeup = WakeupCoalescer()
         self._fed = 0
         self._topics: set[str] = set()
 
@@ -174,8 +174,8 @@ class Publisher:
             self._fed += len(batch.messages)
             if self._queue.empty() or self._fed >= CHUNK_MESSAGES:
                 self._fed = 0
-                self._bell.release()
-        self._bell.release()
+                self._wakeup.release()
+        self._wakeup.release()
         if self._producer is not None:
             try:
                 self._producer.close(timeout=5.0)
@@ -194,7 +194,7 @@ class Publisher:
                 headers = [(name, value.encode("utf-8", "surrogateescape")) for name, value in message.headers.items()]
                 key = message.key.encode("utf-8", "surrogateescape")
                 # A topic that the producer does not know yet is asked for by its thread, and waited for.
-                self._bell.held = message.topic in self._topics
+                self._wakeup.held = message.topic in self._topics
                 future = producer.send(message.topic, value=message.value, key=key, headers=headers)
                 sent += 1
                 self._topics.add(message.topic)
@@ -215,14 +215,14 @@ class Publisher:
             # A producer whose sequence of numbers broke fails every later message: another takes its place.
             old, self._producer = self._producer, None
             threading.Thread(target=old.close, kwargs={"timeout": 5.0}, daemon=True).start()
-            self._bell.release()
-            self._bell = Bell()
+            self._wakeup.release()
+            self._wakeup = WakeupCoalescer()
             self._topics.clear()
         self._spoilt = False
         while self._producer is None:
             try:
                 self._producer = KafkaProducer(
-                    **{**self._connection.options(), "kafka_client": self._bell.network},
+                    **{**self._connection.options(), "kafka_client": self._wakeup.network},
                     enable_idempotence=True,
                     acks="all",
                     compression_type="lz4",

@@ -15,7 +15,7 @@ BATCH_RESERVE = 16 * 1024
 
 
 HEADERS_ON_THE_WAY = 1024
-"""Bytes of headers that a message may get between who makes it and the bus, such as its place in a trace."""
+"""Bytes of headers that a message may get between who makes it and the bus, such as `traceparent`."""
 
 
 def limit_of(topic: str) -> int:

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from safescale.runtime.bus.delivery import AbandonedError, Desk, deliver, hand_over
+from safescale.runtime.bus.delivery import AbandonedError, DeliveryContext, deliver, hand_over
 from safescale.runtime.bus.limits import check_size
 from safescale.runtime.bus.port import Handler, Message, Subscription, SubscriptionOptions
 from safescale.runtime.bus.topics import BROADCASTS
@@ -134,7 +134,9 @@ class _MemorySubscription:
         self._bus = bus
         self._group = group
         self._stopping = asyncio.Event()
-        self._desk = Desk(group.name, handler, options.max_attempts, bus.publish, bus._telemetry, self._stopping)
+        self._context = DeliveryContext(
+            group.name, handler, options.max_attempts, bus.publish, bus._telemetry, self._stopping
+        )
         self._workers = [asyncio.create_task(self._work()) for _ in range(options.max_in_flight)]
 
     async def _next(self) -> Message | None:
@@ -157,7 +159,7 @@ class _MemorySubscription:
             self._bus._observe(self._group)
             handled = False
             try:
-                await deliver(self._desk, message, {})
+                await deliver(self._context, message, {})
                 handled = True
             except AbandonedError:
                 pass

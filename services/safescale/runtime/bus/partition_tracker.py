@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from safescale.runtime.bus.offsets import ContiguousOffsets
 from safescale.runtime.bus.port import Message
 
-Place = tuple[str, int]
+Partition = tuple[str, int]
 """Topic and partition. kafka-python's TopicPartition is one."""
 
 BUFFERED_BYTES = 16 * 1024 * 1024
@@ -23,10 +23,10 @@ def buffered_messages(max_in_flight: int) -> int:
 
 
 @dataclass(eq=False)
-class Holding:
+class PartitionAssignment:
     """A partition from its assignment to its revocation; what is finished after that is never committed."""
 
-    place: Place
+    partition: Partition
     offsets: ContiguousOffsets = field(default_factory=ContiguousOffsets)
     abandoned: bool = False
     running: int = 0
@@ -37,18 +37,18 @@ class Work:
     """A message that was taken, and where it came from."""
 
     message: Message
-    holding: Holding
+    assignment: PartitionAssignment
     offset: int
     size: int
 
 
-class Ledger:
+class PartitionTracker:
     """Partitions and messages of one member."""
 
     def __init__(self, max_in_flight: int) -> None:
         self._lock = threading.Lock()
         self._capacity = buffered_messages(max_in_flight)
-        self._holdings: dict[Place, Holding] = {}
+        self._assignments: dict[Partition, PartitionAssignment] = {}
         self._buffered = 0
         self._bytes = 0
         self._largest = 1
@@ -76,23 +76,23 @@ class Ledger:
             by_bytes = (BUFFERED_BYTES - self._bytes) // self._largest
             return max(1, min(self._capacity - self._buffered, by_bytes))
 
-    def hold(self, places: Iterable[Place]) -> None:
+    def assign(self, partitions: Iterable[Partition]) -> None:
         """Begin with partitions that were assigned."""
         with self._lock:
-            self._holdings.update({place: Holding(place) for place in places})
+            self._assignments.update({partition: PartitionAssignment(partition) for partition in partitions})
 
-    def take(self, message: Message, place: Place, offset: int, size: int) -> Work:
+    def take(self, message: Message, partition: Partition, offset: int, size: int) -> Work:
         """Note a message that was taken."""
         with self._lock:
-            holding = self._holdings.get(place)
-            if holding is None:
-                holding = self._holdings[place] = Holding(place)
-            holding.offsets.take(offset)
+            assignment = self._assignments.get(partition)
+            if assignment is None:
+                assignment = self._assignments[partition] = PartitionAssignment(partition)
+            assignment.offsets.take(offset)
             self._buffered += 1
             self._bytes += size
             self._largest = max(self._largest, size)
             self._measure()
-            return Work(message, holding, offset, size)
+            return Work(message, assignment, offset, size)
 
     def start(self, work: Work) -> bool:
         """Move a message from waiting to running; False, and it is dropped, when its partition was given away."""
@@ -100,60 +100,64 @@ class Ledger:
             self._buffered -= 1
             self._bytes -= work.size
             self._measure()
-            if work.holding.abandoned:
+            if work.assignment.abandoned:
                 return False
             self._running += 1
-            work.holding.running += 1
+            work.assignment.running += 1
             return True
 
     def end(self, work: Work, finished: bool) -> None:
         """Note that a handler is done with a message, and whether the message is finished."""
         with self._lock:
             self._running -= 1
-            work.holding.running -= 1
+            work.assignment.running -= 1
             if finished:
-                work.holding.offsets.finish(work.offset)
+                work.assignment.offsets.finish(work.offset)
 
-    def to_commit(self, places: Iterable[Place] | None = None) -> dict[Place, int]:
+    def to_commit(self, partitions: Iterable[Partition] | None = None) -> dict[Partition, int]:
         """Offsets to commit, of some partitions or of all."""
         with self._lock:
-            chosen = self._holdings if places is None else {p: self._holdings[p] for p in places if p in self._holdings}
-            found = {place: holding.offsets.to_commit() for place, holding in chosen.items()}
-        return {place: offset for place, offset in found.items() if offset is not None}
+            chosen = (
+                self._assignments
+                if partitions is None
+                else {p: self._assignments[p] for p in partitions if p in self._assignments}
+            )
+            found = {partition: assignment.offsets.to_commit() for partition, assignment in chosen.items()}
+        return {partition: offset for partition, offset in found.items() if offset is not None}
 
-    def committed(self, offsets: Mapping[Place, int]) -> None:
+    def committed(self, offsets: Mapping[Partition, int]) -> None:
         """Note that offsets were committed."""
         with self._lock:
-            for place, offset in offsets.items():
-                if place in self._holdings:
-                    self._holdings[place].offsets.committed(offset)
+            for partition, offset in offsets.items():
+                if partition in self._assignments:
+                    self._assignments[partition].offsets.committed(offset)
 
-    def abandon_waiting(self, places: Iterable[Place]) -> list[Holding]:
+    def abandon_waiting(self, partitions: Iterable[Partition]) -> list[PartitionAssignment]:
         """Start nothing more of partitions that go away; what runs may still be finished and committed."""
         with self._lock:
-            going = [self._holdings[place] for place in places if place in self._holdings]
-            for holding in going:
-                holding.abandoned = True
+            going = [self._assignments[partition] for partition in partitions if partition in self._assignments]
+            for assignment in going:
+                assignment.abandoned = True
             return going
 
-    def drop(self, places: Iterable[Place]) -> list[Holding]:
+    def drop(self, partitions: Iterable[Partition]) -> list[PartitionAssignment]:
         """Forget partitions: nothing of them is committed any more."""
-        going = self.abandon_waiting(places)
+        going = self.abandon_waiting(partitions)
         with self._lock:
-            for holding in going:
-                self._holdings.pop(holding.place, None)
+            for assignment in going:
+                self._assignments.pop(assignment.partition, None)
         return going
 
-    def places(self) -> list[Place]:
+    def partitions(self) -> list[Partition]:
         """Partitions that this member has."""
         with self._lock:
-            return list(self._holdings)
+            return list(self._assignments)
 
-    def position(self, place: Place) -> int | None:
+    def position(self, partition: Partition) -> int | None:
         """First unfinished offset of a partition; None when nothing was taken from it."""
         with self._lock:
-            holding = self._holdings.get(place)
-            return None if holding is None else holding.offsets.position
+            assignment = self._assignments.get(partition)
+            return None if assignment is None else assignment.offsets.position
 
     def _measure(self) -> None:
         if self._buffered >= self._capacity or self._bytes >= BUFFERED_BYTES:

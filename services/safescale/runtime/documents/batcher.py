@@ -1,4 +1,4 @@
-"""Group commit: while one exchange is under way, what is asked meanwhile gathers and goes as the next exchange."""
+"""Group commit: while one exchange is under way, what is submitted meanwhile gathers and goes as the next exchange."""
 
 import asyncio
 from collections import deque
@@ -13,14 +13,14 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class BatchBounds:
     """Most items, and most weight, of one exchange. One item always goes, however heavy."""
 
     count: int
     weight: float
 
 
-class _Asked(Generic[Result]):
+class _Submission(Generic[Result]):
     """Items of one caller, which may be spread over several exchanges."""
 
     __slots__ = ("future", "left", "results")
@@ -41,35 +41,35 @@ class _Asked(Generic[Result]):
             self.future.set_exception(error)
 
 
-class Lane(Generic[Item, Result]):
-    """Carries items in exchanges, one at a time, in the order in which they were asked.
+class Batcher(Generic[Item, Result]):
+    """Carries items in exchanges, one at a time, in the order in which they were submitted.
 
-    Nothing waits for company: an item that finds the lane free goes at once, with those asked in the same moment.
+    Nothing waits for company: an item that finds the batcher free goes at once, with those submitted in the same moment.
     `exchange` returns a result for each item, in order; what it raises is raised to all whose items it carried.
     """
 
     def __init__(
         self,
         exchange: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
-        bounds: Bounds,
+        bounds: BatchBounds,
         weight: Callable[[Item], float] = lambda _: 0.0,
     ) -> None:
         self._exchange = exchange
         self._bounds = bounds
         self._weight = weight
-        self._waiting: deque[tuple[Item, _Asked[Result], int]] = deque()
+        self._waiting: deque[tuple[Item, _Submission[Result], int]] = deque()
         self._task: asyncio.Task[None] | None = None
 
-    async def ask(self, items: Sequence[Item]) -> list[Result]:
+    async def submit(self, items: Sequence[Item]) -> list[Result]:
         """Carry items; their results in order."""
         if not items:
             return []
-        asked: _Asked[Result] = _Asked(len(items))
-        self._waiting.extend((item, asked, index) for index, item in enumerate(items))
+        submission: _Submission[Result] = _Submission(len(items))
+        self._waiting.extend((item, submission, index) for index, item in enumerate(items))
         if self._task is None:
             self._task = asyncio.create_task(self._run())
-        await asked.future
-        return asked.results  # type: ignore[return-value]  # each was set before the future
+        await submission.future
+        return submission.results  # type: ignore[return-value]  # each was set before the future
 
     async def _run(self) -> None:
         try:
@@ -80,8 +80,8 @@ class Lane(Generic[Item, Result]):
         finally:
             self._task = None
 
-    def _next(self) -> list[tuple[Item, _Asked[Result], int]]:
-        batch: list[tuple[Item, _Asked[Result], int]] = []
+    def _next(self) -> list[tuple[Item, _Submission[Result], int]]:
+        batch: list[tuple[Item, _Submission[Result], int]] = []
         weight = 0.0
         while self._waiting and len(batch) < self._bounds.count:
             entry = self._waiting[0]
@@ -95,25 +95,25 @@ class Lane(Generic[Item, Result]):
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _carry(self, batch: list[tuple[Item, _Asked[Result], int]]) -> None:
+    async def _carry(self, batch: list[tuple[Item, _Submission[Result], int]]) -> None:
         try:
             results = await self._exchange([item for item, _, _ in batch])
         except asyncio.CancelledError:
-            for _, asked, _ in batch:
-                asked.fail(StorageError("the store was closed while it was used"))
+            for _, submission, _ in batch:
+                submission.fail(StorageError("the store was closed while it was used"))
             raise
         except Exception as error:  # it is the callers' error, whatever it is
-            for _, asked, _ in batch:
-                asked.fail(error)
+            for _, submission, _ in batch:
+                submission.fail(error)
             return
-        for (_, asked, index), result in zip(batch, results, strict=True):
-            asked.settle(index, result)
+        for (_, submission, index), result in zip(batch, results, strict=True):
+            submission.settle(index, result)
 
     async def close(self) -> None:
         """End the exchange that is under way; callers that wait get a StorageError."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
-        for _, asked, _ in self._waiting:
-            asked.fail(StorageError("the store was closed while it was used"))
+        for _, submission, _ in self._waiting:
+            submission.fail(StorageError("the store was closed while it was used"))
         self._waiting.clear()

@@ -10,7 +10,7 @@ import orjson
 from elasticsearch import AsyncElasticsearch
 
 from safescale.core.errors import StorageError, StorageUnavailableError
-from safescale.runtime.documents.batcher import Bounds, Lane
+from safescale.runtime.documents.batcher import BatchBounds, Batcher
 from safescale.runtime.documents.elastic_calls import BulkReader, BulkWriter, Read, Write
 from safescale.runtime.documents.elastic_kinds import KINDS, Kind, Naming, check_key, decode_found, encode, id_of
 from safescale.runtime.documents.elastic_scan import Scan, group_query
@@ -18,7 +18,7 @@ from safescale.runtime.documents.port import Document, NewDocument, Size
 from safescale.runtime.elastic import APPLY_HINT, PING_S, ElasticConnection
 
 SWAP_TRIES = 5
-REFRESH_BOUNDS = Bounds(count=1000, weight=1.0)
+REFRESH_BOUNDS = BatchBounds(count=1000, weight=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class ElasticDocuments:
         self._kinds = {kind.name: kind for kind in kinds}
         self._writer = BulkWriter(connection)
         self._reader = BulkReader(connection)
-        self._refreshes: Lane[str, None] = Lane(self._refresh, REFRESH_BOUNDS)
+        self._refreshes: Batcher[str, None] = Batcher(self._refresh, REFRESH_BOUNDS)
         self._owner = secrets.token_hex(6)
         self._writes = itertools.count()
 
@@ -115,7 +115,7 @@ class ElasticDocuments:
         """
         declared = self._kind(kind)
         index = self._naming.alias(declared)
-        await self._refreshes.ask([index])
+        await self._refreshes.submit([index])
         scan = Scan(declared, index, group, after, fields)
         async with aclosing(scan.pages(self._connection, self._reader)) as pages:
             async for page in pages:
@@ -125,7 +125,7 @@ class ElasticDocuments:
     async def count(self, kind: str, group: str | None = None) -> int:
         """Number of documents of a kind (of one group, or of all)."""
         index = self._naming.alias(self._kind(kind))
-        await self._refreshes.ask([index])
+        await self._refreshes.submit([index])
 
         async def call(client: AsyncElasticsearch) -> int:
             return int((await client.count(index=index, query=group_query(group)))["count"])

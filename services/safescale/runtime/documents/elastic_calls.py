@@ -9,14 +9,14 @@ from typing import Any
 from elasticsearch import AsyncElasticsearch
 
 from safescale.core.errors import StorageError, StorageUnavailableError
-from safescale.runtime.documents.batcher import Bounds, Lane
+from safescale.runtime.documents.batcher import BatchBounds, Batcher
 from safescale.runtime.documents.elastic_kinds import Kind
 from safescale.runtime.elastic import ElasticConnection, TryAgainError, can_pass, hint_of, pause_s, reason_of
 
-WRITE_BOUNDS = Bounds(count=1000, weight=4 * 1024 * 1024)
+WRITE_BOUNDS = BatchBounds(count=1000, weight=4 * 1024 * 1024)
 """Documents and bytes of one bulk request."""
 
-READ_BOUNDS = Bounds(count=500, weight=1.0)
+READ_BOUNDS = BatchBounds(count=500, weight=1.0)
 """Documents of one multi-get; a document weighs the part of its kind's page that it is."""
 
 SHARD_WAIT = "10s"
@@ -98,7 +98,7 @@ class BulkWriter:
 
     def __init__(self, connection: ElasticConnection) -> None:
         self._connection = connection
-        self._lane: Lane[Write, Written] = Lane(self._exchange, WRITE_BOUNDS, lambda write: len(write.lines))
+        self._batcher: Batcher[Write, Written] = Batcher(self._exchange, WRITE_BOUNDS, lambda write: len(write.lines))
 
     async def write(self, writes: Sequence[Write]) -> list[Written]:
         """Write documents; what came of each, in order.
@@ -108,7 +108,7 @@ class BulkWriter:
             StorageError: Elasticsearch refused one as such; the message names it.
 
         """
-        results = await self._lane.ask(writes)
+        results = await self._batcher.submit(writes)
         end = time.monotonic() + self._connection.budget_s
         tries = 0
         while refused := [i for i, result in enumerate(results) if can_pass(result.status, result.error)]:
@@ -117,7 +117,7 @@ class BulkWriter:
             if time.monotonic() + pause > end:
                 raise StorageUnavailableError(_refusal(writes, results, refused))
             await asyncio.sleep(pause)
-            again = await self._lane.ask([writes[i] for i in refused])
+            again = await self._batcher.submit([writes[i] for i in refused])
             for i, result in zip(refused, again, strict=True):
                 results[i] = replace(result, doubtful=True)
         failed = [i for i, result in enumerate(results) if not _done(result)]
@@ -139,7 +139,7 @@ class BulkWriter:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._lane.close()
+        await self._batcher.close()
 
 
 def _done(result: Written) -> bool:
@@ -160,7 +160,9 @@ class BulkReader:
 
     def __init__(self, connection: ElasticConnection) -> None:
         self._connection = connection
-        self._lane: Lane[Read, Found | None] = Lane(self._exchange, READ_BOUNDS, lambda read: 1.0 / read.kind.page)
+        self._batcher: Batcher[Read, Found | None] = Batcher(
+            self._exchange, READ_BOUNDS, lambda read: 1.0 / read.kind.page
+        )
 
     async def read(self, reads: Sequence[Read]) -> list[Found | None]:
         """Read documents, in order; None for those that do not exist.
@@ -170,7 +172,7 @@ class BulkReader:
             StorageError: an index is missing, or Elasticsearch fails.
 
         """
-        return await self._lane.ask(reads)
+        return await self._batcher.submit(reads)
 
     async def _exchange(self, reads: Sequence[Read]) -> list[Found | None]:
         wanted = [{"_index": read.index, "_id": read.id, "_source": read.whole} for read in reads]
@@ -183,7 +185,7 @@ class BulkReader:
 
     async def close(self) -> None:
         """End what is under way."""
-        await self._lane.close()
+        await self._batcher.close()
 
 
 def _found(read: Read, row: Mapping[str, Any]) -> Found | None:

@@ -9,7 +9,7 @@ import grpc
 
 from safescale.runtime.auth.guard import AUTHORIZATION, PEER
 from safescale.runtime.grpc.tls import ClientTls, channel_credentials, client_tls
-from safescale.runtime.reloading import CHECK_S, Watched
+from safescale.runtime.reloading import CHECK_S, ReloadingValue
 from safescale.runtime.settings import Settings, read_secret
 
 RETIRED = 4
@@ -58,7 +58,7 @@ class AccessChannel(grpc.aio.Channel):
         self._make = make
         self._credentials = None if access.tls is None else channel_credentials(access.tls, access.check_s)
         file = access.token_file
-        self._token = None if file is None else Watched([file], lambda: read_secret(file), access.check_s)
+        self._token = None if file is None else ReloadingValue([file], lambda: read_secret(file), access.check_s)
         self._fixed = ((PEER, access.peer),) if access.peer else ()
         self._used = None if self._credentials is None else self._credentials.get()
         self._channels = [make(self._used)]

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 
 from safescale.core.errors import InvalidInputError
-from safescale.runtime.reloading import CHECK_S, Watched
+from safescale.runtime.reloading import CHECK_S, ReloadingValue
 from safescale.runtime.settings import Settings
 
 
@@ -113,11 +113,11 @@ def server_credentials(tls: ServerTls) -> grpc.ServerCredentials:
         return grpc.ssl_server_certificate_configuration([tls.pair.read()], ca)
 
     files = [tls.pair.certificate, tls.pair.key, *([tls.client_ca] if tls.client_ca else [])]
-    watched = Watched(files, load, tls.check_s)
-    return grpc.dynamic_ssl_server_credentials(watched.get(), watched.get, tls.client_ca is not None)
+    reloading = ReloadingValue(files, load, tls.check_s)
+    return grpc.dynamic_ssl_server_credentials(reloading.get(), reloading.get, tls.client_ca is not None)
 
 
-def channel_credentials(tls: ClientTls, check_s: float = CHECK_S) -> Watched[grpc.ChannelCredentials]:
+def channel_credentials(tls: ClientTls, check_s: float = CHECK_S) -> ReloadingValue[grpc.ChannelCredentials]:
     """Credentials of a channel, made anew when the files change.
 
     Raises:
@@ -130,7 +130,7 @@ def channel_credentials(tls: ClientTls, check_s: float = CHECK_S) -> Watched[grp
         return grpc.ssl_channel_credentials(read_ca(tls.ca, tls.ca_name), key, chain)
 
     files = [tls.ca, *([tls.pair.certificate, tls.pair.key] if tls.pair else [])]
-    return Watched(files, load, check_s)
+    return ReloadingValue(files, load, check_s)
 
 
 def https_context(pair: Pair, check_s: float = CHECK_S) -> tuple[ssl.SSLContext, Callable[[], object]]:
@@ -147,7 +147,7 @@ def https_context(pair: Pair, check_s: float = CHECK_S) -> tuple[ssl.SSLContext,
         pair.read()
         context.load_cert_chain(pair.certificate, pair.key, password=_no_password)
 
-    return context, Watched([pair.certificate, pair.key], load, check_s).get
+    return context, ReloadingValue([pair.certificate, pair.key], load, check_s).get
 
 
 def read_ca(path: Path, name: str) -> bytes:

@@ -4,7 +4,7 @@ import pytest
 
 from safescale.core.errors import BusUnavailableError, GarbageAnswerError, InvalidInputError
 from safescale.runtime.bus import delivery
-from safescale.runtime.bus.delivery import AbandonedError, Desk, dead_letter, deliver
+from safescale.runtime.bus.delivery import AbandonedError, DeliveryContext, dead_letter, deliver
 from safescale.runtime.bus.limits import DEAD_LETTER_LIMIT, MESSAGE_LIMIT, size_of
 from safescale.runtime.bus.port import Message
 from safescale.runtime.bus.topics import DEAD_LETTER
@@ -13,11 +13,11 @@ from safescale.runtime.telemetry import Telemetry
 MESSAGE = Message("t", "k", b"v", {"run-id": "r"})
 
 
-def desk(handler, publish=None, attempts: int = 3) -> Desk:
+def context(handler, publish=None, attempts: int = 3) -> DeliveryContext:
     async def nowhere(_message: Message) -> None:
         raise AssertionError("nothing is published")
 
-    return Desk("g", handler, attempts, publish or nowhere, Telemetry(), asyncio.Event())
+    return DeliveryContext("g", handler, attempts, publish or nowhere, Telemetry(), asyncio.Event())
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ async def test_the_dead_letter_is_published_before_the_delivery_ends() -> None:
         await asyncio.sleep(0.01)
         published.append(message)
 
-    await deliver(desk(fail, publish), MESSAGE, {"original-offset": "7"})
+    await deliver(context(fail, publish), MESSAGE, {"original-offset": "7"})
     assert published[0].topic == DEAD_LETTER
     assert published[0].headers["original-offset"] == "7"
 
@@ -55,7 +55,7 @@ async def test_a_dead_letter_is_published_until_the_bus_takes_it() -> None:
             raise InvalidInputError("odd")
         assert "secret" not in message.headers["error-message"]
 
-    await deliver(desk(fail, publish), MESSAGE, {})
+    await deliver(context(fail, publish), MESSAGE, {})
     assert tries == 3
 
 
@@ -63,7 +63,7 @@ async def test_a_stop_ends_the_wait_for_a_dependency() -> None:
     async def away(_message: Message) -> None:
         raise BusUnavailableError("away")
 
-    waiting = desk(away)
+    waiting = context(away)
     task = asyncio.create_task(deliver(waiting, MESSAGE, {}))
     await asyncio.sleep(0.01)
     waiting.stopping.set()
@@ -78,7 +78,7 @@ async def test_a_cancelled_delivery_is_cancelled() -> None:
         started.set()
         await asyncio.sleep(3600)
 
-    task = asyncio.create_task(deliver(desk(hang), MESSAGE, {}))
+    task = asyncio.create_task(deliver(context(hang), MESSAGE, {}))
     await started.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -89,7 +89,7 @@ async def test_a_dead_letter_that_cannot_be_handled_makes_no_other() -> None:
     async def fail(_message: Message) -> None:
         raise GarbageAnswerError("broken")
 
-    failing = desk(fail)
+    failing = context(fail)
     await deliver(failing, Message(DEAD_LETTER, "k", b""), {})
     labels = {"topic": DEAD_LETTER, "reason": "GARBAGE_ANSWER"}
     assert failing.telemetry.registry.get_sample_value("safescale_dead_letters_total", labels) == 1
@@ -104,7 +104,7 @@ async def test_a_message_over_the_limit_never_reaches_the_handler() -> None:
     async def publish(message: Message) -> None:
         published.append(message)
 
-    await deliver(desk(handler, publish), Message("t", "k", b"x" * (MESSAGE_LIMIT + 1)), {})
+    await deliver(context(handler, publish), Message("t", "k", b"x" * (MESSAGE_LIMIT + 1)), {})
     assert published[0].headers["error-reason"] == "LIMIT_EXCEEDED"
 
 

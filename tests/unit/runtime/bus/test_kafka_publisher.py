@@ -11,7 +11,7 @@ from kafka.future import Future
 from safescale.core.errors import BusUnavailableError, LimitExceededError
 from safescale.runtime.bus import kafka_publisher
 from safescale.runtime.bus.kafka_client import KafkaConnection
-from safescale.runtime.bus.kafka_publisher import Bell, KeyPartitioner, Publisher
+from safescale.runtime.bus.kafka_publisher import KeyPartitioner, Publisher, WakeupCoalescer
 from safescale.runtime.bus.limits import MESSAGE_LIMIT
 from safescale.runtime.bus.port import Message
 
@@ -173,14 +173,14 @@ def test_a_bell_that_is_held_rings_once_when_it_is_released(monkeypatch) -> None
     rings: list[int] = []
     client = SimpleNamespace(wakeup=lambda: rings.append(1))
     monkeypatch.setattr(kafka_publisher, "network", lambda **_: client)
-    bell = Bell()
-    assert bell.network() is client
+    wakeup = WakeupCoalescer()
+    assert wakeup.network() is client
     client.wakeup()
     assert len(rings) == 1
-    bell.held = True
+    wakeup.held = True
     client.wakeup()
     client.wakeup()
     assert len(rings) == 1
-    bell.release()
-    bell.release()
+    wakeup.release()
+    wakeup.release()
     assert len(rings) == 2

@@ -1,4 +1,4 @@
-"""The lane: what gathers, what is bounded, what fails and what does not."""
+"""The batcher: what gathers, what is bounded, what fails and what does not."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from safescale.core.errors import StorageError
-from safescale.runtime.documents.batcher import Bounds, Lane
+from safescale.runtime.documents.batcher import BatchBounds, Batcher
 
 
 class Echo:
@@ -34,10 +34,10 @@ class Echo:
 async def test_what_is_asked_during_an_exchange_goes_as_the_next() -> None:
     echo = Echo()
     echo.gate.clear()
-    lane: Lane[int, int] = Lane(echo, Bounds(100, 1.0))
-    first = asyncio.create_task(lane.ask([1]))
+    batcher: Batcher[int, int] = Batcher(echo, BatchBounds(100, 1.0))
+    first = asyncio.create_task(batcher.submit([1]))
     await asyncio.sleep(0.01)
-    later = [asyncio.create_task(lane.ask([i])) for i in range(2, 20)]
+    later = [asyncio.create_task(batcher.submit([i])) for i in range(2, 20)]
     await asyncio.sleep(0.01)
     echo.gate.set()
     assert await first == [10]
@@ -47,8 +47,8 @@ async def test_what_is_asked_during_an_exchange_goes_as_the_next() -> None:
 
 async def test_callers_of_one_moment_share_the_first_exchange() -> None:
     echo = Echo()
-    lane: Lane[int, int] = Lane(echo, Bounds(100, 1.0))
-    await asyncio.gather(*(lane.ask([i]) for i in range(5)))
+    batcher: Batcher[int, int] = Batcher(echo, BatchBounds(100, 1.0))
+    await asyncio.gather(*(batcher.submit([i]) for i in range(5)))
     assert echo.batches == [[0, 1, 2, 3, 4]]
 
 
@@ -56,8 +56,8 @@ async def test_callers_of_one_moment_share_the_first_exchange() -> None:
 def test_every_item_is_carried_once_in_order_within_bounds(asks: list[list[int]], count: int, weight: int) -> None:
     async def scenario() -> None:
         echo = Echo()
-        lane: Lane[int, int] = Lane(echo, Bounds(count, weight), float)
-        answers = await asyncio.gather(*(lane.ask(items) for items in asks))
+        batcher: Batcher[int, int] = Batcher(echo, BatchBounds(count, weight), float)
+        answers = await asyncio.gather(*(batcher.submit(items) for items in asks))
         assert answers == [[item * 10 for item in items] for items in asks]
         assert [item for batch in echo.batches for item in batch] == [item for items in asks for item in items]
         assert all(len(batch) <= count for batch in echo.batches)
@@ -67,8 +67,10 @@ def test_every_item_is_carried_once_in_order_within_bounds(asks: list[list[int]]
 
 
 async def test_a_failed_exchange_fails_those_it_carried_alone() -> None:
-    lane: Lane[int, int] = Lane(Echo(), Bounds(2, 1.0))
-    answers = await asyncio.gather(lane.ask([1, 2]), lane.ask([-1, 3, 4, 5]), lane.ask([6]), return_exceptions=True)
+    batcher: Batcher[int, int] = Batcher(Echo(), BatchBounds(2, 1.0))
+    answers = await asyncio.gather(
+        batcher.submit([1, 2]), batcher.submit([-1, 3, 4, 5]), batcher.submit([6]), return_exceptions=True
+    )
     assert answers[0] == [10, 20]
     assert isinstance(answers[1], StorageError)
     assert answers[2] == [60]
@@ -77,12 +79,12 @@ async def test_a_failed_exchange_fails_those_it_carried_alone() -> None:
 async def test_a_caller_that_is_cancelled_takes_nobody_with_it() -> None:
     echo = Echo()
     echo.gate.clear()
-    lane: Lane[int, int] = Lane(echo, Bounds(100, 1.0))
-    carried = asyncio.create_task(lane.ask([1]))
-    company = asyncio.create_task(lane.ask([2]))
+    batcher: Batcher[int, int] = Batcher(echo, BatchBounds(100, 1.0))
+    carried = asyncio.create_task(batcher.submit([1]))
+    company = asyncio.create_task(batcher.submit([2]))
     await asyncio.sleep(0.01)
-    queued = asyncio.create_task(lane.ask([3]))
-    other = asyncio.create_task(lane.ask([4]))
+    queued = asyncio.create_task(batcher.submit([3]))
+    other = asyncio.create_task(batcher.submit([4]))
     await asyncio.sleep(0.01)
     carried.cancel()
     queued.cancel()
@@ -96,10 +98,10 @@ async def test_a_caller_that_is_cancelled_takes_nobody_with_it() -> None:
 async def test_closing_tells_those_who_wait() -> None:
     echo = Echo()
     echo.gate.clear()
-    lane: Lane[int, int] = Lane(echo, Bounds(1, 1.0))
-    waiting = [asyncio.create_task(lane.ask([i])) for i in range(3)]
+    batcher: Batcher[int, int] = Batcher(echo, BatchBounds(1, 1.0))
+    waiting = [asyncio.create_task(batcher.submit([i])) for i in range(3)]
     await asyncio.sleep(0.01)
-    await lane.close()
+    await batcher.close()
     for task in waiting:
         with pytest.raises(StorageError, match="closed"):
             await task
