@@ -144,7 +144,7 @@ def _batches(documents: Iterator[tuple[NewDocument, int]]) -> Iterator[Sequence[
 
 
 def read_backup(path: Path) -> Iterator[tuple[NewDocument, int]]:
-    """The records of a file with their bytes. What is yielded counts only when the iteration ends without an error.
+    """Yield the records of a file with their bytes. They count only when the iteration ends without an error.
 
     Raises:
         InvalidInputError: the file cannot be read, is no backup, is cut off or damaged.

@@ -149,7 +149,7 @@ class DeadLetters:
                 yield from self._polled(consumer, ends)
 
     def _polled(self, consumer: Any, ends: dict[Any, int]) -> Iterator[Any]:
-        """Records up to the ends, which were read before: what is published meanwhile is no part."""
+        """Yield records up to the given ends; what is published meanwhile is left out."""
         left = dict(ends)
         while left:
             found = consumer.poll(timeout_ms=int(1000 * READ_S), max_records=100)
@@ -224,7 +224,7 @@ def check_replayable(letter: DeadLetter, again: bool = False) -> None:
 
 
 def restored(dead: Message) -> Message:
-    """The message that a dead letter came from: its bytes and headers, and how often it was published again."""
+    """Return the message that a dead letter came from: its bytes and headers, and how often it was published again."""
     headers = {name: value for name, value in dead.headers.items() if name not in FAILURE_HEADERS}
     before = headers.get(REPLAYS, "0")
     headers[REPLAYS] = str(int(before) + 1) if before.isdecimal() else "1"

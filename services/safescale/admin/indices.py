@@ -70,7 +70,7 @@ class KindState:
 
 
 def template(kind: Kind, naming: Naming, replicas: int) -> dict[str, Any]:
-    """The index template of a kind. It fits the index of the declared version alone."""
+    """Return the index template of a kind. It matches the index of the declared version only."""
     return {
         "index_patterns": [naming.index(kind)],
         "priority": PRIORITY,
@@ -113,7 +113,7 @@ class Indices:
         self.naming = Naming(prefix)
 
     async def states(self) -> list[KindState]:
-        """What there is of each kind.
+        """Return what exists of each kind.
 
         Raises:
             StorageUnavailableError: Elasticsearch cannot be reached.
@@ -152,7 +152,7 @@ class Indices:
         return sorted(states, key=lambda state: state.version)
 
     async def plan(self) -> list[Step]:
-        """The steps from what there is to what is declared; none when they agree.
+        """Return the steps from what exists to what is declared; none when they agree.
 
         Raises:
             StorageUnavailableError: Elasticsearch cannot be reached.

@@ -110,7 +110,7 @@ def check_names(names: Iterable[str]) -> None:
 
 
 def differences(declared: Sequence[Topic], existing: Mapping[str, Topic]) -> list[Difference]:
-    """What has to be done so that a Kafka has the declared topics, and what cannot be done."""
+    """Return the steps after which a Kafka has the declared topics, and what cannot be done."""
     found: list[Difference] = []
     flat = {name.replace(".", "_"): name for name in existing}
     for topic in declared:

@@ -35,7 +35,7 @@ class Parts:
     resume_on_start: bool
 
     def to(self, service: ServiceName) -> Callable[[], grpc.aio.Channel]:
-        """Gives the channel to a service at each call."""
+        """Return a function that gives the channel to a service."""
         return lambda: self.channel(service)
 
 

@@ -250,7 +250,7 @@ class Host:
 
 
 def _built(name: ServiceName, parts: Parts, hosted: Sequence[ServiceName]) -> Service:
-    """A service, nothing of it started.
+    """Build a service without starting it.
 
     Raises:
         FailedPreconditionError: a package that it needs is not installed.
@@ -273,7 +273,7 @@ class Serving:
 
 @asynccontextmanager
 async def gateway_host(settings: Settings) -> AsyncIterator[Serving]:
-    """The REST gateway for the length of the context.
+    """Serve the REST gateway for the length of the context.
 
     Raises:
         InvalidInputError: the address of a service is not set.
@@ -300,7 +300,7 @@ async def gateway_host(settings: Settings) -> AsyncIterator[Serving]:
 
 @asynccontextmanager
 async def model_server_host(settings: Settings, model: str, **options: Any) -> AsyncIterator[Serving]:
-    """A model server for the length of the context; options are those of `ModelServerOptions`.
+    """Serve a model for the length of the context; options are those of `ModelServerOptions`.
 
     Raises:
         NotFoundError: the catalog has no such model.

@@ -58,7 +58,7 @@ def reason_of(error: Mapping[str, Any]) -> str:
 
 
 def hint_of(error: Mapping[str, Any], status: int = 0) -> str:
-    """What to do about an error of a call or of one item of it, to be put behind its words; empty when unknown."""
+    """Return advice on an error of a call or of one of its items, to be appended to its text; empty when unknown."""
     if status == 401:
         return "; expected a valid key in the file that SAFESCALE_ELASTICSEARCH_API_KEY_FILE names"
     if status == 403 or error.get("type") == "security_exception":

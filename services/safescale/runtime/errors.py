@@ -44,7 +44,7 @@ HTTP_STATUS: Mapping[str, int] = {
 
 
 def as_safescale_error(error: BaseException) -> SafescaleError:
-    """Give any exception its place in the tree; an unknown one becomes INTERNAL, named by its type alone.
+    """Return any exception as an error of the tree; an unknown one becomes INTERNAL, named by its type alone.
 
     The text of an unknown exception can hold a passage or an answer, so it goes no further.
     """
@@ -86,7 +86,7 @@ def _as_details(*texts: str) -> int:
 
 
 def _cut(message: str) -> str:
-    """The message, its end left out where it would take more than its share of the headers."""
+    """Return the message, truncated where it would take more than its share of the headers."""
     message = _shortened(message, MAX_MESSAGE_BYTES)
     while _as_header(message) > MAX_MESSAGE_BYTES:
         message = _shortened(message, len(message) * 7 // 8)
@@ -117,7 +117,7 @@ def to_failure(error: BaseException) -> common_pb2.Failure:
 
 
 def error_of_failure(failure: common_pb2.Failure, prefix: str = "") -> SafescaleError:
-    """The error that a stored failure came from, its message after a prefix."""
+    """Return the error that a stored failure came from, its message after a prefix."""
     message = prefix + failure.message
     for cls in error_classes():
         if cls.reason == failure.reason:

@@ -24,7 +24,7 @@ OF_SERVICES: Mapping[str, Sequence[str]] = {
 
 
 def lacking(error: ImportError, services: Sequence[str] = ()) -> FailedPreconditionError | None:
-    """The error that names the extra to install, of an import that failed; None when no extra brings the module.
+    """Return the error that names the extra to install for a failed import; None when no extra brings the module.
 
     `services` are those that were to be hosted in this process: their extras are named at once, not one by one.
     """

@@ -1,7 +1,7 @@
 """What the labels of metrics may hold: each has a source and a bound, so that no caller can make endless series.
 
-The one place where values are looked at: whatever a service passes on, such as the name of a model that nobody knows or
-a reason that a server made up, is shown as `other` or `unknown` once it is not among what is expected.
+Every value is checked here: whatever a service passes on, such as the name of an unknown model or
+a reason that a server made up, is shown as `other` or `unknown` unless it is expected.
 """
 
 import re
@@ -90,7 +90,7 @@ class LabelBounds:
                 known.add(value)
 
     def shown(self, metric: str, labels: Mapping[str, str]) -> dict[str, str]:
-        """What is shown of the labels of a metric; values that are new are counted."""
+        """Return the values shown for the labels of a metric; new values are counted."""
         found = {label: self._value(metric, label, value) for label, value in labels.items()}
         for label, value in found.items():
             self._shown.setdefault((metric, label), set()).add(value)

@@ -22,7 +22,7 @@ ALLOWED_FIELDS = frozenset({
     "who", "policy", "policy_sha256", "passed",
 })
 # fmt: on
-"""Fields that may stand in a log line; any other is dropped and its name listed under `dropped`."""
+"""Fields that a log line may have; any other is dropped and its name listed under `dropped`."""
 
 
 def keep_allowed_fields(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -83,11 +83,11 @@ def configure_logging(level: str = "INFO", stream: TextIO | None = None) -> None
 
 
 def get_logger(service: str) -> FilteringBoundLogger:
-    """Logger of a service. Fields beyond the allow-list are dropped."""
+    """Return the logger of a service. Fields beyond the allow-list are dropped."""
     logger: FilteringBoundLogger = structlog.get_logger(service=service)
     return logger
 
 
 def log_context(**fields: Any) -> Any:
-    """Context manager that adds fields (run_id, model, condition, question_id) to every line within."""
+    """Return a context manager that adds fields (run_id, model, condition, question_id) to every line within."""
     return bound_contextvars(**fields)

@@ -1,4 +1,4 @@
-"""Errors of our tree, made again from what a status says of them."""
+"""Errors of our tree, rebuilt from a gRPC status."""
 
 from collections.abc import Mapping
 
@@ -19,13 +19,13 @@ OF_CODES: Mapping[str, tuple[type[SafescaleError], str]] = {
 
 
 def error_classes() -> tuple[type[SafescaleError], ...]:
-    """Every class of the tree, the root included."""
+    """Return every class of the tree, the root included."""
     found = [value for value in vars(tree).values() if isinstance(value, type) and issubclass(value, SafescaleError)]
     return tuple(dict.fromkeys(found))
 
 
 def error_of_code(code: str, text: str) -> SafescaleError:
-    """The error of a status without details of ours."""
+    """Return the error of a status without details of ours."""
     if code not in OF_CODES:
         return SafescaleError(f"{code}: {text}")
     kind, message = OF_CODES[code]
@@ -33,7 +33,7 @@ def error_of_code(code: str, text: str) -> SafescaleError:
 
 
 def rebuilt(reason: str, message: str, metadata: Mapping[str, str]) -> SafescaleError:
-    """The error that a server of ours raised, with its defects in the message."""
+    """Return the error that a server of ours raised, with its defects in the message."""
     details = {k: v for k, v in metadata.items() if k != "retryable" and not k.startswith("defect_")}
     defects = [v for k, v in sorted(metadata.items()) if k.startswith("defect_")]
     message = "\n".join([message, *(f"  {defect}" for defect in defects if defect not in message)])

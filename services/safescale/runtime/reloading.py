@@ -9,28 +9,28 @@ from safescale.core.errors import SafescaleError
 from safescale.runtime.log import get_logger
 
 CHECK_S = 2.0
-"""Seconds between two looks at the files."""
+"""Seconds between two checks of the files."""
 
 T = TypeVar("T")
 State = tuple[tuple[int, int, int] | None, ...]
 
 
 class ReloadingValue(Generic[T]):
-    """What `load` makes of some files. A change that cannot be used is told in the log; the value before it stays."""
+    """What `load` makes of some files. A change that cannot be used is logged; the value before it stays."""
 
     def __init__(self, files: Sequence[Path], load: Callable[[], T], check_s: float = CHECK_S) -> None:
         """Load for the first time; a SafescaleError of `load` is raised."""
         self._files = tuple(files)
         self._load = load
         self._check_s = check_s
-        # Looked at before they are read: a change in between is seen at the next look.
+        # Checked before they are read: a change in between is seen at the next check.
         self._state = self._file_states()
         self._refused: State | None = None
         self._value = load()
         self._next = time.monotonic() + check_s
 
     def get(self) -> T:
-        """The value; the same object until the files change. May be called from any thread."""
+        """Return the value; the same object until the files change. Thread-safe."""
         now = time.monotonic()
         if now < self._next:
             return self._value
@@ -40,7 +40,7 @@ class ReloadingValue(Generic[T]):
             try:
                 self._value = self._load()
             except SafescaleError as error:
-                # Tried again at each look: a pair of files is renewed one after the other.
+                # Tried again at each check: a pair of files is renewed one after the other.
                 if state != self._refused:
                     self._refused = state
                     get_logger("files").warning("changed file not used", reason=error.message)

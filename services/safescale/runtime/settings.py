@@ -154,7 +154,7 @@ class Settings(BaseSettings):
 
 
 def load_settings() -> Settings:
-    """Settings of this process.
+    """Load the settings of this process.
 
     Raises:
         InvalidInputError: a variable that cannot be read; the message names it, its value and what was expected.

@@ -58,11 +58,11 @@ class Telemetry:
         self._one(self._gauges, name, labels).set(value)
 
     def at_zero(self, name: str, labels: Mapping[str, str]) -> None:
-        """Show a series of a counter or histogram before there is something to add: no rate sees its first value."""
+        """Show a series of a counter or histogram at zero: a rate misses what a new series starts with."""
         self._one({**self._counters, **self._histograms}, name, labels)
 
     def forget(self, name: str, labels: Mapping[str, str]) -> None:
-        """Drop a gauge's series, such as that of a run that ended."""
+        """Drop a gauge's series, such as those of a run that ended."""
         # Before the series goes: nobody may set one that is shown no more.
         for key in [key for key in list(self._series) if key[0] == name and labels.items() <= dict(key[1]).items()]:
             del self._series[key]
@@ -94,7 +94,7 @@ class Telemetry:
         return self.span("call", {"method": method}, SpanKind.SERVER, caller)
 
     def _one(self, kind: Mapping[str, Any], name: str, labels: Mapping[str, str] | None) -> Any:
-        """The series of a metric with these labels. Found again by them: the library checks and sorts them anew."""
+        """Return the series of a metric with these labels, cached: the library checks and sorts them at each call."""
         if not labels:
             return kind[name]
         key = (name, tuple(labels.items()))

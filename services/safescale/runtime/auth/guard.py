@@ -99,7 +99,7 @@ def _check(method: str, identity: Identity) -> None:
 
 
 def guard_of(settings: Settings) -> Guard | None:
-    """The guard that the settings describe; None where nothing is asked.
+    """Return the guard that the settings describe; None where no credentials are required.
 
     Raises:
         InvalidInputError: settings that do not go together, or a file that cannot be used.

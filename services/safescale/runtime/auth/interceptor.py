@@ -84,6 +84,6 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _nothing(method: str) -> Any:
-    """An empty answer of a method."""
+    """Return an empty response of a method."""
     found = descriptor_pool.Default().FindMethodByName(method.removeprefix("/").replace("/", "."))
     return message_factory.GetMessageClass(found.output_type)()

@@ -55,14 +55,14 @@ class KeySource(Protocol):
     """Gives the key that a token names."""
 
     async def find(self, kid: str, algorithm: str) -> Key | None:
-        """The key of an id (empty: the only one there is) for an algorithm; None when there is none.
+        """Return the key of an id (empty: the only key) for an algorithm; None when there is no such key.
 
         Raises DependencyUnavailableError when the issuer has to be asked and cannot be reached.
         """
 
 
 def keys_of(jwks: Any) -> Keys:
-    """The keys of a set that can be used; others are passed over, as the standard says.
+    """Return the usable keys of a set; others are ignored, as the standard requires.
 
     Raises:
         ValueError: it is no set of keys, or none of them can be used.
@@ -95,7 +95,7 @@ def _key(row: Mapping[str, Any]) -> list[Key]:
 
 
 def chosen(keys: Keys, kid: str, algorithm: str) -> Key | None:
-    """The key of an id for an algorithm; without an id the only key, if there is but one."""
+    """Return the key of an id for an algorithm; without an id the key of a set that has only one."""
     able = [key for key in keys if algorithm in key.algorithms]
     if not kid:
         return able[0] if len(able) == 1 else None
@@ -118,7 +118,7 @@ class FileKeys:
         self._keys = ReloadingValue([path], load, check_s)
 
     async def find(self, kid: str, algorithm: str) -> Key | None:
-        """The key of an id for an algorithm."""
+        """Return the key of an id for an algorithm."""
         return chosen(self._keys.get(), kid, algorithm)
 
 
@@ -141,7 +141,7 @@ class IssuerKeys:
         self._failed = False
 
     async def find(self, kid: str, algorithm: str) -> Key | None:
-        """The key of an id for an algorithm.
+        """Return the key of an id for an algorithm.
 
         Raises:
             DependencyUnavailableError: the issuer cannot be reached, and no key of it is known that is new enough.
@@ -190,7 +190,7 @@ class IssuerKeys:
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
     def redirect_request(self, *_: Any, **__: Any) -> None:
-        """An issuer that moved is named anew in the settings; keys come from nowhere else."""
+        """Refuse redirects: an issuer that moved has to be named in the settings."""
 
 
 def fetch_json(url: str) -> Any:

@@ -23,7 +23,7 @@ _NAME_SAYS = "1 to 64 letters, digits and . _ @ -, a letter or digit first"
 
 
 def new_token() -> str:
-    """A random token of 256 bits."""
+    """Return a random token of 256 bits."""
     return PREFIX + secrets.token_urlsafe(32)
 
 
@@ -33,7 +33,7 @@ def digest(token: str) -> str:
 
 
 def check_name(name: str) -> str:
-    """The name.
+    """Return the name if it is valid.
 
     Raises:
         InvalidInputError: it is none.
@@ -45,7 +45,7 @@ def check_name(name: str) -> str:
 
 
 def entry(name: str, token: str, role: Role) -> str:
-    """The line of a token in the tokens file."""
+    """Return the line of a token in the tokens file."""
     return f"  - {{name: {name!r}, sha256: {digest(token)}, role: {role}}}"
 
 

@@ -1,4 +1,4 @@
-"""How a message is brought to its handler, and what becomes of one that is given up; for both adapters of the bus."""
+"""Deliver messages to their handlers, and give up those that fail; for both adapters of the bus."""
 
 import asyncio
 import contextlib
@@ -72,7 +72,7 @@ async def hand_over(handler: Handler, message: Message) -> None:
 
 
 async def _attempts(context: DeliveryContext, message: Message) -> SafescaleError | None:
-    """None when the handler returned, else the error of the last attempt."""
+    """Return None when the handler returned, else the error of the last attempt."""
     attempt, waits = 1, 0
     while True:
         try:
@@ -122,7 +122,7 @@ async def _give_up(
         try:
             await context.publish(dead)
         except Exception as problem:
-            # Whatever it is: the message may not be lost, and its place may not be left for ever.
+            # Whatever it is: the message may not be lost, and its partition may not be blocked for ever.
             if not isinstance(problem, DependencyUnavailableError):
                 name = type(problem).__name__
                 get_logger("bus").error("dead letter not published", topic=message.topic, exception_type=name)
@@ -133,9 +133,9 @@ async def _give_up(
 
 
 def dead_letter(message: Message, error: SafescaleError, origin: Mapping[str, str]) -> Message:
-    """The dead letter of a message: its bytes unchanged, in its headers the failure and where the message stood.
+    """Return the dead letter of a message: its bytes unchanged, the failure and the message's origin in its headers.
 
-    A value that is too large to be kept is left out, and its size told in a header.
+    A value that is too large to be kept is left out, and a header has its size.
     """
     failure = to_headers(error)
     failure["error-message"] = failure["error-message"][:ERROR_TEXT_LIMIT]

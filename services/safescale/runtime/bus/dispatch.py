@@ -11,7 +11,7 @@ from safescale.runtime.log import get_logger
 
 
 class Dispatcher:
-    """Works off messages that a member took. All methods belong to the event loop's thread."""
+    """Handles the messages that a member took. All methods belong to the event loop's thread."""
 
     def __init__(
         self, tracker: PartitionTracker, max_in_flight: int, deliver: Callable[[Work], Awaitable[None]]
@@ -29,7 +29,7 @@ class Dispatcher:
         for work in works:
             behind = self._behind.get(work.message.key)
             if behind is None:
-                # The key's queue stands from its first message until none of it waits or runs.
+                # The key's queue exists from its first message until none of them waits or runs.
                 self._behind[work.message.key] = deque()
                 self._ready.append(work)
             else:

@@ -114,7 +114,7 @@ class KafkaBus:
         return follower
 
     async def keep(self, topic: str, group: str) -> None:
-        """Nothing: a topic keeps its messages for its own time, and a new group begins at the topic's begin."""
+        """Do nothing: a topic keeps its messages for its own time, and a new group starts at the topic's beginning."""
 
     async def close(self) -> None:
         """Stop all subscriptions, wait for what is being published, disconnect."""

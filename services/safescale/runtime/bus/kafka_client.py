@@ -68,7 +68,7 @@ def network(**configs: Any) -> Any:
 
 
 def connection_of(settings: Settings) -> KafkaConnection:
-    """Connection by the settings of the process; files are read and checked now.
+    """Return the connection that the settings describe; files are read and checked now.
 
     Raises:
         InvalidInputError: settings that do not go together, or a file that cannot be used.
@@ -136,7 +136,7 @@ def _text(path: Path | None) -> str | None:
 
 
 def unavailable(connection: KafkaConnection, error: BaseException) -> BusUnavailableError:
-    """The error to raise for an error of the client; its text names no content of messages."""
+    """Return the error to raise for an error of the client; its text holds no content of messages."""
     if isinstance(error, kafka_errors.SaslAuthenticationFailedError):
         why = "it refused the credentials (SAFESCALE_KAFKA_SASL, _USERNAME, _PASSWORD_FILE)"
     elif isinstance(error, kafka_errors.UnsupportedSaslMechanismError):
@@ -153,7 +153,7 @@ def unavailable(connection: KafkaConnection, error: BaseException) -> BusUnavail
 
 
 def open_admin(connection: KafkaConnection) -> Any:
-    """A client for topics and groups. Blocks until a broker answers.
+    """Return a client for topics and groups. Blocks until a broker answers.
 
     Raises:
         BusUnavailableError: none answers in time, or it refuses us.

@@ -74,7 +74,7 @@ class Membership:
 
 @dataclass(frozen=True, slots=True)
 class LoopBridge:
-    """What the poll thread tells the event loop."""
+    """Calls from the poll thread into the event loop."""
 
     loop: asyncio.AbstractEventLoop
     accept: Callable[[Sequence[Work]], None]
@@ -92,7 +92,7 @@ class LoopBridge:
 
 
 class PollThread:
-    """Polls until told to end. `pause` takes no more messages, `end` commits and leaves."""
+    """Polls until the end. `pause` takes no more messages, `end` commits and leaves."""
 
     def __init__(self, member: Membership, tracker: PartitionTracker, bridge: LoopBridge) -> None:
         self._member = member
@@ -113,7 +113,7 @@ class PollThread:
         self._paused.set()
 
     def end(self) -> None:
-        """Commit what is finished and leave; `LoopBridge.ended` tells when that is done."""
+        """Commit what is finished and leave; `LoopBridge.ended` is called when that is done."""
         self._paused.set()
         self._end.set()
         self._tracker.has_room.set()
@@ -133,7 +133,7 @@ class PollThread:
             self._bridge.call(self._bridge.ended)
 
     def _after(self, error: Exception) -> None:
-        """What the next consumer has to know: its predecessor's partitions are no longer ours."""
+        """Drop the partitions of a consumer that failed: they are no longer ours."""
         self._bridge.call(self._bridge.cancel, self._tracker.drop(self._tracker.partitions()))
         if isinstance(error, kafka_errors.FencedInstanceIdError):
             self._log.error(
@@ -269,7 +269,7 @@ class _Polling:
             self._poll(0)
 
     def _commit(self) -> bool:
-        """Whether all that is finished is committed now."""
+        """Commit what is finished; return whether all of it is committed now."""
         offsets = self._tracker.to_commit()
         if not offsets:
             return True

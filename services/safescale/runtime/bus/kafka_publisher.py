@@ -82,7 +82,7 @@ class KeyPartitioner(Partitioner):  # type: ignore[misc]
 
 
 class WakeupCoalescer:
-    """Wakes the producer's thread, once for many messages: each time costs both threads their turns."""
+    """Wakes the producer's thread once for many messages: each wake-up makes both threads wait for the interpreter."""
 
     def __init__(self) -> None:
         self.held = False
@@ -90,7 +90,7 @@ class WakeupCoalescer:
         self._wanted = False
 
     def network(self, **options: Any) -> Any:
-        """A network client of kafka-python whose thread is woken by this object."""
+        """Return a network client of kafka-python whose thread this object wakes."""
         client = network(**options)
         self._wake, client.wakeup = client.wakeup, self
         return client

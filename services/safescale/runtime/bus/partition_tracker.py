@@ -1,6 +1,6 @@
-"""What one member of a Kafka group holds: its partitions, and the messages it took from them. Safe between threads.
+"""The partitions that a member of a Kafka group has, and the messages it took from them. Thread-safe.
 
-The poll thread takes messages and commits, the event loop starts and finishes them; both meet here under one lock.
+The poll thread takes messages and commits, the event loop starts and finishes them; both use this class under one lock.
 """
 
 import threading
@@ -18,7 +18,7 @@ BUFFERED_BYTES = 16 * 1024 * 1024
 
 
 def buffered_messages(max_in_flight: int) -> int:
-    """Waiting messages that a member may have."""
+    """Return how many messages a member may have waiting."""
     return max(64, 2 * max_in_flight)
 
 
@@ -34,7 +34,7 @@ class PartitionAssignment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Work:
-    """A message that was taken, and where it came from."""
+    """A message that was taken, and its origin."""
 
     message: Message
     assignment: PartitionAssignment
@@ -77,7 +77,7 @@ class PartitionTracker:
             return max(1, min(self._capacity - self._buffered, by_bytes))
 
     def assign(self, partitions: Iterable[Partition]) -> None:
-        """Begin with partitions that were assigned."""
+        """Track partitions that were assigned."""
         with self._lock:
             self._assignments.update({partition: PartitionAssignment(partition) for partition in partitions})
 

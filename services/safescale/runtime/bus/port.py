@@ -74,7 +74,7 @@ class Bus(Protocol):
     async def subscribe(self, topic: str, group: str, handler: Handler, options: SubscriptionOptions) -> Subscription:
         """Start to consume a topic in a group. Groups get every message, members of one group share them.
 
-        A topic keeps messages for a group from the group's first subscription on, or from when it was told to `keep`.
+        A topic keeps messages for a group from the group's first subscription on, or from its call of `keep`.
         """
 
     async def follow(self, topic: str, handler: Handler) -> Subscription:

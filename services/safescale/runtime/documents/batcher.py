@@ -44,7 +44,7 @@ class _Submission(Generic[Result]):
 class Batcher(Generic[Item, Result]):
     """Carries items in exchanges, one at a time, in the order in which they were submitted.
 
-    Nothing waits for company: an item that finds the batcher free goes at once, with those submitted in the same moment.
+    Nothing waits for company: an item that finds the batcher idle goes at once, with those submitted in that moment.
     `exchange` returns a result for each item, in order; what it raises is raised to all whose items it carried.
     """
 

@@ -123,7 +123,7 @@ class ElasticDocuments:
                     yield document
 
     async def count(self, kind: str, group: str | None = None) -> int:
-        """Number of documents of a kind (of one group, or of all)."""
+        """Return the number of documents of a kind (of one group, or of all)."""
         index = self._naming.alias(self._kind(kind))
         await self._refreshes.submit([index])
 
@@ -133,7 +133,7 @@ class ElasticDocuments:
         return await self._connection.perform("count", call)
 
     async def sizes(self, kind: str) -> dict[str, Size]:
-        """What documents of a kind take, by group. Each of them is read: no field of an index tells its bytes."""
+        """Return the bytes of a kind's documents by group. Each document is read: no field of an index has its size."""
         found: dict[str, Size] = {}
         async for document in self.scan(kind):
             before = found.get(document.group, Size(0, 0))

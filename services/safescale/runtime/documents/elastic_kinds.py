@@ -85,11 +85,11 @@ class Naming:
     prefix: str
 
     def alias(self, kind: Kind) -> str:
-        """What is read and written through."""
+        """Return the alias for reads and writes."""
         return f"{self.prefix}-{kind.name.replace('_', '-')}"
 
     def index(self, kind: Kind) -> str:
-        """The index of the declared version."""
+        """Return the index of the declared version."""
         return f"{self.alias(kind)}-v{kind.version}"
 
 
@@ -114,7 +114,7 @@ def id_of(key: str) -> str:
 
 
 def with_light(kind: Kind, source: Mapping[str, Any]) -> dict[str, Any]:
-    """What is stored, with the column of the kind's light fields made of its body (and none where it has none)."""
+    """Return the stored form with the column of the kind's light fields taken from its body (none if it has none)."""
     body = source["body"]
     made = {name: value for name, value in source.items() if name != "light"}
     if kind.light:
@@ -124,7 +124,7 @@ def with_light(kind: Kind, source: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def encode(kind: Kind, document: NewDocument, owner: str) -> bytes:
-    """What is stored of a document, as JSON.
+    """Return the stored form of a document, as JSON.
 
     Raises:
         InvalidInputError: a group that cannot be kept.
@@ -143,12 +143,12 @@ def encode(kind: Kind, document: NewDocument, owner: str) -> bytes:
 
 
 def decode_found(kind: Kind, source: Mapping[str, Any], version: int) -> Document:
-    """The document of what is stored; the body is empty where no field of it was read."""
+    """Return the document of a stored form; the body is empty where no field of it was read."""
     return Document(kind.name, source["key"], source["group"], source.get("body", {}), version)
 
 
 def light_of(kind: Kind, hit: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """The light fields of a hit; None when a program of another version wrote it, which has others."""
+    """Return the light fields of a hit; None when another version, with other fields, wrote it."""
     column = hit.get("fields", {}).get("light")
     if column is None:
         return None

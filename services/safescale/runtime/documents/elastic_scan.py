@@ -25,7 +25,7 @@ Hits = Sequence[Mapping[str, Any]]
 
 
 def group_query(group: str | None) -> Mapping[str, Any]:
-    """The query for documents of a group, or for all."""
+    """Return the query for the documents of a group, or for all."""
     return {"match_all": {}} if group is None else {"bool": {"filter": [{"term": {"group": group}}]}}
 
 
@@ -50,7 +50,7 @@ class Cursor:
         self._pit: str | None = None
 
     async def pages(self) -> AsyncGenerator[Hits, None]:
-        """The pages; none is empty.
+        """Yield the pages; no page is empty.
 
         Raises:
             StorageUnavailableError: Elasticsearch cannot be reached.

@@ -38,7 +38,7 @@ class Size:
 
 
 def with_fields(document: Document, fields: Sequence[str]) -> Document:
-    """The document with these top-level fields of its body alone; those it does not have are left out."""
+    """Return the document with only these top-level fields of its body; fields it does not have are left out."""
     body = document.body
     return replace(document, body={name: body[name] for name in fields if name in body})
 
@@ -74,10 +74,10 @@ class DocumentStore(Protocol):
         """
 
     async def count(self, kind: str, group: str | None = None) -> int:
-        """Number of documents of a kind (of one group, or of all)."""
+        """Return the number of documents of a kind (of one group, or of all)."""
 
     async def sizes(self, kind: str) -> dict[str, Size]:
-        """What documents of a kind take, by group. For housekeeping: it may look at each of them."""
+        """Return the bytes of a kind's documents by group. For housekeeping: it may read each of them."""
 
     async def delete(self, documents: Sequence[Document]) -> int:
         """Remove documents that are still of the version in which they were read; number removed."""

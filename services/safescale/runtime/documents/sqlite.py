@@ -160,7 +160,7 @@ class SqliteDocuments:
             after = rows[-1][0]
 
     async def count(self, kind: str, group: str | None = None) -> int:
-        """Number of documents of a kind (of one group, or of all)."""
+        """Return the number of documents of a kind (of one group, or of all)."""
         with _storage_errors(self._path):
             rows = list(
                 await self._db.execute_fetchall(
@@ -170,7 +170,7 @@ class SqliteDocuments:
         return int(rows[0][0])
 
     async def sizes(self, kind: str) -> dict[str, Size]:
-        """What documents of a kind take, by group."""
+        """Return the bytes of a kind's documents by group."""
         statement = "SELECT grp, count(*), sum(length(body)) FROM documents WHERE kind = ? GROUP BY grp"
         with _storage_errors(self._path):
             rows = await self._db.execute_fetchall(statement, (kind,))

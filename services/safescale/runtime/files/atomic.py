@@ -50,7 +50,7 @@ class Staged:
 
     @contextmanager
     def open(self, path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
-        """A file to write to, for the length of the context; the folders above it are made.
+        """Open a file to write to, for the length of the context; missing parent folders are created.
 
         `mode` are its permissions; unless given, those of the older file, or what the process gives to new files.
 
@@ -75,7 +75,7 @@ class Staged:
 
 @contextmanager
 def replacing(path: Path, mode: int | None = None) -> Iterator[IO[bytes]]:
-    """A file that takes the place of `path` when the body ends without an error; see `Staged.open`.
+    """Open a file that replaces `path` when the body ends without an error; see `Staged.open`.
 
     Raises:
         StorageError: it cannot be written; what was at `path` is as it was.
@@ -159,7 +159,7 @@ def _mode(target: Path, mode: int | None) -> int | None:
 
 
 def _created(temporary: Path, mode: int | None) -> int:
-    """A new file. Without a mode the process's mask decides; with one it never has more rights, not for a moment."""
+    """Create a file. Without a mode the process's umask decides; with one it never has more rights, at no moment."""
     opened = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666 if mode is None else mode)
     if mode is not None:
         os.fchmod(opened, mode)

@@ -108,7 +108,7 @@ class DataDir:
 
 
 def in_use(path: Path, more: str = "") -> FailedPreconditionError:
-    """The error about a folder that another process holds."""
+    """Return the error about a folder that another process holds."""
     return FailedPreconditionError(
         f"the data folder {path} is in use by another safescale process{more}; wait for it, or name another "
         "folder in SAFESCALE_DATA_DIR"
@@ -171,7 +171,7 @@ class Use:
 
 
 def users(folder: Path) -> int:
-    """Number of processes that use the server of a folder; what those left that were killed is removed."""
+    """Return how many processes use the server of a folder; traces of killed ones are removed."""
     found = 0
     try:
         paths = list((folder / USERS).iterdir())

@@ -20,7 +20,7 @@ MAX_YAML_BYTES = 4 * 1024**2
 
 
 def read_source(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Source:
-    """The bytes of a file under the name that the user gave it.
+    """Return the bytes of a file under the name that the user gave it.
 
     Raises InvalidInputError where it is missing, no file or not ours to read, LimitExceededError where it is larger
     than `max_bytes`, StorageError where the disk fails.
@@ -41,7 +41,7 @@ def read_source(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> Source:
 
 
 def _piped(path: Path, max_bytes: int) -> bytes:
-    """What a pipe or a device gives, which tells no size and may have no end."""
+    """Read a pipe or a device, which reports no size and may have no end."""
     data = bytearray()
     with path.open("rb") as file:
         while part := file.read(PIECE_BYTES):
@@ -82,7 +82,7 @@ def parse_yaml_tree(source: Source) -> tuple[Any, yaml.Node | None]:
 
 
 def parse_json(source: Source) -> Any:
-    """The value of a JSON file, read strictly: no key twice, no NaN, no half of a surrogate pair.
+    """Return the value of a JSON file, read strictly: no key twice, no NaN, no half of a surrogate pair.
 
     Raises SpecError with the line of what is wrong.
     """
@@ -127,7 +127,7 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def _checked(value: Any) -> Any:
-    """The value, refused where a text cannot be written: an escape can bring in half a surrogate pair."""
+    """Return the value if its texts can be written: an escape can bring in half a surrogate pair."""
     try:
         json.dumps(value, ensure_ascii=False, default=str, skipkeys=True).encode()
     except UnicodeEncodeError as error:
@@ -155,7 +155,7 @@ def _not_utf8(source: Source, error: UnicodeDecodeError) -> Defect:
 
 
 def read_yaml(path: Path) -> Any:
-    """The document of a YAML file.
+    """Return the document of a YAML file.
 
     Raises as `read_source` and `parse_yaml` do.
     """

@@ -35,7 +35,7 @@ class CoreLoader(yaml.SafeLoader):
         self._depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        """A node, refused where it stands too deep."""
+        """Compose a node; refuse one that is nested too deep."""
         self._depth += 1
         if self._depth > MAX_DEPTH:
             place = self.peek_event().start_mark  # type: ignore[no-untyped-call]
@@ -46,7 +46,7 @@ class CoreLoader(yaml.SafeLoader):
             self._depth -= 1
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        """A mapping, refused where it has a key twice; `<<` takes in the keys of another that are not there."""
+        """Construct a mapping; refuse a repeated key. `<<` adds the keys of another mapping that are missing."""
         seen: set[object] = set()
         for key_node, _ in node.value:
             if key_node.tag == f"{_TAG}merge":
@@ -69,7 +69,7 @@ def _float(_: CoreLoader, node: yaml.ScalarNode) -> float:
 
 
 def _plain(node: yaml.ScalarNode, pattern: re.Pattern[str], expected: str) -> str:
-    """The text of a scalar that the file itself says to be a number, as in `!!int 010`."""
+    """Return the text of a scalar that the file tags as a number, as in `!!int 010`."""
     if not pattern.match(node.value):
         raise yaml.constructor.ConstructorError(None, None, f"{node.value[:40]!r} is not {expected}", node.start_mark)
     return str(node.value)

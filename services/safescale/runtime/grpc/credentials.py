@@ -38,7 +38,7 @@ class Access:
 
 
 def access_of(settings: Settings, peer: str = "") -> Access:
-    """The access that the settings of a process describe.
+    """Return the access that the settings of a process describe.
 
     Raises:
         InvalidInputError: settings that do not go together.
@@ -64,7 +64,7 @@ class AccessChannel(grpc.aio.Channel):
         self._channels = [make(self._used)]
 
     def current(self) -> grpc.aio.Channel:
-        """The channel for new calls."""
+        """Return the channel for new calls."""
         if self._credentials is not None and (newest := self._credentials.get()) is not self._used:
             self._used = newest
             # Those of long ago are dropped, and with the last reference closed.

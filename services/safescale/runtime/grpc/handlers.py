@@ -9,7 +9,7 @@ Continuation = Callable[[grpc.HandlerCallDetails], Awaitable[Any]]
 
 
 def rewrapped(handler: Any, one: Callable[[Any], Any], many: Callable[[Any], Any]) -> Any:
-    """A handler with its behaviour wrapped: by `one` where it answers once, by `many` where it answers in a stream."""
+    """Return a handler whose behaviour is wrapped by `one` (one response) or by `many` (a stream of responses)."""
     if handler.unary_unary or handler.stream_unary:
         make: Any = grpc.unary_unary_rpc_method_handler if handler.unary_unary else grpc.stream_unary_rpc_method_handler
         wrapped = one(handler.unary_unary or handler.stream_unary)

@@ -38,7 +38,7 @@ MAX_METADATA_BYTES = 32 * 1024
 
 @dataclass(frozen=True)
 class Protection:
-    """What stands before the services of a server: TLS, the guard, the audit log."""
+    """What protects the services of a server: TLS, the guard, the audit log."""
 
     tls: ServerTls | None = None
     guard: Guard | None = None
@@ -173,12 +173,12 @@ class GrpcServer:
         return self.port
 
     async def serving(self) -> None:
-        """Tell health checks that every service answers."""
+        """Report to health checks that every service answers."""
         for name in ("", *(service.name for service in self._services)):
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def not_serving(self) -> None:
-        """Tell health checks, for good, that no new work should come."""
+        """Report to health checks, for good, that no new work should come."""
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace_s: float = DRAIN_SECONDS) -> None:

@@ -57,7 +57,7 @@ class ClientTls:
 
 
 def pair_of(certificate: Path | None, key: Path | None, names: tuple[str, str] | None = None) -> Pair | None:
-    """The pair, None when neither is given.
+    """Return the pair, None when neither is given.
 
     Raises:
         InvalidInputError: half a pair.
