@@ -1,6 +1,6 @@
 """Backups: every record of a store in one gzip file of JSON lines, and back into any store.
 
-The first line tells the format, the last one the number of records of each kind and the SHA-256 of all lines before it.
+The first line names the format, the last one the number of records of each kind and the SHA-256 of all lines before it.
 A file without its last line is cut off and is refused as a whole.
 """
 
@@ -28,8 +28,8 @@ KIND_ORDER: tuple[str, ...] = (
     "audit", "gate", "review", "run", "research", "verdict", "generation_cell", "generation", "context", "corpus",
     "corpus_article", "vector", "benchmark",
 )  # fmt: skip
-"""Order of the kinds in a file. What stands on others comes before them: a record that is written while the backup is
-made has all that it stands on in the file."""
+"""Order of the kinds in a file. Kinds that refer to others come before them: a record that is written while the
+backup is made has all that it refers to in the file."""
 
 MAX_LINE_BYTES = 1024**3
 """SQLite keeps no larger record."""

@@ -14,7 +14,7 @@ NAME_LIMIT = 249
 """Characters of a topic's name in Kafka."""
 
 DEAD_LETTER_HOURS = 30 * 24.0
-"""Hours for which dead letters are kept at least: a person has to look at them."""
+"""Hours for which dead letters are kept at least: a person has to read them."""
 
 MODEL_ID = re.compile(r"[A-Za-z0-9._-]{1,200}")
 

@@ -1,4 +1,7 @@
-"""Builds adapters and services by the settings. Imports stand in the builders: an image holds its service's alone."""
+"""Builds adapters and services by the settings.
+
+Builders import what they build, since an image has the packages of its service alone.
+"""
 
 import os
 from collections.abc import Callable, Mapping
@@ -25,7 +28,7 @@ ServiceName = Literal["inference", "retrieval", "orchestration", "scoring"]
 
 @dataclass(frozen=True)
 class Parts:
-    """What services are built from. `channel` gives the channel to a service, once its address is known."""
+    """What services are built from. `channel` returns the channel to a service, once its address is known."""
 
     settings: Settings
     bus: Bus
@@ -51,7 +54,7 @@ def open_telemetry(settings: Settings, service: str, stack: AsyncExitStack) -> T
 
 
 def open_bus(settings: Settings, telemetry: Telemetry) -> Bus:
-    """Kafka where the settings name it, else the bus in memory. Nothing is connected yet.
+    """Return the bus: Kafka where the settings name it, else the one in memory. Nothing is connected yet.
 
     Raises:
         InvalidInputError: a file that the settings name cannot be read.
@@ -79,7 +82,7 @@ def _adapter(settings: Settings, telemetry: Telemetry) -> Bus:
 
 
 async def open_documents(settings: Settings, data: DataDir | None, telemetry: Telemetry) -> DocumentStore:
-    """Elasticsearch where the settings name it, else the SQLite file of the data folder.
+    """Open Elasticsearch where the settings name it, else the SQLite file of the data folder.
 
     Raises:
         StorageError: the file cannot be opened.

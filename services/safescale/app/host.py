@@ -30,7 +30,7 @@ from safescale.runtime.service import Service
 from safescale.runtime.settings import Settings
 
 PING_INTERVAL_S = 10.0
-"""Seconds between two looks at the bus and the store."""
+"""Seconds between two checks of the bus and the store."""
 
 PING_TIMEOUT_S = 10.0
 
@@ -104,7 +104,7 @@ class Host:
         """
         try:
             self._check()
-            # Before anything is opened: what is wrong in the settings is told at once.
+            # Before anything is opened: wrong settings are reported at once.
             self._access = access_of(self._settings, "+".join(self._options.services))
             await self._start()
         except BaseException:
@@ -193,7 +193,7 @@ class Host:
     async def _until_there(self, bus: Bus, documents: DocumentStore) -> None:
         """Wait until the bus and the store answer: in a grid everything starts at once."""
         tries = 0
-        while not await self._look(bus, documents):
+        while not await self._check_dependencies(bus, documents):
             tries += 1
             await asyncio.sleep(back_off_s(tries))
 
@@ -208,7 +208,7 @@ class Host:
                 await service.stop()
                 await asyncio.sleep(back_off_s(tries))
 
-    async def _look(self, bus: Bus, documents: DocumentStore) -> bool:
+    async def _check_dependencies(self, bus: Bus, documents: DocumentStore) -> bool:
         there = True
         for name, ping in (("bus", bus.ping), ("documents", documents.ping)):
             try:
@@ -229,7 +229,7 @@ class Host:
         while True:
             await asyncio.sleep(PING_INTERVAL_S)
             try:
-                await self._look(bus, documents)
+                await self._check_dependencies(bus, documents)
             except SafescaleError as error:
                 # Nothing that time mends, such as an index of another version.
                 self._log.error("dependency cannot be used", reason=error.message)

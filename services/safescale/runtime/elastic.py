@@ -75,7 +75,7 @@ class ElasticConnection:
     """Calls to Elasticsearch. One that is refused for now, or finds no server, is made again within a budget."""
 
     def __init__(self, settings: Settings, telemetry: Telemetry, budget_s: float = BUDGET_S) -> None:
-        """Make the client; nothing is asked yet. `budget_s` is the time for tries in seconds.
+        """Make the client without connecting. `budget_s` is the time for tries in seconds.
 
         Raises:
             InvalidInputError: a URL, the API key's file or the CA's file cannot be used.
@@ -91,7 +91,7 @@ class ElasticConnection:
             retry_on_timeout=False,
             **_tls(settings),
         )
-        # It writes a line of its own for each failed exchange; ours is the one that tells.
+        # It writes a line of its own for each failed exchange; ours is the useful one.
         logging.getLogger("elastic_transport").setLevel(logging.ERROR)
         self._telemetry = telemetry
         self.budget_s = budget_s

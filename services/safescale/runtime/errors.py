@@ -21,7 +21,7 @@ MAX_STATUS_BYTES = 7000
 """Bytes that a status takes in the headers of an answer: gRPC clients drop answers whose headers are over 8 KiB."""
 
 MAX_MESSAGE_BYTES = 3000
-"""Bytes that its message takes of them as `grpc-message`; it stands a second time in the details."""
+"""Bytes that its message takes of them as `grpc-message`; the details repeat it."""
 
 MAX_DETAIL = 500
 """Characters of each of its details."""
@@ -76,12 +76,12 @@ def to_status(error: SafescaleError) -> status_pb2.Status:
 
 
 def _as_header(text: str) -> int:
-    """Bytes of a text as `grpc-message`, where all but printable ASCII is written as %xx."""
+    """Return the bytes of a text as `grpc-message`, where all but printable ASCII is written as %xx."""
     return sum(1 if 0x20 <= byte <= 0x7E and byte != 0x25 else 3 for byte in text.encode())
 
 
 def _as_details(*texts: str) -> int:
-    """Bytes of texts in `grpc-status-details-bin`, which is base64, with what stands around each."""
+    """Return the bytes of texts in `grpc-status-details-bin`, which is base64, with the framing of each."""
     return sum(len(text.encode()) + 8 for text in texts) * 4 // 3
 
 

@@ -12,15 +12,15 @@ from safescale.core.inputs.text_rules import MAX_NAME
 from safescale.runtime.auth.roles import METHODS
 
 OTHER = "other"
-"""In place of a value over the bound of its label, or one that is none of its values."""
+"""Shown instead of a value over the bound of its label, or one that is not among its values."""
 
 UNKNOWN = "unknown"
-"""In place of a name that a process does not know, where it knows all names."""
+"""Shown instead of a name that a process does not know, where it knows all names."""
 
 LONGEST = MAX_NAME
 """Characters of a value."""
 
-# With what stands in an address: brackets of IPv6, and what a path may hold.
+# With the characters of an address: brackets of IPv6, and those of a path.
 _WORD = re.compile(r"[A-Za-z0-9_.:/{}\[\]~%+@=,-]*")
 
 HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

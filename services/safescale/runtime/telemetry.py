@@ -109,7 +109,7 @@ class Telemetry:
         return series
 
     def expose(self, accept: str) -> tuple[bytes, str]:
-        """All series and their content type: OpenMetrics, which has exemplars, where `accept` asks for it."""
+        """Return all series and their content type: OpenMetrics, which has exemplars, if `accept` requests it."""
         encode, content_type = choose_encoder(accept)
         return encode(self.registry), content_type
 

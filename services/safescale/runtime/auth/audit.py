@@ -25,7 +25,7 @@ REFUSALS_S = 60.0
 """So many refusals are recorded within so many seconds, others counted: who is refused must not fill the store."""
 
 MAX_ID = 400
-"""Characters of an id that are kept: ids come from the caller before anybody has looked at them."""
+"""Characters of an id that are kept: ids come from the caller, unchecked."""
 
 _ORCHESTRATION = "/safescale.orchestration.v1.OrchestrationService/"
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -68,7 +68,7 @@ WRITES: Mapping[str, Write] = {
         asked=lambda r: {"review_id": r.review_id, "letter": r.letter}, done=lambda r: {"review_id": r.review.review_id}
     ),
 }
-"""Writes of people. What services write while they work (contexts, generations, verdicts) is told by its run."""
+"""Writes of people. What services write while they work (contexts, generations, verdicts) is recorded with its run."""
 
 WRITES_OF_SOME: Mapping[str, tuple[Role, Write]] = {
     "/safescale.scoring.v1.ScoringService/EvaluatePolicy": (
@@ -92,7 +92,7 @@ class Entry:
 class Audit:
     """Writes two entries for each write: before it (`asked`), so that none goes unrecorded, and after it.
 
-    A write that was refused, since nobody knows who asked or their role is not enough, has one entry.
+    A write that was refused, since the caller is unknown or their role is not enough, has one entry.
     """
 
     def __init__(self, documents: DocumentStore, clock: Callable[[], float] = time.monotonic) -> None:
@@ -134,7 +134,7 @@ class Audit:
 
         """
         write, entry = _write_of(method, identity), Entry()
-        # A stream of requests is not looked at: it can be read but once.
+        # A stream of requests is not inspected: it can be read only once.
         whole = not hasattr(request, "__aiter__")
         if write is None or (whole and not write.counts(request)):
             yield entry
@@ -153,7 +153,7 @@ class Audit:
         try:
             await self._add(line, outcome, fields)
         except SafescaleError as error:
-            # The work is done and stays so; that it was asked for is on record.
+            # The work is done and stays so; the request is on record.
             get_logger("audit").error("entry not stored", request_id=line.request_id, reason=error.reason)
 
     async def _add(self, line: "_Line", outcome: str, fields: Fields) -> None:

@@ -10,12 +10,12 @@ _CALLER: ContextVar[Identity] = ContextVar("caller", default=ANONYMOUS)
 
 
 def called_by(identity: Identity) -> None:
-    """Say who makes the call of the task at hand, once it was let in."""
+    """Set the caller of the current task, once the call is admitted."""
     _CALLER.set(identity)
 
 
 def caller() -> Identity:
-    """Return who makes the call of the task at hand: everybody where nothing is asked, and outside of calls."""
+    """Return the caller of the current task: everybody where no credentials are required, and outside of calls."""
     return _CALLER.get()
 
 

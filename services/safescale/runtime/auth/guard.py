@@ -63,7 +63,7 @@ class Guard:
         return identity
 
     async def name_of(self, metadata: Metadata) -> Identity:
-        """Who calls, whether they may or not; nobody known where the token tells nobody."""
+        """Return who calls, whether they may or not; an unknown caller where the token identifies nobody."""
         given = {name: value for name, value in metadata if name == AUTHORIZATION}
         try:
             return await self._identity(given.get(AUTHORIZATION, ""))

@@ -48,7 +48,7 @@ class GuardInterceptor(grpc.aio.ServerInterceptor):
         try:
             identity = await self._guard.admit(method, metadata)
         except SafescaleError as error:
-            # What is said of a refused token is ours; the token itself is never in it.
+            # The text about a refused token is ours; the token itself is never in it.
             get_logger("auth").warning("call refused", method=method, code=error.code, reason=error.message[:400])
             found = dict(metadata)
             if self._audit is not None and isinstance(error, _REFUSALS) and found.get(CHECK, "write") == "write":

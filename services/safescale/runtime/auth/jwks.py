@@ -57,7 +57,7 @@ class KeySource(Protocol):
     async def find(self, kid: str, algorithm: str) -> Key | None:
         """Return the key of an id (empty: the only key) for an algorithm; None when there is no such key.
 
-        Raises DependencyUnavailableError when the issuer has to be asked and cannot be reached.
+        Raises DependencyUnavailableError when a request to the issuer is needed and it cannot be reached.
         """
 
 
@@ -123,7 +123,7 @@ class FileKeys:
 
 
 class IssuerKeys:
-    """Keys that an issuer publishes. Only the issuer of the settings is asked, never what a token names."""
+    """Keys that an issuer publishes. Only the issuer of the settings is requested, never an address in a token."""
 
     def __init__(
         self,

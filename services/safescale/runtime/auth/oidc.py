@@ -27,7 +27,7 @@ class Oidc:
     roles_claim: str = "roles"
 
     async def identity(self, token: str) -> Identity:
-        """Who a token stands for.
+        """Return whom a token identifies.
 
         Raises:
             UnauthenticatedError: it is no token of the issuer for us, or it has expired.

@@ -72,7 +72,7 @@ class Identity:
 
 
 ANONYMOUS = Identity("anonymous", HELD["admin"], "anonymous")
-"""Everybody, where nothing is asked."""
+"""Everybody, where no credentials are required."""
 
 
 UNKNOWN = Identity("unknown", frozenset(), "unknown")

@@ -1,4 +1,4 @@
-"""The tokens file: name, SHA-256 and role of each token. Tokens themselves stand nowhere."""
+"""The tokens file: name, SHA-256 and role of each token. Tokens themselves are not stored."""
 
 import hashlib
 import re

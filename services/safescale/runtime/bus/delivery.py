@@ -143,6 +143,6 @@ def dead_letter(message: Message, error: SafescaleError, origin: Mapping[str, st
     dead = replace(message, topic=DEAD_LETTER, headers=headers)
     if size_of(dead) > limit_of(DEAD_LETTER):
         own = [(name, value) for name, value in message.headers.items() if len(name) + len(value) <= 400][:50]
-        told = {**dict(own), **failure, "original-topic": message.topic, **origin, OMITTED: str(len(message.value))}
-        dead = replace(dead, key=dead.key[:200], value=b"", headers=told)
+        short = {**dict(own), **failure, "original-topic": message.topic, **origin, OMITTED: str(len(message.value))}
+        dead = replace(dead, key=dead.key[:200], value=b"", headers=short)
     return dead

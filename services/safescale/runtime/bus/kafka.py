@@ -217,7 +217,7 @@ class _Gauges:
 
 
 class _Topics:
-    """Asks Kafka which topics there are. One question at a time; a topic once seen is not asked for again."""
+    """Lists Kafka's topics, with one request at a time; a topic once seen is not requested again."""
 
     def __init__(self, connection: KafkaConnection) -> None:
         self._connection = connection

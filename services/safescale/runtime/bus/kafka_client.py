@@ -144,7 +144,7 @@ def unavailable(connection: KafkaConnection, error: BaseException) -> BusUnavail
     elif isinstance(error, kafka_errors.AuthorizationError):
         why = f"this user may not do that ({type(error).__name__})"
     elif isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.KafkaConnectionError):
-        # The client tries on after a refusal too, and tells no more than this in the end.
+        # The client retries after a refusal too, and reports no more than this in the end.
         refused = ", or it refused the credentials or the certificate" if connection.security != "PLAINTEXT" else ""
         why = f"no answer in time{refused}"
     else:
@@ -176,7 +176,7 @@ def consumer_group(group: str, topic: str) -> str:
 class _Forward(logging.Handler):
     """Writes the client's warnings as log lines of ours: their fixed text alone, since arguments can hold content.
 
-    At level INFO: during an outage they are many, and what matters of them is told by errors of ours.
+    At level INFO: during an outage they are many, and our own errors report what matters of them.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

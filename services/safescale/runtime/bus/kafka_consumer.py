@@ -48,9 +48,9 @@ class Tuning:
     session_ms: int = 30_000
     """A member that does not answer for so long is dead; another takes its partitions."""
     max_poll_ms: int = 300_000
-    """A member whose poll thread stands for so long leaves the group."""
+    """A member whose poll thread stalls for so long leaves the group."""
     poll_s: float = 1.0
-    """An idle consumer asks so often; a message that comes is answered at once all the same."""
+    """An idle consumer polls so often; a message that arrives ends the wait at once."""
     commit_s: float = 1.0
     lag_s: float = 10.0
     metadata_s: float = 60.0

@@ -187,13 +187,13 @@ class Publisher:
         try:
             producer = self._open(batch.deadline)
             if len(batch.messages) > 1:
-                # Asked for together: send() asks for one after the other, and waits a tenth of a second for each.
+                # Requested together: send() requests one after the other, and waits a tenth of a second for each.
                 for topic in {message.topic for message in batch.messages} - self._topics:
                     producer._sender.add_topic(topic)
             for message in batch.messages:
                 headers = [(name, value.encode("utf-8", "surrogateescape")) for name, value in message.headers.items()]
                 key = message.key.encode("utf-8", "surrogateescape")
-                # A topic that the producer does not know yet is asked for by its thread, and waited for.
+                # The producer's thread requests a topic that it does not know yet, and send() waits for it.
                 self._wakeup.held = message.topic in self._topics
                 future = producer.send(message.topic, value=message.value, key=key, headers=headers)
                 sent += 1

@@ -94,7 +94,7 @@ async def send_bulk(
 
 
 class BulkWriter:
-    """Writes documents. Items that are refused for now are written again alone; the others stand."""
+    """Writes documents. Items that are refused for now are written again alone; the others are kept."""
 
     def __init__(self, connection: ElasticConnection) -> None:
         self._connection = connection

@@ -67,7 +67,7 @@ MAPPING: Mapping[str, Any] = {
     "properties": {
         "key": {"type": "keyword", "index": False},
         "group": {"type": "keyword"},
-        # Who wrote it: tells a writer whether a write whose answer was lost is its own.
+        # The writer: shows whether a write whose answer was lost was one's own.
         "by": {"type": "keyword", "index": False, "doc_values": False},
         # The version and the light fields as JSON, in a column: read for many documents without opening them.
         "light": {"type": "binary", "doc_values": True},

@@ -167,7 +167,7 @@ def _created(temporary: Path, mode: int | None) -> int:
 
 
 def _synced(out: IO[bytes]) -> None:
-    """Wait for the disk: some file systems tell here alone that there is no room."""
+    """Wait for the disk: some file systems report only here that there is no space."""
     out.flush()
     try:
         os.fsync(out.fileno())

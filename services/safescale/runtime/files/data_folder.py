@@ -19,7 +19,7 @@ RECORDS = "records.db"
 SERVER = "server"
 
 PATIENCE_S = 1.0
-"""Seconds for which a folder is asked for that is held: another process may only look whether it is."""
+"""Seconds to wait for a folder that is held: another process may only be checking whether it is."""
 
 
 class DataDir:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 MAX_NODES = 1_000_000
-"""Values of a document with its aliases and merge keys written out: a few lines of them can stand for billions."""
+"""Values of a document with its aliases and merge keys written out: a few lines of them can expand to billions."""
 
 MAX_DEPTH = 60
 """Mappings and lists in one another."""
@@ -78,7 +78,7 @@ def _plain(node: yaml.ScalarNode, pattern: re.Pattern[str], expected: str) -> st
 def _set_up() -> None:
     """Give the loader its rules in place of those that it has from YAML 1.1."""
     kept = {f"{_TAG}{name}": yaml.SafeLoader.yaml_constructors[f"{_TAG}{name}"] for name in _KEPT}
-    # The key None stands for every other tag: an error.
+    # The key None means every other tag: an error.
     unknown: dict[Any, Any] = {None: yaml.SafeLoader.yaml_constructors[None]}
     CoreLoader.yaml_constructors = kept | unknown | {f"{_TAG}int": _int, f"{_TAG}float": _float}
     for name, pattern, first in (

@@ -55,7 +55,7 @@ OPTIONS: Sequence[tuple[str, Any]] = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
     ("grpc.service_config", SERVICE_CONFIG),
-    # A name is asked for again when a connection ends, which servers see to; replicas come and go.
+    # A name is resolved again when a connection ends, which servers cause now and then: replicas come and go.
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     # A peer whose machine vanished is noticed: calls to it fail instead of waiting for their deadline.
     ("grpc.keepalive_time_ms", 30_000),

@@ -23,7 +23,7 @@ Making = Callable[[grpc.ChannelCredentials | None], grpc.aio.Channel]
 class Access:
     """How a process proves who it is to our services. Without anything, channels are plain.
 
-    `peer` is the name of a service that calls another; `check_s` seconds lie between two looks at the files.
+    `peer` is the name of a service that calls another; files are checked every `check_s` seconds.
     """
 
     tls: ClientTls | None = None
