@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import pytest_asyncio
-from tests.support.fakes.openai_server import OpenAIStandIn
-from tests.support.fakes.openai_server import StandInOptions as OpenAIOptions
-from tests.support.fakes.tgi_server import StandInOptions, TgiStandIn
+from tests.support.fakes.openai_server import FakeOpenAI
+from tests.support.fakes.openai_server import FakeOptions as OpenAIOptions
+from tests.support.fakes.tgi_server import FakeOptions, FakeTgi
 
 from safescale.core.errors import BackendTimeoutError, PromptTooLongError
 from safescale.core.safety.prompts import Messages, neutralise_control_tokens
@@ -44,11 +44,11 @@ async def embedded() -> AsyncIterator[ModelRow]:
 
 
 def tgi(*, instruct: bool) -> Callable[[], AbstractAsyncContextManager[ModelRow]]:
-    """A stand-in for TGI, where nothing may be sent that is not of its description."""
+    """A fake TGI, where nothing may be sent that is not of its description."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[ModelRow]:
-        async with TgiStandIn(StandInOptions(prefill_s=0.0003)) as server:
+        async with FakeTgi(FakeOptions(prefill_s=0.0003)) as server:
             values = {
                 "id": "letters", "family": "F", "parameters_b": 7.0, "window_tokens": 6000, "instruct": instruct,
                 "license": "MIT", "backend": "tgi", "endpoint": {"urls": [server.url]},
@@ -60,15 +60,15 @@ def tgi(*, instruct: bool) -> Callable[[], AbstractAsyncContextManager[ModelRow]
 
 
 def openai(flavour: str, *, instruct: bool) -> Callable[[], AbstractAsyncContextManager[ModelRow]]:
-    """A stand-in for an OpenAI-compatible server, which knows its documented fields alone."""
+    """A fake OpenAI-compatible server, which knows its documented fields alone."""
 
     @asynccontextmanager
     async def opened() -> AsyncIterator[ModelRow]:
-        async with OpenAIStandIn(OpenAIOptions(flavour, prefill_s=0.0003)) as server:
+        async with FakeOpenAI(OpenAIOptions(flavour, prefill_s=0.0003)) as server:
             values = {
                 "id": "letters", "family": "F", "parameters_b": 7.0, "window_tokens": 6000,
                 "instruct": instruct, "license": "MIT", "backend": "openai",
-                "endpoint": {"urls": [server.url], "served_model": "stand-in/letters"},
+                "endpoint": {"urls": [server.url], "served_model": "fake/letters"},
             }  # fmt: skip
             yield ModelRow.model_validate(values)
             assert server.violations == []

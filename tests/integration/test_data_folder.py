@@ -10,22 +10,22 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from tests.support.fakes.openai_server import OpenAIStandIn, StandInOptions
+from tests.support.fakes.openai_server import FakeOpenAI, FakeOptions
 
 TIMEOUT_S = 60
 CONDITIONS = ["zero_shot"]
-FAST = StandInOptions(model_id="m", prefill_s=0.002)
-SLOW = StandInOptions(model_id="m", prefill_s=0.05)
+FAST = FakeOptions(model_id="m", prefill_s=0.002)
+SLOW = FakeOptions(model_id="m", prefill_s=0.05)
 """So slow that another command has started before the first cell of this one has its answer."""
 
 
 @pytest.fixture
-def stand_in() -> Iterator[OpenAIStandIn]:
+def fake_server() -> Iterator[FakeOpenAI]:
     """A model server that takes a moment for each answer, in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    server = OpenAIStandIn(FAST)
+    server = FakeOpenAI(FAST)
     asyncio.run_coroutine_threadsafe(server.start(), loop).result(TIMEOUT_S)
     yield server
     asyncio.run_coroutine_threadsafe(server.stop(), loop).result(TIMEOUT_S)
@@ -34,11 +34,11 @@ def stand_in() -> Iterator[OpenAIStandIn]:
 
 
 @pytest.fixture
-def folder(cli, stand_in: OpenAIStandIn):
+def folder(cli, fake_server: FakeOpenAI):
     """The command line with a catalog row `m` of that server, which is asked one cell at a time."""
     row = {
         "id": "m", "family": "test", "parameters_b": 1, "window_tokens": 6000, "instruct": True, "backend": "openai",
-        "license": "none", "endpoint": {"urls": [stand_in.url], "concurrency": 1},
+        "license": "none", "endpoint": {"urls": [fake_server.url], "concurrency": 1},
     }  # fmt: skip
     cli.environment["SAFESCALE_MODELS_FILE"] = str(cli.write("models.yaml", json.dumps({"models": [row]})))
     return cli
@@ -85,19 +85,19 @@ def test_four_commands_at_the_same_moment(folder) -> None:
     assert [measured(folder, f"s{number}") for number in range(4)] == [1] * 4
 
 
-def two_commands(cli, stand_in: OpenAIStandIn, cells: int) -> list[subprocess.Popen[str]]:
+def two_commands(cli, fake_server: FakeOpenAI, cells: int) -> list[subprocess.Popen[str]]:
     """A command of two cells, and another one of more that it serves."""
-    stand_in.options = SLOW
+    fake_server.options = SLOW
     first = start(cli, "first", 2)
     started(cli, first, "first")
     second = start(cli, "second", cells)
     started(cli, second, "second")
-    stand_in.options = FAST
+    fake_server.options = FAST
     return [first, second]
 
 
-def test_a_command_that_is_done_serves_the_others_to_their_end(folder, stand_in: OpenAIStandIn) -> None:
-    first, second = two_commands(folder, stand_in, 8)
+def test_a_command_that_is_done_serves_the_others_to_their_end(folder, fake_server: FakeOpenAI) -> None:
+    first, second = two_commands(folder, fake_server, 8)
     code, out, err = ended(first)
     assert code == 0
     assert "Safety of m by condition" in out
@@ -108,8 +108,8 @@ def test_a_command_that_is_done_serves_the_others_to_their_end(folder, stand_in:
     assert measured(folder, "second") == 8
 
 
-def test_ctrl_c_hands_the_others_over(folder, stand_in: OpenAIStandIn) -> None:
-    first, second = two_commands(folder, stand_in, 12)
+def test_ctrl_c_hands_the_others_over(folder, fake_server: FakeOpenAI) -> None:
+    first, second = two_commands(folder, fake_server, 12)
     assert first.stderr is not None
     assert "Serving 1 other command" in first.stderr.readline()
     first.send_signal(signal.SIGINT)
@@ -121,14 +121,14 @@ def test_ctrl_c_hands_the_others_over(folder, stand_in: OpenAIStandIn) -> None:
     assert measured(folder, "second") == 12
 
 
-def test_a_server_that_is_killed_is_followed_by_one_of_the_others(folder, stand_in: OpenAIStandIn) -> None:
-    stand_in.options = SLOW
+def test_a_server_that_is_killed_is_followed_by_one_of_the_others(folder, fake_server: FakeOpenAI) -> None:
+    fake_server.options = SLOW
     first = start(folder, "first", 8)
     started(folder, first, "first")
     others = [start(folder, name, 4) for name in ("second", "third")]
     for process, name in zip(others, ("second", "third"), strict=True):
         started(folder, process, name)
-    stand_in.options = FAST
+    fake_server.options = FAST
     first.kill()
     first.communicate()
     told = []

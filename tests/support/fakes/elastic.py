@@ -1,4 +1,4 @@
-"""A stand-in for Elasticsearch: bulk, multi-get and a few more over a dictionary, with faults on demand."""
+"""A fake Elasticsearch: bulk, multi-get and a few more over a dictionary, with faults on demand."""
 
 import asyncio
 from collections import deque

@@ -1,4 +1,4 @@
-"""What the OpenAI-compatible stand-in answers: documents, events, log-probabilities, errors, in the servers' forms."""
+"""What the fake OpenAI-compatible server answers: documents, events, log-probabilities and errors, as servers do."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -36,7 +36,7 @@ class Job:
 
 
 class Model:
-    """The model behind the stand-in. It remembers the tokens that it gave, as no hash can be read backwards."""
+    """The model behind the fake server. It remembers the tokens that it gave, as no hash can be read backwards."""
 
     def __init__(self, options: Any) -> None:
         self._options = options

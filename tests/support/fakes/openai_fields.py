@@ -1,4 +1,4 @@
-"""The fields that the stand-in's servers take, as their documentation has them, with what their values may be."""
+"""The fields that the fake server's servers take, as their documentation has them, with what their values may be."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,7 +1,7 @@
-"""A stand-in for vLLM, SGLang and other OpenAI-compatible servers over HTTP, with their ways and with faults.
+"""A fake server for vLLM, SGLang and other OpenAI-compatible servers over HTTP, with their ways and with faults.
 
 What it takes and gives has the documented forms of these servers. It takes only the fields that the server knows
-(`violations` holds all others: none is allowed in a test). Its model is that of the TGI stand-in.
+(`violations` holds all others: none is allowed in a test). Its model is that of the fake TGI.
 """
 
 import asyncio
@@ -32,8 +32,8 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class StandInOptions:
-    """How the stand-in was started.
+class FakeOptions:
+    """How the fake server was started.
 
     `flavour`: vllm, sglang or other. `choices`: what `n` gives: seeded (text i by seed + i), same (n times the same
     text), ignored (one text) or refused. `seeds`: whether the seed has an effect. `reasoning`: the field that a trace
@@ -45,7 +45,7 @@ class StandInOptions:
     seeds: bool = True
     reasoning: str = ""
     api_key: str = ""
-    model_id: str = "stand-in/letters"
+    model_id: str = "fake/letters"
     version: str = "0.11.0"
     window: int = 6000
     prefill_s: float = 0.0
@@ -64,11 +64,11 @@ class Seen:
     headers: Mapping[str, str]
 
 
-class OpenAIStandIn:
+class FakeOpenAI:
     """The server. `faults` are taken one by one by requests for generations; `seen` is its request log."""
 
-    def __init__(self, options: StandInOptions | None = None) -> None:
-        self.options = options or StandInOptions()
+    def __init__(self, options: FakeOptions | None = None) -> None:
+        self.options = options or FakeOptions()
         self.faults: deque[Fault] = deque()
         self.seen: list[Seen] = []
         self.violations: list[str] = []

@@ -1,4 +1,4 @@
-"""An HTTP server whose answers a test writes itself, for what servers and proxies do that no stand-in does."""
+"""An HTTP server whose answers a test writes itself, for what servers and proxies do that no other fake does."""
 
 import json
 from collections.abc import Awaitable, Callable, Mapping

@@ -1,4 +1,4 @@
-"""The tokenizer, chat template and model of the TGI stand-in: small, deterministic, letters from a hash."""
+"""The tokenizer, chat template and model of the fake TGI: small, deterministic, letters from a hash."""
 
 import hashlib
 import re

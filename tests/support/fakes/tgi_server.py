@@ -1,4 +1,4 @@
-"""A stand-in for TGI over HTTP, built from TGI's OpenAPI description, with its ways and with faults.
+"""A fake TGI over HTTP, built from TGI's OpenAPI description, with its ways and with faults.
 
 It checks what it is sent against the description (`violations` holds what is not of it: none is allowed in a test), and
 answers as the recorded server does: validation, overload and generation errors by status, in streams as events.
@@ -36,11 +36,11 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class StandInOptions:
-    """How the stand-in was started."""
+class FakeOptions:
+    """How the fake server was started."""
 
     api_key: str = ""
-    model_id: str = "stand-in/letters"
+    model_id: str = "fake/letters"
     model_sha: str | None = "0123456789abcdef0123456789abcdef01234567"
     version: str = "3.3.6"
     max_input_tokens: int = 4000
@@ -61,11 +61,11 @@ class Seen:
     headers: Mapping[str, str]
 
 
-class TgiStandIn:
+class FakeTgi:
     """The server. `faults` are taken one by one by requests for generations; `seen` is its request log."""
 
-    def __init__(self, options: StandInOptions | None = None) -> None:
-        self.options = options or StandInOptions()
+    def __init__(self, options: FakeOptions | None = None) -> None:
+        self.options = options or FakeOptions()
         self.faults: deque[Fault] = deque()
         self.seen: list[Seen] = []
         self.violations: list[str] = []

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.fakes import embeddings as standin
+from tests.support.fakes import embeddings as fake
 from tests.support.fakes.embeddings import EmbeddingsServer, changed, raw, served, status
 
 from safescale.core.errors import (
@@ -146,11 +146,11 @@ async def test_a_prefix_that_leaves_no_room_is_a_mistake_of_the_settings(running
 
 async def test_the_token_is_sent_and_a_wrong_one_is_told(running, tmp_path) -> None:
     right, wrong = tmp_path / "right", tmp_path / "wrong"
-    right.write_text(standin.TOKEN + "\n")
+    right.write_text(fake.TOKEN + "\n")
     wrong.write_text("another")
-    async with running(options={"token": standin.TOKEN}, embeddings_api_key_file=right) as (_, embedder):
+    async with running(options={"token": fake.TOKEN}, embeddings_api_key_file=right) as (_, embedder):
         assert (await embedder.embed(["lung"])).shape == (1, DIMENSION)
-    async with running(options={"token": standin.TOKEN}, embeddings_api_key_file=wrong) as (_, embedder):
+    async with running(options={"token": fake.TOKEN}, embeddings_api_key_file=wrong) as (_, embedder):
         with pytest.raises(BackendRefusedError, match="status 401; expected a valid token") as caught:
             await embedder.embed(["lung"])
         assert "another" not in caught.value.message
@@ -160,7 +160,7 @@ async def test_the_token_is_sent_and_a_wrong_one_is_told(running, tmp_path) -> N
     "faults",
     [
         [status(429)], [status(429, headers={"Retry-After": "0"}), status(503)], [status(502), status(504)],
-        [status(500), status(500)], [status(424)], [standin.reset], [standin.torn, standin.reset],
+        [status(500), status(500)], [status(424)], [fake.reset], [fake.torn, fake.reset],
     ],
 )  # fmt: skip
 async def test_what_can_be_over_soon_is_tried_again(running, faults: list) -> None:
@@ -171,7 +171,7 @@ async def test_what_can_be_over_soon_is_tried_again(running, faults: list) -> No
         assert not server.faults
 
 
-@pytest.mark.parametrize("fault", [status(429), status(503), standin.reset])
+@pytest.mark.parametrize("fault", [status(429), status(503), fake.reset])
 async def test_a_server_without_time_is_a_dependency_that_is_away(running, fault) -> None:
     async with running(SHORT) as (server, embedder):
         await embedder.load()
@@ -205,7 +205,7 @@ async def test_no_server_is_a_dependency_that_is_away_until_it_comes(tiny_tokeni
 async def test_a_slow_server_is_not_waited_for_without_end(running) -> None:
     async with running(SHORT) as (server, embedder):
         await embedder.load()
-        server.faults.append(standin.hang)
+        server.faults.append(fake.hang)
         with pytest.raises(BackendTimeoutError, match=r"within 0\.2 s"):
             await embedder.embed(["lung"])
 

@@ -1,11 +1,9 @@
 """What `safescale reviews resolve` sends, against a scripted service."""
 
 from collections.abc import Iterator
-from concurrent import futures
 
-import grpc
 import pytest
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from tests.support.fakes.grpc_services import serving
 from typer.testing import CliRunner
 
 from safescale.cli.main import app
@@ -27,16 +25,9 @@ class Scoring(scoring_pb2_grpc.ScoringServiceServicer):
 @pytest.fixture
 def scoring(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scoring]:
     found = Scoring()
-    server = grpc.server(futures.ThreadPoolExecutor(2))
-    scoring_pb2_grpc.add_ScoringServiceServicer_to_server(found, server)
-    ready = health.HealthServicer()
-    ready.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(ready, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    monkeypatch.setenv("SAFESCALE_SERVER", f"127.0.0.1:{port}")
-    yield found
-    server.stop(0)
+    with serving(found, scoring_pb2_grpc.add_ScoringServiceServicer_to_server) as address:
+        monkeypatch.setenv("SAFESCALE_SERVER", address)
+        yield found
 
 
 @pytest.mark.parametrize(

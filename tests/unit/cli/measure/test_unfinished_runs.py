@@ -3,14 +3,12 @@
 import csv
 import json
 from collections.abc import Iterator
-from concurrent import futures
 from pathlib import Path
 from xml.etree import ElementTree
 
-import grpc
 import pytest
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from tests.support.factories.run_tables import sent_tables
+from tests.support.fakes.grpc_services import serving
 from typer.testing import CliRunner
 
 from safescale.cli.main import app
@@ -76,18 +74,14 @@ class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_
 @pytest.fixture
 def services(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Services]:
     found = Services()
-    server = grpc.server(futures.ThreadPoolExecutor(4))
-    orchestration_pb2_grpc.add_OrchestrationServiceServicer_to_server(found, server)
-    scoring_pb2_grpc.add_ScoringServiceServicer_to_server(found, server)
-    ready = health.HealthServicer()
-    ready.set("", health_pb2.HealthCheckResponse.SERVING)
-    health_pb2_grpc.add_HealthServicer_to_server(ready, server)
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    monkeypatch.setenv("SAFESCALE_SERVER", f"127.0.0.1:{port}")
-    monkeypatch.chdir(tmp_path)
-    yield found
-    server.stop(0)
+    services = (
+        orchestration_pb2_grpc.add_OrchestrationServiceServicer_to_server,
+        scoring_pb2_grpc.add_ScoringServiceServicer_to_server,
+    )
+    with serving(found, *services) as address:
+        monkeypatch.setenv("SAFESCALE_SERVER", address)
+        monkeypatch.chdir(tmp_path)
+        yield found
 
 
 def cli(*arguments: str):

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from tests.support.certificates import Authority, Files
-from tests.support.fakes.openai_server import OpenAIStandIn
-from tests.support.fakes.tgi_server import TgiStandIn
+from tests.support.fakes.openai_server import FakeOpenAI
+from tests.support.fakes.tgi_server import FakeTgi
 from tests.support.fakes.tls_front import tls_front
 
 from safescale.core.errors import BackendUnavailableError
@@ -19,7 +19,7 @@ from safescale.inference.backends.tgi.backend import TgiBackend
 from safescale.inference.catalog import ModelRow
 from safescale.runtime.telemetry import Telemetry
 
-BACKENDS = {"openai": (OpenAIStandIn, OpenAIBackend), "tgi": (TgiStandIn, TgiBackend)}
+BACKENDS = {"openai": (FakeOpenAI, OpenAIBackend), "tgi": (FakeTgi, TgiBackend)}
 GREEDY, DRAWN = Sampling(0.0, 4), Sampling(0.7, 4, 10, 2)
 
 
@@ -33,7 +33,7 @@ async def behind_tls(kind: str, files: Files, ca_file: Path | None, instruct: bo
     async with make_server() as server, tls_front(server.url, files) as url:
         endpoint = {"urls": [url], "retry_for_s": 0.1, **({"ca_file": str(ca_file)} if ca_file else {})}
         if kind == "openai":
-            endpoint["served_model"] = "stand-in/letters"
+            endpoint["served_model"] = "fake/letters"
         row = {
             "id": "m", "family": "F", "parameters_b": 7.0, "window_tokens": 6000, "instruct": instruct,
             "license": "MIT", "backend": kind, "endpoint": endpoint,

@@ -1,4 +1,4 @@
-"""The store over a stand-in: what is gathered, what is tried again alone, and whose write a conflict is."""
+"""The store over a fake server: what is gathered, what is tried again alone, and whose write a conflict is."""
 
 import asyncio
 from collections import deque

@@ -7,20 +7,20 @@ import json
 import aiohttp
 import orjson
 import pytest
-from tests.support.fakes.openai_server import OpenAIStandIn, StandInOptions
+from tests.support.fakes.openai_server import FakeOpenAI, FakeOptions
 
 from safescale.core.errors import StorageError
 from safescale.inference.backends.llama.model_server import LoggingProxy
 
 BODY = {
-    "model": "stand-in/letters", "messages": [{"role": "user", "content": "Jane Doe"}],
+    "model": "fake/letters", "messages": [{"role": "user", "content": "Jane Doe"}],
     "max_tokens": 6, "temperature": 0.0,
 }  # fmt: skip
 
 
 async def test_answers_and_streams_pass_as_they_are(tmp_path) -> None:
     log = tmp_path / "log" / "requests.jsonl"
-    async with OpenAIStandIn() as target, LoggingProxy(target.url, log) as proxy, aiohttp.ClientSession() as session:
+    async with FakeOpenAI() as target, LoggingProxy(target.url, log) as proxy, aiohttp.ClientSession() as session:
         url = await proxy.listen("127.0.0.1", 0)
         for body in (BODY, {**BODY, "stream": True}):
             answers = []
@@ -42,7 +42,7 @@ async def test_the_log_goes_on_where_it_was(tmp_path) -> None:
     log = tmp_path / "requests.jsonl"
     for number in (1, 2):
         async with (
-            OpenAIStandIn() as target,
+            FakeOpenAI() as target,
             LoggingProxy(target.url, log) as proxy,
             aiohttp.ClientSession() as session,
         ):
@@ -52,8 +52,8 @@ async def test_the_log_goes_on_where_it_was(tmp_path) -> None:
 
 
 async def test_a_caller_that_goes_away_ends_the_work_behind(tmp_path) -> None:
-    options = StandInOptions(token_s=1.0)
-    async with OpenAIStandIn(options) as target, LoggingProxy(target.url, tmp_path / "log") as proxy:
+    options = FakeOptions(token_s=1.0)
+    async with FakeOpenAI(options) as target, LoggingProxy(target.url, tmp_path / "log") as proxy:
         url = await proxy.listen("127.0.0.1", 0)
         async with aiohttp.ClientSession() as session:
             call = asyncio.ensure_future(session.post(f"{url}/v1/chat/completions", json={**BODY, "stream": True}))
@@ -68,7 +68,7 @@ async def test_a_caller_that_goes_away_ends_the_work_behind(tmp_path) -> None:
 
 async def test_a_server_that_is_gone_is_an_error_of_a_proxy(tmp_path) -> None:
     log = tmp_path / "log"
-    async with OpenAIStandIn() as target, LoggingProxy(target.url, log) as proxy, aiohttp.ClientSession() as session:
+    async with FakeOpenAI() as target, LoggingProxy(target.url, log) as proxy, aiohttp.ClientSession() as session:
         url = await proxy.listen("127.0.0.1", 0)
         await target.stop()
         answer = await session.post(f"{url}/v1/chat/completions", data=orjson.dumps(BODY))
@@ -85,7 +85,7 @@ async def test_a_log_that_cannot_be_written_is_told(tmp_path) -> None:
 
 @pytest.mark.parametrize("host", ["::1", "[::1]"])
 async def test_it_listens_on_ipv6_and_tells_a_url(host: str) -> None:
-    async with OpenAIStandIn() as target, LoggingProxy(target.url) as proxy, aiohttp.ClientSession() as session:
+    async with FakeOpenAI() as target, LoggingProxy(target.url) as proxy, aiohttp.ClientSession() as session:
         url = await proxy.listen(host, 0)
         assert url.startswith("http://[::1]:")
         assert (await session.get(f"{url}/v1/models")).status == 200

@@ -1,4 +1,4 @@
-"""The OpenAI-compatible backend against the stand-in: what is asked, what is found out, what faults do."""
+"""The OpenAI-compatible backend against the fake server: what is asked, what is found out, what faults do."""
 
 import asyncio
 import time
@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
-from tests.support.fakes.openai_server import Fault, OpenAIStandIn, StandInOptions
-from tests.support.fakes.tgi_server import TgiStandIn
+from tests.support.fakes.openai_server import FakeOpenAI, FakeOptions, Fault
+from tests.support.fakes.tgi_server import FakeTgi
 
 from safescale.core.errors import (
     BackendError,
@@ -27,7 +27,7 @@ from safescale.runtime.telemetry import Telemetry
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 GREEDY, DRAWN = Sampling(0.0, 4), Sampling(0.7, 4, 10, 5)
-SERVED = "stand-in/letters"
+SERVED = "fake/letters"
 
 
 def asked(text: str = "Which organ?\n\nAnswer:", timeout_s: float = 20.0) -> Call:
@@ -43,9 +43,9 @@ def row(*urls: str, instruct: bool = True, **endpoint: object) -> ModelRow:
 
 
 @asynccontextmanager
-async def running(options: StandInOptions | None = None, *, instruct: bool = True, **endpoint: object):
-    """A stand-in and the backend of its model."""
-    async with OpenAIStandIn(options) as server:
+async def running(options: FakeOptions | None = None, *, instruct: bool = True, **endpoint: object):
+    """A fake server and the backend of its model."""
+    async with FakeOpenAI(options) as server:
         backend = OpenAIBackend(row(server.url, instruct=instruct, **endpoint), Telemetry())
         try:
             yield server, backend
@@ -68,7 +68,7 @@ async def test_samples_are_choices_of_one_call_where_the_server_gives_them() -> 
         assert len(greedy) == 1
         assert len(set(drawn)) > 1
         # The same choices as those of a server which is asked for one after the other.
-        async with running(StandInOptions(choices="ignored")) as (other, single):
+        async with running(FakeOptions(choices="ignored")) as (other, single):
             assert await texts(single, GREEDY, DRAWN) == [greedy, drawn]
             assert sorted(body["seed"] for body in other.asked(CHAT)[1:]) == [10, 11, 12, 13, 14]
             # How they are asked for says nothing of what they are.
@@ -77,7 +77,7 @@ async def test_samples_are_choices_of_one_call_where_the_server_gives_them() -> 
 
 @pytest.mark.parametrize("choices", ["ignored", "same", "refused"])
 async def test_without_choices_each_sample_is_a_call_and_this_is_found_out_once(choices) -> None:
-    async with running(StandInOptions(choices=choices)) as (server, backend):
+    async with running(FakeOptions(choices=choices)) as (server, backend):
         for _ in range(2):
             (drawn,) = await texts(backend, DRAWN)
             assert len(set(drawn)) > 1
@@ -87,13 +87,13 @@ async def test_without_choices_each_sample_is_a_call_and_this_is_found_out_once(
 
 
 async def test_calls_at_once_keep_to_the_limit_of_the_endpoint() -> None:
-    async with running(StandInOptions(choices="ignored", token_s=0.01), concurrency=3) as (server, backend):
+    async with running(FakeOptions(choices="ignored", token_s=0.01), concurrency=3) as (server, backend):
         await texts(backend, GREEDY, replace(DRAWN, count=9))
         assert server.peak == 3
 
 
 async def test_a_server_that_knows_no_seeds_is_not_sampled() -> None:
-    async with running(StandInOptions(choices="same", seeds=False)) as (server, backend):
+    async with running(FakeOptions(choices="same", seeds=False)) as (server, backend):
         assert len((await texts(backend, GREEDY))[0]) == 1
         with pytest.raises(FailedPreconditionError, match="same text for every seed"):
             await texts(backend, DRAWN)
@@ -104,7 +104,7 @@ async def test_a_server_that_knows_no_seeds_is_not_sampled() -> None:
 
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 async def test_a_trace_goes_into_the_reasoning(field) -> None:
-    async with running(StandInOptions(reasoning=field)) as (_, backend):
+    async with running(FakeOptions(reasoning=field)) as (_, backend):
         greedy, drawn = (await backend.generate(asked(), [GREEDY, DRAWN])).items
         assert greedy.outputs[0].reasoning == drawn.outputs[4].reasoning == "Let me think. "
         assert "think" not in greedy.outputs[0].text
@@ -121,7 +121,7 @@ async def test_base_models_are_asked_for_completions() -> None:
 
 @pytest.mark.parametrize("flavour", ["vllm", "sglang", "other"])
 async def test_a_server_is_known_by_what_it_says(flavour) -> None:
-    async with running(StandInOptions(flavour)) as (_, backend):
+    async with running(FakeOptions(flavour)) as (_, backend):
         assert await backend.revision() == (SERVED)
         known = backend.capabilities.fingerprint
         assert known.startswith(
@@ -130,14 +130,14 @@ async def test_a_server_is_known_by_what_it_says(flavour) -> None:
 
 
 async def test_a_server_without_a_list_of_models_is_one_of_the_others() -> None:
-    async with running(StandInOptions("other", lists_models=False)) as (server, backend):
+    async with running(FakeOptions("other", lists_models=False)) as (server, backend):
         await texts(backend, GREEDY, DRAWN)
         assert backend.capabilities.fingerprint.startswith("other")
         assert server.asked(CHAT)[1]["top_p"] == 1.0
 
 
 async def test_the_catalog_can_name_server_and_revision() -> None:
-    async with OpenAIStandIn(StandInOptions("vllm")) as server:
+    async with FakeOpenAI(FakeOptions("vllm")) as server:
         named = row(server.url, flavour="sglang").model_copy(update={"revision": "abc"})
         backend = OpenAIBackend(named, Telemetry())
         assert await backend.revision() == "abc"
@@ -146,14 +146,14 @@ async def test_the_catalog_can_name_server_and_revision() -> None:
 
 
 async def test_a_server_of_another_model_is_not_asked() -> None:
-    async with running(StandInOptions(model_id="else")) as (server, backend):
-        with pytest.raises(FailedPreconditionError, match="serves else; the catalog asks for stand-in/letters"):
+    async with running(FakeOptions(model_id="else")) as (server, backend):
+        with pytest.raises(FailedPreconditionError, match="serves else; the catalog asks for fake/letters"):
             await texts(backend, GREEDY)
         assert server.asked(CHAT) == []
 
 
 async def test_tgi_in_this_mode_gets_seeded_calls() -> None:
-    async with TgiStandIn() as server:
+    async with FakeTgi() as server:
         backend = OpenAIBackend(row(server.url, served_model=None), Telemetry())
         greedy, drawn = await texts(backend, GREEDY, DRAWN)
         assert (len(greedy), len(set(drawn)) > 1) == (1, True)
@@ -171,7 +171,7 @@ async def test_tgi_in_this_mode_gets_seeded_calls() -> None:
 
 
 async def test_another_server_scores_base_models_by_echo_alone() -> None:
-    async with running(StandInOptions("other"), instruct=False) as (_, other), running(instruct=False) as (_, vllm):
+    async with running(FakeOptions("other"), instruct=False) as (_, other), running(instruct=False) as (_, vllm):
         options = [" Spleen", " Urinary bladder", " expert"]
         by_echo, by_ids = await other.score(asked(), options), await vllm.score(asked(), options)
         assert by_echo.items == by_ids.items
@@ -180,10 +180,10 @@ async def test_another_server_scores_base_models_by_echo_alone() -> None:
             await other.tokenize(["a"], None)
         with pytest.raises(InvalidInputError):
             await other.score(asked(), [""])
-    async with running(StandInOptions("other"), instruct=True) as (_, chat):
+    async with running(FakeOptions("other"), instruct=True) as (_, chat):
         with pytest.raises(FailedPreconditionError):
             await chat.score(asked(), [" B"])
-    async with running(StandInOptions("other", echo=False), instruct=False) as (_, mute):
+    async with running(FakeOptions("other", echo=False), instruct=False) as (_, mute):
         with pytest.raises(FailedPreconditionError, match="does not echo"):
             await mute.score(asked(), [" B"])
 
@@ -256,7 +256,7 @@ async def test_a_server_that_hangs_is_a_timeout() -> None:
 
 
 async def test_one_sample_that_fails_ends_the_others() -> None:
-    async with running(StandInOptions(choices="ignored", token_s=5.0)) as (server, backend):
+    async with running(FakeOptions(choices="ignored", token_s=5.0)) as (server, backend):
         server.options = replace(server.options, token_s=0.0)
         await texts(backend, DRAWN)
         server.options = replace(server.options, token_s=5.0)
@@ -288,7 +288,7 @@ async def test_a_server_that_comes_back_is_looked_at_again() -> None:
 
 
 async def test_a_replica_that_is_another_server_is_not_asked() -> None:
-    async with OpenAIStandIn() as one, OpenAIStandIn(StandInOptions(version="0.12.0")) as other:
+    async with FakeOpenAI() as one, FakeOpenAI(FakeOptions(version="0.12.0")) as other:
         backend = OpenAIBackend(row(one.url, other.url), Telemetry())
         answers = await asyncio.gather(*(texts(backend, GREEDY) for _ in range(4)), return_exceptions=True)
         errors = [answer for answer in answers if isinstance(answer, Exception)]
@@ -317,10 +317,10 @@ async def test_a_server_that_was_replaced_mixes_no_answers() -> None:
 async def test_an_api_key_is_sent_and_a_wrong_one_told(tmp_path) -> None:
     key = tmp_path / "key"
     key.write_text("secret\n")
-    async with running(StandInOptions(api_key="secret"), api_key_file=str(key)) as (_, backend):
+    async with running(FakeOptions(api_key="secret"), api_key_file=str(key)) as (_, backend):
         assert await texts(backend, GREEDY)
     key.write_text("other")
-    async with running(StandInOptions(api_key="secret"), api_key_file=str(key)) as (_, backend):
+    async with running(FakeOptions(api_key="secret"), api_key_file=str(key)) as (_, backend):
         with pytest.raises(BackendRefusedError, match="api_key_file"):
             await texts(backend, GREEDY)
     async with running(api_key_file=str(tmp_path / "absent")) as (_, backend):
@@ -329,7 +329,7 @@ async def test_an_api_key_is_sent_and_a_wrong_one_told(tmp_path) -> None:
 
 async def test_a_prompt_over_the_window_tells_both_numbers() -> None:
     for flavour in ("vllm", "sglang"):
-        async with running(StandInOptions(flavour)) as (_, backend):
+        async with running(FakeOptions(flavour)) as (_, backend):
             for work in (
                 backend.generate(asked("word " * 7000), [GREEDY]),
                 backend.score(asked("word " * 7000), [" B"]),
@@ -340,7 +340,7 @@ async def test_a_prompt_over_the_window_tells_both_numbers() -> None:
 
 
 async def test_a_server_without_a_tokeniser_cannot_score() -> None:
-    async with running(StandInOptions("vllm", tokenizer=False)) as (_, backend):
+    async with running(FakeOptions("vllm", tokenizer=False)) as (_, backend):
         with pytest.raises(BackendRefusedError):
             await backend.score(asked(), [" B"])
         with pytest.raises(BackendRefusedError):

@@ -1,4 +1,4 @@
-"""The TGI adapter against a stand-in: what is sent, what failures become, what is repeated."""
+"""The TGI adapter against a fake server: what is sent, what failures become, what is repeated."""
 
 import asyncio
 import math
@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import huggingface_hub.constants
 import pytest
-from tests.support.fakes.tgi_server import Fault, StandInOptions, TgiStandIn
+from tests.support.fakes.tgi_server import FakeOptions, FakeTgi, Fault
 
 from safescale.core.errors import (
     BackendError,
@@ -40,7 +40,7 @@ def call(timeout_s: float = 10.0, deadline: float = math.inf, messages: Messages
     return Call(messages, timeout_s, deadline)
 
 
-def row(*servers: TgiStandIn, instruct: bool = True, revision: str | None = None, **endpoint: object) -> ModelRow:
+def row(*servers: FakeTgi, instruct: bool = True, revision: str | None = None, **endpoint: object) -> ModelRow:
     values = {
         "id": "m", "family": "F", "parameters_b": 7.0, "window_tokens": 6000, "instruct": instruct, "license": "MIT",
         "revision": revision, "backend": "tgi",
@@ -63,8 +63,8 @@ def _short_pauses(monkeypatch) -> None:
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[TgiStandIn]:
-    async with TgiStandIn() as running:
+async def server() -> AsyncIterator[FakeTgi]:
+    async with FakeTgi() as running:
         yield running
         assert running.violations == []
 
@@ -75,7 +75,7 @@ async def backend(request, server) -> AsyncIterator[TgiBackend]:
         yield built
 
 
-def generations(server: TgiStandIn) -> list[str]:
+def generations(server: FakeTgi) -> list[str]:
     return [seen.path for seen in server.seen if seen.path in GENERATIONS]
 
 
@@ -130,14 +130,14 @@ async def test_samples_without_greedy_are_one_stream_and_the_rest_behind_it(serv
 
 
 async def test_k_samples_go_at_once_but_no_more_than_the_places(server) -> None:
-    slow = StandInOptions(token_s=0.02)
-    async with TgiStandIn(slow) as one, opened(row(one, concurrency=3)) as backend:
+    slow = FakeOptions(token_s=0.02)
+    async with FakeTgi(slow) as one, opened(row(one, concurrency=3)) as backend:
         await backend.generate(call(), [GREEDY, Sampling(0.7, 10, 1, 9)])
         assert one.peak == 3
 
 
 async def test_the_calls_of_one_prompt_go_to_one_replica() -> None:
-    async with TgiStandIn() as one, TgiStandIn() as two, opened(row(one, two)) as backend:
+    async with FakeTgi() as one, FakeTgi() as two, opened(row(one, two)) as backend:
         for number in range(4):
             asked = call(messages=Messages("", f"Question {number}"))
             await backend.generate(asked, [GREEDY, DRAWN])
@@ -239,15 +239,15 @@ async def test_an_answer_that_the_server_cut_is_no_answer(server, backend) -> No
 
 async def test_an_answer_over_the_cap_is_refused(monkeypatch) -> None:
     monkeypatch.setattr("tests.support.fakes.tgi_jobs.CAP", 50)
-    async with TgiStandIn() as server, opened(row(server)) as backend:
+    async with FakeTgi() as server, opened(row(server)) as backend:
         with pytest.raises(BackendRefusedError, match="50 of 2,000"):
             await backend.generate(call(messages=Messages("", "Why?")), [Sampling(0.0, 2000)])
 
 
 @pytest.mark.parametrize("instruct", [True, False])
 async def test_room_for_long_answers_is_checked_before_they_are_asked(instruct: bool) -> None:
-    options = StandInOptions(max_input_tokens=100, max_total_tokens=2000)
-    async with TgiStandIn(options) as server, opened(row(server, instruct=instruct)) as backend:
+    options = FakeOptions(max_input_tokens=100, max_total_tokens=2000)
+    async with FakeTgi(options) as server, opened(row(server, instruct=instruct)) as backend:
         cases = [(Messages("", "a " * 60), 1990, "2000"), (Messages("", "a " * 200), 1100, "100")]
         for messages, new, window in cases:
             with pytest.raises(PromptTooLongError) as caught:
@@ -267,13 +267,13 @@ async def test_the_revision_names_weights_and_version(server) -> None:
     async with opened(row(server, revision="another")) as backend:
         with pytest.raises(BackendError, match="the catalog states another"):
             await backend.revision()
-    async with TgiStandIn(StandInOptions(model_sha=None)) as local, opened(row(local)) as backend:
-        assert await backend.revision() == "stand-in/letters@unknown (tgi 3.3.6)"
+    async with FakeTgi(FakeOptions(model_sha=None)) as local, opened(row(local)) as backend:
+        assert await backend.revision() == "fake/letters@unknown (tgi 3.3.6)"
 
 
 async def test_replicas_that_serve_another_model_are_refused() -> None:
-    other = StandInOptions(model_id="other/model")
-    async with TgiStandIn() as one, TgiStandIn(other) as two, opened(row(one, two)) as backend:
+    other = FakeOptions(model_id="other/model")
+    async with FakeTgi() as one, FakeTgi(other) as two, opened(row(one, two)) as backend:
         with pytest.raises(ModelChangedError, match="expected one model, on all replicas"):
             await asyncio.gather(*(backend.generate(call(), [GREEDY]) for _ in range(4)))
 
@@ -281,7 +281,7 @@ async def test_replicas_that_serve_another_model_are_refused() -> None:
 async def test_a_server_that_comes_back_is_used_and_asked_anew_what_it_serves(monkeypatch) -> None:
     # Here models are loaded at once.
     monkeypatch.setattr(tgi, "INFO_FRESH_S", 0.0)
-    server = TgiStandIn()
+    server = FakeTgi()
     await server.start()
     port = int(server.url.rpartition(":")[2])
     async with opened(row(server, retry_for_s=20)) as backend:
@@ -293,7 +293,7 @@ async def test_a_server_that_comes_back_is_used_and_asked_anew_what_it_serves(mo
         await server.start(port)
         assert (await waiting).items[0].outputs == before.items[0].outputs
         await server.stop()
-        other = TgiStandIn(StandInOptions(model_sha="f" * 40))
+        other = FakeTgi(FakeOptions(model_sha="f" * 40))
         await other.start(port)
         with pytest.raises(ModelChangedError, match="f" * 40):
             await backend.generate(call(), [GREEDY])
@@ -306,7 +306,7 @@ async def test_a_server_that_comes_back_is_used_and_asked_anew_what_it_serves(mo
 async def test_the_key_is_sent_and_its_absence_is_told(tmp_path, monkeypatch) -> None:
     key = tmp_path / "key"
     key.write_text("sk-test\n")
-    async with TgiStandIn(StandInOptions(api_key="sk-test")) as server:
+    async with FakeTgi(FakeOptions(api_key="sk-test")) as server:
         async with opened(row(server, api_key_file=str(key))) as backend:
             await backend.generate(call(), [GREEDY, DRAWN])
             await backend.score(call(), [" Spleen"])
@@ -336,7 +336,7 @@ async def test_nothing_of_this_machine_is_sent(server, backend, monkeypatch) -> 
 
 
 async def test_scores_are_refused_where_the_server_gives_none() -> None:
-    async with TgiStandIn(StandInOptions(prefill_logprobs=False)) as server, opened(row(server)) as backend:
+    async with FakeTgi(FakeOptions(prefill_logprobs=False)) as server, opened(row(server)) as backend:
         with pytest.raises(BackendRefusedError, match="--enable-prefill-logprobs"):
             await backend.score(call(), [" Spleen"])
 
@@ -355,7 +355,7 @@ async def test_scores_ask_the_prompt_with_each_continuation(server, backend) -> 
 
 
 async def test_tokens_are_counted_beside_generations_that_take_every_place() -> None:
-    async with TgiStandIn(StandInOptions(token_s=5.0)) as server, opened(row(server, concurrency=1)) as backend:
+    async with FakeTgi(FakeOptions(token_s=5.0)) as server, opened(row(server, concurrency=1)) as backend:
         running = asyncio.create_task(backend.generate(call(), [GREEDY]))
         async with asyncio.timeout(4):
             assert (await backend.tokenize(["one two"], 1)).truncated == ("one",)
@@ -363,7 +363,7 @@ async def test_tokens_are_counted_beside_generations_that_take_every_place() -> 
 
 
 async def test_a_reader_that_leaves_gives_its_place_back(
-    server: TgiStandIn, backend_of: Callable[..., TgiBackend]
+    server: FakeTgi, backend_of: Callable[..., TgiBackend]
 ) -> None:
     backend = backend_of(server, concurrency=1)
     for _ in range(3):

@@ -11,7 +11,7 @@ TEXT = st.text(st.sampled_from(" abcé≥漢😀\n<|"), max_size=20)
 ADDED = Token(0, 0, 0)
 
 
-def by_standin(text: str) -> list[Token]:
+def by_fake(text: str) -> list[Token]:
     return [Token(piece.token_id, piece.start, piece.stop) for piece in tgi_model.tokenize(text)]
 
 
@@ -35,7 +35,7 @@ def by_words(text: str) -> list[Token]:
     return found
 
 
-@given(TEXT, st.integers(1, 12), st.sampled_from([by_standin, by_bytes, by_words]), st.booleans())
+@given(TEXT, st.integers(1, 12), st.sampled_from([by_fake, by_bytes, by_words]), st.booleans())
 def test_a_prefix_has_whole_characters_and_no_more_tokens(text: str, keep: int, tokenizer, added: bool) -> None:
     tokens = [ADDED] * added + tokenizer(text)
     assert count(tokens) == len(tokenizer(text))

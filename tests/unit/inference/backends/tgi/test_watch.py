@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from aiohttp import web
 from tests.support.fakes.scripted_server import ScriptedServer
-from tests.support.fakes.tgi_server import Fault, StandInOptions, TgiStandIn
+from tests.support.fakes.tgi_server import FakeOptions, FakeTgi, Fault
 
 from safescale.core.errors import (
     AnotherModelError,
@@ -40,7 +40,7 @@ def call(messages: Messages = PROSE) -> Call:
 
 @asynccontextmanager
 async def opened(
-    kind: str, *servers: TgiStandIn | ScriptedServer, instruct: bool = True, revision: str | None = None, **endpoint
+    kind: str, *servers: FakeTgi | ScriptedServer, instruct: bool = True, revision: str | None = None, **endpoint
 ):
     telemetry = endpoint.pop("telemetry", None) or Telemetry()
     values = {
@@ -72,7 +72,7 @@ async def streamed(backend: Backend):
 async def test_every_call_in_flight_across_a_change_learns_it(kind, changed) -> None:
     if kind == "openai" and "model_id" in changed:
         pytest.skip("the look at an OpenAI row tells a revision by its sha")
-    async with TgiStandIn(StandInOptions(token_s=0.05)) as server, opened(kind, server) as backend:
+    async with FakeTgi(FakeOptions(token_s=0.05)) as server, opened(kind, server) as backend:
         before = (await backend.revision(), backend.capabilities.fingerprint)
         calls = [asyncio.create_task(work) for work in (ask(backend), ask(backend), streamed(backend))]
         async with asyncio.timeout(5):
@@ -93,7 +93,7 @@ async def test_every_call_in_flight_across_a_change_learns_it(kind, changed) -> 
 async def test_a_change_while_nobody_asks_is_seen_by_who_looks_anew(kind, changed) -> None:
     # A folder has no sha: then the name tells.
     sha = None if "model_id" in changed else "a" * 40
-    async with TgiStandIn(StandInOptions(model_sha=sha)) as server, opened(kind, server) as backend:
+    async with FakeTgi(FakeOptions(model_sha=sha)) as server, opened(kind, server) as backend:
         before = (await backend.revision(), backend.capabilities.fingerprint)
         server.options = replace(server.options, **changed)
         assert (await backend.revision(refresh=True), backend.capabilities.fingerprint) != before
@@ -110,7 +110,7 @@ async def test_a_proxy_that_hides_info_is_named(status) -> None:
 
 
 async def test_scores_learn_it_too() -> None:
-    async with TgiStandIn(StandInOptions(prefill_s=0.02)) as server, opened("tgi", server) as backend:
+    async with FakeTgi(FakeOptions(prefill_s=0.02)) as server, opened("tgi", server) as backend:
         await backend.revision()
         scoring = asyncio.create_task(backend.score(call(), [" Spleen"]))
         async with asyncio.timeout(5):
@@ -123,7 +123,7 @@ async def test_scores_learn_it_too() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_calls_at_one_time_share_the_look_after_them(kind) -> None:
-    async with TgiStandIn() as server, opened(kind, server) as backend:
+    async with FakeTgi() as server, opened(kind, server) as backend:
         await ask(backend)
         server.looks = 0
         await asyncio.gather(*(ask(backend) for _ in range(8)))
@@ -131,12 +131,12 @@ async def test_calls_at_one_time_share_the_look_after_them(kind) -> None:
 
 
 async def test_replicas_are_told_in_no_order_and_after_a_restart_as_before() -> None:
-    async with TgiStandIn() as one, TgiStandIn(StandInOptions(version="3.3.7")) as two:
+    async with FakeTgi() as one, FakeTgi(FakeOptions(version="3.3.7")) as two:
         told = set()
         for servers in ([one, two], [two, one]):
             async with opened("tgi", *servers) as backend:
                 told.add((await backend.revision(), backend.capabilities.fingerprint))
-        assert told == {(f"{one.options.model_sha} (tgi 3.3.6, 3.3.7)", "tgi 3.3.6, 3.3.7 with stand-in/letters")}
+        assert told == {(f"{one.options.model_sha} (tgi 3.3.6, 3.3.7)", "tgi 3.3.6, 3.3.7 with fake/letters")}
         for servers in ([one, two], [two, one]):
             async with opened("openai", *servers) as backend:
                 with pytest.raises(ModelChangedError, match="expected equal replicas"):
@@ -145,7 +145,7 @@ async def test_replicas_are_told_in_no_order_and_after_a_restart_as_before() -> 
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_replica_that_is_away_keeps_nobody_from_the_others(kind) -> None:
-    async with TgiStandIn() as one, TgiStandIn() as two:
+    async with FakeTgi() as one, FakeTgi() as two:
         await two.stop()
         async with opened(kind, one, two) as backend:
             assert (await ask(backend, GREEDY, DRAWN)).items
@@ -153,7 +153,7 @@ async def test_a_replica_that_is_away_keeps_nobody_from_the_others(kind) -> None
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_replica_that_is_gone_does_not_speak_against_those_that_changed(kind) -> None:
-    async with TgiStandIn() as one, TgiStandIn() as two, opened(kind, one, two, retry_for_s=2) as backend:
+    async with FakeTgi() as one, FakeTgi() as two, opened(kind, one, two, retry_for_s=2) as backend:
         await asyncio.gather(*(ask(backend) for _ in range(4)))
         await two.stop()
         before = await backend.revision()
@@ -166,7 +166,7 @@ async def test_a_replica_that_is_gone_does_not_speak_against_those_that_changed(
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_stated_revision_that_the_server_does_not_serve_is_refused(kind) -> None:
-    async with TgiStandIn() as server:
+    async with FakeTgi() as server:
         async with opened(kind, server, revision="another") as backend:
             with pytest.raises(BackendError, match=r"serves revision 0123.*the catalog states another"):
                 await ask(backend)
@@ -179,7 +179,7 @@ async def test_a_stated_revision_that_the_server_does_not_serve_is_refused(kind)
 
 @pytest.mark.parametrize("kind", KINDS)
 async def test_an_adapter_that_the_server_does_not_know_is_refused(kind) -> None:
-    async with TgiStandIn() as server:
+    async with FakeTgi() as server:
         async with opened(kind, server, served_model="clinical-lora-v2") as backend:
             with pytest.raises(FailedPreconditionError, match=r"'clinical-lora-v2' exactly as its base model"):
                 await ask(backend)
@@ -196,7 +196,7 @@ async def test_an_adapter_that_the_server_does_not_know_is_refused(kind) -> None
 @pytest.mark.parametrize("kind", KINDS)
 async def test_the_limit_of_a_server_bounds_its_calls(kind) -> None:
     async with (
-        TgiStandIn(StandInOptions(max_concurrent=2, token_s=0.01)) as server,
+        FakeTgi(FakeOptions(max_concurrent=2, token_s=0.01)) as server,
         opened(kind, server, concurrency=16, retry_for_s=0) as backend,
     ):
         await asyncio.gather(*(ask(backend, GREEDY, DRAWN) for _ in range(3)))
@@ -207,7 +207,7 @@ async def test_the_limit_of_a_server_bounds_its_calls(kind) -> None:
 @pytest.mark.parametrize("sampling", [Sampling(0.0, 2000), Sampling(0.7, 2000, 1, 2)])
 async def test_an_answer_that_was_capped_is_none(kind, sampling, monkeypatch) -> None:
     monkeypatch.setattr("tests.support.fakes.tgi_jobs.CAP", 50)
-    async with TgiStandIn() as server, opened(kind, server) as backend:
+    async with FakeTgi() as server, opened(kind, server) as backend:
         with pytest.raises(AnswerCutError, match="50 of 2,000"):
             await ask(backend, sampling)
         with pytest.raises(AnswerCutError, match="50 of 2,000"):
@@ -220,14 +220,14 @@ async def test_the_flag_to_blame_for_a_cap_is_named(monkeypatch) -> None:
         ({"max_input_tokens": 3000}, r"--max-input-tokens is 3,000, and must be the longest prompt and 3,072"),
         ({"max_input_tokens": 3500}, "--max-total-tokens"),
     ):
-        async with TgiStandIn(StandInOptions(**limits)) as server, opened("tgi", server) as backend:
+        async with FakeTgi(FakeOptions(**limits)) as server, opened("tgi", server) as backend:
             with pytest.raises(AnswerCutError, match=flag):
                 await ask(backend, Sampling(0.0, 4096))
 
 
 async def test_an_answer_over_its_bound_ended_by_its_length(monkeypatch) -> None:
     monkeypatch.setattr("tests.support.fakes.tgi_jobs.Job.answer", _overshoot)
-    async with TgiStandIn() as server, opened("tgi", server) as backend:
+    async with FakeTgi() as server, opened("tgi", server) as backend:
         (greedy,) = (await ask(backend, Sampling(0.0, 3))).items
         assert (greedy.outputs[0].generated_tokens, greedy.outputs[0].finish_reason) == (5, "length")
 
@@ -239,9 +239,9 @@ def _overshoot(job):
 
 @asynccontextmanager
 async def altered(change):
-    """A stand-in whose chat answers are changed on the way."""
+    """A fake server whose chat answers are changed on the way."""
 
-    class Altered(TgiStandIn):
+    class Altered(FakeTgi):
         def _chat_head(self, kind, body):
             return {**super()._chat_head(kind, body), **change}
 
@@ -263,9 +263,9 @@ async def test_the_answer_of_another_model_is_none() -> None:
 @pytest.mark.parametrize("instruct", [True, False])
 async def test_a_prompt_that_was_cut_is_told_by_its_tokens(kind, instruct, monkeypatch) -> None:
     long = Messages("", "The liver is seen below the right dome. " * 20)
-    async with TgiStandIn() as server, opened(kind, server, instruct=instruct) as backend:
+    async with FakeTgi() as server, opened(kind, server, instruct=instruct) as backend:
         if kind == "openai" and not instruct:
-            pytest.skip("the stand-in has no completions")
+            pytest.skip("the fake server has no completions")
         assert (await backend.generate(call(long), [GREEDY])).warnings == ()
         init = "tests.support.fakes.tgi_jobs.Job.__init__"
         original = __import__("tests.support.fakes.tgi_jobs", fromlist=["Job"]).Job.__init__
@@ -288,7 +288,7 @@ async def test_a_prompt_that_was_cut_is_told_by_its_tokens(kind, instruct, monke
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN])
 async def test_a_shard_that_is_away_for_a_while_costs_no_call(kind, sampling) -> None:
     telemetry = Telemetry()
-    async with TgiStandIn() as server, opened(kind, server, telemetry=telemetry, retry_for_s=20) as backend:
+    async with FakeTgi() as server, opened(kind, server, telemetry=telemetry, retry_for_s=20) as backend:
         expected = (await ask(backend, sampling)).items[0].outputs
         server.faults.extend([Fault("away")] * 7)
         calls = await asyncio.gather(*(ask(backend, sampling) for _ in range(4)))
@@ -299,7 +299,7 @@ async def test_a_shard_that_is_away_for_a_while_costs_no_call(kind, sampling) ->
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_server_that_hangs_is_told_apart_and_asked_no_more(kind) -> None:
     telemetry = Telemetry()
-    async with TgiStandIn() as server, opened(kind, server, telemetry=telemetry, retry_for_s=0.3) as backend:
+    async with FakeTgi() as server, opened(kind, server, telemetry=telemetry, retry_for_s=0.3) as backend:
         await ask(backend)
         server.faults.extend([Fault("hang")] * 100)
         # Each is preceded by an exchange that ends well: health, identity and tokens tell nothing of generations.
@@ -323,7 +323,7 @@ async def test_a_server_that_hangs_is_told_apart_and_asked_no_more(kind) -> None
     ],
 )
 async def test_what_is_no_stream_is_told_by_its_content(body, error) -> None:
-    class Proxied(TgiStandIn):
+    class Proxied(FakeTgi):
         async def _chat(self, request, asked):
             return web.Response(text=body, content_type="text/event-stream")
 
@@ -335,7 +335,7 @@ async def test_what_is_no_stream_is_told_by_its_content(body, error) -> None:
 
 @pytest.mark.parametrize("instruct", [True, False])
 async def test_an_error_with_status_200_is_that_error_in_plain_answers_too(instruct) -> None:
-    class Proxied(TgiStandIn):
+    class Proxied(FakeTgi):
         async def _plain(self, request, asked):
             if asked.get("stream"):
                 return await super()._chat(request, asked)
@@ -349,7 +349,7 @@ async def test_an_error_with_status_200_is_that_error_in_plain_answers_too(instr
 
 
 async def test_a_whole_answer_where_a_stream_was_asked_is_used() -> None:
-    class Proxied(TgiStandIn):
+    class Proxied(FakeTgi):
         async def _chat(self, request, asked):
             return await super()._chat(request, {**asked, "stream": False})
 
