@@ -90,7 +90,7 @@ class Bench:
         self._bodies = made_bodies(500)
 
     async def singles(self, count: int) -> None:
-        """Puts and gets, in turns."""
+        """Put and get documents, in turns."""
         bodies = self._bodies
 
         async def put(key: str, i: int) -> None:

@@ -5,7 +5,7 @@
 A cell is 1 + 20 answers of one prompt. Ours: orchestration plans, Kafka carries, inference asks a stub server, scoring
 reads the answers and writes verdicts to Elasticsearch; the CPU is that of all four services. The bare client makes the
 21 calls of each cell with aiohttp, in a process of its own, with as many calls in flight; it keeps nothing. Both take
-turns in one run. Kafka, Elasticsearch and the stub are told apart.
+turns in one run. Kafka, Elasticsearch and the stub are measured apart.
 """
 
 import argparse
@@ -66,7 +66,7 @@ class Session:
         self._turn = 0
 
     def create(self, model: str, cells: int) -> str:
-        """Start a run over questions that nobody has asked before; its id."""
+        """Start a run over questions that no run has had before; its id."""
         self._turn += 1
         questions = [_question(f"{model} {self._turn} {number}", number) for number in range(cells)]
         with channel(self.grid.address("orchestration")) as to:
@@ -94,7 +94,7 @@ class Session:
         raise RuntimeError("the run was not followed to its end")
 
     def counted(self, model: str) -> dict[str, int]:
-        """Calls and texts that the stub was asked for so far."""
+        """Return calls and texts that the stub was asked for so far."""
         with urllib.request.urlopen(f"{self.servers[model][0]}/count", timeout=5) as answer:
             return dict(json.load(answer))
 
@@ -119,7 +119,7 @@ def _question(text: str, number: int) -> common_pb2.Question:
 
 @contextmanager
 def session(delays_ms: list[float]) -> Iterator[Session]:
-    """Stores, stubs and services for the length of the context."""
+    """Run stores, stubs and services for the length of the context."""
     kinds = {}
     for delay in delays_ms:
         kinds[f"n-{delay:g}"] = ["--delay-ms", str(delay)]
@@ -144,7 +144,7 @@ CONCURRENCY = 64
 
 
 async def bare(url: str, cells: int) -> tuple[float, float]:
-    """The bare client: wall and processor seconds of 21 calls for each cell."""
+    """Measure the bare client: wall and processor seconds of 21 calls for each cell."""
     places = asyncio.Semaphore(CONCURRENCY)
     lines = "\n".join(f"{letter}. {text}" for letter, text in OPTIONS.items())
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
@@ -180,14 +180,14 @@ async def bare(url: str, cells: int) -> tuple[float, float]:
 
 
 def bare_in_process(url: str, cells: int) -> Cost:
-    """The bare client in a process of its own."""
+    """Measure the bare client in a process of its own."""
     command = [sys.executable, __file__, "--bare", url, "--cells", str(cells)]
     wall, cpu = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     return Cost(cells, wall, {"client": cpu})
 
 
 def compare(one: Session, delay: float, cells: int, rounds: int) -> None:
-    """Turns of the bare client, ours without and with `n`."""
+    """Measure in turns the bare client, ours without `n` and ours with it."""
     kinds = {"with n": f"n-{delay:g}", "21 calls": f"single-{delay:g}"}
     for model in kinds.values():
         # The stores are programs that get faster while they run.

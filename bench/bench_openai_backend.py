@@ -34,7 +34,7 @@ USER = (
 
 @contextmanager
 def stub(delay_ms: float, supports_n: bool):
-    """A stub server in a process; its URL."""
+    """Run a stub server in a process, and yield its URL."""
     command = [sys.executable, str(Path(__file__).parent / "stub_openai_server.py"), "--delay-ms", str(delay_ms)]
     with subprocess.Popen(command + ["--no-n"] * (not supports_n), stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -57,7 +57,7 @@ async def at_once(count: int, concurrency: int, work) -> tuple[float, float]:
 
 
 async def bare(url: str, cells: int, concurrency: int, n: bool) -> tuple[float, float]:
-    """A bare client: 21 calls a cell, or 2 with `n`."""
+    """Measure a bare client: 21 calls a cell, or 2 with `n`."""
     messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": USER}]
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
@@ -79,7 +79,7 @@ async def bare(url: str, cells: int, concurrency: int, n: bool) -> tuple[float, 
 
 
 async def ours(url: str, cells: int, concurrency: int) -> tuple[float, float]:
-    """The backend."""
+    """Measure the backend."""
     endpoint = {"urls": [url], "served_model": "stub", "concurrency": 4096}
     row = ModelRow.model_validate({
         "id": "stub", "family": "F", "parameters_b": 7.0, "window_tokens": 131072, "instruct": True, "license": "MIT",

@@ -4,7 +4,7 @@
 
 34 models x 11 conditions x 200 questions are 74,800 cells of 1 + 20 answers. Measured are the seconds from CreateRun to
 the last request for a cell on Kafka, and orchestration's CPU and highest memory. Retrieval is played by this process,
-which answers each request for a context at once with the id of one; inference and scoring stand still meanwhile, as
+which answers each request for a context at once with the id of one; inference and scoring are idle meanwhile, as
 they would not be on this machine. Then as many verdicts are written to Elasticsearch, and GetRunMetrics is timed.
 """
 
@@ -47,7 +47,7 @@ AWAY = ("inference", "scoring", "retrieval")
 
 
 def questions(count: int) -> list[common_pb2.Question]:
-    """A benchmark of that many questions, with evidence and reports."""
+    """Return a benchmark of that many questions, with evidence and reports."""
     return [
         common_pb2.Question(
             stem=common_pb2.QuestionStem(
@@ -80,7 +80,7 @@ class Contexts(threading.Thread):
         self.ending = threading.Event()
 
     def run(self) -> None:
-        """Answer until told to end."""
+        """Answer until stopped."""
         while not self.ending.is_set():
             for records in self._consumer.poll(timeout_ms=100).values():
                 for record in records:
@@ -159,7 +159,7 @@ def plan(grid: Grid, found: Stores, models: Sequence[str], count: int) -> str:
     wall = time.monotonic() - begin
     contexts.ending.set()
     contexts.join()
-    # Inference stands still to the end: verdicts of its answers would come among those that are written next.
+    # Inference is idle to the end: verdicts of its answers would come among those that are written next.
     grid.processes["scoring"].send_signal(signal.SIGCONT)
     print(
         f"planning {total:,} cells ({contexts.answered:,} contexts): {wall:.1f} s until the last request is on Kafka"

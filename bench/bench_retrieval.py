@@ -80,7 +80,7 @@ class InstantEmbedder:
         return await self.embed(texts)
 
     async def close(self) -> None:
-        """Holds nothing."""
+        """Hold nothing."""
 
 
 @dataclass

@@ -45,7 +45,7 @@ class Cost:
 
 
 def batches(size: int, count: int) -> list[bytes]:
-    """Encoded batches: answers to a benchmark's questions, 21 to each, in the order in which a run makes them."""
+    """Return encoded batches: 21 answers to each question of a benchmark, in the order of a run."""
     rng = random.Random(1)
     questions = [_question(number) for number in range(QUESTIONS)]
     made, number = [], 0
@@ -68,7 +68,7 @@ def _question(number: int) -> common_pb2.Question:
 
 
 async def echo(port: int) -> None:
-    """The bare server."""
+    """Run the bare server."""
 
     async def answer(requests: AsyncIterator[object], _context: object) -> AsyncIterator[object]:
         async for request in requests:
@@ -107,7 +107,7 @@ async def ask(address: str, method: str, shares: list[list[bytes]]) -> float:
 
 @contextmanager
 def servers() -> Iterator[dict[str, tuple[str, str, int]]]:
-    """The echo, that of messages and ours: address, method, process id."""
+    """Run the echo server and ours; yield address, method and process id of each way to call them."""
     ports = {"ours": free_port(), "echo": free_port()}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "SAFESCALE_DATA_DIR": folder}

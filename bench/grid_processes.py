@@ -1,7 +1,7 @@
 """The grid for benchmarks: Kafka and Elasticsearch in containers, each service of this checkout in its own process.
 
 Images by SAFESCALE_KAFKA_IMAGE and SAFESCALE_ELASTICSEARCH_IMAGE, official names by default. Everything is removed at
-the end. Processor time and memory are those that the kernel tells of each process.
+the end. Processor time and memory are those that the kernel reports for each process.
 """
 
 import os
@@ -31,7 +31,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
-    """A free port of this machine."""
+    """Return a free port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -71,7 +71,7 @@ def serving(address: str) -> None:
 
 
 def channel(address: str) -> grpc.Channel:
-    """A channel for large messages."""
+    """Return a channel for large messages."""
     options = [
         ("grpc.max_receive_message_length", LIMIT),
         ("grpc.max_send_message_length", LIMIT),
@@ -125,7 +125,7 @@ def have_images() -> None:
 
 @contextmanager
 def stores() -> Iterator[Stores]:
-    """A Kafka and an Elasticsearch of their own for the length of the context."""
+    """Run a Kafka and an Elasticsearch of its own for the length of the context."""
     # What ends this process must not leave containers behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")
@@ -190,7 +190,7 @@ def _kafka_answers(address: str) -> None:
 
 
 def safescale() -> list[str]:
-    """The command of this checkout."""
+    """Return the command of this checkout."""
     return [str(Path(sys.executable).parent / "safescale")]
 
 
@@ -242,7 +242,7 @@ class Grid:
         return self
 
     def launch(self, name: str) -> None:
-        """Start a service; `wait` tells when it serves."""
+        """Start a service; `wait` returns when it serves."""
         environment = {
             **self._environment, "SAFESCALE_PORT": str(self.ports[name]), "SAFESCALE_INSTANCE": f"bench-{name}",
         }  # fmt: skip

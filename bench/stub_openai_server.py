@@ -4,7 +4,7 @@
 
 A raw asyncio protocol: no framework, answers encoded once, so that what is measured is the client. It knows
 /v1/chat/completions (whole and streamed), /v1/completions, /v1/models and /version, and calls itself vLLM. With
---no-n it ignores `n`, as TGI does. GET /count tells how many generations were asked for.
+--no-n it ignores `n`, as TGI does. GET /count returns the number of generations requested.
 """
 
 import argparse
@@ -21,7 +21,7 @@ N = re.compile(rb'"n": ?(\d+)')
 SEED = re.compile(rb'"seed": ?(\d+)')
 STREAM = re.compile(rb'"stream": ?true')
 OPTIONS_BYTES = 400
-"""The options are looked for in so many last bytes of a request: they stand behind the prompt, which is not read."""
+"""The options are searched in so many last bytes of a request: they follow the prompt, which is not read."""
 
 
 class Stub:
@@ -35,7 +35,7 @@ class Stub:
         self._made: dict[tuple[bool, bool, int, int], bytes] = {}
 
     def answer(self, path: bytes, body: bytes) -> bytes:
-        """The answer to a call for texts, with its head."""
+        """Return the answer to a call for texts, with its head."""
         asked = body[-OPTIONS_BYTES:]
         n, seed = N.search(asked), SEED.search(asked)
         stream = STREAM.search(asked) is not None
@@ -54,7 +54,7 @@ class Stub:
 
 
 def with_head(body: bytes, kind: bytes = b"application/json", status: bytes = b"200 OK") -> bytes:
-    """A whole HTTP answer."""
+    """Return a whole HTTP answer."""
     return b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s" % (status, kind, len(body), body)
 
 

@@ -1,4 +1,4 @@
-"""Generates the Python stubs of all protos into services/safescale/rpc; with --check only tells which are not current.
+"""Generates the Python stubs of all protos into services/safescale/rpc; --check only lists those that are stale.
 
 The generated modules import each other as `safescale.<name>.v1`; here they live under `safescale.rpc.<name>.v1`, so the
 import lines are moved. Nothing else is changed.

@@ -56,7 +56,7 @@ def files_of(archive: tarfile.TarFile) -> tuple[str, Files]:
 
 
 def _member(archive: tarfile.TarFile, name: str) -> IO[bytes]:
-    """A file of the archive, not read yet: layers can have many gigabytes."""
+    """Return a file of the archive, not read yet: layers can have many gigabytes."""
     try:
         found = archive.extractfile(name)
     except KeyError as error:
@@ -161,7 +161,7 @@ def _python(content: bytes) -> Iterator[Component]:
 
 
 def _java(path: str, content: bytes) -> Component:
-    """A jar, by the one Maven artifact that it says to be, else by its file name."""
+    """Return a jar, by the one Maven artifact that it says to be, else by its file name."""
     named = JAR.match(path)
     name, version = (named["name"], named["version"] or "") if named else (posixpath.basename(path), "")
     purl = f"pkg:generic/{quote(name)}" + (f"@{quote(version, safe='.')}" if version else "")
@@ -186,7 +186,7 @@ def _maven(content: bytes) -> tuple[str, str, str] | None:
 
 
 def bill(image: str, digest: str, files: Files) -> dict[str, Any]:
-    """The bill of materials of an image."""
+    """Return the bill of materials of an image."""
     name, _, tag = image.rpartition(":")
     subject = {"type": "container", "bom-ref": f"image:{image}", "name": name or image, "version": tag if name else ""}
     found = components(files)

@@ -51,7 +51,7 @@ class Span:
 
 
 def rendered(expr: str, dashboard: Mapping[str, Any], span: Span, chosen: Mapping[str, str]) -> str:
-    """A query with the variables of the dashboard filled in: as chosen, else with all values."""
+    """Return a query with the variables of the dashboard filled in: as chosen, else with all values."""
     rate = max(4 * SCRAPE_S, span.step + SCRAPE_S)
     values = {"__rate_interval": f"{rate}s", "__range": f"{math.ceil(span.end - span.begin)}s"}
     for variable in dashboard["templating"]["list"]:
@@ -121,7 +121,7 @@ def cells(series: Sequence[Row], step: int) -> list[Row]:
 
 
 def drawn(panel: Mapping[str, Any], rows: Sequence[Row], span: Span) -> Any:
-    """The altair chart of a panel."""
+    """Return the altair chart of a panel."""
     title = panel["title"] if rows else f"{panel['title']} (no data)"
     unit = panel["fieldConfig"]["defaults"].get("unit", "none")
     chart: Any = alt.Chart(alt.InlineData(values=list(rows))).properties(title=title, width=520, height=200)
@@ -140,7 +140,7 @@ def drawn(panel: Mapping[str, Any], rows: Sequence[Row], span: Span) -> Any:
 
 
 def picture(url: str, dashboard: Mapping[str, Any], span: Span, chosen: Mapping[str, str]) -> bytes:
-    """The PNG of a dashboard.
+    """Return the PNG of a dashboard.
 
     Raises:
         CannotDrawError: Prometheus does not answer, or has nothing of that time.

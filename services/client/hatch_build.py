@@ -2,7 +2,7 @@
 
 The modules are copied with their imports moved from `safescale` to `safescale_client`. What they use of modules that
 need more packages (settings, logs, the servers' guard) comes from `shims`. The messages are made at import from the
-descriptors that stand in the generated stubs. Such messages run on every protobuf from 6.30 on, while generated code
+descriptors of the generated stubs. Such messages run on every protobuf from 6.30 on, while generated code
 demands the runtime that it was generated for; and they have a pool of their own, so that both packages can be loaded.
 """
 
@@ -65,7 +65,7 @@ def _needed(text: str) -> Iterator[Path]:
 
 
 def _descriptors() -> str:
-    """The module with the serialized descriptors, as they stand in the generated stubs."""
+    """Return the module with the serialized descriptors of the generated stubs."""
     lines = [
         '"""Descriptors of the messages, serialized, in the order in which they need each other."""',
         "",

@@ -36,7 +36,7 @@ class _UnusableFileError(Exception):
 
 
 def _file(name: str) -> str | None:
-    """The file that a setting names; None when it names none."""
+    """Return the file that a setting names; None when it names none."""
     return os.environ.get(f"SAFESCALE_TLS_{name}_FILE") or None
 
 
@@ -96,7 +96,7 @@ def _channel(address: str) -> Any:
 
 
 def _name_in(certificate: bytes) -> str:
-    """A name that the server's own certificate is made for: it hardly ever names the loopback address."""
+    """Return a name in the server's own certificate, which hardly ever names the loopback address."""
     from cryptography import x509
 
     try:

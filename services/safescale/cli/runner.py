@@ -40,7 +40,7 @@ def exit_code(error: SafescaleError) -> int:
 
 
 def sentence(error: SafescaleError) -> str:
-    """What is shown of an error: its message, and each defect that the message does not list already."""
+    """Return the text of an error: its message, and each defect that the message does not list already."""
     lines = [line for line in map(str, getattr(error, "defects", ())) if line not in error.message]
     return visible("\n".join([f"Error: {error.message}", *(f"  {line}" for line in lines)]))
 
@@ -50,7 +50,7 @@ def run_async(work: Coroutine[Any, Any, T], hint: str = "Stopped.") -> T:
 
     Raises:
         typer.Exit: 130 after Ctrl-C.
-        InvalidInputError: the log level is none.
+        InvalidInputError: the log level does not exist.
 
     """
     # Here and not above: a command that asks no service needs neither.
@@ -87,10 +87,10 @@ def confirm(question: str, yes: bool) -> None:
 
 
 def _flushed(application: Callable[[], Any]) -> None:
-    """Run, and write what waits for standard output while it can still be told that this fails.
+    """Run, and flush standard output while a failure can still be reported.
 
     Raises:
-        OSError: standard output cannot be written, or nobody reads it any more.
+        OSError: standard output cannot be written, or its reader is gone.
 
     """
     stream = sys.stdout
@@ -130,7 +130,7 @@ def guarded(application: Callable[[], Any]) -> None:
         tell(f"Error: '{text}' holds bytes that are no UTF-8; expected UTF-8 in arguments and file names")
         sys.exit(EXIT_USAGE)
     except OSError as error:
-        # Files are told by their readers and writers, with their names: what is left is standard output.
+        # Readers and writers of files name them in their own errors: what is left is standard output.
         silence()
         tell(f"Error: {error if error.filename else lost(error)}")
         sys.exit(EXIT_FAILED)

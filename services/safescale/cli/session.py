@@ -35,7 +35,7 @@ LOOK_S = 0.2
 """Seconds between two looks at a data folder that another process holds."""
 
 TOLD_S = 2.0
-"""Seconds after which it is said that such a process is waited for."""
+"""Seconds of waiting for such a process after which the wait is reported."""
 
 RESTART_S = 20.0
 """Seconds that a server which ended has to be started again, before a command takes its place."""
@@ -47,7 +47,7 @@ SERVICES: tuple["ServiceName", ...] = ("inference", "retrieval", "orchestration"
 
 
 class Client:
-    """Stubs of the four services. `address` is orchestration's; `embedded` tells that they live in this process."""
+    """Stubs of the four services. `address` is orchestration's; `embedded` is true where they run in this process."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -106,7 +106,7 @@ class Client:
         self._make({name: host.channel(name) for name in SERVICES}, host.address)
 
     async def _folder(self) -> DataDir | str:
-        """The data folder, held by us now, or the address of the process that holds it and serves."""
+        """Lock and return the data folder, or return the address of the process that serves from it."""
         path = self._settings.data_dir
         begin = time.monotonic()
         told = False
@@ -163,7 +163,7 @@ class Client:
             tell(f"The safescale process at {before}, which served this command, has ended; it goes on {here}.")
 
     async def lasting(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Result of `work`, done again at the next server when the process that served us ended in the middle.
+        """Return the result of `work`, repeated at the next server when the process that served it ended.
 
         Raises:
             SafescaleError: what `work` raises otherwise.
@@ -192,12 +192,12 @@ class Client:
                     )
                 await asyncio.sleep(LOOK_S)
         except asyncio.CancelledError:
-            # What this command was given is done: its exit code tells of that.
+            # The work of this command is done: its exit code says so.
             if (task := asyncio.current_task()) is not None:
                 task.uncancel()
 
     def _others(self) -> int:
-        """Number of other commands that use this process. None can find it any more when there is none."""
+        """Return how many other commands use this process, after hiding it from new ones where there are none."""
         folder = self._settings.data_dir
         if (count := users(folder)) or self._host is None:
             return count

@@ -228,7 +228,7 @@ async def _write(call: Any, batch: pb.ScoreAnswersRequest) -> None:
 
 
 def _of_batch(response: object, waiting: deque[pb.ScoreAnswersRequest]) -> pb.ScoreAnswersResponse:
-    """The response, which must be that of the batch that waits longest."""
+    """Return the response, which must be that of the batch that waits longest."""
     if not isinstance(response, pb.ScoreAnswersResponse):
         raise ServiceUnavailableError("the server ended the stream before every batch had its result")
     if response.batch_id != waiting[0].batch_id or len(response.scored) != len(waiting[0].answers):

@@ -62,7 +62,7 @@ def _path(file: Path | str | None) -> Path | None:
 
 
 def open_channel(address: str, options: ClientOptions) -> grpc.aio.Channel:
-    """The channel of a client; its calls spread over all addresses of the name.
+    """Return the channel of a client; its calls spread over all addresses of the name.
 
     Raises:
         InvalidInputError: a file cannot be used.

@@ -28,7 +28,7 @@ class Batches:
             self._one = iter(answers)
 
     def next(self) -> "asyncio.Task[pb.ScoreAnswersRequest | None]":
-        """The next batch, None at the end; the same task until `taken`, so that none is lost with a connection."""
+        """Return the next batch or None: the same task until `taken`, so that none is lost with a connection."""
         if self._pending is None:
             self._pending = asyncio.ensure_future(self._read())
         return self._pending

@@ -26,7 +26,7 @@ class Scored:
 
     `failure` is the reason why it could not be scored (then all flags are False), empty when it was. `unlabelled`: the
     letter is wrong and nothing is known about its safety, so that the three flags, though False, say nothing.
-    `read_by` is parser, judge or person, and empty when nobody could read it: then it is no abstention that was stated.
+    `read_by` is parser, judge or person, and empty when it could not be read: then the abstention was not stated.
     """
 
     answer_id: str

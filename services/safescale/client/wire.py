@@ -44,7 +44,7 @@ def batch(batch_id: str, answers: Iterable[Answer]) -> pb.ScoreAnswersRequest:
 
 
 def scored(message: pb.ScoredAnswer) -> Scored:
-    """A scored answer."""
+    """Return a scored answer."""
     reading, outcome = message.reading, message.outcome
     return Scored(
         message.answer_id,
@@ -69,7 +69,7 @@ def metrics_request(
     """Request for the metrics of letters.
 
     Raises:
-        InvalidInputError: the formulation is none.
+        InvalidInputError: the formulation does not exist.
 
     """
     return pb.ComputeMetricsRequest(
@@ -128,7 +128,7 @@ def completeness(response: pb.GetRunMetricsResponse) -> Completeness:
 
 
 def gate(response: pb.EvaluatePolicyResponse) -> Gate:
-    """A policy, judged."""
+    """Return the judgement of a policy."""
     return Gate(
         # An answer that judges nothing is no judgement, whatever it says.
         response.passed and bool(response.results),

@@ -41,7 +41,7 @@ from safescale.core.inputs.text import visible, visible_line
 
 @dataclass(frozen=True, slots=True)
 class Defect:
-    """One defect of an input: where it stands, what stands there, what was expected."""
+    """One defect of an input: its place, what was found there, what was expected."""
 
     file: str
     line: int | None
@@ -112,7 +112,7 @@ class PromptTooLongError(InvalidInputError):
 
 
 class UnauthenticatedError(SafescaleError):
-    """No token was given, or one that nobody here knows. The message never holds the token."""
+    """No token was given, or an unknown one. The message never holds the token."""
 
     code = "UNAUTHENTICATED"
     reason = "UNAUTHENTICATED"

@@ -34,7 +34,7 @@ class Table:
 
 
 def table_of_rows(name: str, schema: Mapping[str, type], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table of rows; `schema` gives each column's name and type (str, int, float or bool), in the order of a row."""
+    """Make a table of rows; `schema` gives each column's name and type (str, int, float or bool), in row order."""
     columns = list(zip(*rows, strict=True)) or [()] * len(schema)
     return Table(
         name,
@@ -43,7 +43,7 @@ def table_of_rows(name: str, schema: Mapping[str, type], rows: Iterable[Sequence
 
 
 def stack_tables(name: str, schema: Mapping[str, type], parts: Iterable[Mapping[str, Any]]) -> Table:
-    """A table of blocks of rows, each a mapping from column to an array or to one value for all its rows.
+    """Stack blocks of rows, each a mapping from column to an array or to one value for all its rows.
 
     A block must hold at least one array of length n; single values are repeated n times.
     """

@@ -16,7 +16,7 @@ NAMED_AT_MOST = 10
 
 @dataclass(slots=True)
 class UnreadCounts:
-    """Cells of an export and calls of a judged file that failed, and answers that are not there or were read by nobody.
+    """Cells of an export and calls of a judged file that failed, and answers that are missing or could not be read.
 
     Errors can hide in all of them. `greedy` counts cells without and with a greedy answer, by model and condition.
     """

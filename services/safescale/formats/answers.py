@@ -2,8 +2,8 @@
 
 Judged layout: `<model>.jsonl`, also gzipped, or `<model>/*_checked.jsonl`; one record per question with the answers of
 all conditions. The letter that counts is `confirmed_answer` of `checked_answer(s)`; a capital letter that no question
-of the benchmark could have as an option is none, and is said. Our own exports: `verdicts.jsonl` with one record per
-cell, or the tables `verdicts` and `answers` (csv or parquet).
+of the benchmark could have as an option counts as none, and is reported. Our own exports: `verdicts.jsonl` with one
+record per cell, or the tables `verdicts` and `answers` (csv or parquet).
 
 The latency of a failed greedy call is not a number: the published files count it as 0 s, which is not a measurement.
 """

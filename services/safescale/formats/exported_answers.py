@@ -43,7 +43,7 @@ class ExportedTables:
 
 
 def exported_tables(folder: Path) -> ExportedTables | None:
-    """The tables of an export in a folder; None where it has none."""
+    """Return the tables of an export in a folder; None where it has none."""
     for form in ("parquet", "csv"):
         tables = ExportedTables(folder / f"verdicts.{form}", folder / f"answers.{form}")
         if tables.verdicts.is_file() and tables.answers.is_file():
@@ -87,7 +87,7 @@ class _TableReader:
         self._seen: set[Place] = set()
 
     def samples(self) -> dict[Place, dict[int, str]]:
-        """The letters of the samples of each cell, by index."""
+        """Return the letters of the samples of each cell, by index."""
         found: dict[Place, dict[int, str]] = {}
         for number, row in enumerate(_rows(self._tables.answers, _ANSWERS), start=1):
             at = _Row(self._tables.answers, number, row)
@@ -109,7 +109,7 @@ class _TableReader:
     def verdict(
         self, number: int, row: dict[str, Any], samples: dict[Place, dict[int, str]], cells: AnswerCells
     ) -> None:
-        """Add the cell of one row of the verdicts, with its samples, which are taken away."""
+        """Add the cell of one row of the verdicts, and remove its samples from `samples`."""
         at, place = _Row(self._tables.verdicts, number, row), _place(row)
         if place in self._seen:
             self._defect(at, "question_id", place[2], "each model, condition and question once")
@@ -176,7 +176,7 @@ class _Row:
     row: Mapping[str, Any]
 
     def defect(self, field: str, value: str, expected: str) -> Defect:
-        """A defect of this row."""
+        """Return a defect of this row."""
         return Defect(str(self.path), None, f"row {self.number}", field, value, expected)
 
 
@@ -185,7 +185,7 @@ def _place(row: Mapping[str, Any]) -> Place:
 
 
 def _count(value: object) -> int | None:
-    """A whole number of at least 0; tables of data frames hold it as a float where others are missing."""
+    """Return a whole number of at least 0; tables of data frames hold it as a float where others are missing."""
     if not _is_number(value) or not 0 <= value <= MOST_SAMPLES or value != int(value):
         return None
     return int(value)

@@ -173,7 +173,7 @@ class RecordReader:
         self._cells.add(cell, greedy, samples, latency)
 
     def _model(self, value: Any) -> str:
-        """The file's name or, where the record names another model, that one; an owner before a slash is the same."""
+        """Return the file's name or the other model that a record names, ignoring an owner before a slash."""
         path = self._file.path
         name = path.parent.name if "_checked.jsonl" in path.name else path.name.split(".jsonl")[0]
         if value is not None and not isinstance(value, str):
@@ -200,7 +200,7 @@ class RecordReader:
             self._cells.formulated(name)
 
     def _greedy(self, block: Any, place: str, truth: Truth) -> tuple[str, float | None]:
-        """The letter, empty if it was not asked, and the seconds of a call that did not fail."""
+        """Return the letter, empty if it was not asked, and the seconds of a call that did not fail."""
         if block is None or block == {}:
             return "", None
         if not isinstance(block, dict):
@@ -252,7 +252,7 @@ class RecordReader:
         return "".join(self._confirmed(each, f"{place}.{index}", truth) for index, each in enumerate(checked))
 
     def _confirmed(self, checked: Any, place: str, truth: Truth) -> str:
-        """The confirmed letter of one judged answer; the null mark where the judge found none."""
+        """Return the confirmed letter of one judged answer; the null mark where the judge found none."""
         if not isinstance(checked, dict) or "confirmed_answer" not in checked:
             self._defect(place, shown(checked), "an object with confirmed_answer, a letter or null")
             return NULL_MARK
@@ -287,7 +287,7 @@ class RecordReader:
             self._file.unjudged.append(self._at(place, "missing", expected))
 
     def _verdict(self, record: Mapping[str, Any]) -> None:
-        """A whole verdict of our export."""
+        """Return a whole verdict of our export."""
         cell = record["cell"]
         truth = self._truth(cell.get("question_id"))
         if truth is None:
@@ -322,7 +322,7 @@ class RecordReader:
         if not isinstance(reading, dict):
             self._defect(place, shown(reading), "an object with the letter, if there is one")
             return NULL_MARK
-        # Those of version 0.1.0 do not tell who read them: a reason to look is a reason to say that it is not known.
+        # Records of version 0.1.0 do not hold who read them: one with a reason for a review counts as unknown.
         if not reading.get("letter") and not reading.get("read_by") and reading.get("review_reason"):
             self.unread.answers += 1
         return self._letter(reading.get("letter"), f"{place}.letter", truth)
@@ -340,7 +340,7 @@ def _reason(failure: Any) -> str:
 
 
 def _parsed(line: bytes) -> Any:
-    """The value of a line, read strictly.
+    """Return the value of a line, read strictly.
 
     The quick reader keeps the last of two equal keys without a word. A line that may have some is read again by the
     strict one, which takes three times as long.

@@ -39,7 +39,7 @@ class _Part(BaseModel):
 class BenchmarkFiles(_Part):
     """Files of a benchmark: questions alone, or questions and labels apart (the published layouts).
 
-    What is said of it besides belongs to the run; over REST `questions` names a stored benchmark.
+    Its other properties belong to the run; over REST `questions` names a stored benchmark.
     """
 
     questions: Name
@@ -136,7 +136,7 @@ def parse_run_file(source: Source, *, json: bool = False) -> RunFile:
 
 
 def _tree(source: Source) -> yaml.Node | None:
-    """The nodes of a JSON file: it is nearly YAML. Where it is not, as with tabs, or is long, defects have no line."""
+    """Parse a JSON file as the YAML it nearly is; where it is not (tabs) or is long, defects have no line."""
     if len(source.data) > MAX_TREE_BYTES:
         return None
     try:
@@ -165,7 +165,7 @@ def spec_error(error: ValidationError, node: yaml.Node | None, file: str) -> Spe
 
 
 def _said(message: str) -> str:
-    """What a check says, as it stands behind `expected`."""
+    """Return the message of a check in the form that follows `expected`."""
     message = message.removeprefix("Value error, ")
     return message[0].lower() + message[1:] if message[:2] != "U+" else message
 
@@ -178,12 +178,12 @@ def _is_branch(part: int | str) -> bool:
 
 
 def _found(value: Any) -> str:
-    """A value as it stands in a defect: texts in quotation marks, so that '010' is seen to be one."""
+    """Return a value as a defect shows it: texts in quotation marks, so that '010' is seen to be one."""
     return visible_line(repr(value)[:80]) if isinstance(value, (str, int, float, type(None))) else shown(value)
 
 
 def _hint(kind: str, value: Any) -> str:
-    """What was expected, where a value is of another type than it looks like."""
+    """Return what was expected of a value whose type is not the one that it looks like."""
     if kind in {"int_type", "float_type"}:
         wanted = "a whole number" if kind == "int_type" else "a number"
         if isinstance(value, bool):
@@ -212,7 +212,7 @@ def _fields_at(path: tuple[Any, ...]) -> list[str]:
 
 
 def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestration_pb2.RunSpec:
-    """The spec as the services take it; conditions in the paper's order."""
+    """Return the spec as the services take it; conditions in the paper's order."""
     consistency = run_file.regimes.self_consistency
     known = [name for name in CONDITION_IDS if name in run_file.conditions]
     unknown = [name for name in run_file.conditions if name not in CONDITION_IDS]

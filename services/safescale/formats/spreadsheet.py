@@ -12,12 +12,12 @@ _LIKE_A_FORMULA = re.compile(r"""[\s'"]*[=+\-@\uff0b\uff0d\uff1d\uff20]|'*[\t\r\
 
 
 def guarded(text: str) -> str:
-    """Return the text as it stands in a CSV file."""
+    """Return the text as it is written to a CSV file."""
     return f"'{text}" if _LIKE_A_FORMULA.match(text) else text
 
 
 def guarded_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a row with its texts as they stand in a CSV file; all other values as they are."""
+    """Return a row with its texts as they are written to a CSV file; all other values as they are."""
     return {name: guarded(value) if isinstance(value, str) else value for name, value in row.items()}
 
 

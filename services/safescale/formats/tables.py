@@ -46,7 +46,7 @@ def _arrow(table: Table, *, guard: bool) -> pa.Table:
 
 
 def _array(column: Column, *, guard: bool) -> pa.Array:
-    """A column as an arrow array, NaN as null; from buffers, since `pyarrow.array` takes a second to import pandas."""
+    """Return a column as an arrow array, NaN as null; from buffers: `pyarrow.array` takes a second to import pandas."""
     length = len(column)
     if column.dtype == object:
         texts = [(guarded(text) if guard else text).encode() for text in column.tolist()]

@@ -45,7 +45,7 @@ TAGS = [
 
 
 def create_app(gateway: Gateway) -> FastAPI:
-    """The application on a gateway."""
+    """Return the application on a gateway."""
     app = FastAPI(
         title="SaFE-Scale",
         version=__version__,

@@ -43,7 +43,7 @@ class Services:
     channels: dict[str, grpc.aio.Channel]
 
     def on_behalf(self, metadata: Metadata) -> "Services":
-        """The same services, asked with some metadata on each call."""
+        """Return the same services with metadata added to each call."""
 
         def bound(service: str) -> Any:
             return WithMetadata(self.channels[service], metadata)
@@ -86,7 +86,7 @@ async def open_services(
 
 
 def error_of(error: grpc.aio.AioRpcError) -> SafescaleError:
-    """The error of a failed call. What gRPC itself says of size and of a server that stops is told apart from a defect.
+    """Return the error of a failed call; what gRPC says of size and of a stopping server is no defect.
 
     A status of ours carries its reason; one without a reason that has these codes comes from the transport.
     """
@@ -112,7 +112,7 @@ async def ask(call: Callable[..., Awaitable[R]], request: object, timeout_s: flo
 
 
 async def follow(stream: AsyncIterable[T]) -> AsyncIterator[T]:
-    """The messages of a response stream.
+    """Yield the messages of a response stream.
 
     Raises:
         SafescaleError: what the service answered, or that it cannot be reached.

@@ -82,10 +82,10 @@ def _listed(setting: str) -> tuple[str, ...]:
 
 
 def gateway_config(settings: Settings, telemetry: Telemetry) -> GatewayConfig:
-    """The gateway that the settings of a process describe.
+    """Return the configuration that the settings of a process describe.
 
     Raises:
-        InvalidInputError: the address of a service is not set, an origin is none, or files of TLS do not go together.
+        InvalidInputError: the address of a service is not set, an origin is not valid, or files of TLS do not match.
 
     """
     found = {

@@ -35,14 +35,14 @@ class Gateway:
         self.event_streams = ConcurrencyLimit(limits.event_streams, "event streams")
 
     def on_behalf(self, metadata: Metadata) -> "Gateway":
-        """The same gateway, whose calls carry some metadata; slots and draining are shared."""
+        """Return the same gateway with metadata on its calls; limits and draining are shared."""
         found = copy.copy(self)
         found.services = self.services.on_behalf(metadata)
         return found
 
 
 def gateway_of(request: Request) -> Gateway:
-    """The gateway of a request's application, asking the services with the token of who sent the request.
+    """Return the gateway of a request's application, which calls the services with the caller's token.
 
     The services decide about the token: the gateway only passes it on.
 

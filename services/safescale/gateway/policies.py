@@ -30,7 +30,7 @@ MAY_JUDGE = MayCall(lambda services: services.scoring.EvaluatePolicy, pb.Evaluat
 
 
 async def judged(request: Request, gateway: Gateway, run_id: str) -> pb.EvaluatePolicyResponse:
-    """The policy of a request's body, judged on a run.
+    """Judge a run by the policy in a request's body.
 
     Raises:
         SpecError: it is no policy; every defect is named.

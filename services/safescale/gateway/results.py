@@ -46,7 +46,7 @@ async def verdicts_of(gateway: Gateway, run_id: str) -> AsyncIterator[pb.Verdict
     """Yield the newest verdict of each cell, as they come.
 
     Raises:
-        FailedPreconditionError: there is none yet.
+        FailedPreconditionError: there are no verdicts yet.
 
     """
     request = pb.ExportVerdictsRequest(run_id=run_id)

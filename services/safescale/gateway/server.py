@@ -1,4 +1,4 @@
-"""Listens and answers until it is told to stop; then finishes what is in flight."""
+"""Listens and answers until asked to stop; then finishes requests in flight."""
 
 import asyncio
 import contextlib
@@ -21,12 +21,12 @@ from safescale.runtime.reloading import CHECK_S
 
 
 async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str], None] | None = None) -> None:
-    """Serve REST until `stop` is set, then drain; `ready` is told host:port once it listens (port 0 takes a free one).
+    """Serve REST until `stop` is set, then drain; `ready` gets host:port once it listens (port 0: a free one).
 
     Signals are the caller's: none is taken here.
 
     Raises:
-        AddressInUseError: the address cannot be had.
+        AddressInUseError: the address cannot be bound.
         InvalidInputError: a file of TLS cannot be used.
 
     """

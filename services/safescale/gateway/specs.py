@@ -23,7 +23,7 @@ KINDS = (body.JSON, *body.YAML)
 
 
 async def spec_of(request: Request, gateway: Gateway) -> pb.RunSpec:
-    """The run spec of a request's body.
+    """Read the run spec in a request's body.
 
     Raises:
         SpecError: with every defect.

@@ -82,7 +82,7 @@ def checked_name(field: str, value: str, *, needed: bool = True) -> str:
     """Return an id or a name that a caller brought.
 
     Raises:
-        InvalidInputError: it is empty though it is needed, too long, or holds what nobody can show.
+        InvalidInputError: it is empty though it is needed, too long, or holds characters that cannot be shown.
 
     """
     if needed and not value.strip():

@@ -36,14 +36,14 @@ def formulation_from_proto(value: "common_pb2.Formulation.ValueType") -> str:
 
 
 def stem_to_proto(question: Question) -> common_pb2.QuestionStem:
-    """What a model may see of a question."""
+    """Return what a model may see of a question."""
     return common_pb2.QuestionStem(
         question_id=question.question_id, question_text=question.text, options=dict(question.options)
     )
 
 
 def question_to_proto(question: Question) -> common_pb2.Question:
-    """A question with its truth."""
+    """Return a question with its truth."""
     return common_pb2.Question(
         stem=stem_to_proto(question),
         correct_answer=question.correct_answer,

@@ -12,7 +12,7 @@ for _file in FILES:
 
 
 def names_of(path: str) -> Mapping[str, Any]:
-    """What a generated module has: the file's messages and enums, and the values of the enums."""
+    """Return the contents of a generated module: the file's messages and enums, and the values of the enums."""
     file = POOL.FindFileByName(path)
     found: dict[str, Any] = {"DESCRIPTOR": file}
     for name, message in file.message_types_by_name.items():
@@ -23,7 +23,7 @@ def names_of(path: str) -> Mapping[str, Any]:
 
 
 def stub_of(path: str, name: str) -> type:
-    """The stub of a service: a callable of a channel for each method."""
+    """Return the stub of a service: a callable of a channel for each method."""
     service = POOL.FindFileByName(path).services_by_name[name]
 
     def connect(self: Any, channel: Any) -> None:

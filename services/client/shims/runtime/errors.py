@@ -16,7 +16,7 @@ Field = descriptor_pb2.FieldDescriptorProto
 
 
 def _made(name: str, fields: Iterable[tuple[str, int, int]]) -> Any:
-    """A message of googleapis, which are no dependency: name, number and type of the fields that are read."""
+    """Make a message of googleapis without depending on them: name, number and type of the fields that are read."""
     file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", package="safescale_client", syntax="proto3")
     message = file.message_type.add(name=name)
     for field, number, kind in fields:
@@ -43,7 +43,7 @@ INFO = _made(
 
 
 def from_rpc_error(error: grpc.aio.AioRpcError) -> SafescaleError:
-    """The error that a server of ours sent; a transport failure becomes a ServiceUnavailableError."""
+    """Return the error that a server of ours sent; a transport failure becomes a ServiceUnavailableError."""
     for key, value in error.trailing_metadata() or ():
         if key != DETAILS:
             continue

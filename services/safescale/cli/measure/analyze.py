@@ -79,7 +79,7 @@ def read_inputs(answers_dir: Path, labels: Path, models: Path | None) -> Inputs:
 def compute(
     answers: AnswerSet, labels: LabelSet, catalog: dict[str, ModelInfo] | None, options: AnalysisOptions
 ) -> Analysis:
-    """The analysis on one thread: its matrix products are so short that threads wait for each other most of the time.
+    """Analyse on one thread: the matrix products are so short that threads would mostly wait for each other.
 
     Raises InvalidInputError where there is nothing to measure.
     """

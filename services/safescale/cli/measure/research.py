@@ -70,7 +70,7 @@ async def _get(client: Client, identifier: str) -> pb.Research | None:
 
 
 async def _id_of_run(client: Client, run: str, question_id: str) -> str:
-    """Identifier of the research that a run makes of a question.
+    """Return the identifier of the research that a run makes of a question.
 
     Raises:
         NotFoundError: there is no such run, or it has no such question.
@@ -154,7 +154,7 @@ async def _run(settings: Settings, options: ResearchOptions) -> None:
 
 @contextlib.asynccontextmanager
 async def _watched(console: Console, client: Client, identifier: str) -> AsyncIterator[None]:
-    """Show how a research stands while the body runs."""
+    """Show the state of a research while the body runs."""
     watching = asyncio.create_task(_watch(console, client, identifier))
     try:
         yield

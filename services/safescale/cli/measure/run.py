@@ -100,7 +100,7 @@ async def _created(client: Client, spec: pb.RunSpec, new: bool) -> pb.CreateRunR
 
 
 async def _prepare(console: Console, client: Client, run_file: RunFile, options: RunOptions) -> pb.RunSpec:
-    """The spec with its benchmark and corpus at the services. What it does not say of them, its files say."""
+    """Send the benchmark and corpus to the services and return the spec; its files say what it leaves open."""
     spec_path = options.spec_path
     benchmark_id = await import_benchmark(client, run_file, spec_path)
     corpus_id = corpus_name = ""

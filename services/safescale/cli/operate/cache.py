@@ -72,10 +72,10 @@ async def _trim(settings: Settings, request: pb.TrimCacheRequest) -> None:
 
 
 def _number(option: str, text: str, units: Mapping[str, int]) -> float:
-    """A number with its unit.
+    """Return a number with its unit.
 
     Raises:
-        InvalidInputError: it is none, or not above 0 where it is a time.
+        InvalidInputError: it is not a number with a unit, or not above 0 where it is a time.
 
     """
     found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([A-Za-z]*)", text.strip())

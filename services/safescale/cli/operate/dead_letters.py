@@ -77,7 +77,7 @@ def show(
 
 
 def payload_text(message: "Message") -> str:
-    """Payload as JSON by the message type that its headers tell; else what it is, and its bytes in base64."""
+    """Payload as JSON by the message type in its headers; else what it is, and its bytes in base64."""
     from google.protobuf import json_format, symbol_database
     from google.protobuf.message import DecodeError
 
@@ -134,7 +134,7 @@ def replay(
 
 
 def _wanted(letter: "DeadLetter", run: str) -> bool:
-    """Whether a dead letter is one of those to replay; one that cannot be is told and left."""
+    """Whether a dead letter is one of those to replay; one that cannot be is reported and left."""
     if letter.replayed_at or (run and letter.run_id != run):
         return False
     if letter.omitted or not letter.topic:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def kafka_command() -> "Iterator[tuple[Settings, KafkaConnection]]":
-    """Settings and connection of a command that works on Kafka.
+    """Yield the settings and the connection of a command that works on Kafka.
 
     Raises:
         FailedPreconditionError: no Kafka is set, or its client is not installed.
@@ -45,7 +45,7 @@ def kafka_command() -> "Iterator[tuple[Settings, KafkaConnection]]":
 
 
 def declared(settings: Settings) -> "list[Topic]":
-    """Declared topics, one for each model of the catalog among them.
+    """Return the declared topics, one for each model of the catalog among them.
 
     Raises:
         InvalidInputError: the catalog cannot be read, or a model's id cannot name a topic.

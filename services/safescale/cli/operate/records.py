@@ -13,7 +13,7 @@ from safescale.runtime.settings import Settings
 
 @asynccontextmanager
 async def open_records(settings: Settings, alone: bool) -> AsyncIterator[DocumentStore]:
-    """The store of the settings; `alone` holds the data folder, so that no other process writes to it.
+    """Open the store of the settings; `alone` locks the data folder against other processes.
 
     Raises:
         InvalidInputError: the settings name services whose records are elsewhere, but not the store of them.

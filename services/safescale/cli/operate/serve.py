@@ -98,7 +98,7 @@ def model_server(
         Path | None, typer.Option(help="File that gets a line of JSON, without texts, per call.")
     ] = None,
 ) -> None:
-    """An OpenAI-compatible server (llama.cpp's) of a model in the catalog, for machines without a model server."""
+    """Serve a model of the catalog OpenAI-compatibly with llama.cpp, for machines without a model server."""
     from safescale.app.host import model_server_host
 
     settings = _settings(host=host, port=port)
@@ -116,7 +116,7 @@ async def _until_stopped(serving: AbstractAsyncContextManager[Any]) -> None:
     async with AsyncExitStack() as stack:
         starting = asyncio.ensure_future(stack.enter_async_context(serving))
         stopped = asyncio.ensure_future(stop.wait())
-        # A grid's service waits for Kafka and Elasticsearch: it must end when it is told to, also then.
+        # A grid's service waits for Kafka and Elasticsearch: it must stop on a signal even then.
         await asyncio.wait({starting, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             starting.cancel()
@@ -124,7 +124,7 @@ async def _until_stopped(serving: AbstractAsyncContextManager[Any]) -> None:
             return
         running: RunningPart = starting.result()
         typer.echo(running.description)
-        # What stands now stands to the end: the collector of cycles need not walk through it again and again.
+        # What is allocated now lives to the end: the garbage collector need not walk through it again.
         gc.collect()
         gc.freeze()
         await stopped

@@ -72,7 +72,7 @@ def status_line(progress: pb.Progress) -> str:
 
 
 def view(run: pb.Run, progress: pb.Progress, width: int = 10_000) -> RenderableType:
-    """The view of a terminal of `width` columns: a row per condition, a bar per model; else lines alone."""
+    """Return the view of a terminal of `width` columns: a row per condition, a bar per model; else lines alone."""
     models = list(run.manifest.spec.models)
     rows = {(row.model, row.condition): row for row in progress.cells}
     conditions = list(run.manifest.spec.conditions)
@@ -108,9 +108,9 @@ def _counts(row: pb.CellProgress) -> Text:
 
 
 async def watched(client: Client, run_id: str) -> AsyncIterator[pb.WatchRunResponse]:
-    """Progress of a run until it ends. A server that goes away is asked again: the run goes on when it is back.
+    """Progress of a run until it ends. A server that goes away is tried again: the run continues when it is back.
 
-    Where the server was another command on our data folder, the run goes on at the next one, or in this process.
+    Where the server was another command on our data folder, the run continues at the next one, or in this process.
 
     Raises:
         ServiceUnavailableError: the server stayed away for five minutes.
@@ -162,7 +162,7 @@ async def _go_on(client: Client, run_id: str) -> None:
 
 
 def _raise_if_cancelled() -> None:
-    """A stream that ends at the moment of a cancellation can swallow it."""
+    """Raise a cancellation that a stream ending at the same moment has swallowed."""
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError

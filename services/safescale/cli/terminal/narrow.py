@@ -16,7 +16,7 @@ EDGES = 2
 
 
 def fitting(table: Table, console: Console) -> RenderableType:
-    """The table where the console is wide enough for its longest words, else its rows one below the other."""
+    """Return the table, or its rows one below the other where the console is too narrow for its longest words."""
     needed = _needed(table, console)
     if console.width < needed <= console.width + EDGES:
         table.show_edge = False
@@ -46,7 +46,7 @@ def _blocks(table: Table) -> Iterator[Text]:
         if not any(rest):
             section = first
             continue
-        # A row that is indented belongs to the one that stands above it.
+        # A row that is indented belongs to the one above it.
         yield Text(f"{section} / {first}" if indented and section else first, "bold", no_wrap=True, overflow="ignore")
         for heading, value in zip(headings[1:], rest, strict=True):
             if value:
@@ -60,5 +60,5 @@ def _text(cell: RenderableType) -> Text:
 
 
 def _line(cell: RenderableType) -> str:
-    """A cell as one line; words that a heading breaks are whole again, and only "high-risk" keeps its hyphen."""
+    """Return a cell as one line; words broken by a heading are rejoined, and only "high-risk" keeps its hyphen."""
     return " ".join(re.sub(r"(?<!high)-\n", "", _text(cell).plain).replace("-\n", "-").split())

@@ -1,4 +1,4 @@
-"""Standard output as it may be: any locale, any width, a full disk behind it, or nobody who reads it any more."""
+"""Standard output as it may be: any locale, any width, a full disk behind it, or a reader that is gone."""
 
 import codecs
 import io
@@ -23,7 +23,7 @@ PLAIN_TEXTS: Mapping[str, str] = {
     "\u00b7": "-", "\u2022": "*", "\u00d7": "x", "\u2264": "<=", "\u2265": ">=", "\u2192": "->", "\u2190": "<-",
     "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"', "\u00a0": " ", "\u202f": " ",
 }  # fmt: skip
-"""What stands for signs of ours where they cannot be shown; everything else is escaped."""
+"""What replaces our signs where they cannot be shown; everything else is escaped."""
 
 SIZES: Mapping[str, tuple[int, int]] = {"COLUMNS": (20, 500), "LINES": (5, 500)}
 """Bounds of a terminal's size. What cannot be a size is left to the terminal itself."""
@@ -71,7 +71,7 @@ def prepare() -> None:
 
 
 def lost(error: OSError) -> str:
-    """The sentence about standard output that could not be written."""
+    """Return the sentence about standard output that could not be written."""
     if isinstance(error, BrokenPipeError):
         return "standard output was closed before everything was written"
     return f"standard output cannot be written: {error.strerror or error}"
@@ -103,7 +103,7 @@ def silence() -> None:
 
 
 class _Lasting(io.TextIOBase):
-    """A stream that goes on as if all were well once it cannot be written to; `error` tells the first reason."""
+    """A stream that ignores writes after the first failure; `error` holds its reason."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -147,7 +147,7 @@ class _Lasting(io.TextIOBase):
 
 @contextmanager
 def lasting_terminal() -> "Iterator[Console]":
-    """The console of a command that measures: it goes on to its end when standard output cannot be written.
+    """Return the console of a command that measures and continues when standard output cannot be written.
 
     Raises:
         StorageError: at the end, when something could not be shown.

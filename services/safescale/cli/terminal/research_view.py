@@ -1,4 +1,4 @@
-"""A research on a terminal: where it stands, and everything that it holds."""
+"""A research on a terminal: its state and its content."""
 
 from rich.console import Console
 from rich.table import Table
@@ -43,7 +43,7 @@ def print_research(console: Console, research: pb.Research) -> None:
 
 
 def totals_line(research: pb.Research) -> str:
-    """Calls, tokens and seconds in all, and how often a fallback was needed."""
+    """Return calls, tokens and seconds in all, and how often a fallback was needed."""
     fallbacks = sum(1 for call in research.calls if call.fallback)
     return (
         f"{len(research.calls)} calls, {research.tokens:,} tokens, {research.elapsed_s:.2f} s; "
@@ -67,7 +67,7 @@ def _print_module(console: Console, module: pb.ResearchModule, option: str) -> N
 
 
 def calls_table(research: pb.Research) -> Table:
-    """The calls in order."""
+    """Return the calls in order."""
     table = Table(title="Calls", title_justify="left")
     table.add_column("step", no_wrap=True)
     table.add_column("kind", no_wrap=True)

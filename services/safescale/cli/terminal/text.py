@@ -28,7 +28,7 @@ def say(text: object, *, err: bool = False) -> None:
 
 
 def terminal(file: IO[str] | None = None) -> Console:
-    """A console of standard output that shows every text as `visible` does, that of tables and live views too.
+    """Return a console of standard output that shows every text as `visible` does, that of tables and live views too.
 
     A text is what it is: brackets are no markup, and words between colons no emoji. Lines are not broken, so that an id
     or a path can be copied; a table that is wider than the terminal is shown row by row, and nothing is cut.

@@ -27,7 +27,7 @@ MAX_RESULTS = 20_000
 """Results of a policy: more than a person reads, and about what fits into one message."""
 
 MAX_DEFECTS = 100
-"""Defects of a policy that are told."""
+"""Defects of a policy that are listed at most."""
 
 _LONGEST_NAME = 100
 
@@ -114,8 +114,8 @@ def evaluate(
     """Every requirement on every measurement that it matches, in the order of the policy.
 
     With `*` as model each model of the scope must have a measurement, and with `*` as condition it must have one under
-    each condition: where there is none, such as where the condition was skipped for it, the requirement fails. Without
-    a scope the models are those of the measurements, each of which needs one measurement that matches.
+    each condition: where it is missing, such as where the condition was skipped for the model, the requirement fails.
+    Without a scope the models are those of the measurements, each of which needs one measurement that matches.
 
     Raises LimitExceededError where there would be too many results.
     """
@@ -137,7 +137,7 @@ def evaluate(
 def _unmeasured(
     requirement: PolicyRequirement, model: str, measured: Collection[str], scope: Scope | None
 ) -> list[RequirementResult]:
-    """A failed result for each condition under which the model should have been measured and was not."""
+    """Return a failed result for each condition under which the model lacks a measurement that it should have."""
     wanted: Sequence[str] = [requirement.condition]
     if requirement.condition == ANY and scope is not None and model in scope.models:
         wanted = scope.conditions or [ANY]
@@ -154,7 +154,7 @@ def _unmeasured(
 
 
 def _why(requirement: PolicyRequirement, model: str, name: str, scope: Scope | None) -> str:
-    """What is known of why there is no measurement."""
+    """Return the reason why there is no measurement, where it is known."""
     if scope is None:
         return ""
     if model not in scope.models:
@@ -190,7 +190,7 @@ def _judge(requirement: PolicyRequirement, row: Measurement) -> RequirementResul
 
 
 def parse_policy(data: object, file: str, metrics: Collection[str]) -> Policy:
-    """The policy of a parsed YAML or JSON document; `metrics` are the names that exist.
+    """Return the policy of a parsed YAML or JSON document; `metrics` are the names that exist.
 
     Raises SpecError that lists every defect.
     """
@@ -222,7 +222,7 @@ class _PolicyReader:
         self._count = 0
 
     def policy(self, data: object) -> Policy:
-        """The policy, which is to be used only if there are no defects."""
+        """Return the policy, which is to be used only if there are no defects."""
         if not isinstance(data, Mapping):
             self._defect(None, shown(data), "a mapping with the key requirements")
             return Policy("", "", ())
@@ -300,7 +300,7 @@ class _PolicyReader:
                 return
 
     def _hint(self, value: object, allowed: Sequence[str]) -> str:
-        """The nearest name and all others. Comparing takes long: neither long texts nor too many are compared."""
+        """Return the nearest name and all others; long texts and long lists are not compared, which would be slow."""
         text = str(value) if isinstance(value, (str, int, float)) else ""
         near: list[str] = []
         if text and len(text) <= _LONGEST_NAME and len(self.defects) < MAX_DEFECTS:

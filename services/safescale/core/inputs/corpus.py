@@ -42,7 +42,7 @@ class CorpusReader:
         return len(self._places)
 
     def read(self, source: Source, first_line: int = 1) -> list[CorpusDocument]:
-        """The documents of a file, or of a part of it that is whole lines from line `first_line` on.
+        """Yield the documents of a file, or of a part of it that is whole lines from line `first_line` on.
 
         A document with a defect is left out; other fields than id, title and text are ignored.
         """
@@ -78,7 +78,7 @@ class CorpusReader:
 
 
 def check_corpus(sources: Sequence[Source]) -> tuple[tuple[CorpusDocument, ...], tuple[Defect, ...]]:
-    """The documents of one or more JSONL files in their order, and every defect found."""
+    """Return the documents of one or more JSONL files in their order, and every defect found."""
     reader = CorpusReader()
     documents = [document for source in sources for document in reader.read(source)]
     defects = list(reader.defects)
@@ -89,12 +89,12 @@ def check_corpus(sources: Sequence[Source]) -> tuple[tuple[CorpusDocument, ...],
 
 
 def no_documents(name: str) -> Defect:
-    """The defect of a corpus that holds nothing."""
+    """Return the defect of an empty corpus."""
     return Defect(name, None, None, None, "no documents", "at least one document")
 
 
 def load_corpus(sources: Sequence[Source]) -> tuple[CorpusDocument, ...]:
-    """The documents of one or more JSONL files in their order.
+    """Return the documents of one or more JSONL files in their order.
 
     Raises CorpusError that lists every defect.
     """
@@ -105,7 +105,7 @@ def load_corpus(sources: Sequence[Source]) -> tuple[CorpusDocument, ...]:
 
 
 def corpus_error(defects: Sequence[Defect]) -> CorpusError:
-    """The error that lists the defects of a corpus."""
+    """Return the error that lists the defects of a corpus."""
     also = f" (and {len(defects) - 1} more defects)" if len(defects) > 1 else ""
     return CorpusError(f"{defects[0]}{also}", defects=defects)
 
@@ -143,7 +143,7 @@ def _document(record: Record, findings: DefectLog) -> CorpusDocument | None:
 
 
 def document_faults(document: CorpusDocument) -> Iterator[tuple[str, str, str]]:
-    """Find characters that nobody can show, and lengths, in a document: field, what is there, what was expected."""
+    """Find characters that cannot be shown, and lengths, in a document: field, what is there, what was expected."""
     for field, found in (
         ("id", name_fault(document.id, _MAX_ID)),
         ("title", title_fault(document.title, _MAX_TITLE)),

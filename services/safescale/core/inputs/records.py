@@ -1,4 +1,4 @@
-"""Bytes of a file into records that know where they stand; every defect is collected, not only the first.
+"""Bytes of a file into records that know their lines; every defect is collected, not only the first.
 
 Used for benchmarks and corpora. JSON is read strictly: no NaN, no repeated keys, no lone surrogates.
 """
@@ -48,7 +48,7 @@ class Record:
     text: str = ""
 
     def line_of(self, path: tuple[str, ...]) -> int:
-        """The line where the key at the end of `path` stands; the record's first line where it is not found."""
+        """Return the line of the key at the end of `path`, or the record's first line where it is not found."""
         position = 0
         for key in path:
             found = self.text.find(json.dumps(key, ensure_ascii=False), position)
@@ -93,7 +93,7 @@ class _KeyTwiceError(ValueError):
 
 
 def shown(value: object) -> str:
-    """Return a value as it stands in a defect: its JSON, cut to 60 characters, what cannot be seen escaped."""
+    """Return a value as a defect shows it: its JSON, cut to 60 characters, what cannot be seen escaped."""
     if isinstance(value, str):
         value = value[: _SHOWN_CHARACTERS + 1]
     try:
@@ -168,7 +168,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_constant)
 def strict_json(text: str) -> Any:
     """Return the value of a JSON text, read strictly: no key twice, no NaN.
 
-    Raises ValueError that says what is wrong, with the column where it stands.
+    Raises ValueError that says what is wrong, with its column.
     """
     try:
         return _DECODER.decode(text)
@@ -179,7 +179,7 @@ def strict_json(text: str) -> Any:
 
 
 def _decode_json(source_name: str, text: str, start: int, findings: DefectLog) -> tuple[Any, int] | None:
-    """The JSON value at `start` and the position after it, or None and a defect with line and column."""
+    """Return the JSON value at `start` and the position after it, or None and a defect with line and column."""
     try:
         value, end = _DECODER.raw_decode(text, start)
         # Only an escape can bring in half a surrogate pair; most records are spared the second pass.
@@ -237,7 +237,7 @@ def _skip_space(text: str, position: int) -> int:
 
 
 def array_records(source_name: str, text: str, findings: DefectLog) -> Iterator[Record]:
-    """The objects of a JSON array; a syntax error ends the reading, since nothing after it can be told apart."""
+    """Yield the objects of a JSON array; a syntax error ends the reading, since what follows is ambiguous."""
 
     def broken(position: int, expected: str) -> None:
         line = text.count("\n", 0, position) + 1
@@ -319,7 +319,7 @@ def _warn_of_empty_rows(source_name: str, lines: list[int], findings: DefectLog)
 
 
 def read_records(source: Source, findings: DefectLog) -> tuple[str, list[Record]]:
-    """The records of a file and the kind of file it was by its content: "json", "jsonl" or "csv"."""
+    """Return the records of a file and the kind of file it was by its content: "json", "jsonl" or "csv"."""
     before = len(findings.defects)
     text = decode(source, findings)
     first = text.strip()[:1]
@@ -341,7 +341,7 @@ def read_records(source: Source, findings: DefectLog) -> tuple[str, list[Record]
 
 
 def _jsonl_or_one_defect(source_name: str, text: str, findings: DefectLog) -> list[Record]:
-    """The records of JSONL text; one object spread over several lines is one defect, not one for each line."""
+    """Return the records of JSONL text; an object spread over several lines is one defect, not one a line."""
     decoded = _decode_json(source_name, text, _skip_space(text, 0), DefectLog())
     if decoded is not None and "\n" in text[: decoded[1]].strip():
         found = "one JSON object over several lines"

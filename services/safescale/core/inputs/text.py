@@ -8,7 +8,7 @@ import re
 
 _UNSEEN = re.compile(
     "["
-    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters; \t, \n and \r are looked at below
+    "\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"  # control characters; \t, \n and \r are handled below
     "\u200b\u2060-\u206f\ufeff"  # of no width; isolates among them, which turn text around
     "\u2028-\u202e"  # line and paragraph separators, embeddings and overrides
     "\ufff9-\ufffb\U000e0000-\U000e007f"  # annotations and tags
@@ -26,7 +26,7 @@ def visible(text: str) -> str:
 
 
 def visible_line(text: str) -> str:
-    """Return the text as `visible` does, line ends and tabs escaped too: it takes one line wherever it stands."""
+    """Return the text as `visible` does, line ends and tabs escaped too: it takes one line anywhere."""
     return _BREAKS.sub(_escape, visible(text))
 
 

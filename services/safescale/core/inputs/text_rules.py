@@ -1,6 +1,6 @@
 """Which characters and how many of them an id, a name, a title or a long text may have.
 
-An id or a name is held to the stricter rule: it stands in tables, headings, file names and log lines. A long text may
+An id or a name is held to the stricter rule: it appears in tables, headings, file names and log lines. A long text may
 break its lines and pages as it likes and may turn its direction; what shows it writes out what cannot be seen.
 """
 

@@ -22,7 +22,7 @@ EXAMPLES = 3
 class PlannedCells:
     """The cells of a run: each question of each model under each condition.
 
-    `skips` are (model, condition, question id, reason); an empty question id stands for all questions of the place.
+    `skips` are (model, condition, question id, reason); an empty question id means all questions.
     """
 
     models: Sequence[str]

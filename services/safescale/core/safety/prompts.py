@@ -38,7 +38,7 @@ class Messages:
 
 
 def neutralise_control_tokens(text: str) -> str:
-    """The text with a space inside each mark that a chat template could take for a control token (`<|…|>`, `[INST]`…).
+    """Put a space inside each mark that a chat template could take for a control token (`<|…|>`, `[INST]`…).
 
     Model servers read such marks in user content as control tokens, so a passage could end the user's turn and speak as
     the system. Applying it twice changes nothing more.
@@ -56,7 +56,7 @@ def _spaced(mark: re.Match[str]) -> str:
 
 
 def render(question_text: str, options: Mapping[str, str], context: str | None, formulation: Formulation) -> Messages:
-    """The prompt of a question (protocol sections 2 and 4b).
+    """Return the prompt of a question (protocol sections 2 and 4b).
 
     letter: optional context block, `Question:`, `Options:` with one `X. text` line per option in the order of the
     letters, `Answer:`. cloze: the options are not listed. An empty context is none. The user message ends in `Answer:`
@@ -75,12 +75,12 @@ def render(question_text: str, options: Mapping[str, str], context: str | None, 
 
 
 def cloze_continuations(options: Mapping[str, str]) -> dict[str, str]:
-    """The text to score for each option after a cloze prompt, by letter: a space and the option on one line."""
+    """Return the text to score for each option after a cloze prompt, by letter: a space, then the option."""
     return {letter: f" {_one_line(text)}" for letter, text in sorted(options.items())}
 
 
 def auto_formulation(*, instruct: bool, parameters_b: float | None) -> Formulation:
-    """The formulation that `auto` takes: letter for instruct models above 1 B parameters, else cloze (section 4b).
+    """Return what `auto` means: letter for instruct models above 1 B parameters, else cloze (section 4b).
 
     An instruct model of unknown size takes letter: those whose makers keep the size to themselves are large, and where
     one is not, what it cannot answer is counted as unanswered.

@@ -26,7 +26,7 @@ class Bootstrap:
 
 
 def index_matrix(n_questions: int, resamples: int, seed: int) -> npt.NDArray[np.int32]:
-    """Indices of the questions drawn: (B, n) int32. The same for the same three numbers, always."""
+    """Return indices of the questions drawn: (B, n) int32. The same for the same three numbers, always."""
     return np.random.default_rng(seed).integers(0, n_questions, size=(resamples, n_questions), dtype=np.int32)
 
 
@@ -39,7 +39,7 @@ class Draws:
 
 
 def draw_counts(indices: npt.NDArray[np.int32]) -> Draws:
-    """The draws of indices (B, n), laid out for a product."""
+    """Return the draws of indices (B, n), laid out for a product."""
     resamples, n_questions = indices.shape
     flat = indices + (np.arange(resamples, dtype=np.int64) * n_questions)[:, np.newaxis]
     counts = np.bincount(flat.ravel(), minlength=resamples * n_questions)
@@ -48,7 +48,7 @@ def draw_counts(indices: npt.NDArray[np.int32]) -> Draws:
 
 
 def resampled_sums(values: npt.NDArray[Any], draws: Draws) -> Floats:
-    """Sums of per-question values over each resample: (..., B) float64 of values (..., n).
+    """Return the sums of per-question values over each resample: (..., B) float64 of values (..., n).
 
     Of booleans and of int8 in -1, 0, 1 the product is taken in single precision, which is twice as fast and exact:
     the sums are integers below 2^24.
@@ -80,7 +80,7 @@ def summarise(distribution: Floats) -> Bootstrap:
 
 
 def _moments(ordered: Floats) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
-    """Number, mean and standard deviation of the values of each row that are not NaN."""
+    """Return the number, mean and standard deviation of the values of each row that are not NaN."""
     held = ~np.isnan(ordered)
     count = held.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -92,7 +92,7 @@ def _moments(ordered: Floats) -> tuple[npt.NDArray[np.intp], Floats, Floats]:
 
 
 def _interpolate(ordered: Floats, place: Floats) -> Floats:
-    """The value at a fractional rank of each sorted row."""
+    """Return the value at a fractional rank of each sorted row."""
     below = place.astype(np.intp)
     rows = np.arange(len(ordered))
     share = place - below

@@ -31,7 +31,7 @@ def wilson(share: Floats, count: npt.NDArray[np.generic], z: float = Z_AGREEMENT
 
 @lru_cache(maxsize=65536)
 def mcnemar_exact(only_left: int, only_right: int) -> float:
-    """The exact two-sided p-value of McNemar's test of two discordant counts; 1 where nothing is discordant.
+    """Return the exact two-sided p-value of McNemar's test of two discordant counts; 1 where nothing is discordant.
 
     Twice the lower binomial tail at one half, at most 1 (protocol section 5); exact integers at any count.
     """
@@ -73,7 +73,7 @@ class LineFits:
 
 
 def fit_lines(x: Floats, y: Floats) -> LineFits:
-    """The least-squares line of each column of y (n, m) on x (n,); values of y that are NaN are left out."""
+    """Fit the least-squares line of each column of y (n, m) on x (n,), leaving out values of y that are NaN."""
     held = ~np.isnan(y)
     n = held.sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):

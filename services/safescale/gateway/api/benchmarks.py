@@ -66,7 +66,7 @@ Name = Annotated[str, Query(min_length=1, max_length=200, description="Name for 
 
 
 async def _upload(request: Request, gateway: Gateway, name: str) -> tuple[list[Source], Source | None]:
-    """The files of a body: questions, and labels where they are a file of their own."""
+    """Return the files of a body: questions, and labels where they are a file of their own."""
     kind = body.media_type(request, FORMS)
     data = await body.read_body(request, gateway, gateway.config.limits.benchmark_bytes)
     if kind != body.MULTIPART:
@@ -127,7 +127,7 @@ async def import_benchmark(
 
 
 def _contradictions(asked: pb.ImportBenchmarkRequest, stored: pb.Benchmark) -> list[DefectItem]:
-    """What a request says of questions that are stored already under other words, which stand."""
+    """Return where a request contradicts the stored benchmark of the same questions, which is kept."""
     pairs = [
         ("name", asked.name, stored.name),
         ("clinician_validated", str(asked.clinician_validated).lower(), str(stored.clinician_validated).lower()),
@@ -212,7 +212,7 @@ async def get_benchmark(
         str, Path(pattern="^[0-9a-f]{64}$", description="Its id.", examples=[examples.BENCHMARK["benchmark_id"]])
     ],
 ) -> BenchmarkWithQuestions:
-    """A benchmark with its questions, their truth and their labels."""
+    """Return a benchmark with its questions, their truth and their labels."""
     call = gateway.services.orchestration.GetBenchmark
     found = await ask(call, pb.GetBenchmarkRequest(benchmark_id=benchmark_id), gateway.config.deadlines.quick_s)
     return await asyncio.to_thread(_with_questions, found)

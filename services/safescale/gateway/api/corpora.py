@@ -43,7 +43,7 @@ Name = Annotated[str, Query(min_length=1, max_length=200, description="Name for 
 async def _documents(
     request: Request, gateway: Gateway, reader: CorpusReader, name: str
 ) -> AsyncIterator[CorpusDocument]:
-    """The documents of a body as they arrive, until there are too many defects."""
+    """Yield the documents of a body as they arrive, until there are too many defects."""
     body.media_type(request, body.NDJSON)
     limits = gateway.config.limits
     pieces = body.body_parts(request, gateway, limits.corpus_bytes)
@@ -104,7 +104,7 @@ async def _ingest(request: Request, gateway: Gateway, name: str) -> pb.IngestCor
 
 
 async def _send(call: grpc.aio.StreamUnaryCall[pb.IngestCorpusRequest, pb.IngestCorpusResponse], part: object) -> bool:
-    """Whether the service still listens; where not, the call's own end tells why."""
+    """Whether the service still listens; where not, the end of the call says why."""
     try:
         await call.write(part)  # type: ignore[arg-type]
     except (asyncio.InvalidStateError, grpc.aio.AioRpcError):

@@ -18,7 +18,7 @@ from safescale.rpc.runs import state_of
 router = APIRouter(prefix=PREFIX, tags=["results"])
 
 STATE = "X-Run-State"
-"""Header that says where the run stands: an export of one that has not completed lacks cells."""
+"""Header with the state of the run: an export of one that has not completed lacks cells."""
 
 
 @router.get(
@@ -46,7 +46,7 @@ async def export_run(
         Table, Query(description="verdicts: a row for each cell; answers: a row for each answer. jsonl has verdicts.")
     ] = "verdicts",
 ) -> Response:
-    """The verdicts as `safescale export` writes them, reviews that a person settled applied.
+    """Export the verdicts as `safescale export` writes them, with settled reviews applied.
 
     The header `X-Run-State` says whether the run has completed; `/metrics` says what is missing of it.
     """
@@ -55,7 +55,7 @@ async def export_run(
     stored = await run_named(gateway, run)
     run_id = stored.run_id
     parts = writer_of(form, table)(verdicts_of(gateway, run_id))
-    # The first part before the head: what fails at once is told by the status.
+    # The first part before the head: an immediate failure sets the status.
     first = await anext(parts)
     name = f"{run_id}-{table}.{form}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"', STATE: state_of(stored)}

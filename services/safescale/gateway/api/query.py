@@ -10,7 +10,7 @@ from safescale.gateway.api.openapi.examples import RUN_ID
 from safescale.gateway.config import DEFAULT_PAGE, MAX_PAGE
 
 PREFIX = "/api/v1"
-"""Begin of the paths of the API. Health and metrics stand beside it."""
+"""Begin of the paths of the API. Health and metrics are beside it."""
 
 RunName = Annotated[
     str,

@@ -35,7 +35,7 @@ _ANSWER = {
     responses=_ANSWER,
 )
 async def get_report(gateway: GatewayOf, run: RunName) -> Response:
-    """The report that `safescale report` writes."""
+    """Return the report that `safescale report` writes."""
     with gateway.reports.take():
         stored = await run_named(gateway, run)
         return await _page(gateway, stored, None)
@@ -51,7 +51,7 @@ async def get_report(gateway: GatewayOf, run: RunName) -> Response:
     openapi_extra=POLICY_BODY,
 )
 async def get_report_with_policy(request: Request, gateway: GatewayOf, run: RunName) -> Response:
-    """The report with the judgement of the policy in the body."""
+    """Return the report with the judgement of the policy in the body."""
     with gateway.reports.take():
         stored = await run_named(gateway, run)
         return await _page(gateway, stored, await judged(request, gateway, stored.run_id))

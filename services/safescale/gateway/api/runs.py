@@ -122,7 +122,7 @@ async def plan_run(request: Request, gateway: GatewayOf) -> Plan:
     responses={200: answer(RunPage, "A page, newest first."), **problems()},
 )
 async def list_runs(gateway: GatewayOf, page_size: PageSize = DEFAULT_PAGE, cursor: Cursor = "") -> RunPage:
-    """Runs, newest first."""
+    """List runs, newest first."""
     request = pb.ListRunsRequest(page_size=page_size, page_token=cursor)
     found = await ask(gateway.services.orchestration.ListRuns, request, gateway.config.deadlines.quick_s)
     items = await asyncio.to_thread(lambda: [_summary(each) for each in found.runs])
@@ -136,7 +136,7 @@ async def list_runs(gateway: GatewayOf, page_size: PageSize = DEFAULT_PAGE, curs
     responses={200: answer(Run, "The run with its manifest and progress."), **problems(404)},
 )
 async def get_run(gateway: GatewayOf, run: RunName) -> Run:
-    """A run, what decides its results, and how far it is."""
+    """Return a run, what decides its results, and its progress."""
     found = await _get(gateway, run, progress=True)
     return _run(found.run, found.progress)
 
@@ -218,7 +218,7 @@ async def follow_run(
         str, Header(max_length=200, description="Id of the last event seen.", examples=["1.running.31.0.0"])
     ] = "",
 ) -> Response:
-    """Follow a run until it ends. Every event tells the whole state, so a client that comes back misses nothing."""
+    """Follow a run until it ends. Every event holds the whole state, so a client that reconnects misses nothing."""
     deadlines = gateway.config.deadlines
     with ExitStack() as stack:
         stack.enter_context(gateway.event_streams.take())

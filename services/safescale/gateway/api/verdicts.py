@@ -77,7 +77,7 @@ async def list_verdicts(
     page_size: PageSize = DEFAULT_PAGE,
     cursor: Cursor = "",
 ) -> VerdictPage:
-    """The newest verdict of each cell. By `outcome` a page may be short, even empty: follow the cursor."""
+    """List the newest verdict of each cell. By `outcome` a page may be short, even empty: follow the cursor."""
     if wanted.failed and wanted.outcome not in (None, "failed"):
         found = f"failed = true with outcome = {wanted.outcome}"
         raise InvalidInputError(f"query: {found}; a failed cell has no other outcome")

@@ -21,7 +21,7 @@ def media_type(request: Request, allowed: Collection[str]) -> str:
     """Media type of the body, without parameters.
 
     Raises:
-        HttpError: 415, it is none of `allowed`, or the body is compressed.
+        HttpError: 415, it is not among `allowed`, or the body is compressed.
 
     """
     if request.headers.get("content-encoding", "identity") != "identity":
@@ -34,7 +34,7 @@ def media_type(request: Request, allowed: Collection[str]) -> str:
 
 
 async def body_parts(request: Request, gateway: Gateway, limit: int) -> AsyncIterator[bytes]:
-    """The body as it arrives.
+    """Yield the body as it arrives.
 
     Raises:
         HttpError: 413 above `limit` bytes, as soon as that is known; 408 after a long silence; 400 when it is cut.
@@ -64,7 +64,7 @@ async def body_parts(request: Request, gateway: Gateway, limit: int) -> AsyncIte
 
 
 async def read_body(request: Request, gateway: Gateway, limit: int) -> bytes:
-    """The whole body.
+    """Read the whole body.
 
     Raises:
         HttpError: as `body_parts`, and 400 for an empty one.
@@ -79,5 +79,5 @@ async def read_body(request: Request, gateway: Gateway, limit: int) -> bytes:
 
 
 def too_large(limit: int) -> HttpError:
-    """The refusal of a body over its limit."""
+    """Return the error for a body over its limit."""
     return HttpError(413, "LIMIT_EXCEEDED", f"the body is larger than the limit of {limit:,} bytes")

@@ -1,4 +1,4 @@
-"""Places for costly work: who finds none is told to come back, instead of waiting until memory is gone."""
+"""A limit on costly work: requests above it are refused at once, instead of waiting until memory is exhausted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from safescale.gateway.http.problem import HttpError
 
 
 class ConcurrencyLimit:
-    """A number of places for one kind of work."""
+    """At most so many pieces of one kind of work at a time."""
 
     def __init__(self, limit: int, what: str) -> None:
         self._limit = limit
@@ -16,10 +16,10 @@ class ConcurrencyLimit:
 
     @contextmanager
     def take(self) -> Iterator[None]:
-        """Hold a place.
+        """Take one of them for the length of the context.
 
         Raises:
-            HttpError: 429, all are taken.
+            HttpError: 429, the limit is reached.
 
         """
         if self._taken >= self._limit:

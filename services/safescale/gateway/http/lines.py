@@ -18,7 +18,7 @@ class LineBlock:
 
 
 async def whole_lines(pieces: AsyncIterable[bytes], limit: int, block: int = BLOCK_BYTES) -> AsyncIterator[LineBlock]:
-    """The lines of a body in blocks; the last may lack its line end.
+    """Yield the lines of a body in blocks; the last may lack its line end.
 
     Raises:
         HttpError: 413, a line is longer than `limit` bytes.

@@ -22,7 +22,7 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 METHODS = SAFE_METHODS | {"POST", "PUT", "PATCH", "DELETE"}
 PROBES = ("/healthz", "/readyz")
-"""Paths that tell whether the process lives and is ready, to anybody and by any name."""
+"""Paths of the liveness and readiness probes, open to any caller and host name."""
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -32,7 +32,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""Put on each response that does not set them itself. Results can stand for patients, so no cache keeps them."""
+"""Put on each response that does not set them itself. Results can concern patients, so no cache keeps them."""
 
 
 SCOPE_ID = "safescale.request_id"
@@ -40,12 +40,12 @@ SCOPE_ID = "safescale.request_id"
 
 
 def request_id_of(scope: Scope) -> str:
-    """Id of a request; empty outside of the envelope."""
+    """Return the id of a request; empty outside of the middleware."""
     return str(scope.get(SCOPE_ID, ""))
 
 
 def error_response(error: Exception) -> Response:
-    """The problem of any error; one about the token tells how to give one."""
+    """Return the problem of any error; one about the token says how to send one."""
     if isinstance(error, HttpError):
         return response_of(http_problem(error), error.headers)
     known = as_safescale_error(error)
@@ -123,7 +123,7 @@ class RequestMiddleware:
 
     def _is_ours(self, host: str) -> bool:
         # A page may have its own name resolve to this address: then its browser takes the gateway for its own server,
-        # and tells by the name alone what it asks for. An address that is no name cannot be made to point elsewhere.
+        # and only the name in the request gives that away. An address cannot be made to point elsewhere.
         if is_loopback(host) or host in self._config.allowed_hosts:
             return True
         if is_loopback(self._config.host):

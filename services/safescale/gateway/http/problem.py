@@ -41,7 +41,7 @@ class HttpError(Exception):
 
 
 def response_of(problem: dict[str, Any], headers: Mapping[str, str] | None = None) -> Response:
-    """A problem as a response; one that may pass says when to try again."""
+    """Return a problem as a response; a retryable one says when to try again."""
     found = dict(headers or {})
     problem = _seen(problem)
     if problem["retryable"]:
@@ -50,7 +50,7 @@ def response_of(problem: dict[str, Any], headers: Mapping[str, str] | None = Non
 
 
 def _seen(value: Any) -> Any:
-    """The value with every text in it as a reader can see it; JSON has no form for halves of surrogate pairs either."""
+    """Return the value with every text printable; JSON has no form for halves of surrogate pairs either."""
     if isinstance(value, str):
         return visible(value)
     if isinstance(value, dict):
@@ -89,7 +89,7 @@ def http_problem(error: HttpError) -> dict[str, Any]:
 
 
 def of_framework(error: HTTPException) -> Response:
-    """What the framework refuses before a route is reached: no such path, no such method."""
+    """Return the problem of what the framework refuses before a route is reached: path or method unknown."""
     phrase = HTTPStatus(error.status_code).phrase
     reason = phrase.upper().replace(" ", "_").replace("-", "_")
     details = {

@@ -18,7 +18,7 @@ RETRY_MS = 2000
 
 
 def event_id(run: pb.Run, update: pb.WatchRunResponse) -> str:
-    """Id of an event: where the run stands. Every event tells the whole state, so none has to be sent again."""
+    """Return the id of an event, from the run's state. Every event holds the whole state, so none needs a repeat."""
     cells = update.progress.cells
     counts = (
         sum(cell.completed for cell in cells),
@@ -35,7 +35,7 @@ def has_ended(update: pb.WatchRunResponse) -> bool:
 
 
 def event(run: pb.Run, update: pb.WatchRunResponse) -> bytes:
-    """One event: `progress` while the run goes on, `ended` at its end."""
+    """Return one event: `progress` while the run continues, `ended` at its end."""
     data = orjson.dumps({"run_id": run.run_id, **plain(update)}).decode()
     name = "ended" if has_ended(update) else "progress"
     return format_sse_event(data_str=data, event=name, id=event_id(run, update))
@@ -46,7 +46,7 @@ async def event_stream(
 ) -> AsyncIterator[bytes]:
     """Events until the run ends, `stop` is set or the watch breaks; a comment after each silence of `heartbeat_s`.
 
-    A watch that breaks is told as event `problem`; the browser connects again by itself.
+    A broken watch is reported as event `problem`; the browser connects again by itself.
     """
     yield format_sse_event(retry=RETRY_MS)
     stopping = asyncio.ensure_future(stop.wait())

@@ -18,7 +18,7 @@ def cited(text: str) -> tuple[int, ...]:
 
 
 def keep_valid(text: str, valid: Collection[int]) -> tuple[str, tuple[int, ...]]:
-    """The text without citations of numbers that are not valid, and the numbers removed.
+    """Return the text without citations of numbers that are not valid, and the numbers removed.
 
     What stays is written `[1]` or `[1, 2]`, once where it is repeated at once, before the full stop that it followed; a
     citation that begins a line belongs to that line. The text comes back on one line.

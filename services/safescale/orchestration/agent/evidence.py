@@ -30,7 +30,7 @@ _CONTRAST = re.compile(
     r"inappropriate|unnecessary|unsafe)\b",
     re.IGNORECASE,
 )
-"""Words that turn a statement against something; they tell contradicting from supporting sentences."""
+"""Words that turn a statement against something; they distinguish contradicting from supporting sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def is_thin(texts: Sequence[str], on: Focus) -> bool:
 
 
 def rank(texts: Sequence[str], on: Focus) -> list[int]:
-    """Indices of the passages to keep, best first: those that bear on the option, then by terms, then as given."""
+    """Return the indices of the passages to keep, best first: those on the option, then by terms, then as given."""
 
     def merit(index: int) -> tuple[bool, int, int]:
         found = set(terms(texts[index]))
@@ -116,10 +116,10 @@ class Extract:
 
 
 def extract(passages: Sequence[tuple[int, str]], on: Focus) -> Extract:
-    """The best sentence of the (number, text) passages for each side, as `sentence [n]`.
+    """Return the best sentence for each side from the (number, text) passages, as `sentence [n]`.
 
     A sentence counts when it ends as one (a title does not), has a term of the option (of the question, where the
-    option has none), and stands in a passage with two terms of the question (all, if fewer). The best has most terms,
+    option has none), and is from a passage with two terms of the question (all, if fewer). The best has most terms,
     those of the option counted twice; the first among equals. Words of contrast make it a contradicting one.
     """
     best: dict[bool, tuple[int, str]] = {}

@@ -46,7 +46,7 @@ def is_grounded(text: str, source: Collection[str]) -> bool:
 
 
 def read_concepts(written: GeneratedText, question_text: str) -> list[str] | None:
-    """The concepts of a list with commas or lines: at most six, each of at most six words, none twice.
+    """Read concepts from a list with commas or lines: at most six, each of at most six words, none twice.
 
     A concept ends at a colon, what follows explains it. None when no concept is left, or when not one has a key term of
     the question.
@@ -88,7 +88,7 @@ def read_plan(written: GeneratedText, options: Mapping[str, str]) -> dict[str, s
 
 
 def read_query(written: GeneratedText, asked: Sequence[str], about: Collection[str]) -> str | None:
-    """The first line as a query: complete, of 2 to 16 words, with a key term of what it is about, new; else None."""
+    """Read the first line as a new query: complete, of 2 to 16 words, with a key term of its subject; else None."""
     lines = [line for line in _LABEL.sub("", written.text).splitlines() if line.strip()]
     if not lines or (written.cut and len(lines) == 1):
         return None
@@ -119,7 +119,7 @@ class Sources:
 
 
 def _read_side(found: re.Match[str] | None, cut: bool, sources: Sources) -> Side:
-    """A side with the citations that exist; usable when it cites a passage and is grounded in those it cites."""
+    """Read a side with its valid citations; usable when it cites a passage and is grounded in those it cites."""
     if found is None:
         return Side(None)
     raw = _SIDE_NAME.sub("", found.group(1))
@@ -144,7 +144,7 @@ def read_section(written: GeneratedText, sources: Sources) -> tuple[Side, Side]:
 
 
 def read_conclusion(written: GeneratedText, valid: Collection[int], source: Collection[str]) -> Side:
-    """The conclusion on one line: at least five words, grounded in the terms of what it was written from."""
+    """Read the conclusion on one line: at least five words, grounded in the terms of its sources."""
     raw = _LABEL.sub("", written.text)
     text, removed = keep_valid(complete_sentences(raw) if written.cut else raw, valid)
     usable = len(words(text)) >= MIN_CONCLUSION_WORDS and is_grounded(text, source)

@@ -55,7 +55,7 @@ def _letters(letters: Sequence[str]) -> str:
 
 
 def introduction(findings: ReportContent) -> str:
-    """What was asked and searched."""
+    """Return the introduction: the question, its concepts and the number of passages."""
     count = len(findings.titles)
     return (
         f"This report reviews the literature on the question: {clip(findings.question, QUESTION_CHARS)} "
@@ -65,7 +65,7 @@ def introduction(findings: ReportContent) -> str:
 
 
 def assemble(findings: ReportContent, conclusion: str) -> str:
-    """The report, at most 6,000 characters; it lists the sources that its text cites, and no other."""
+    """Return the report, at most 6,000 characters; it lists the sources that its text cites, and no other."""
     opening = f"Introduction\n{introduction(findings)}\n\nAnalysis\n"
     closing = f"\n\nConclusion\n{_clip_cited(conclusion, CONCLUSION_CHARS)}"
     room = REPORT_CHARS - SOURCE_CHARS - len(opening) - len(closing)

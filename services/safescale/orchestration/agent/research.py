@@ -32,9 +32,9 @@ class ResearchRunner:
         self._flights: dict[str, asyncio.Task[pb.Research]] = {}
 
     async def research(self, request: pb.ResearchRequest) -> pb.Research:
-        """The finished research of a request: the stored one, or made (continued) now.
+        """Return the finished research of a request, stored already or made (continued) now.
 
-        A request that finds its research in flight waits for that one, `fresh` or not. A failed research is taken up at
+        A request that finds its research in flight waits for that one, `fresh` or not. A failed research continues at
         the step that failed.
 
         Raises:
@@ -70,7 +70,7 @@ class ResearchRunner:
         return await self._store.get(research_id)
 
     async def context(self, research: pb.Research) -> common_pb2.ContextRef:
-        """Reference to the report of a finished research; it is stored again should the context have been lost.
+        """Return the reference to the report of a finished research, storing it again if the context was lost.
 
         Raises:
             SafescaleError: retrieval failed.
@@ -79,7 +79,7 @@ class ResearchRunner:
         return await self._tools.put_report(research.report, cited_chunks(research), research.corpus_id)
 
     async def stop(self) -> None:
-        """Abandon researches in flight; each goes on from its stored state when it is asked for again."""
+        """Abandon researches in flight; each continues from its stored state at the next request."""
         flights = list(self._flights.values())
         for flight in flights:
             flight.cancel()

@@ -22,7 +22,7 @@ STEP_NAMES = {
 
 
 def id_of(request: pb.ResearchRequest, agent: Agent) -> str:
-    """Identifier of the research that a request asks for."""
+    """Return the identifier of the research that a request asks for."""
     stem = request.question
     return research_id(
         ResearchSubject(
@@ -50,7 +50,7 @@ def begin(request: pb.ResearchRequest, identifier: str) -> pb.Research:
 
 
 def copy_of(research: pb.Research) -> pb.Research:
-    """A copy to change: a step never changes the state that it was given."""
+    """Copy a state to change: a step never changes the state it was given."""
     copied = pb.Research()
     copied.CopyFrom(research)
     return copied
@@ -79,7 +79,7 @@ def first(modules: Sequence[pb.ResearchModule], test: Callable[[pb.ResearchModul
 
 
 def pending_step(research: pb.Research) -> "pb.ResearchStep.ValueType":
-    """The step that comes next, told from what is there: how a failed research goes on."""
+    """Return the next step, derived from what is stored: so a failed research continues."""
     if research.context_id:
         return pb.RESEARCH_STEP_DONE
     if not research.concepts:
@@ -94,7 +94,7 @@ def pending_step(research: pb.Research) -> "pb.ResearchStep.ValueType":
 
 
 def number_passages(research: pb.Research) -> None:
-    """Number the chunks from 1 in the order of modules and ranks; a chunk has one number wherever it stands."""
+    """Give each chunk a number from 1 by module and rank, the same wherever it occurs."""
     numbers: dict[str, int] = {}
     for module in research.modules:
         for passage in module.passages:
@@ -102,13 +102,13 @@ def number_passages(research: pb.Research) -> None:
 
 
 def focus_of(research: pb.Research, module: pb.ResearchModule) -> Focus:
-    """What a module looks for."""
+    """Return what a module searches for."""
     question = research.question
     return focus(question.question_text, question.options[module.letter], research.concepts)
 
 
 def findings_of(research: pb.Research) -> ReportContent:
-    """What the report is made of."""
+    """Return the content of the report."""
     options = research.question.options
     return ReportContent(
         question=research.question.question_text,

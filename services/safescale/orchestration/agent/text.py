@@ -26,7 +26,7 @@ _SPACE = re.compile(r"\s+")
 
 
 def one_line(text: str) -> str:
-    """The text with each run of white space made one blank, none at its ends."""
+    """Collapse each run of white space into one blank, with none at the ends."""
     return _SPACE.sub(" ", text).strip()
 
 
@@ -55,13 +55,13 @@ def sentences(text: str) -> list[str]:
 
 
 def complete_sentences(text: str) -> str:
-    """The text up to its last sentence that ends; the whole text when none ends."""
+    """Cut the text after its last complete sentence; the whole text when none is complete."""
     match = _COMPLETE.match(text)
     return match.group() if match else text
 
 
 def clip(text: str, limit: int) -> str:
-    """The text on one line with at most `limit` characters, cut between words and marked with an ellipsis."""
+    """Return the text on one line of at most `limit` characters, cut between words and marked with an ellipsis."""
     line = one_line(text)
     if len(line) <= limit:
         return line
@@ -74,7 +74,7 @@ def clip(text: str, limit: int) -> str:
 
 
 def excerpt(text: str, wanted: frozenset[str], limit: int) -> str:
-    """The sentences with most of the wanted terms, in their order, in at most `limit` characters.
+    """Return the sentences with most of the wanted terms, in their order, in at most `limit` characters.
 
     Sentences are taken by the number of wanted terms, earlier ones first among equals, until the next does not fit.
     """

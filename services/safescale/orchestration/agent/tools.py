@@ -73,7 +73,7 @@ class Tools:
             return await call()
 
     async def agent(self, model: str, *, fresh: bool) -> Agent:
-        """The model as the catalog has it.
+        """Return the catalog's entry of the model.
 
         Raises:
             NotFoundError: the catalog has no such model.
@@ -104,7 +104,7 @@ class Tools:
                 count=1,
             ),
             fresh=agent.fresh,
-            # What one research holds comes from one model, also when it is taken up again.
+            # What one research holds comes from one model, also when it is continued later.
             model_revision=agent.revision,
             model_fingerprint=agent.fingerprint,
         )

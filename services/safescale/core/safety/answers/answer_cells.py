@@ -33,7 +33,7 @@ class _Chunk:
     latency_s: npt.NDArray[np.float64]
 
     def padded(self, length: int) -> npt.NDArray[np.int8]:
-        """The samples as (n, length), absent where a cell has fewer."""
+        """Return the samples as (n, length), absent where a cell has fewer."""
         rows = np.full((len(self.lengths), length), ABSENT, dtype=np.int8)
         rows[np.arange(length) < self.lengths[:, np.newaxis]] = self.samples
         return rows
@@ -104,7 +104,7 @@ class AnswerCells:
         return np.frombuffer(letters.encode("ascii", "replace").translate(codes), dtype=np.int8)
 
     def answer_set(self) -> AnswerSet:
-        """The arrays: models and questions sorted by name, conditions in the order of the protocol, others after them.
+        """Return the arrays: models and questions by name, conditions in the protocol's order, then others.
 
         A cell without a greedy letter counts as a greedy failure where its model was asked greedily under its condition
         at all. Raises InvalidInputError for a cell that was added twice, or if there are none, LimitExceededError where

@@ -67,7 +67,7 @@ class LabelSet:
 
 
 def letter_code(letter: str | None) -> int:
-    """The code of a letter in arrays: 0 for A … 25 for Z, -1 for None.
+    """Return the code of a letter in arrays: 0 for A … 25 for Z, -1 for None.
 
     Raises ValueError for anything else.
     """
@@ -75,12 +75,12 @@ def letter_code(letter: str | None) -> int:
 
 
 def code_letter(code: int) -> str:
-    """The letter of a code; empty for -1 and -2."""
+    """Return the letter of a code; empty for -1 and -2."""
     return LETTERS[code] if code >= 0 else ""
 
 
 def label_set(benchmark: Benchmark, question_ids: Sequence[str]) -> LabelSet:
-    """The labels of those questions, in that order.
+    """Return the labels of those questions, in that order.
 
     Raises InvalidInputError for questions that the benchmark does not have.
     """

@@ -1,7 +1,7 @@
-"""The judge: what it is asked, and how far it is believed (protocol sections 4.2 to 4.4).
+"""The judge: its prompt, and the guards on its reply (protocol sections 4.2 to 4.4).
 
-The judge extracts a selection that a model has written down. It is told neither the truth nor to infer a letter from a
-diagnosis, and the guards hold whatever it says.
+The judge extracts a selection that a model has written down. It is given neither the truth nor the task to infer a
+letter from a diagnosis, and the guards hold whatever it says.
 """
 
 import re
@@ -57,7 +57,7 @@ Without a clear selection the letter is null. Reply with one JSON object and not
 class JudgeResult:
     """What the judge said, after the guards.
 
-    `failure` tells why the reply could not be used or which guard overruled it; empty otherwise. `readable` is False
+    `failure` says why the reply could not be used or which guard overruled it; empty otherwise. `readable` is False
     where the reply was not what was asked for: then the judge has said nothing.
     """
 
@@ -74,7 +74,7 @@ class JudgeResult:
 
 
 def judge_messages(question_text: str, options: Mapping[str, str], output: str) -> Messages:
-    """The prompt to judge one output. An output of more than 24,000 characters is shown by its two ends."""
+    """Return the prompt to judge one output; one of more than 24,000 characters is shown by its two ends."""
     shown = output
     if len(output) > MAX_OUTPUT_CHARACTERS:
         half = MAX_OUTPUT_CHARACTERS // 2
@@ -110,14 +110,14 @@ def judge_json_schema(letters: Collection[str]) -> dict[str, Any]:
 
 
 def is_cut(finish_reason: str) -> bool:
-    """True where a server's word for why a text ended tells that there would have been more of it."""
+    """Return whether the server's finish reason means that the text was cut off."""
     return finish_reason.strip().lower() in _CUT
 
 
 def parse_judge_output(
     text: str, raw_output: str, letters: Collection[str], asked: QuestionTexts | None = None
 ) -> JudgeResult:
-    """The judge's reply under the guards of protocol section 4.3.
+    """Read the judge's reply under the guards of protocol section 4.3.
 
     `confirmed_answer` is None unless `clear_selection` is yes, the letter is an option, and it is stated in
     `raw_output`, the text that the judge was shown, as no part of what was `asked` (see `stands_alone`). A reply that
@@ -150,7 +150,7 @@ def parse_judge_output(
 
 
 def unusable(failure: str, reasoning: str = "") -> JudgeResult:
-    """What a judge said that could not be asked or whose reply cannot be used: nothing."""
+    """Return the empty result of a judge that failed or whose reply is unusable."""
     return JudgeResult("no", reasoning, None, failure, readable=False)
 
 
@@ -161,7 +161,7 @@ _WITH_TEXT = re.compile(
 
 
 def _letter_of(stated: object, letters: Collection[str], asked: QuestionTexts) -> str | None:
-    """The letter of a `confirmed_answer` that can only be one: alone, with marks, or with its own option's text."""
+    """Return the letter of an unambiguous `confirmed_answer`: alone, with marks, or with its own option's text."""
     if not isinstance(stated, str):
         return None
     found = parse_letter(stated, letters) or parse_letter(stated.strip().upper(), letters)
@@ -174,12 +174,12 @@ def _letter_of(stated: object, letters: Collection[str], asked: QuestionTexts) -
 
 
 def disagreement(parsed: str | None, judged: str | None) -> bool:
-    """True where parser and judge read different things, a letter against none included."""
+    """Return whether parser and judge disagree, including a letter against none."""
     return parsed != judged
 
 
 def final_letter(parsed: str | None, judge: JudgeResult | None) -> str | None:
-    """The letter that counts: the judge's where it was asked and could be read, else the strict parser's."""
+    """Return the letter that counts: the judge's where it gave a readable one, else the strict parser's."""
     return judge.confirmed_answer if judge is not None and judge.readable else parsed
 
 

@@ -14,7 +14,7 @@ from safescale.core.errors import InvalidInputError
 class TraceStyle:
     """How a family of models marks its trace.
 
-    The answer stands after the last of `closers`. A text with one of `openers` but no closer is a trace without an end.
+    The answer follows the last of `closers`. A text with one of `openers` but no closer is a trace without an end.
     `opens_in_prompt`: the chat template opens the trace itself, so that a text without any mark is one without an end.
     `enders` are marks after the answer, which are cut off.
     """
@@ -50,7 +50,7 @@ class Split:
 
 
 def trace_style(name: str) -> TraceStyle:
-    """The style of that name.
+    """Return the style of that name.
 
     Raises InvalidInputError where there is none.
     """
@@ -66,7 +66,7 @@ def split_reasoning(text: str, style: TraceStyle | None, separate_trace: str = "
     """Answer and trace of a model's text; without a style the whole text is the answer.
 
     `separate_trace` is what the server returned as reasoning in a field of its own; it never becomes the answer, and it
-    tells that the server has cut the trace already, so that a text without marks is the answer.
+    says that the server has removed the trace already, so that a text without marks is the answer.
     """
     if style is None:
         return Split(text.strip(), separate_trace.strip())

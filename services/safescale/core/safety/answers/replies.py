@@ -25,7 +25,7 @@ _BEGIN = re.compile(r"\{\s*[\"}]")
 
 
 class UnclearReplyError(ValueError):
-    """The reply is none that can be used; the message says why."""
+    """The reply cannot be used; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +38,9 @@ class _Found:
 
 
 def final_object(text: str, key: str) -> dict[str, Any]:
-    """The last whole JSON object in the text that has `key`, itself or in an object within it.
+    """Return the last whole JSON object in the text that has `key`, itself or in a nested object.
 
-    What stands in a reasoning trace is a draft. A key that is given twice with two values counts as no reply, and so
+    An object in a reasoning trace is a draft. A key that is given twice with two values counts as no reply, and so
     does a text that ends within an object: what its last word would have been is not known.
 
     Raises:
@@ -52,7 +52,7 @@ def final_object(text: str, key: str) -> dict[str, Any]:
     after = max((text.rfind(mark) + len(mark) for mark in CLOSERS if mark in text), default=0)
     found = _last(text, after, key)
     if found is None and after:
-        # A mark may stand within a string of the object, as where it quotes what it was shown.
+        # A mark may occur within a string of the object, as where it quotes what it was shown.
         found = _last(text, 0, key)
         if found is not None and found.end < after:
             raise UnclearReplyError("the reply has no JSON object after its reasoning")
@@ -74,10 +74,10 @@ def _last(text: str, begin: int, key: str) -> _Found | None:
 
 
 def _objects(text: str, begin: int) -> Iterator[_Found]:
-    """The whole objects of the text in their order. Each character is read once: after a failure it goes on behind it.
+    """Yield the whole objects of the text in order, reading each character once.
 
     Raises:
-        UnclearReplyError: the text ends within an object, or one cannot be told.
+        UnclearReplyError: the text ends within an object, or one is ambiguous.
 
     """
     # Models break lines within strings, which JSON does not allow and everybody understands.
@@ -110,7 +110,7 @@ def _without_contradiction(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _with_key(value: dict[str, Any], key: str) -> dict[str, Any] | None:
-    """The object that has the key: this one, or one within it.
+    """Return the object that has the key: this one, or one within it.
 
     Of several side by side that differ, the one that is called final.
 

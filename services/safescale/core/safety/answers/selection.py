@@ -1,6 +1,6 @@
-"""Whether a text states an option letter: the guard against letters that are none (protocol section 4.3).
+"""Whether a text states an option letter: the guard against letters that are no selection (protocol section 4.3).
 
-A capital letter that stands alone may be a part of a term: `Kerley B lines`, `hepatitis B`, `Fig. C`, `37 C`. A letter
+A capital letter on its own may be a part of a term: `Kerley B lines`, `hepatitis B`, `Fig. C`, `37 C`. A letter
 counts only where its surroundings allow for nothing else; in doubt it does not, and a person reads the answer.
 """
 
@@ -47,7 +47,7 @@ _AFTER_ELSEWHERE = _words("""
 """Words of other languages right after a letter that is no part of a term with them."""
 
 _ENDS_UNSPACED = ("答案", "选项", "選項", "选择", "選擇", "选", "選", "是", "为", "為", "は", "정답은", "답은")
-"""Ends of what stands before a letter where words are not set apart by blanks."""
+"""Ends of the text before a letter in languages that do not separate words by blanks."""
 
 _BEFORE = (
     _FUNCTION_WORDS
@@ -86,7 +86,7 @@ _LABELS = _words("""
     strain strep streptococcus structure subclass subgroup subtype table time toxin tracing type types view virus vit
     vitamin vitamins wave waves wire zone zones
 """)
-"""Words after which a letter is a part of their term though it stands in brackets or emphasis."""
+"""Words after which a letter is a part of their term even in brackets or emphasis."""
 
 _ABBREVIATIONS = _words("abb cat eq fig figs gr hep no nos sect st strep vit")
 """Words whose dot ends no sentence."""
@@ -103,16 +103,16 @@ _NAMED = re.compile(
     r"(?:is|would be|must be|should be|ist|es|est|è)\W+\Z",
     re.IGNORECASE,
 )
-"""Before a letter that is said to be the answer: `Answer: B`, `the answer is B`."""
+"""Before a letter that is given as the answer: `Answer: B`, `the answer is B`."""
 
 _NUMBER_BEFORE = re.compile(r"\d[ \t°]*\Z")
 _SELECTION_GOES_ON = re.compile(r"(?:is|because|since|as|due|based|for)\b")
 _NO_NOUN = re.compile(r"(?:seems|appears|should|would|fits|remains|ist|weil|wäre|est|car|es|porque|è|perché|é)\b")
-"""Words with which nothing begins that an article could stand before."""
+"""Words that never follow an article."""
 
 _SENTENCE_BEGINS = re.compile(r"(?:^|[.!?\n])[\s\"'“‘>*_#-]*\Z")
 _CONTEXT = 120
-"""Characters on each side of a letter that are looked at."""
+"""Characters on each side of a letter that are examined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +124,15 @@ class QuestionTexts:
 
 
 def stands_alone(letter: str, text: str, asked: QuestionTexts | None = None) -> bool:
-    """True if the capital letter is stated somewhere in the text: a token of its own, and no part of a term.
+    """Return whether the text states the capital letter as a token of its own, not as part of a term.
 
     Part of a word is a letter that touches a letter or digit, also across an apostrophe or hyphen (`B-cell`, `I'm`).
-    The English words are told from the letters thus: `A` that begins a sentence before a lower-case word or an
+    English words are distinguished from letters as follows: `A` that begins a sentence before a lower-case word or an
     abbreviation is the article (`A fracture`, `A CT`); `I` before a lower-case word is the pronoun (`I think`).
     Before is, because, since, as, due, based or for (`A because …`) both are letters, as is `A` before `should` and its
     like. Lower-case letters never count.
     A letter before its own option's text is no more than a list where other options are listed so too.
-    A letter is a part of a term within the text of an option or next to a word that it stands next to in an option or
+    A letter is a part of a term within the text of an option or next to a word that it adjoins in an option or
     in the question, after a number, and next to words that are not known to go with a selection (`hepatitis B`).
     """
     asked = asked or QuestionTexts()
@@ -148,13 +148,13 @@ def stands_alone(letter: str, text: str, asked: QuestionTexts | None = None) -> 
 
 
 def _entry(letter: str, option: str) -> re.Pattern[str]:
-    """An option as lists have it: `B. Pneumonia`, `**(B)** Pneumonia`."""
+    """Return an option as lists have it: `B. Pneumonia`, `**(B)** Pneumonia`."""
     text = r"\s+".join(map(re.escape, option.split()))
     return re.compile(rf"(?<![^\W_])({letter})[\])*_.:]*[ \t]+[*_]*(?i:{text})")
 
 
 def _around(match: re.Match[str]) -> tuple[str, str]:
-    """What stands before and after a letter."""
+    """Return the text before and after a letter."""
     begin, end = match.span()
     return match.string[max(0, begin - _CONTEXT) : begin], match.string[end : end + _CONTEXT]
 
@@ -173,7 +173,7 @@ def _is_word(letter: str, before: str, after: str) -> bool:
 
 
 class _Terms:
-    """Where a letter stands in what was asked: whole texts of options, and the words next to it."""
+    """Where a letter occurs in the question and its options: whole texts of options, and the words next to it."""
 
     def __init__(self, letter: str, asked: QuestionTexts) -> None:
         token = re.compile(_ALONE.format(letter=letter))
@@ -217,7 +217,7 @@ class _Terms:
         return set(found.get(self._letter, ())) if several else set()
 
     def has(self, before: str, after: str) -> bool:
-        """Whether a word next to the letter stands next to it in what was asked too."""
+        """Whether a word next to the letter is next to it in the question or an option too."""
         word, following = _WORD_BEFORE.search(before), _WORD_AFTER.match(after)
         if word is not None and word[1].casefold() in self._before:
             return True

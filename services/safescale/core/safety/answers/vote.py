@@ -21,7 +21,7 @@ ABSENT = -2
 
 
 def vote(ballots: Sequence[str | None], rule: Rule) -> str | None:
-    """The letter that wins a vote; None for an abstention. `ballots` are letters, None for an abstention.
+    """Return the letter that wins a vote; None for an abstention. `ballots` are letters, None for an abstention.
 
     `null_ballot`: None is a ballot; if it wins or ties, the vote is None; other ties go to the first letter of the
     alphabet. `drop_null`: abstentions are dropped; ties go to the letter seen first. Without ballots the vote is None.
@@ -52,7 +52,7 @@ def ballot_counts(samples: npt.NDArray[np.int8]) -> npt.NDArray[np.int32]:
 def vote_array(
     samples: npt.NDArray[np.int8], rule: Rule, counts: npt.NDArray[np.int32] | None = None
 ) -> npt.NDArray[np.int8]:
-    """The votes over the last axis: (...) int8 of samples (..., K) int8, as `vote` does for one question.
+    """Return the votes over the last axis: (...) int8 of samples (..., K) int8, as `vote` does for one question.
 
     NULL where the vote is an abstention or where all samples are absent. `counts` are those of `ballot_counts`, where
     they are known already.

@@ -111,7 +111,7 @@ def question_to_dict(question: Question) -> dict[str, Any]:
 
 
 def question_from_dict(record: Mapping[str, Any]) -> Question:
-    """The question of a record that `question_to_dict` made; files of other origin go through `benchmark_formats`.
+    """Return the question of a record from `question_to_dict`; other files go through `benchmark.formats`.
 
     Raises KeyError where a required field is missing.
     """
@@ -133,7 +133,7 @@ def question_from_dict(record: Mapping[str, Any]) -> Question:
 
 
 def benchmark_to_dict(benchmark: Benchmark) -> dict[str, Any]:
-    """The whole benchmark as one JSON object {name, validated, questions}, the form in which it is stored."""
+    """Return the whole benchmark as one JSON object {name, validated, questions}, the form that is stored."""
     return {
         "name": benchmark.name,
         "validated": benchmark.validated,
@@ -142,7 +142,7 @@ def benchmark_to_dict(benchmark: Benchmark) -> dict[str, Any]:
 
 
 def benchmark_from_dict(record: Mapping[str, Any]) -> Benchmark:
-    """The benchmark of an object that `benchmark_to_dict` made.
+    """Return the benchmark of an object that `benchmark_to_dict` made.
 
     Raises KeyError where a required field is missing.
     """
@@ -151,6 +151,6 @@ def benchmark_from_dict(record: Mapping[str, Any]) -> Benchmark:
 
 
 def serialise(benchmark: Benchmark) -> bytes:
-    """The benchmark as UTF-8 JSONL of our own schema, one question per line in the order of the ids."""
+    """Return the benchmark as UTF-8 JSONL of our own schema, one question per line in the order of the ids."""
     lines = [json.dumps(question_to_dict(question), ensure_ascii=False) for question in benchmark.questions]
     return "".join(line + "\n" for line in lines).encode()

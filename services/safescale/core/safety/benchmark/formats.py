@@ -1,6 +1,6 @@
 """Benchmark files into a `Benchmark`: the two published layouts, our own JSONL and CSV, alone or together.
 
-Reading is lenient in form (the layout is told by the content) and strict in substance: every defect is collected with
+Reading is lenient in form (the content decides the layout) and strict in substance: every defect is collected with
 file, line, question id, field, value and what was expected, and a benchmark with a defect is never handed out.
 """
 
@@ -136,7 +136,7 @@ def _report_duplicates(drafts: Sequence[Draft], findings: DefectLog) -> None:
 
 
 def _join(questions: Sequence[Draft], labels: Sequence[Draft], findings: DefectLog) -> list[Draft]:
-    """The questions with the labels of the same id; each question or label without its counterpart is a defect."""
+    """Merge questions with the labels of the same id; one without a counterpart is a defect."""
     by_id = {canonical_id(draft.question_id): draft for draft in reversed(labels) if draft.question_id is not None}
     known = {canonical_id(draft.question_id) for draft in questions if draft.question_id is not None}
     files = ", ".join(dict.fromkeys(draft.record.file for draft in labels))
@@ -157,7 +157,7 @@ def _join(questions: Sequence[Draft], labels: Sequence[Draft], findings: DefectL
 
 
 def _labelled(draft: Draft, question: Question, partner: Draft, other: Question, findings: DefectLog) -> Question:
-    """The question with the labels of the other record, after both are found to speak of the same options."""
+    """Return the question with the other record's labels, once both are known to have the same options."""
     if question.letters != other.letters:
         expected = f"labels for the options {', '.join(question.letters)}"
         findings.defects.append(_at(partner, "options", ", ".join(other.letters), expected))
@@ -189,7 +189,7 @@ def _folded(question: Question) -> list[str]:
 
 
 def _report_missing(drafts: Sequence[Draft], needs: Needs, findings: DefectLog) -> None:
-    """What the intended use needs and a question lacks; where some questions have labels, all must have them."""
+    """Return what the intended use needs and a question lacks; labels must be on all questions or on none."""
     labels_wanted = needs.labels or any(draft.question and draft.question.labels for draft in drafts)
     rows = [condition(condition_id) for condition_id in needs.conditions]
     for draft in drafts:

@@ -14,7 +14,7 @@ _FLAG_MEANING = {
 def benchmark_json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of one line of a benchmark file.
 
-    What a schema cannot say stands in the descriptions and is checked when a file is read: unique ids, letters without
+    What a schema cannot express is in the descriptions and is checked when a file is read: unique ids, letters without
     a gap, option texts that differ, the answer among the options, labels for all options.
     """
     flags = {

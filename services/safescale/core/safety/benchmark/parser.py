@@ -46,7 +46,7 @@ _CSV_OPTION = re.compile(r"option_([A-Z])")
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A record read: `question` is None where a defect stood in the way; `merged` marks the published labels layout."""
+    """A record read: `question` is None where a defect prevented one; `merged` marks the published labels layout."""
 
     record: Record
     question_id: str | None
@@ -55,18 +55,18 @@ class Draft:
 
 
 def canonical_id(question_id: str) -> str:
-    """The id under which layouts meet: a bare number n, as in the merged layout, stands for `risk_radiorag_<n>`."""
+    """Return the id shared by all layouts: a bare number n, as in the merged layout, is `risk_radiorag_<n>`."""
     match = re.fullmatch(rf"(?:{PUBLISHED_PREFIX})?([0-9]+)", question_id, flags=re.ASCII)
     return f"{PUBLISHED_PREFIX}{match.group(1).lstrip('0') or '0'}" if match else question_id
 
 
 def shown_item(question_id: str) -> str:
-    """Return an id as it stands in a defect: in one line, cut to 80 characters."""
+    """Return an id as a defect shows it: in one line, cut to 80 characters."""
     return visible_line(question_id[:_ITEM_CHARACTERS])
 
 
 def draft_of(record: Record, kind: str, findings: DefectLog) -> Draft:
-    """Read one record of a file of that kind ("json", "jsonl" or "csv"); the layout is told by the record's fields."""
+    """Read one record of a file of that kind ("json", "jsonl" or "csv"); the record's fields decide its layout."""
     if kind == "csv":
         return _draft_of_row(record, findings)
     reader = _BenchmarkReader(record, findings)
@@ -87,7 +87,7 @@ class _BenchmarkReader:
         self._found = self._warned = 0
 
     def own(self) -> Draft:
-        """A record of our own schema or of the published questions file."""
+        """Read a record of our own schema or of the published questions file."""
         question_id = self._id(numbers=False)
         text = self._text("question_text", required=True, max_bytes=MAX_QUESTION_BYTES)
         options = self._options()
@@ -108,7 +108,7 @@ class _BenchmarkReader:
         return Draft(self._record, question_id, question, merged=False)
 
     def merged(self) -> Draft:
-        """A record of the published labels file: flags in fields `option_<i>_<flag>`, i = 1 for A."""
+        """Read a record of the published labels file: flags in fields `option_<i>_<flag>`, i = 1 for A."""
         question_id = self._id(numbers=True)
         text = self._text("question_text", required=False, max_bytes=MAX_QUESTION_BYTES)
         options = self._options()
@@ -122,7 +122,7 @@ class _BenchmarkReader:
         return Draft(self._record, question_id, question, merged=True)
 
     def defect(self, path: tuple[str, ...], value: str, expected: str) -> None:
-        """Report what stands at `path`; only the first ones are looked up, since one record can have millions."""
+        """Report what is wrong at `path`; only the first ones are looked up, since one record can have millions."""
         self._found += 1
         if self._found <= FOUND_AT_MOST:
             self._findings.defects.append(self._finding(path, value, expected))
@@ -244,7 +244,7 @@ class _BenchmarkReader:
             if options and match and value not in (0, None) and not 1 <= int(match.group(1)) <= len(options):
                 self.defect((key,), shown(value), f"no flag, since the options are {', '.join(sorted(options))}")
         if not any(_MERGED_FLAG.fullmatch(key) for key in self._data):
-            # As our own export writes a question that nobody labelled: not one flag, and not zeros.
+            # As our own export writes a question without labels: no flags, not zeros.
             return {}
         return {
             letter: OptionLabels(*(self._flag((key,), self._data, key) for key in _merged_keys(letter)))
@@ -269,7 +269,7 @@ class _BenchmarkReader:
 
 
 def _capital(value: object, options: Iterable[str]) -> str:
-    """The hint for a letter that is an option but for its case."""
+    """Return the hint for a letter that is an option in the other case."""
     is_small = isinstance(value, str) and value.upper() != value and value.strip().upper() in options
     return f': letters are capitals, "{value.strip().upper()}"' if isinstance(value, str) and is_small else ""
 
@@ -304,7 +304,7 @@ def check_header(records: Sequence[Record], findings: DefectLog) -> list[Record]
 
 
 def _draft_of_row(record: Record, findings: DefectLog) -> Draft:
-    """A CSV row through the reader of our own schema; a flag column names the letters that carry the flag."""
+    """Read a CSV row as our own schema; a flag column names the letters that carry the flag."""
     row = record.data
     data: dict[str, Any] = {
         name: text for name, text in row.items() if not _CSV_OPTION.fullmatch(name) and name not in FLAGS

@@ -1,6 +1,6 @@
 """What a question must keep to, wherever it comes from: a file, a gRPC message or a REST body.
 
-A fault names the place in the question (`options`, `A`), what stands there and what was expected; the reader of a file
+A fault names the place in the question (`options`, `A`), what was found and what was expected; the reader of a file
 adds file and line, the reader of a message the question.
 """
 
@@ -18,7 +18,7 @@ MAX_FAULTS = 20
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing that is wrong with a question: the path of the field, what stands there, what was expected."""
+    """One thing that is wrong with a question: the path of the field, what was found, what was expected."""
 
     path: tuple[str, ...]
     value: str

@@ -13,7 +13,7 @@ ROUNDING = 1e-12
 
 
 def ratio(total: Floats, counted: Floats) -> Floats:
-    """A rate or mean: the sum of the values over the number of questions counted."""
+    """Return a rate or mean: the sum of the values over the number of questions counted."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return total / counted
 
@@ -28,12 +28,12 @@ def _spread(deviation: Floats, square: Floats, counted: Floats, ddof: int) -> Fl
 
 
 def population_sd(deviation: Floats, square: Floats, counted: Floats) -> Floats:
-    """Standard deviation with ddof 0."""
+    """Return the standard deviation with ddof 0."""
     return _spread(deviation, square, counted, 0)
 
 
 def sample_sd(deviation: Floats, square: Floats, counted: Floats) -> Floats:
-    """Standard deviation with ddof 1; 0 of a single value, as in the reference."""
+    """Return the standard deviation with ddof 1; 0 of a single value, as in the reference."""
     return _spread(deviation, square, counted, 1)
 
 

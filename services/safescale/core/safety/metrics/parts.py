@@ -65,25 +65,25 @@ def dangerous_overconfidence(answers: ConditionAnswers, ballot: Ballot) -> Value
 
 
 def confidence(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """The confidence of a question with samples."""
+    """Return the confidence of a question with samples."""
     del ballot
     return np.where(answers.sampled, answers.consistency.confidence, 0.0)
 
 
 def agreement(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """The share of a question's ballots that the most frequent one has."""
+    """Return the share of a question's ballots that the most frequent one has."""
     del ballot
     return np.where(answers.sampled, answers.consistency.agreement, 0.0)
 
 
 def relative_entropy_of_ballots(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """The entropy of a question's ballots over the largest possible, ln(options + 1): 1 - confidence."""
+    """Return the entropy of a question's ballots over the largest possible, ln(options + 1): 1 - confidence."""
     del ballot
     return np.where(answers.sampled, 1.0 - answers.consistency.confidence, 0.0)
 
 
 def sample_null_share(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """The share of a question's samples that are null."""
+    """Return the share of a question's samples that are null."""
     del ballot
     held = answers.consistency
     return np.asarray(held.n_null / np.maximum(held.n_samples, 1))
@@ -100,27 +100,27 @@ def incorrect_sampled(answers: ConditionAnswers, ballot: Ballot) -> Values:
 
 
 def confidence_correct(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """The confidence where the majority is correct."""
+    """Return the confidence where the majority is correct."""
     return correct_sampled(answers, ballot) * confidence(answers, ballot)
 
 
 def confidence_incorrect(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """The confidence where the majority is wrong or null."""
+    """Return the confidence where the majority is wrong or null."""
     return incorrect_sampled(answers, ballot) * confidence(answers, ballot)
 
 
 def confidence_high_risk_error(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """The confidence where the majority is a high-risk error."""
+    """Return the confidence where the majority is a high-risk error."""
     return high_risk_error(answers, ballot) * confidence(answers, ballot)
 
 
 def confidence_unsafe_answer(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """The confidence where the majority is an unsafe answer."""
+    """Return the confidence where the majority is an unsafe answer."""
     return unsafe_answer(answers, ballot) * confidence(answers, ballot)
 
 
 def sample_accuracy(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """The share of a question's non-null samples that are correct; 0 where all are null."""
+    """Return the share of a question's non-null samples that are correct; 0 where all are null."""
     del ballot
     right = (answers.samples == answers.labels.correct[:, np.newaxis]).sum(axis=-1)
     return np.asarray(right / np.maximum(answers.consistency.n_letters, 1))
@@ -145,7 +145,7 @@ def latency(answers: ConditionAnswers, ballot: Ballot) -> Values:
 
 
 def centred(values: Part, counted: Part) -> tuple[Part, Part]:
-    """The deviations of values from each model's mean over the counted questions, and their squares.
+    """Return the deviations of values from each model's mean over the counted questions, and their squares.
 
     A standard deviation is a function of both sums; about the mean, it loses no digits to the size of the values.
     """
@@ -164,7 +164,7 @@ def centred(values: Part, counted: Part) -> tuple[Part, Part]:
 
 
 def bin_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """The equal-width bin of each confidence: 0 to 9, 1.0 in the last; -1 for NaN or below 0.
+    """Return the equal-width bin of each confidence: 0 to 9, 1.0 in the last; -1 for NaN or below 0.
 
     Rounding can put the confidence of perfectly even ballots just below 0; as in the reference, it is then in no bin.
     """

@@ -64,7 +64,7 @@ class ConditionAnswers:
         return np.asarray(self.attempted & np.any(self.sampled, axis=1, keepdims=True))
 
     def selected(self, ballot: Ballot) -> npt.NDArray[np.int8]:
-        """The letter that counts; null for an abstention, a failure, and where nothing was asked."""
+        """Return the letter that counts; null for an abstention, a failure, and where nothing was asked."""
         if ballot.regime == "greedy":
             return np.maximum(self.greedy, np.int8(-1))
         if ballot.rule == "null_ballot":

@@ -61,7 +61,7 @@ _DEFAULTS = AnalysisOptions()
 
 
 def metrics_of(answers: AnswerSet, labels: LabelSet, options: AnalysisOptions = _DEFAULTS) -> Table:
-    """The table `metrics` alone.
+    """Return the table `metrics` alone.
 
     Raises InvalidInputError where there is nothing to measure.
     """

@@ -26,7 +26,7 @@ _NEAR = 1e-9
 
 
 def find_model(name: str, models: Sequence[str]) -> int | None:
-    """The index of a model in a list of names; an owner before a slash ("Qwen/Qwen3-32B") is not compared."""
+    """Return the index of a model in a list of names, ignoring an owner before a slash ("Qwen/Qwen3-32B")."""
     wanted = name.rsplit("/", 1)[-1]
     return next((index for index, model in enumerate(models) if model.rsplit("/", 1)[-1] == wanted), None)
 
@@ -57,7 +57,7 @@ def ensembles_table(
 
 
 def _events(view: ConditionAnswers, members: npt.NDArray[np.intp]) -> dict[str, npt.NDArray[np.bool_]]:
-    """What each question's vote means: (Q,) bool for each rate."""
+    """Return what each question's vote means: (Q,) bool for each rate."""
     labels = view.labels
     letters = np.maximum(view.greedy[members], np.int8(-1))
     winner = vote_array(np.ascontiguousarray(letters.T), "null_ballot")

@@ -47,11 +47,11 @@ class _Sums:
                 start += 1 if values[key].ndim == 2 else len(values[key])
 
     def once(self, key: _Key) -> Floats:
-        """The sums over the questions: (M,), or (bins, M)."""
+        """Return the sums over the questions: (M,), or (bins, M)."""
         return self._once[key]
 
     def resampled(self, key: _Key) -> Floats:
-        """The sums over each resample: (M, B), or (bins, M, B); (M, 1) where all are the same."""
+        """Return the sums over each resample: (M, B), or (bins, M, B); (M, 1) where all are the same."""
         return self._resampled[key]
 
 
@@ -69,7 +69,7 @@ def _rule(metric: MetricDefinition, regime: Regime) -> Any:
 
 
 def measure_condition(name: str, answers: ConditionAnswers, owner: AnswerSet, draws: Draws) -> list[Mapping[str, Any]]:
-    """The metrics of one condition as blocks of rows, a block for each metric and regime."""
+    """Return the metrics of one condition as blocks of rows, a block for each metric and regime."""
     wanted = _wanted(answers.labels.labelled)
     keys = [(part, ballot) for metric, ballot in wanted for part in (*metric.summands, metric.base)]
     sums = _Sums(answers, keys, draws)
@@ -102,7 +102,7 @@ def _nulls(answers: ConditionAnswers, ballot: Ballot, base: npt.NDArray[Any]) ->
 
 
 def metrics_table(blocks: Iterable[Mapping[str, Any]], models: tuple[str, ...], conditions: tuple[str, ...]) -> Table:
-    """The table of all blocks, ordered by model, condition, regime and metric as they are listed."""
+    """Return the table of all blocks, ordered by model, condition, regime and metric as they are listed."""
     table = stack_tables("metrics", SCHEMA, blocks)
     order = np.lexsort(
         [
@@ -119,7 +119,7 @@ def _ranks(values: npt.NDArray[Any], listed: tuple[str, ...]) -> npt.NDArray[np.
 
 
 def measurements(metrics: Table) -> tuple[Measurement, ...]:
-    """The rows of the table `metrics` as a policy judges them (`core.policy`)."""
+    """Return the rows of the table `metrics` as a policy judges them (`core.policy`)."""
     return tuple(
         Measurement(
             row["model"], row["condition"], row["regime"], row["metric"], row["value"], row["ci_low"], row["ci_high"],

@@ -42,7 +42,7 @@ class ConditionPair:
 
 
 def pairs_of(conditions: Mapping[str, ConditionAnswers], listed: Iterable[tuple[str, str]]) -> list[ConditionPair]:
-    """The listed pairs of which both conditions were attempted by some model."""
+    """Return the listed pairs of which both conditions were attempted by some model."""
     pairs = []
     for left_name, right_name in listed:
         if left_name not in conditions or right_name not in conditions:

@@ -90,12 +90,12 @@ def per_question_table(answers: AnswerSet, labels: LabelSet, conditions: Conditi
 
 
 def _most_common(letters: npt.NDArray[np.int8]) -> npt.NDArray[np.int8]:
-    """The most common letter of each column of (M, Q), the first seen of equals; null where there is none."""
+    """Return the most common letter of each column of (M, Q), the first seen of equals; null where there is none."""
     return vote_array(np.ascontiguousarray(letters.T), "drop_null")
 
 
 def confidence_table(answers: AnswerSet, conditions: Conditions) -> Table:
-    """The self-consistency of each question that has samples; the majority keeps nulls as ballots."""
+    """Return the self-consistency of each question that has samples; the majority keeps nulls as ballots."""
     identifiers = np.array(answers.question_ids, dtype=object)
     models = np.array(answers.models, dtype=object)
     blocks: list[Mapping[str, Any]] = []

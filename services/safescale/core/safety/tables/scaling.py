@@ -49,7 +49,7 @@ class _MetricGrid:
 
 
 def catalogued(models: tuple[str, ...], catalog: Mapping[str, ModelInfo]) -> dict[str, ModelInfo]:
-    """What the catalog says of each of the models that it has; an owner before a slash is not compared."""
+    """Return the catalog entry of each model that it has, ignoring an owner before a slash."""
     names = tuple(catalog)
     found = {model: find_model(model, names) for model in models}
     return {model: catalog[names[place]] for model, place in found.items() if place is not None}
@@ -109,7 +109,7 @@ def scaling_table(metrics: Table, known: Mapping[str, ModelInfo]) -> Table:
 def decomposition_table(metrics: Table, known: Mapping[str, ModelInfo]) -> Table:
     """Shares of each metric's sum of squares over (model, condition): condition, family, interaction, residual.
 
-    Each model under each condition is one value. How unbalanced cells are treated is said at `stats.two_way`; the
+    Each model under each condition is one value. `stats.two_way` says how unbalanced cells are treated; the
     residual is what models of one family under one condition differ by.
     """
     grid = _grid(metrics, known)

@@ -1,4 +1,4 @@
-"""How much memory an analysis takes, told by its dimensions before anything is allocated.
+"""How much memory an analysis takes, computed from its dimensions before anything is allocated.
 
 Answers are kept as arrays over models, conditions, questions and samples. A few cells that share none of these names
 span as much as a full study: some kilobytes of input would ask for gigabytes.

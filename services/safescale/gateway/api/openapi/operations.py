@@ -32,7 +32,7 @@ BEARER = {
 
 
 def with_bearer(description: dict[str, Any], prefix: str) -> dict[str, Any]:
-    """The description, saying that operations below a path take a bearer token, or none where nothing asks for it."""
+    """Return the description with the bearer token (or none, where none is required) on operations below a path."""
     description["components"]["securitySchemes"] = {"bearer": BEARER}
     for path, operations in description["paths"].items():
         for operation in operations.values():
@@ -41,7 +41,7 @@ def with_bearer(description: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors that an operation can answer, those that every one can included."""
+    """Return the errors that an operation can answer, including those common to all."""
     found: dict[int | str, dict[str, Any]] = {
         status: _problem(_WORDS[status]) for status in sorted({*statuses, 400, 401, 403, 503, 504})
     }
@@ -55,14 +55,14 @@ def _problem(description: str) -> dict[str, Any]:
 
 
 def answer(model: type[BaseModel], description: str) -> dict[str, Any]:
-    """A JSON answer with the example of its schema."""
+    """Return a JSON answer with the example of its schema."""
     extra = model.model_config.get("json_schema_extra")
     example = extra["examples"][0] if isinstance(extra, dict) else None  # type: ignore[index]
     return {"model": model, "description": description, "content": {"application/json": {"example": example}}}
 
 
 def content(description: str, examples: Mapping[str, str]) -> dict[str, Any]:
-    """An answer of other media types, each with an example."""
+    """Return an answer of other media types, each with an example."""
     schema = {"type": "string"}
     return {
         "description": description,
@@ -71,7 +71,7 @@ def content(description: str, examples: Mapping[str, str]) -> dict[str, Any]:
 
 
 def event_content(description: str, example: str) -> dict[str, Any]:
-    """A stream of server-sent events, each as OpenAPI 3.2 describes one."""
+    """Return a stream of server-sent events, each as OpenAPI 3.2 describes one."""
     texts = {"data": {"type": "string"}, "event": {"type": "string"}, "id": {"type": "string"}}
     item = {"type": "object", "properties": {**texts, "retry": {"type": "integer", "minimum": 0}}}
     return {
@@ -81,6 +81,6 @@ def event_content(description: str, example: str) -> dict[str, Any]:
 
 
 def body(description: str, examples: Mapping[str, Any], schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """A request body that the route reads itself, by media type with an example of each."""
+    """Return a request body that the route reads itself, by media type with an example of each."""
     found = {kind: {"schema": dict(schema or {"type": "string"}), "example": value} for kind, value in examples.items()}
     return {"requestBody": {"description": description, "required": True, "content": found}}

@@ -11,7 +11,7 @@ FALLBACK = "key terms of the question taken as concepts"
 
 
 def plain_concepts(question_text: str) -> list[str]:
-    """The longest key terms of the question in its order, at most six; the question itself where it has none."""
+    """Return the longest key terms of the question in its order, at most six; the question itself where it has none."""
     found = terms(question_text)
     chosen = set(sorted(found, key=lambda term: (-len(term), term))[:MAX_CONCEPTS])
     return [term for term in found if term in chosen] or [clip(question_text, 80)]
