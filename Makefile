@@ -59,9 +59,10 @@ up: ## Start the grid on this machine (AIRGAP=1: with images made from packages)
 down: ## Stop the grid; its records stay
 	$(COMPOSE) down
 
-lint: .venv/.ready ## ruff, mypy, import rules, protos (lint, breaking, stubs current)
+lint: .venv/.ready ## ruff, codespell, mypy, import rules, protos (lint, breaking, stubs current)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint

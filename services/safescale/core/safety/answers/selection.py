@@ -1,7 +1,7 @@
 """Whether a text states an option letter: the guard against letters that are no selection (protocol section 4.3).
 
 A capital letter on its own may be a part of a term: `Kerley B lines`, `hepatitis B`, `Fig. C`, `37 C`. A letter
-counts only where its surroundings allow for nothing else; in doubt it does not, and a person reads the answer.
+counts only where the text around it allows nothing else; in doubt it does not, and a person reads the answer.
 """
 
 import re
