@@ -34,7 +34,7 @@ CONNECT_S = 5.0
 LOOK_S = 0.2
 """Seconds between two looks at a data folder that another process holds."""
 
-TOLD_S = 2.0
+REPORTED_S = 2.0
 """Seconds of waiting for such a process after which the wait is reported."""
 
 RESTART_S = 20.0
@@ -109,7 +109,7 @@ class Client:
         """Lock and return the data folder, or return the address of the process that serves from it."""
         path = self._settings.data_dir
         begin = time.monotonic()
-        told = False
+        reported = False
         while True:
             waited = time.monotonic() - begin
             data = DataDir(path)
@@ -121,8 +121,8 @@ class Client:
                 return address
             if waited > STARTING_S + self._leave_s:
                 raise in_use(path, f", which has not answered for {waited:.0f} s")
-            if waited > TOLD_S and not told:
-                told = True
+            if waited > REPORTED_S and not reported:
+                reported = True
                 tell(f"Waiting for the safescale process that holds the data folder {path} …")
             await asyncio.sleep(LOOK_S)
 
@@ -181,11 +181,11 @@ class Client:
         """Serve other commands on the data folder until they are done, or until Ctrl-C: they go on without us then."""
         if self._host is None:
             return
-        told = 0
+        reported = 0
         try:
             while count := self._others():
-                if count != told:
-                    told = count
+                if count != reported:
+                    reported = count
                     tell(
                         f"Done. Serving {count} other command{'s' if count > 1 else ''} on {self._settings.data_dir} "
                         "until they are done; Ctrl-C ends this, and they go on by themselves."

@@ -37,16 +37,16 @@ async def serve(config: GatewayConfig, stop: asyncio.Event, ready: Callable[[str
         server = uvicorn.Server(_uvicorn_config(gateway, context))
         server.capture_signals = contextlib.nullcontext  # type: ignore[assignment]
         serving = asyncio.create_task(server.serve(sockets=[listener]))
-        told = asyncio.create_task(stop.wait())
+        stopped = asyncio.create_task(stop.wait())
         renewing = asyncio.create_task(_renewing(renew))
         try:
             address = address_of(*listener.getsockname()[:2])
             get_logger("gateway").info("serving", address=address)
             if ready is not None:
                 ready(address)
-            await asyncio.wait({serving, told}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({serving, stopped}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            told.cancel()
+            stopped.cancel()
             renewing.cancel()
             # Event streams end first: the server waits for every other answer.
             gateway.draining.set()

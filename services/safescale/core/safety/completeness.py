@@ -134,15 +134,15 @@ def _places_left(
     total = len(set(asked.question_ids))
     bare = {place for place, found in left.items() if found and not ended[place]}
     sentences: list[str] = []
-    told: set[ModelCondition] = set()
+    named: set[ModelCondition] = set()
     for kind, index, names in (("model", 0, asked.models), ("condition", 1, asked.conditions)):
         for name in dict.fromkeys(names):
             of_name = {place for place in left if place[index] == name}
             open_places = of_name & bare
-            if open_places and not any(ended[place] for place in of_name) and not open_places <= told:
+            if open_places and not any(ended[place] for place in of_name) and not open_places <= named:
                 sentences.append(f"The {kind} {name} has no verdict")
-                told |= open_places
-    rest = [place for place, found in left.items() if found and place not in told]
+                named |= open_places
+    rest = [place for place, found in left.items() if found and place not in named]
     for place in rest[:NAMED]:
         ids = sorted(left[place])
         sentences.append(f"{place[0]} under {place[1]}: {len(ids)} of {total} questions have no verdict{_such_as(ids)}")

@@ -40,8 +40,8 @@ async def body_parts(request: Request, gateway: Gateway, limit: int) -> AsyncIte
         HttpError: 413 above `limit` bytes, as soon as that is known; 408 after a long silence; 400 when it is cut.
 
     """
-    told = request.headers.get("content-length", "")
-    if told.isdecimal() and int(told) > limit:
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limit:
         raise too_large(limit)
     received = 0
     stream = request.stream()
