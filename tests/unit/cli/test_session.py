@@ -16,7 +16,7 @@ async def test_a_holder_that_does_not_answer_is_told_and_given_up(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sessions, "STARTING_S", 0.5)
-    monkeypatch.setattr(sessions, "TOLD_S", 0.0)
+    monkeypatch.setattr(sessions, "REPORTED_S", 0.0)
     monkeypatch.setattr(sessions, "CONNECT_S", 0.3)
     with DataDir(tmp_path) as data:
         data.announce(address)
