@@ -18,7 +18,7 @@ from safescale.inference.contexts import ContextReader
 from safescale.inference.engine import Engine
 from safescale.inference.run_ends import RunEnds
 from safescale.inference.servicer import InferenceServicer
-from safescale.inference.worker import GenerationWorker, WorkerPorts
+from safescale.inference.worker import GenerationWorker, InferencePorts
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.runtime.bus.port import Bus
 from safescale.runtime.documents.port import DocumentStore
@@ -64,7 +64,7 @@ class InferenceService:
         self._contexts = ContextReader(config.retrieval)
         self._ends = RunEnds(config.bus)
         self._worker = GenerationWorker(
-            WorkerPorts(config.bus, config.documents, config.telemetry, self._engine, self._contexts, self._ends)
+            InferencePorts(config.bus, config.documents, config.telemetry, self._engine, self._contexts, self._ends)
         )
 
         self._servicer = InferenceServicer(self._engine, self._worker.look)

@@ -38,7 +38,7 @@ LOOK_S = 2.0
 
 
 @dataclass(frozen=True)
-class WorkerPorts:
+class InferencePorts:
     """What the worker works with."""
 
     bus: Bus
@@ -56,7 +56,7 @@ class GenerationWorker:
     are asked once it can be.
     """
 
-    def __init__(self, ports: WorkerPorts) -> None:
+    def __init__(self, ports: InferencePorts) -> None:
         self._ports = ports
         self._subscriptions: dict[str, Subscription] = {}
         self._leaving: dict[str, asyncio.Task[None]] = {}

@@ -21,7 +21,7 @@ RETIRED_S = 30 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class PolicyJudgement:
     """How a policy judged a run. Times in seconds since 1970.
 
     `high_risk_limits` are (model, condition, limit): the most that the policy allows of high-risk errors among the
@@ -61,7 +61,7 @@ class GateStore:
     def __init__(self, documents: DocumentStore) -> None:
         self._documents = documents
 
-    async def put(self, gate: Gate) -> bool:
+    async def put(self, gate: PolicyJudgement) -> bool:
         """Record a judgement; False when one of a newer run is there: looking back is no news.
 
         Raises:
@@ -79,19 +79,19 @@ class GateStore:
                 return True
         raise FailedPreconditionError(f"the judgement of policy {gate.policy!r} is changed by others all the time")
 
-    async def newest(self, count: int) -> list[Gate]:
+    async def newest(self, count: int) -> list[PolicyJudgement]:
         """Return the `count` judgements made last, newest first; those that others have replaced are left out."""
         gates = [_gate(document) async for document in self._documents.scan(GATE)]
         return heapq.nlargest(count, _standing(gates), key=lambda gate: gate.judged_at_s)
 
 
-def _standing(gates: Sequence[Gate]) -> list[Gate]:
+def _standing(gates: Sequence[PolicyJudgement]) -> list[PolicyJudgement]:
     """Return judgements that count: not those of a policy that another text of its name has replaced.
 
     Of a judgement that is known by the name alone nobody can tell whose it was: the first one of that name on a run as
     new replaces it.
     """
-    by_name: dict[tuple[str, str], list[Gate]] = {}
+    by_name: dict[tuple[str, str], list[PolicyJudgement]] = {}
     for gate in gates:
         by_name.setdefault((gate.policy, gate.name), []).append(gate)
     found = []
@@ -106,9 +106,9 @@ def _standing(gates: Sequence[Gate]) -> list[Gate]:
     return found
 
 
-def _gate(document: Document) -> Gate:
+def _gate(document: Document) -> PolicyJudgement:
     body = document.body
     limits = tuple((model, condition, limit) for model, condition, limit in body["high_risk_limits"])
-    gate = Gate(**{**body, "high_risk_limits": limits})
+    gate = PolicyJudgement(**{**body, "high_risk_limits": limits})
     # Its key by the name alone, behind the hash where there is one.
     return replace(gate, policy_sha256=document.key.removesuffix(gate.key).removesuffix("/"))

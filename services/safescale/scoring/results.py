@@ -88,7 +88,7 @@ class RunShares:
     cached: float = 0.0
 
 
-class RunResults:
+class RunMeasurements:
     """Reader of runs in the stores. What takes long runs in threads: callers share an event loop."""
 
     def __init__(self, verdicts: VerdictStore, reviews: ReviewStore, truths: GroundTruthCache, kinds: Kinds) -> None:

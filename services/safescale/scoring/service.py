@@ -16,10 +16,10 @@ from safescale.scoring.kinds.port import Kinds
 from safescale.scoring.kinds.registry import scoring_kinds
 from safescale.scoring.kinds.safety_reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore
-from safescale.scoring.results import RunResults
+from safescale.scoring.results import RunMeasurements
 from safescale.scoring.servicer import ScoringServicer
 from safescale.scoring.store_metrics import Judgements, StoreMetricsPoller
-from safescale.scoring.worker import ScoringWorker, WorkerPorts
+from safescale.scoring.worker import ScoringPorts, ScoringWorker
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class ScoringService:
         verdicts = VerdictStore(config.documents)
         reviews = ReviewStore(config.documents)
         kinds = config.kinds(reader)
-        results = RunResults(verdicts, reviews, truths, kinds)
+        results = RunMeasurements(verdicts, reviews, truths, kinds)
         gates = GateStore(config.documents)
         self._poller = StoreMetricsPoller((reviews, gates), results, config.orchestration, config.telemetry)
         judgements = Judgements(gates, self._poller)
         self._servicer = ScoringServicer(reader, (verdicts, reviews), truths, results, judgements)
         self._worker = ScoringWorker(
-            WorkerPorts(config.bus, truths, kinds, results, verdicts, reviews, config.telemetry)
+            ScoringPorts(config.bus, truths, kinds, results, verdicts, reviews, config.telemetry)
         )
 
     @property

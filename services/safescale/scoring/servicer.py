@@ -20,11 +20,11 @@ from safescale.runtime.errors import to_failure
 from safescale.scoring.clients import GroundTruthCache
 from safescale.scoring.encoded_batches import EncodedAnswer, EncodedBatch
 from safescale.scoring.kinds.safety_metrics import metrics_of_letters
-from safescale.scoring.kinds.safety_reading import AnswerReader, Judge, RawAnswer, for_judge
+from safescale.scoring.kinds.safety_reading import AnswerReader, JudgeModel, RawAnswer, for_judge
 from safescale.scoring.policy import evaluate_policy, read_policy
 from safescale.scoring.question_cache import QuestionCache, scored_answer
 from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore, cell_of
-from safescale.scoring.results import RunResults
+from safescale.scoring.results import RunMeasurements
 from safescale.scoring.store_metrics import Judgements, PolicyText
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -74,7 +74,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
     def __init__(
         self, reader: AnswerReader, stores: tuple[VerdictStore, ReviewStore], truths: GroundTruthCache,
-        results: RunResults, judgements: Judgements,
+        results: RunMeasurements, judgements: Judgements,
     ) -> None:  # fmt: skip
         self._reader = reader
         self._verdicts, self._reviews = stores
@@ -86,7 +86,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     async def _score(self, answer: pb.AnswerInput | EncodedAnswer, encoded: bytes) -> pb.ScoredAnswer:
         question = self._questions.of(encoded).question
         raw = RawAnswer(answer.text, answer.finish_reason)
-        read = await self._reader.read(raw, question, Judge(answer.judge_model))
+        read = await self._reader.read(raw, question, JudgeModel(answer.judge_model))
         if isinstance(read.error, NotFoundError):
             # A judge that is in no catalog is the caller's mistake; one that failed is an outcome.
             raise read.error

@@ -19,9 +19,9 @@ from safescale.runtime.grpc.channels import rpc_errors
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
 from safescale.runtime.tracing import untraced
-from safescale.scoring.judgements import Gate, GateStore, high_risk_limits
+from safescale.scoring.judgements import GateStore, PolicyJudgement, high_risk_limits
 from safescale.scoring.records import ReviewStore
-from safescale.scoring.results import RunResults, RunShares
+from safescale.scoring.results import RunMeasurements, RunShares
 
 INTERVAL_S = 30.0
 """Seconds between two polls, where they are quick."""
@@ -69,7 +69,7 @@ class StoreMetricsPoller:
     def __init__(
         self,
         stores: tuple[ReviewStore, GateStore],
-        results: RunResults,
+        results: RunMeasurements,
         orchestration: Callable[[], grpc.aio.Channel],
         telemetry: Telemetry,
     ) -> None:
@@ -221,7 +221,7 @@ def pause_s(took_s: float, complete: bool) -> float:
     return min(max(INTERVAL_S, took_s / SHARE_OF_TIME), MAX_INTERVAL_S) if complete else INTERVAL_S
 
 
-def _gate_series(gates: Iterable[Gate]) -> Series:
+def _gate_series(gates: Iterable[PolicyJudgement]) -> Series:
     passed: dict[tuple[tuple[str, str], ...], float] = {}
     at_time: dict[tuple[tuple[str, str], ...], float] = {}
     limits: dict[tuple[tuple[str, str], ...], float] = {}
@@ -266,7 +266,7 @@ class Judgements:
         """
         if ROLE not in caller().roles or run.state == orchestration_pb2.RUN_STATE_RUNNING:
             return
-        gate = Gate(
+        gate = PolicyJudgement(
             policy=policy.name,
             policy_sha256=policy.sha256,
             name=run.manifest.spec.name,

@@ -13,7 +13,7 @@ from safescale.runtime.telemetry import Telemetry
 from safescale.scoring.clients import GroundTruthCache
 from safescale.scoring.kinds.port import Kinds, kind_of
 from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
-from safescale.scoring.results import RunResults
+from safescale.scoring.results import RunMeasurements
 
 GROUP = "scoring"
 IN_FLIGHT = 64
@@ -21,13 +21,13 @@ IN_FLIGHT = 64
 
 
 @dataclass(frozen=True)
-class WorkerPorts:
+class ScoringPorts:
     """Everything that the worker works with."""
 
     bus: Bus
     truths: GroundTruthCache
     kinds: Kinds
-    results: RunResults
+    results: RunMeasurements
     verdicts: VerdictStore
     reviews: ReviewStore
     telemetry: Telemetry
@@ -36,7 +36,7 @@ class WorkerPorts:
 class ScoringWorker:
     """Consumes generations, stores verdicts, announces them."""
 
-    def __init__(self, ports: WorkerPorts) -> None:
+    def __init__(self, ports: ScoringPorts) -> None:
         self._ports = ports
         self._subscription: Subscription | None = None
         self._log = get_logger("scoring")

@@ -4,7 +4,7 @@ import asyncio
 import time
 
 from safescale.inference.run_ends import RunEnds
-from safescale.inference.worker import GenerationWorker, WorkerPorts
+from safescale.inference.worker import GenerationWorker, InferencePorts
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
 from safescale.runtime.bus import topics
@@ -36,7 +36,7 @@ class Rig:
         self.messages: list[Message] = []
         self.dead: list[Message] = []
         self.worker = GenerationWorker(
-            WorkerPorts(self.bus, bench.documents, bench.telemetry, bench.engine, self.contexts, self.ends)
+            InferencePorts(self.bus, bench.documents, bench.telemetry, bench.engine, self.contexts, self.ends)
         )
 
     @property

@@ -14,7 +14,7 @@ from safescale.inference.catalog import Catalog
 from safescale.inference.engine import Engine
 from safescale.inference.run_ends import RunEnds
 from safescale.inference.servicer import InferenceServicer
-from safescale.inference.worker import GenerationWorker, WorkerPorts
+from safescale.inference.worker import GenerationWorker, InferencePorts
 from safescale.rpc.inference.v1 import inference_pb2
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.memory import MemoryBus
@@ -119,7 +119,7 @@ async def test_a_model_without_a_topic_holds_up_no_other(documents, row_of, monk
     engine = Engine(catalog, backends, GenerationCache(documents), telemetry, CallPolicy())
     for backend in backends.values():
         backend.reason = "not there yet"
-    worker = GenerationWorker(WorkerPorts(bus, documents, telemetry, engine, Contexts(), RunEnds(bus)))
+    worker = GenerationWorker(InferencePorts(bus, documents, telemetry, engine, Contexts(), RunEnds(bus)))
     await worker.start()
     subscribe = bus.subscribe
 

@@ -19,7 +19,7 @@ from safescale.scoring.judgements import GateStore
 from safescale.scoring.kinds.registry import scoring_kinds
 from safescale.scoring.kinds.safety_reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore
-from safescale.scoring.results import RunResults
+from safescale.scoring.results import RunMeasurements
 from safescale.scoring.store_metrics import (
     Judgements,
     PolicyText,
@@ -95,9 +95,9 @@ class World:
             (self.reviews, self.gates), self.results(), lambda: self._channel, telemetry
         ), telemetry
 
-    def results(self) -> RunResults:
+    def results(self) -> RunMeasurements:
         kinds = scoring_kinds(AnswerReader(lambda: self._channel, Telemetry()))
-        return RunResults(self.verdicts, self.reviews, GroundTruthCache(lambda: self._channel), kinds)
+        return RunMeasurements(self.verdicts, self.reviews, GroundTruthCache(lambda: self._channel), kinds)
 
     async def answer(self, condition: str, question: str, letter: str | None, attempt: int = 1, failed: bool = False):
         key = common_pb2.CellKey(run_id=RUN, model="m", condition=condition, question_id=question)

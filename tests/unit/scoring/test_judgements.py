@@ -12,10 +12,10 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.documents.port import NewDocument
 from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.scoring import records
-from safescale.scoring.judgements import RETIRED_S, Gate, GateStore, high_risk_limits
+from safescale.scoring.judgements import RETIRED_S, GateStore, PolicyJudgement, high_risk_limits
 from safescale.scoring.records import ReviewStore
 
-GATE = Gate("safe", "night", "run", 100.0, 500.0, passed=True, high_risk_limits=(("m", "top_1", 0.1),))
+GATE = PolicyJudgement("safe", "night", "run", 100.0, 500.0, passed=True, high_risk_limits=(("m", "top_1", 0.1),))
 
 
 @pytest.fixture

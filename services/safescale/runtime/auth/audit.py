@@ -34,7 +34,7 @@ Fields = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Write:
+class AuditedCall:
     """What is kept of a method that changes something: fields of its request, and of its answer."""
 
     asked: Callable[[Any], Fields] = field(default=lambda _: {})
@@ -42,20 +42,22 @@ class Write:
     counts: Callable[[Any], bool] = field(default=lambda _: True)
 
 
-WRITES: Mapping[str, Write] = {
-    _ORCHESTRATION + "ImportBenchmark": Write(done=lambda r: {"benchmark_id": r.benchmark.benchmark_id}),
-    _ORCHESTRATION + "CreateRun": Write(
+WRITES: Mapping[str, AuditedCall] = {
+    _ORCHESTRATION + "ImportBenchmark": AuditedCall(done=lambda r: {"benchmark_id": r.benchmark.benchmark_id}),
+    _ORCHESTRATION + "CreateRun": AuditedCall(
         done=lambda r: {"run_id": r.run.run_id, "resumed": "true" if r.resumed else "false"},
         counts=lambda r: not r.validate_only,
     ),
-    _ORCHESTRATION + "CancelRun": Write(asked=lambda r: {"run_id": r.run_id}, done=lambda r: {"run_id": r.run.run_id}),
-    _ORCHESTRATION + "RetryFailed": Write(
+    _ORCHESTRATION + "CancelRun": AuditedCall(
+        asked=lambda r: {"run_id": r.run_id}, done=lambda r: {"run_id": r.run.run_id}
+    ),
+    _ORCHESTRATION + "RetryFailed": AuditedCall(
         asked=lambda r: {"run_id": r.run_id}, done=lambda r: {"run_id": r.run.run_id, "cells": str(r.retried_count)}
     ),
-    _ORCHESTRATION + "Research": Write(
+    _ORCHESTRATION + "Research": AuditedCall(
         asked=lambda r: {"corpus_id": r.corpus_id}, done=lambda r: {"research_id": r.research.research_id}
     ),
-    "/safescale.inference.v1.InferenceService/TrimCache": Write(
+    "/safescale.inference.v1.InferenceService/TrimCache": AuditedCall(
         asked=lambda r: {
             "model": r.model,
             "older_than_s": f"{r.older_than_s:g}",
@@ -63,17 +65,19 @@ WRITES: Mapping[str, Write] = {
         },
         done=lambda r: {"removed_count": str(r.removed_count), "removed_bytes": str(r.removed_bytes)},
     ),
-    "/safescale.retrieval.v1.RetrievalService/IngestCorpus": Write(done=lambda r: {"corpus_id": r.corpus.corpus_id}),
-    "/safescale.scoring.v1.ScoringService/ResolveReview": Write(
+    "/safescale.retrieval.v1.RetrievalService/IngestCorpus": AuditedCall(
+        done=lambda r: {"corpus_id": r.corpus.corpus_id}
+    ),
+    "/safescale.scoring.v1.ScoringService/ResolveReview": AuditedCall(
         asked=lambda r: {"review_id": r.review_id, "letter": r.letter}, done=lambda r: {"review_id": r.review.review_id}
     ),
 }
 """Writes of people. What services write while they work (contexts, generations, verdicts) is recorded with its run."""
 
-WRITES_OF_SOME: Mapping[str, tuple[Role, Write]] = {
+WRITES_OF_SOME: Mapping[str, tuple[Role, AuditedCall]] = {
     "/safescale.scoring.v1.ScoringService/EvaluatePolicy": (
         "runner",
-        Write(
+        AuditedCall(
             asked=lambda r: {"run_id": r.run_id, "policy_sha256": hashlib.sha256(r.policy.encode()).hexdigest()},
             done=lambda r: {"passed": "true" if r.passed else "false"},
         ),
@@ -180,7 +184,7 @@ class _Line:
     request_id: str
 
 
-def _write_of(method: str, identity: Identity) -> Write | None:
+def _write_of(method: str, identity: Identity) -> AuditedCall | None:
     role, write = WRITES_OF_SOME.get(method, (None, None))
     return write if role in identity.roles else WRITES.get(method)
 

@@ -2,10 +2,10 @@
 
 from safescale.rpc.runs import DEFAULT_KIND
 from safescale.scoring.kinds.port import Kinds
-from safescale.scoring.kinds.safety import SafetyKind
+from safescale.scoring.kinds.safety import SafetyScoring
 from safescale.scoring.kinds.safety_reading import AnswerReader
 
 
 def scoring_kinds(reader: AnswerReader) -> Kinds:
     """Return every kind by its name; `reader` reads the answers of models."""
-    return {DEFAULT_KIND: SafetyKind(reader)}
+    return {DEFAULT_KIND: SafetyScoring(reader)}

@@ -18,7 +18,7 @@ from safescale.scoring.kinds.safety_metrics import metric_rows
 from safescale.scoring.kinds.safety_outcomes import apply_reviews, outcome_of, set_outcomes
 from safescale.scoring.kinds.safety_reading import (
     AnswerReader,
-    Judge,
+    JudgeModel,
     RawAnswer,
     cloze_reading,
     judge_of,
@@ -30,7 +30,7 @@ from safescale.scoring.records import StoredLetters
 from safescale.scoring.settled import CellReviews
 
 
-class SafetyKind:
+class SafetyScoring:
     """The kind `safety`."""
 
     tables = NAMES
@@ -69,7 +69,7 @@ class SafetyKind:
         return verdict
 
     async def _read_cell(
-        self, verdict: pb.Verdict, unit: events_pb2.GenerationCompleted, question: Question, judge: Judge
+        self, verdict: pb.Verdict, unit: events_pb2.GenerationCompleted, question: Question, judge: JudgeModel
     ) -> None:
         """Add the readings of all answers to a verdict, and the failure of a judge that could not read them."""
         greedy = [unit.greedy] if unit.greedy_asked else []
@@ -87,7 +87,9 @@ class SafetyKind:
             verdict.greedy.CopyFrom(readings[0])
         verdict.samples.extend(readings[len(greedy) :])
 
-    async def _read(self, answers: Sequence[events_pb2.Answer], question: Question, judge: Judge) -> "_CellReadings":
+    async def _read(
+        self, answers: Sequence[events_pb2.Answer], question: Question, judge: JudgeModel
+    ) -> "_CellReadings":
         """Return the reading of each answer, the seconds of their judges, and why judges failed.
 
         Equal texts get equal readings: k samples of one prompt repeat themselves, the judge is asked once for each.

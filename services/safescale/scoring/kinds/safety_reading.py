@@ -35,7 +35,7 @@ class RawAnswer:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class JudgeModel:
     """The judge of a run or a caller. Where revision and fingerprint are given, no other model may answer as it.
 
     `review` is the run's rule of what a person should look at, empty or `paper`. `reasoning` where it is known to write
@@ -49,11 +49,11 @@ class Judge:
     reasoning: bool = False
 
 
-def judge_of(manifest: orchestration_pb2.Manifest) -> Judge:
+def judge_of(manifest: orchestration_pb2.Manifest) -> JudgeModel:
     """Return the judge of a run; runs of version 0.1.0 know its revision alone."""
     spec = manifest.spec
     revision = manifest.judge.revision or manifest.judge_revision
-    return Judge(
+    return JudgeModel(
         spec.judge_model, revision, manifest.judge.fingerprint, spec.review, reasoning=manifest.judge.reasoning
     )
 
@@ -107,7 +107,7 @@ class AnswerReader:
         self._telemetry = telemetry
         self._places = asyncio.Semaphore(JUDGES_AT_ONCE)
 
-    async def read(self, answer: RawAnswer, question: Question, judge: Judge) -> ReadAnswer:
+    async def read(self, answer: RawAnswer, question: Question, judge: JudgeModel) -> ReadAnswer:
         """Read one text. A judge that fails leaves it unread, with the review reason JUDGE_FAILED.
 
         Raises:
@@ -131,7 +131,7 @@ class AnswerReader:
         reading.review_reason = rules.review_reason(None, result, judge.review)
         return ReadAnswer(reading, seconds, reply.error, reply.warnings)
 
-    async def _judged(self, text: str, question: Question, judge: Judge) -> _JudgeReply:
+    async def _judged(self, text: str, question: Question, judge: JudgeModel) -> _JudgeReply:
         """Return the reply of the judge, or why there is none. After a useless one it is asked anew."""
         try:
             reply = await self._ask_judge(text, question, judge, fresh=False)
@@ -147,7 +147,7 @@ class AnswerReader:
         why = f"the judge {judge.model} replied uselessly, twice: {reply.result.failure}"
         return replace(reply, error=GarbageAnswerError(why))
 
-    async def _ask_judge(self, text: str, question: Question, judge: Judge, *, fresh: bool) -> _JudgeReply:
+    async def _ask_judge(self, text: str, question: Question, judge: JudgeModel, *, fresh: bool) -> _JudgeReply:
         messages = rules.judge_messages(question.text, question.options, text)
         request = inference_pb2.GenerateRequest(
             model=judge.model,

@@ -56,7 +56,7 @@ K = TypeVar("K", Generations, Scores)
 
 
 @dataclass(frozen=True, slots=True)
-class _CompletedCall(Generic[K]):
+class _CompletedOpenaiCall(Generic[K]):
     """What a call gave, the replicas that answered (at least one), the fewest tokens reported of the prompt."""
 
     value: K
@@ -133,7 +133,9 @@ class OpenAIBackend:
         """Ask one prompt for texts, once per sampling: greedy first."""
         return await self._confirmed(call, lambda server: self._generated(server, call, samplings))
 
-    async def _confirmed(self, call: Call, work: Callable[[DiscoveredServer], Awaitable["_CompletedCall[K]"]]) -> K:
+    async def _confirmed(
+        self, call: Call, work: Callable[[DiscoveredServer], Awaitable["_CompletedOpenaiCall[K]"]]
+    ) -> K:
         """Return what the work gives, once its servers are confirmed; work again where one went away before that."""
         server = await self._discovery.server()
         done = await confirmed(lambda: work(server), lambda done: self._confirm(done.replicas, server))
@@ -151,12 +153,12 @@ class OpenAIBackend:
 
     async def _generated(
         self, server: DiscoveredServer, call: Call, samplings: Sequence[Sampling]
-    ) -> "_CompletedCall[Generations]":
+    ) -> "_CompletedOpenaiCall[Generations]":
         ways = await self._ways(server, samplings)
         if server.dialect.name == "llamacpp":
             served = await self._pinned(server, call, lambda one: one.generate(call, samplings))
             items, leased_s = served.value
-            return _CompletedCall(
+            return _CompletedOpenaiCall(
                 Generations(items, served.waited_s + leased_s), (served.replica,), items[0].prompt_tokens
             )
         opened = opening(server.name, call.messages, instruct=self._row.instruct)
@@ -178,7 +180,7 @@ class OpenAIBackend:
                 replicas += [reply.replica for reply in replies]
                 waited += max(reply.waited_s for reply in replies)
         items = tuple(done[index] for index in range(len(samplings)))
-        return _CompletedCall(Generations(items, waited), tuple(dict.fromkeys(replicas)), _fewest(items))
+        return _CompletedOpenaiCall(Generations(items, waited), tuple(dict.fromkeys(replicas)), _fewest(items))
 
     async def _ways(self, server: DiscoveredServer, samplings: Sequence[Sampling]) -> Ways:
         """Return how several samples are drawn there; asks nothing when none are."""
@@ -269,12 +271,12 @@ class OpenAIBackend:
 
     async def _scored(
         self, server: DiscoveredServer, call: Call, continuations: Sequence[str]
-    ) -> "_CompletedCall[Scores]":
+    ) -> "_CompletedOpenaiCall[Scores]":
         if server.dialect.scores == "forced":
             pinned = await self._pinned(server, call, lambda one: one.score(call, continuations))
             scores, leased_s = pinned.value
             scores = replace(scores, waited_s=pinned.waited_s + leased_s)
-            return _CompletedCall(scores, (pinned.replica,), scores.prompt_tokens)
+            return _CompletedOpenaiCall(scores, (pinned.replica,), scores.prompt_tokens)
         scoring = SCORINGS.get(server.dialect.scores)
         if scoring is None:
             raise unscored(self._row.id, server.dialect.name)
@@ -286,7 +288,7 @@ class OpenAIBackend:
         served = await self._exchange_checked(exchange, server, call)
         scored, elapsed = served.value
         scores = Scores(scored.items, scored.prompt_tokens, elapsed, None, served.waited_s, len(continuations))
-        return _CompletedCall(scores, (served.replica,), scored.prompt_tokens)
+        return _CompletedOpenaiCall(scores, (served.replica,), scored.prompt_tokens)
 
     def _served(self, server: DiscoveredServer) -> ServedModel:
         return ServedModel(self._row.id, server.name, self._row.instruct)

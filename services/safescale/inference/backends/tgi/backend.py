@@ -77,7 +77,7 @@ class _Scored:
 
 
 @dataclass(frozen=True, slots=True)
-class _CompletedCall(Generic[T]):
+class _CompletedTgiCall(Generic[T]):
     """What a call gave, the replicas that answered (at least one), the fewest tokens reported of the prompt."""
 
     value: T
@@ -139,7 +139,7 @@ class TgiBackend:
         warnings = await self._check_prompt(call, done)
         return replace(done.value, warnings=warnings)
 
-    async def _generated(self, call: Call, samplings: Sequence[Sampling]) -> "_CompletedCall[Generations]":
+    async def _generated(self, call: Call, samplings: Sequence[Sampling]) -> "_CompletedTgiCall[Generations]":
         asked = [
             _One(place, sampling, index) for place, sampling in enumerate(samplings) for index in range(sampling.count)
         ]
@@ -154,9 +154,9 @@ class TgiBackend:
         replicas = tuple(dict.fromkeys(served.replica for served in done.values()))
         reported = [text.value.answer.prompt_tokens for text in done.values()]
         fewest = min((tokens for tokens in reported if tokens is not None), default=None)
-        return _CompletedCall(Generations(tuple(items), waited), replicas, fewest)
+        return _CompletedTgiCall(Generations(tuple(items), waited), replicas, fewest)
 
-    async def _check_prompt(self, call: Call, done: "_CompletedCall[Any]") -> tuple[str, ...]:
+    async def _check_prompt(self, call: Call, done: "_CompletedTgiCall[Any]") -> tuple[str, ...]:
         """Compare the tokens that were reported of a prompt with those that its server counts."""
         if done.prompt_tokens is None:
             return ()
@@ -266,7 +266,7 @@ class TgiBackend:
             self._check(answer, sampling, info)
         await self._watch.confirm([lease.replica], before)
         output = wire.output(answer, sampling.stop, sampling.max_new_tokens)
-        done = _CompletedCall(output, (lease.replica,), answer.prompt_tokens)
+        done = _CompletedTgiCall(output, (lease.replica,), answer.prompt_tokens)
         warnings = await self._check_prompt(call, done)
         if text := gate.rest(output.text):
             yield text
@@ -283,7 +283,7 @@ class TgiBackend:
         )
         return done.value
 
-    async def _scores(self, call: Call, texts: Sequence[str]) -> "_CompletedCall[Scores]":
+    async def _scores(self, call: Call, texts: Sequence[str]) -> "_CompletedTgiCall[Scores]":
         prefix = self._watched(lambda replica: self._prefix(replica, call))
         found = await self._replica_set.call(prefix, call.deadline, aside=True)
         served = await _together(self._scored(call, found.value, text, found.replica) for text in texts)
@@ -296,7 +296,7 @@ class TgiBackend:
             waited_s=found.waited_s + max(one.waited_s for one in served),
             prompt_calls=len(scored),
         )
-        return _CompletedCall(scores, tuple(dict.fromkeys(one.replica for one in served)), scores.prompt_tokens)
+        return _CompletedTgiCall(scores, tuple(dict.fromkeys(one.replica for one in served)), scores.prompt_tokens)
 
     async def _prefix(self, replica: Replica, call: Call) -> str:
         await self._watch.info(replica)
