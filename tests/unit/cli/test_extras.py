@@ -61,7 +61,7 @@ def test_every_command_starts_where_nothing_but_the_basis_is_installed(base: Pat
 
 IMAGES = {
     "inference": ["inference"], "retrieval": ["retrieval"], "orchestration": ["orchestration"], "scoring": ["scoring"],
-    "gateway": ["gateway"], "model-server": ["scoring"], "standalone": ["orchestration", "embedded"],
+    "gateway": ["gateway"], "model-server": ["orchestration"], "standalone": ["orchestration", "embedded"],
 }  # fmt: skip
 """The requirements that services/Dockerfile installs in each image whole."""
 

@@ -1,5 +1,6 @@
 """`safescale report`: the report of a run as one HTML file, or its tables."""
 
+import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -45,6 +46,9 @@ async def _report(settings: Settings, name: str, options: tuple[Format, Path | N
     from safescale.report.registry import run_renderers
 
     form, out, policy = options
+    if form != "json":
+        # A missing package is named before services are hosted for nothing.
+        importlib.import_module("safescale.report.frames")
     async with session(settings) as client:
         run_id = (await fetch_run(client, name)).run_id
         folder = Path("out") / run_id
