@@ -16,7 +16,7 @@ from google.protobuf.message import Message as Payload
 from safescale.core.errors import SafescaleError
 from safescale.orchestration.kinds.port import PreparationKey, RunKind, Unit
 from safescale.orchestration.progress import STATES, RunProgress
-from safescale.orchestration.store import RunStore, now
+from safescale.orchestration.store import RunStore, stamp_after
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.bus.port import Bus, Message, back_off_s
@@ -255,7 +255,7 @@ class RunDriver:
                 self.unrecorded = End(state, failure)
                 self.run.state = pb.RUN_STATE_FAILED
                 self.run.failure.CopyFrom(failure or cause)
-                self.run.ended_at.CopyFrom(now())
+                self.run.ended_at.CopyFrom(stamp_after(self.run.resumed_from))
             self.close()
         self._log.info("run ended", run_id=self.run.run_id, state=pb.RunState.Name(self.run.state))
         self._show()

@@ -72,6 +72,13 @@ def now() -> Timestamp:
     return stamp
 
 
+def stamp_after(earlier: Timestamp) -> Timestamp:
+    """Return the time now, or just after an earlier one that a clock which was set back has not reached yet."""
+    stamp = Timestamp()
+    stamp.FromNanoseconds(max(time.time_ns(), earlier.ToNanoseconds() + 1))
+    return stamp
+
+
 class RunStore:
     """Runs by id; every change is a compare-and-set."""
 
@@ -189,10 +196,12 @@ class _Change:
     def apply(self, run: pb.Run) -> None:
         if self.state is not None:
             run.state = self.state
+            if run.HasField("ended_at"):
+                run.resumed_from.CopyFrom(run.ended_at)
             run.ClearField("ended_at")
             run.ClearField("failure")
             if self.state != pb.RUN_STATE_RUNNING:
-                run.ended_at.CopyFrom(now())
+                run.ended_at.CopyFrom(stamp_after(run.resumed_from))
         if self.failure is not None:
             run.failure.CopyFrom(self.failure)
         known = {(skip.model, skip.condition, skip.question_id) for skip in run.skips}

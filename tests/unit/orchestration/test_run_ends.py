@@ -1,11 +1,13 @@
 """The end of a run is announced to everybody: at once, or as soon as the bus takes it."""
 
 import asyncio
+import time
 
 import pytest
 from tests.support.fakes.run_world import World, open_world
 
 from safescale.core.errors import BusUnavailableError
+from safescale.inference.run_ends import RunEnds
 from safescale.orchestration.run_ends import RunEndAnnouncer
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
@@ -58,6 +60,27 @@ async def test_a_cancel_is_announced_with_its_time_and_what_is_requested_later_i
     await world.until_all_ended()
     assert all(one.requested_at.ToNanoseconds() > at for one in world.asked[before:])
     assert len(heard) == 1
+
+
+async def test_a_resumed_run_requests_later_than_its_end_though_the_clock_was_set_back(
+    world, spec, monkeypatch
+) -> None:
+    ends = RunEnds(world.bus)
+    await ends.start()
+    world.losing = True
+    clock = time.time_ns
+    run = (await world.runs.create(spec, force_new=True)).run
+    for turn in (1, 2, 3):
+        await world.until(lambda count=6 * turn: asyncio.sleep(0, len(world.asked) == count))
+        earlier = list(world.asked)
+        assert ends.wants(earlier[-1])
+        await world.runs.cancel(run)
+        await world.until(lambda last=earlier[-1]: asyncio.sleep(0, not ends.wants(last)))
+        monkeypatch.setattr(time, "time_ns", lambda hours=turn: clock() - hours * 3600 * 10**9)
+        await world.runs.create(spec, force_new=False)
+        await world.until(lambda count=6 * turn + 6: asyncio.sleep(0, len(world.asked) == count))
+        assert [ends.wants(one) for one in world.asked] == [False] * len(earlier) + [True] * 6
+    await ends.stop()
 
 
 async def test_a_run_that_fails_is_announced_and_one_that_completes_is_not(world, spec, heard) -> None:

@@ -11,7 +11,7 @@ from safescale.core.safety.cells import Cell
 from safescale.core.safety.conditions import condition
 from safescale.core.safety.regimes import cell_seed
 from safescale.orchestration.kinds.port import PreparationKey, Unit
-from safescale.orchestration.store import now
+from safescale.orchestration.store import stamp_after
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import stem_to_proto
 from safescale.rpc.events.v1 import events_pb2
@@ -91,7 +91,7 @@ class SafetyMessages:
             seed=cell_seed(spec.seed, cell.model, cell.condition, cell.question_id),
             fresh=spec.fresh,
             attempt=self._run.attempt,
-            requested_at=now(),
+            requested_at=stamp_after(self._run.resumed_from),
             model_revision=model.revision,
             model_fingerprint=model.fingerprint,
         )

@@ -641,6 +641,7 @@ class Run(_message.Message):
     SKIPS_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
+    RESUMED_FROM_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Identifier."""
     digest: _builtins.str
@@ -669,6 +670,10 @@ class Run(_message.Message):
     def failure(self) -> _common_pb2.Failure:
         """Why it could not go on; unset unless the state is failed."""
 
+    @_builtins.property
+    def resumed_from(self) -> _timestamp_pb2.Timestamp:
+        """When it last ended before it was taken up again; unset until then. What is requested since is stamped later."""
+
     def __init__(
         self,
         *,
@@ -681,10 +686,11 @@ class Run(_message.Message):
         skips: _abc.Iterable[Global___Skip] | None = ...,
         attempt: _builtins.int = ...,
         failure: _common_pb2.Failure | None = ...,
+        resumed_from: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "failure", b"failure", "manifest", b"manifest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "ended_at", b"ended_at", "failure", b"failure", "manifest", b"manifest", "resumed_from", b"resumed_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "created_at", b"created_at", "digest", b"digest", "ended_at", b"ended_at", "failure", b"failure", "manifest", b"manifest", "run_id", b"run_id", "skips", b"skips", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "created_at", b"created_at", "digest", b"digest", "ended_at", b"ended_at", "failure", b"failure", "manifest", b"manifest", "resumed_from", b"resumed_from", "run_id", b"run_id", "skips", b"skips", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
