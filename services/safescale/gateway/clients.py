@@ -93,7 +93,7 @@ def error_of(error: grpc.aio.AioRpcError) -> SafescaleError:
     known = from_rpc_error(error)
     if known.reason == "INTERNAL" and error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return LimitExceededError("the message is over the limit of 32 MiB between the services")
-    if known.reason == "INTERNAL" and error.code() in (grpc.StatusCode.CANCELLED, grpc.StatusCode.UNIMPLEMENTED):
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
         return ServiceUnavailableError("a service stopped while it worked, or is of an older version; try again")
     return known
 

@@ -9,6 +9,10 @@ OF_CODES: Mapping[str, tuple[type[SafescaleError], str]] = {
     "UNAVAILABLE": (tree.ServiceUnavailableError, "service not reachable: {}"),
     # A caller that cancels sees its own cancellation: this one is a server that stops.
     "CANCELLED": (tree.ServiceUnavailableError, "service stopped in the middle of the call"),
+    "UNIMPLEMENTED": (
+        tree.FailedPreconditionError,
+        "service does not have what was called: it is of an older version than its caller ({})",
+    ),
     "DEADLINE_EXCEEDED": (tree.BackendTimeoutError, "service did not answer in time: {}"),
     "UNAUTHENTICATED": (tree.UnauthenticatedError, "{}"),
     "PERMISSION_DENIED": (tree.PermissionDeniedError, "{}"),

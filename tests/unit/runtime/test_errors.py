@@ -2,8 +2,11 @@ import grpc
 import pytest
 from grpc_status import rpc_status
 
-from safescale.core.errors import BenchmarkError, Defect, SafescaleError
+from safescale.core.errors import BenchmarkError, Defect, FailedPreconditionError, SafescaleError
+from safescale.rpc.scoring.v1 import scoring_pb2
+from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime import errors
+from safescale.runtime.grpc.channels import connect, responses
 
 CLASSES = errors.error_classes()
 
@@ -69,6 +72,20 @@ def test_an_unknown_exception_gives_its_type_alone() -> None:
 def test_a_dead_server_is_retryable() -> None:
     error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "refused")
     assert errors.from_rpc_error(error).retryable
+
+
+async def test_a_server_without_a_method_is_said_to_be_of_an_older_version() -> None:
+    server = grpc.aio.server()
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    channel = connect(f"127.0.0.1:{port}")
+    try:
+        stream = ScoringServiceStub(channel).GetRunTables(scoring_pb2.GetRunTablesRequest(run_id="r"))
+        with pytest.raises(FailedPreconditionError, match="of an older version than its caller"):
+            [chunk async for chunk in responses(stream)]
+    finally:
+        await channel.close()
+        await server.stop(None)
 
 
 @pytest.mark.parametrize(
