@@ -14,7 +14,7 @@ from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.tables import Table
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import FAILED_MARK, PERSON_MARK, counts_of
-from safescale.rpc.runs import asked_of, completeness_of
+from safescale.rpc.runs import asked_of, completeness_of, kind_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.clients import GroundTruthCache, RunTruth
 from safescale.scoring.kinds.port import Kinds, MeasuredRun, ScoringKind, Shares, kind_of
@@ -174,6 +174,10 @@ class RunMeasurements:
         """Return the result of a measurement, made in a thread; no more than a few run at once, for their memory."""
         async with self._places:
             return await asyncio.to_thread(measure, *arguments, **named)
+
+    def knows(self, run: orchestration_pb2.Run) -> bool:
+        """Return whether the kind of a run is known here; one of a later version may not be."""
+        return kind_name(run.manifest) in self._kinds
 
     async def shares(self, run: orchestration_pb2.Run) -> RunShares:
         """Return counts of a run's answers by model and condition, readings of persons applied."""

@@ -199,7 +199,9 @@ class StoreMetricsPoller:
             with rpc_errors():
                 page = await stub.ListRuns(request, timeout=LIST_S)
             for run in page.runs:
-                if run.state == orchestration_pb2.RUN_STATE_COMPLETED and len(found) < MAX_NAMES:
+                completed = run.state == orchestration_pb2.RUN_STATE_COMPLETED
+                # A run that cannot be counted here keeps no alert from those that can.
+                if completed and len(found) < MAX_NAMES and self._results.knows(run):
                     found.setdefault(run.manifest.spec.name, run)
             seen, token = seen + len(page.runs), page.next_page_token
             if not token:

@@ -79,6 +79,17 @@ async def test_harm_of_answers_without_labels_is_not_shown_as_none(world: World)
     assert world.value("run_high_risk_ratio", **labels) is None
 
 
+async def test_a_run_of_a_kind_of_a_later_version_hides_no_other(world: World) -> None:
+    later = run_of("later")
+    later.run_id = "later-00000001"
+    later.manifest.kind = "later"
+    world.peers.runs = [later, run_of("night")]
+    await world.answers()
+    assert await world.poller.poll()
+    await assert_as_the_metric_rows(world)
+    assert world.value("run_ended_timestamp_seconds", name="later") is None
+
+
 async def test_what_a_person_settles_is_shown_at_the_next_look(world: World) -> None:
     world.peers.runs = [run_of("night")]
     await world.answers()
