@@ -55,14 +55,16 @@ class KafkaFollower:
             ) from error
 
     async def stop(self) -> None:
-        """Take no more messages, disconnect."""
+        """Take no more messages, disconnect. A call to a Kafka that went away is left to itself after the grace."""
         if self._stop is None:
             self._stop = asyncio.create_task(self._join())
         await asyncio.shield(self._stop)
 
     async def _join(self) -> None:
         self._end.set()
-        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._thread.join, self._tuning.drain_s)
+        if self._thread.is_alive():
+            self._log.warning("reader of a broadcast does not end, it is left behind", topic=self.topic)
         self.on_stopped()
 
     def _run(self) -> None:
