@@ -22,6 +22,9 @@ from safescale.runtime.log import get_logger
 READ_RECORDS = 500
 """Messages of one poll at most."""
 
+STOP_S = 10.0
+"""Seconds that a stop waits at most for a call to Kafka: no message is lost that way, the next process reads all."""
+
 
 class KafkaFollower:
     """One thread that reads, and hands what it reads to the event loop, where it is handled before more is read."""
@@ -55,14 +58,14 @@ class KafkaFollower:
             ) from error
 
     async def stop(self) -> None:
-        """Take no more messages, disconnect. A call to a Kafka that went away is left to itself after the grace."""
+        """Take no more messages, disconnect. A call to a Kafka that went away is left to itself after a while."""
         if self._stop is None:
             self._stop = asyncio.create_task(self._join())
         await asyncio.shield(self._stop)
 
     async def _join(self) -> None:
         self._end.set()
-        await asyncio.to_thread(self._thread.join, self._tuning.drain_s)
+        await asyncio.to_thread(self._thread.join, min(STOP_S, self._tuning.drain_s))
         if self._thread.is_alive():
             self._log.warning("reader of a broadcast does not end, it is left behind", topic=self.topic)
         self.on_stopped()
