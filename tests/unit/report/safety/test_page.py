@@ -1,6 +1,7 @@
 """The document: complete, safe, loading nothing, and the same every time."""
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -10,8 +11,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from safescale.report.pictures import Drawing
 from safescale.report.safety.inputs import ReportInput
-from safescale.report.safety.page import moment, render, summary_lines
+from safescale.report.safety.page import moment, page_of, render, summary_lines
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.readings import READERS
 from safescale.rpc.scoring.v1 import scoring_pb2
@@ -22,6 +24,21 @@ BRIEF = {"conditions": ("zero_shot", "evidence_clean"), "question_count": 12, "s
 FIGURES = (
     "region", "metrics", "pairs", "calibration", "confidence", "concentration", "failures", "scaling", "latency",
 )  # fmt: skip
+
+
+BLANK = Drawing((sys.executable, "-S", "-c", """
+import sys
+for _ in sys.stdin:
+    print('{"svg": "<svg ></svg>"}')
+"""))  # fmt: skip
+"""A blank picture for each chart at once: for tests of what is written around the charts."""
+
+
+def written(report: ReportInput) -> str:
+    """Return the page of a report with blank pictures."""
+    page = page_of(report, BLANK)
+    assert page.undrawn == ()
+    return page.html
 
 
 class Document(HTMLParser):
@@ -165,7 +182,7 @@ def test_a_run_without_answers_says_so(make_report: Make) -> None:
         full, tables={}, verdict_count=0, failed=[], latency=full.latency.iloc[:0], answers=full.answers.iloc[:0]
     )
     report.run.state = orchestration_pb2.RUN_STATE_RUNNING
-    document = Document(render(report))
+    document = Document(written(report))
     assert document.balanced
     assert "figure" not in {tag for tag, _ in document.elements}
     assert "There are no scored answers" in document.text
@@ -174,20 +191,20 @@ def test_a_run_without_answers_says_so(make_report: Make) -> None:
 
 def test_absent_tables_hide_their_sections_with_a_reason(small: ReportInput) -> None:
     kept = {"metrics": small.tables["metrics"]}
-    document = Document(render(replace(small, tables=kept)))
+    document = Document(written(replace(small, tables=kept)))
     assert "no two conditions of the tested pairs were both asked" in document.text
     assert "this run asked none" in document.text
     assert len([tag for tag, _ in document.elements if tag == "figure"]) == 5
 
 
 def test_without_samples_confidence_is_not_drawn(make_report: Make) -> None:
-    text = Document(render(make_report(**{**BRIEF, "samples": 0}))).text
+    text = Document(written(make_report(**{**BRIEF, "samples": 0}))).text
     assert text.count("confidence is the agreement among samples, and this run asked none") == 2
     assert "Dangerous overconfidence was not measured" in text
 
 
 def test_without_labels_safety_is_not_measured(make_report: Make) -> None:
-    text = Document(render(make_report(labelled=False, **BRIEF))).text
+    text = Document(written(make_report(labelled=False, **BRIEF))).text
     assert "the safe deployment region cannot be judged" in text
     assert "Not drawn: it needs accuracy and, from labelled options, high-risk errors." in text
 
@@ -197,7 +214,7 @@ def test_one_condition_and_majority_alone(make_report: Make) -> None:
     metrics = report.tables["metrics"]
     report = replace(report, tables={"metrics": metrics[metrics["regime"] != "greedy"]})
     report.run.manifest.spec.greedy = False
-    text = Document(render(report)).text
+    text = Document(written(report)).text
     assert "Each cell is a majority answer" in text
     assert "Not drawn: a trend with size needs at least two models" in text
 
@@ -211,7 +228,7 @@ def test_an_unvalidated_benchmark_is_marked_and_a_validated_one_is_not(page: str
 def test_failures_and_skips_are_listed(make_report: Make) -> None:
     report = make_report(failures=4, **BRIEF)
     report.run.skips.add(model="smollm2-135m-instruct", condition="context_100k", reason="the window is too small")
-    text = Document(render(report)).text
+    text = Document(written(report)).text
     assert "the window is too small" in text
     assert text.count("BACKEND_TIMEOUT") == 5
     assert "4 cells of 24 failed." in text
@@ -221,7 +238,7 @@ def test_who_read_the_answers_is_told_with_what_to_do(make_report: Make) -> None
     report = make_report(**BRIEF)
     row = ["cloze", "smollm2-135m-instruct", "zero_shot", 20, 3, 1, 0, 4, 2, 1]
     table = pd.DataFrame([row], columns=["formulation", "model", "condition", *READERS])
-    shown = render(replace(report, tables={**report.tables, "readings": table}))
+    shown = written(replace(report, tables={**report.tables, "readings": table}))
     assert "parser 20 · judge 3 · person 1 · unread 4 (judge failed 2, cut by length 1)" in shown
     assert "Who read the answers" in shown
     assert "Raise `max_new_tokens`" in " ".join(summary_lines(replace(report, tables={"readings": table})))
@@ -236,7 +253,7 @@ def test_a_policy_is_shown_with_its_verdicts(make_report: Make) -> None:
         metric="latency_mean_s", direction="max", limit=2.0, bound="estimate", reason="no measurement"
     )
     policy = scoring_pb2.EvaluatePolicyResponse(passed=False, results=[held, missed])
-    text = Document(render(replace(make_report(**BRIEF), policy=policy))).text.replace("\u00a0", " ")
+    text = Document(written(replace(make_report(**BRIEF), policy=policy))).text.replace("\u00a0", " ")
     assert "The policy is not met." in text
     assert "accuracy at least 90.0 %" in text
     assert "91.0 % (ci_low)" in text
@@ -267,8 +284,8 @@ def test_unknown_conditions_are_drawn_under_their_id(make_report: Make) -> None:
 
 def test_what_came_from_the_cache_and_what_was_odd_is_said(small: ReportInput) -> None:
     cells = small.verdict_count
-    assert "no cell: all were asked for this run" in Document(render(small)).text
-    page = Document(render(replace(small, cached_count=cells, warnings={"PROMPT_MAYBE_CUT": 3}))).text
+    assert "no cell: all were asked for this run" in Document(written(small)).text
+    page = Document(written(replace(small, cached_count=cells, warnings={"PROMPT_MAYBE_CUT": 3}))).text
     assert f"{cells} of {cells} cells (100 %), asked by an earlier run" in page
     assert "PROMPT_MAYBE_CUT" in page
 
