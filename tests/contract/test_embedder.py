@@ -5,6 +5,7 @@ import json
 import math
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 
 import numpy as np
 import pytest
@@ -62,7 +63,9 @@ async def make(request, minilm: MiniLmEmbedder) -> AsyncIterator[Make]:
         return embedder
 
     if request.param == "minilm":
-        yield lambda: keep(MiniLmEmbedder())
+        # The first is shared, so that its weights are read once; who makes another gets one of its own.
+        shared = [minilm]
+        yield lambda: shared.pop() if shared else keep(MiniLmEmbedder())
     elif request.param == "llama.cpp":
         settings = Settings(embeddings=request.getfixturevalue("llama_address"))
         yield lambda: keep(OpenAIEmbedder(settings))
@@ -154,26 +157,33 @@ async def test_offsets_place_every_token(embedder: Embedder) -> None:
 
 @pytest.mark.models
 @pytest.mark.skipif(not INSTALLED, reason="the model package is not installed")
-async def test_minilm_agrees_with_a_float64_computation_from_its_file() -> None:
+async def test_minilm_agrees_with_a_float64_computation_from_its_file(minilm: MiniLmEmbedder) -> None:
     texts = [text for text in TEXTS if text != LONG] + ["MRI of the knee shows a tear of the medial meniscus. " * 6]
-    subject = MiniLmEmbedder()
-    vectors = await subject.embed(texts)
+    vectors = await minilm.embed(texts)
     with zipfile.ZipFile(embedded._archive_path()) as archive:
         config = json.loads(archive.read("config.json"))
         raw = archive.read("model.safetensors")
+    weight = float64_weights(raw)
     for text, vector in zip(texts, vectors, strict=True):
-        np.testing.assert_allclose(vector, float64_vector(raw, config, subject.tokenizer.ids(text)), atol=2e-5)
+        np.testing.assert_allclose(vector, float64_vector(weight, config, minilm.tokenizer.ids(text)), atol=2e-5)
 
 
-def float64_vector(raw: bytes, config: dict, ids: list[int]) -> np.ndarray:
-    """Post-norm BERT written as formulas, one head at a time, weights read straight from the file's bytes."""
+def float64_weights(raw: bytes) -> Callable[[str], np.ndarray]:
+    """Weights by name, read straight from the file's bytes."""
     size = int.from_bytes(raw[:8], "little")
     header = json.loads(raw[8 : 8 + size])
 
+    @cache
     def weight(name: str) -> np.ndarray:
         begin, end = header[name]["data_offsets"]
         flat = np.frombuffer(raw[8 + size + begin : 8 + size + end], dtype="<f4")
         return flat.reshape(header[name]["shape"]).astype(np.float64)
+
+    return weight
+
+
+def float64_vector(weight: Callable[[str], np.ndarray], config: dict, ids: list[int]) -> np.ndarray:
+    """Post-norm BERT written as formulas, one head at a time."""
 
     def linear(x: np.ndarray, name: str) -> np.ndarray:
         return x @ weight(name + ".weight").T + weight(name + ".bias")
