@@ -42,7 +42,7 @@ test-fast: .venv/.ready ## Run the unit and reference tests of what changed sinc
 
 chart: .venv/.ready ## Check the Helm chart: lint, schemas of Kubernetes, what templates render, alert rules (builds its tools with go)
 	charts/tools.sh
-	PATH="$(CURDIR)/.venv/tools:$$PATH" $(BIN)/python -m pytest -n 2 --dist worksteal tests/chart tests/unit/deploy
+	PATH="$(CURDIR)/.venv/tools:$$PATH" $(BIN)/python -m pytest -n 2 --dist worksteal tests/chart tests/unit/deploy/test_observability.py
 
 e2e: .venv/.ready ## Test the grid in containers: real Kafka, Elasticsearch and images, every part killed once
 	tests/e2e/run.sh
