@@ -124,7 +124,7 @@ async def test_work_that_ends_within_the_grace_is_not_repeated(kafka_address: st
             first = await one.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=4))
             await wait_until(lambda: len(started) == 4)
             await two.subscribe(topic, "g", handle, SubscriptionOptions(max_in_flight=4))
-            await wait_until(lambda: any(h.abandoned for h in first._ledger._holdings.values()))
+            await wait_until(lambda: any(h.abandoned for h in first._tracker._assignments.values()))
             go_on.set()
             await wait_until(lambda: len(first.partitions) == 2)
             await asyncio.sleep(2)
