@@ -63,9 +63,9 @@ def declared_topics(settings: Settings, models: Sequence[str]) -> list[Topic]:
     )  # fmt: skip
     hours = settings.kafka_retention_hours
     found = [_topic(name, settings, settings.kafka_partitions, hours) for name in work]
-    # Kept as long as dead letters: an end has to outlive the requests that it calls off, which are kept a while longer
-    # than their time where newer ones follow. Of a run the newest end counts.
-    ended = _topic(topics.RUN_ENDED, settings, 1, max(hours, DEAD_LETTER_HOURS))
+    # An end has to outlive the requests that it calls off, which Kafka keeps beyond their time until it deletes a whole
+    # segment. Of a run the newest end counts.
+    ended = _topic(topics.RUN_ENDED, settings, 1, max(2 * hours, DEAD_LETTER_HOURS))
     found.append(replace(ended, settings={**ended.settings, "cleanup.policy": "compact,delete"}))
     # One partition: they are few, and an operator names one by its offset.
     few = (topics.DEAD_LETTER, topics.DEAD_LETTER_REPLAYED)

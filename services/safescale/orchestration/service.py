@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import Message as Payload
 
+from safescale.core.errors import InvalidInputError
 from safescale.orchestration.agent.research import ResearchRunner
 from safescale.orchestration.agent.worker import ResearchWorker
 from safescale.orchestration.clients import Peers
@@ -88,7 +89,7 @@ class OrchestrationService:
         async def handle(message: Message) -> None:
             event = payload()
             event.ParseFromString(message.value)
-            await self._runs.on_event(message.headers.get("run-id", ""), event)
+            await self._runs.on_event(run_of(message), event)
 
         return handle
 
@@ -111,3 +112,16 @@ class OrchestrationService:
         await self._worker.stop()
         for subscription in self._subscriptions:
             await subscription.stop()
+
+
+def run_of(message: Message) -> str:
+    """Return the id of the run that an event belongs to.
+
+    Raises:
+        InvalidInputError: it names none. An event that nobody takes up must be seen: a run may wait for it.
+
+    """
+    run_id = message.headers.get("run-id", "")
+    if not run_id:
+        raise InvalidInputError(f"the event of {message.topic} names no run; expected the header run-id")
+    return run_id

@@ -49,7 +49,7 @@ def test_the_ends_of_runs_outlive_the_requests_that_they_call_off() -> None:
     assert (topic.partitions, topic.settings["cleanup.policy"]) == (1, "compact,delete")
     assert topic.settings["retention.ms"] == str(30 * 24 * 3_600_000)
     longer = declared(kafka_retention_hours=2000)[topics.RUN_ENDED]
-    assert longer.settings["retention.ms"] == str(2000 * 3_600_000)
+    assert longer.settings["retention.ms"] == str(4000 * 3_600_000)
 
 
 @pytest.mark.parametrize("model", ["", "a/b", "ä", "a b", "x" * 201])
