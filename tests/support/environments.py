@@ -3,7 +3,8 @@
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from importlib.metadata import Distribution, distribution, packages_distributions
 from pathlib import Path
 
@@ -37,10 +38,14 @@ def closure(roots: Iterable[str], extras: Iterable[str] = ()) -> set[str]:
     return {name for name, _ in seen}
 
 
+@cache
+def _owners() -> Mapping[str, list[str]]:
+    return packages_distributions()
+
+
 def linked(folder: Path, names: Iterable[str]) -> Path:
     """A folder of links to the files of installed distributions, for PYTHONPATH."""
-    owners = packages_distributions()
-    shared = {top for top, owned in owners.items() if len(set(owned)) > 1}
+    shared = {top for top, owned in _owners().items() if len(set(owned)) > 1}
     for name in names:
         found = distribution(name)
         depths: set[Path] = set()
