@@ -1,8 +1,11 @@
 """One word for one thing: class names, and the glossary."""
 
 import ast
+import io
 import re
+import tokenize
 from collections import defaultdict
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -21,6 +24,57 @@ def test_no_two_classes_have_one_name() -> None:
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(name)
     assert {name: where for name, where in found.items() if len(where) > 1} == {}
+
+
+def module_names() -> set[str]:
+    """Dotted names of all modules and folders of the package, below `safescale`."""
+    modules = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")]
+    return {".".join(part.parts) for module in modules for part in (module, *module.parents)} - {""}
+
+
+def prose(text: str) -> Iterator[str]:
+    """Yield the docstrings and comments of a module."""
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.value.value
+
+
+def missing_modules(text: str, known: set[str]) -> set[str]:
+    """Return the dotted names in a module's prose that begin with a room, but lead to no module and no name in one."""
+    rooms = "|".join(sorted(name for name in known if "." not in name))
+    named = {
+        name for each in prose(text) for name in re.findall(rf"`(?:safescale\.)?((?:{rooms})\.[a-z_.]+)[`(]", each)
+    }
+    files = {name for name in named if name.endswith((".html", ".json", ".py"))}
+    return {name for name in named - files if name not in known and not leads_to_a_name(name, known)}
+
+
+def leads_to_a_name(name: str, known: set[str]) -> bool:
+    module, _, last = name.rpartition(".")
+    path = PACKAGE.joinpath(*module.split("."))
+    source = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+    return module in known and source.exists() and re.search(rf"\b{last}\b", source.read_text("utf-8")) is not None
+
+
+def test_modules_named_in_docstrings_and_comments_exist() -> None:
+    known = module_names()
+    found = {
+        path.relative_to(PACKAGE).as_posix(): names
+        for path in sorted(PACKAGE.rglob("*.py"))
+        if "/v1/" not in path.as_posix() and (names := missing_modules(path.read_text(encoding="utf-8"), known))
+    }
+    assert found == {}
+
+
+def test_a_module_that_was_moved_is_found_by_its_old_name() -> None:
+    known = module_names()
+    assert missing_modules('"""See `core.vote`."""\n# and `core.tables`, `core.regimes.seed(1)`\n', known) == {
+        "core.vote",
+        "core.regimes.seed",
+    }
 
 
 def entries() -> list[tuple[str, str, str]]:

@@ -1,4 +1,4 @@
-"""What callers bring in messages, held to the rules that files are held to (`core.question_rules`)."""
+"""Check what callers send in messages by the rules for files (`core.safety.benchmark.question_rules`)."""
 
 from collections.abc import Iterable, Sequence
 from itertools import islice

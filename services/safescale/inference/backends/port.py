@@ -3,7 +3,7 @@
 What an adapter owes, whatever the server offers for it:
 
 - An answer is a function of the call alone: not of what the server did before, nor of the order of calls.
-- Answer i of a sampling uses the seed `core.regimes.sample_seed(seed, i)`, also where the server has no `n` of its own
+- Answer i of a sampling uses the seed `core.safety.regimes.sample_seed(seed, i)`, also where the server has no `n`
   (then k calls are made); greedy has no seed.
 - Every failure is an error of the tree: BackendUnavailableError, BackendOverloadedError, BackendTimeoutError (an
   exchange took longer than `timeout_s`, or the call than its `deadline`), BackendRefusedError, GarbageAnswerError,

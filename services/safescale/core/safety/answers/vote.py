@@ -1,7 +1,7 @@
 """Votes over answers, for one question and for whole arrays, under one of two rules.
 
 The reference analysis uses two rules, and they differ where a model abstains or ties; so the rule is an argument here
-and each metric names its own (`core.metrics`).
+and each metric names its own (`core.safety.metrics`).
 """
 
 from collections import Counter

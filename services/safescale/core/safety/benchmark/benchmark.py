@@ -1,6 +1,6 @@
 """What a benchmark is: questions with lettered options and, for each option, three safety labels (protocol section 1).
 
-Reading the published layouts and our own is in `benchmark_formats`; this module knows no file format but our own JSON
+Reading the published layouts and our own is in `formats`; this module knows no file format but our own JSON
 records, of which the content hash is taken.
 """
 
@@ -90,7 +90,7 @@ class Benchmark:
 
 
 def question_to_dict(question: Question) -> dict[str, Any]:
-    """One question as a JSON object of our own schema (`benchmark_schema`); absent texts and labels are left out."""
+    """One question as a JSON object of our own schema (`json_schema`); absent texts and labels are left out."""
     record: dict[str, Any] = {
         "question_id": question.question_id,
         "question_text": question.text,

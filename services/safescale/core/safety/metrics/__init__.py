@@ -3,7 +3,7 @@
 Adding a metric is adding one row to `METRICS` (and, where it counts something new, one function to `parts`): tables,
 figures, comparisons and gates have it by that. The pages tell it in docs/analysis.md, which a test compares.
 The vote rules are those of the reference analysis: accuracy and confidence keep nulls as ballots, the safety errors of
-a majority drop them (see `core.vote`).
+a majority drop them (see `core.safety.answers.vote`).
 """
 
 from collections.abc import Callable

@@ -119,7 +119,7 @@ def _ranks(values: npt.NDArray[Any], listed: tuple[str, ...]) -> npt.NDArray[np.
 
 
 def measurements(metrics: Table) -> tuple[Measurement, ...]:
-    """Return the rows of the table `metrics` as a policy judges them (`core.policy`)."""
+    """Return the rows of the table `metrics` as a policy judges them (`core.decisions.policy`)."""
     return tuple(
         Measurement(
             row["model"], row["condition"], row["regime"], row["metric"], row["value"], row["ci_low"], row["ci_high"],

@@ -94,7 +94,7 @@ def _tests(pair: ConditionPair, ballot: Ballot) -> Iterator[tuple[int, list[Any]
 def differences_table(answers: AnswerSet, pairs: Iterable[ConditionPair], draws: Draws) -> Table:
     """Left minus right of accuracy and of each safety metric, with the bootstrap of the paired difference.
 
-    Each metric counts a majority by its own rule (`core.metrics`).
+    Each metric counts a majority by its own rule (`core.safety.metrics`).
     """
     labelled = None
     blocks: list[Mapping[str, Any]] = []
