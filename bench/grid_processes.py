@@ -271,10 +271,6 @@ class Grid:
         """Processor seconds of each service so far."""
         return {name: cpu_s(process.pid) for name, process in self.processes.items()}
 
-    def memory(self, field_name: str = "VmRSS") -> dict[str, float]:
-        """Resident memory of each service in MB."""
-        return {name: memory_mb(process.pid, field_name) for name, process in self.processes.items()}
-
     def __exit__(self, *_: object) -> None:
         for process in self.processes.values():
             if process.poll() is None:

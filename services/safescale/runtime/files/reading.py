@@ -152,11 +152,3 @@ def _not_utf8(source: Source, error: UnicodeDecodeError) -> Defect:
     line = source.data.count(b"\n", 0, error.start) + 1
     place = f"byte 0x{source.data[error.start]:02x} at offset {error.start}"
     return Defect(source.name, line, None, "encoding", place, "UTF-8")
-
-
-def read_yaml(path: Path) -> Any:
-    """Return the document of a YAML file.
-
-    Raises as `read_source` and `parse_yaml` do.
-    """
-    return parse_yaml(read_source(path))

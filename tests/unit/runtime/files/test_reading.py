@@ -5,7 +5,7 @@ import pytest
 
 from safescale.core.errors import InvalidInputError, LimitExceededError, SpecError, StorageError
 from safescale.core.inputs.records import Source
-from safescale.runtime.files.reading import parse_json, parse_yaml, read_source, read_yaml
+from safescale.runtime.files.reading import parse_json, parse_yaml, read_source
 
 
 def test_a_file_is_read_under_the_name_given(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_what_has_no_end_is_read_to_its_limit() -> None:
 def test_yaml_gives_plain_values(tmp_path: Path) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text("\ufeffname: x\nlist: [1, 2.5, null]\n", encoding="utf-8")
-    assert read_yaml(path) == {"name": "x", "list": [1, 2.5, None]}
+    assert parse_yaml(read_source(path)) == {"name": "x", "list": [1, 2.5, None]}
 
 
 @pytest.mark.parametrize(
