@@ -3,6 +3,8 @@
 import ast
 import io
 import re
+import subprocess
+import sys
 import tokenize
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,6 +26,20 @@ def test_no_two_classes_have_one_name() -> None:
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(name)
     assert {name: where for name, where in found.items() if len(where) > 1} == {}
+
+
+def test_a_retired_word_is_found_and_its_successor_named(tmp_path: Path) -> None:
+    lines = (ROOT / "docs" / "retired-words.txt").read_text(encoding="utf-8").splitlines()
+    page = tmp_path / "page.md"
+    page.write_text("".join(f"A {line.partition('->')[0]}.\n" for line in lines), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib", "--toml", ROOT / "pyproject.toml", page],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert [found.partition(": ")[2] for found in done.stdout.splitlines()] == [
+        line.replace("->", " ==> ") for line in lines
+    ]
 
 
 def module_names() -> set[str]:
