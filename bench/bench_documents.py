@@ -51,7 +51,7 @@ class Cost:
         return f"{self.count / self.wall:8,.0f} /s  {1000 * self.cpu / self.count:7.3f} ms CPU each"
 
 
-def made_bodies(count: int) -> list[dict[str, Any]]:
+def verdict_bodies(count: int) -> list[dict[str, Any]]:
     """Bodies of verdicts as scoring stores them."""
     rng = random.Random(1)
     words = [f"{rng.getrandbits(24):x}" for _ in range(4000)]
@@ -87,7 +87,7 @@ class Bench:
         self._client = client
         self._callers = callers
         self._alias = Naming(prefix).alias(next(kind for kind in KINDS if kind.name == "generation_cell"))
-        self._bodies = made_bodies(500)
+        self._bodies = verdict_bodies(500)
 
     async def singles(self, count: int) -> None:
         """Put and get documents, in turns."""

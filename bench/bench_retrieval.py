@@ -131,7 +131,7 @@ class Recorder:
         return found
 
 
-def made_corpus(chunks: int, words: Sequence[str], weights: Sequence[float]) -> list[CorpusDocument]:
+def corpus_documents(chunks: int, words: Sequence[str], weights: Sequence[float]) -> list[CorpusDocument]:
     """Articles of about five chunks, words by Zipf's law."""
     rng = random.Random(1)
     articles = []
@@ -225,7 +225,7 @@ async def run(chunks: int, questions: int) -> None:
         stack.push_async_callback(documents.close)
         embedder, index = InstantEmbedder(), ElasticIndex(for_index, prefix)
         begin = time.perf_counter()
-        corpus, _ = await Corpora(documents, embedder, index).ingest("bench", made_corpus(chunks, words, weights))
+        corpus, _ = await Corpora(documents, embedder, index).ingest("bench", corpus_documents(chunks, words, weights))
         took = time.perf_counter() - begin
         print(f"{corpus.chunk_count:,} chunks of {DIMENSION} dimensions ingested in {took:.1f} s")
         bus = MemoryBus(telemetry)

@@ -12,7 +12,7 @@ from safescale.scoring.kinds.port import MeasuredRun
 from safescale.scoring.kinds.safety_tables import NAMES, safety_tables, scored_cell
 
 
-def made_tables(
+def run_tables(
     run: orchestration_pb2.Run,
     benchmark: Benchmark,
     verdicts: Iterable[scoring_pb2.Verdict],
@@ -27,4 +27,4 @@ def sent_tables(
     run: orchestration_pb2.Run, benchmark: Benchmark, verdicts: Iterable[scoring_pb2.Verdict]
 ) -> list[scoring_pb2.GetRunTablesResponse]:
     """The same as messages."""
-    return [chunk for table in made_tables(run, benchmark, verdicts).values() for chunk in chunks_of(table)]
+    return [chunk for table in run_tables(run, benchmark, verdicts).values() for chunk in chunks_of(table)]

@@ -68,7 +68,7 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class StoredDocument:
     """A stored document. `source` is empty when its version alone was read."""
 
     version: int
@@ -160,11 +160,11 @@ class BulkReader:
 
     def __init__(self, connection: ElasticConnection) -> None:
         self._connection = connection
-        self._batcher: Batcher[Read, Found | None] = Batcher(
+        self._batcher: Batcher[Read, StoredDocument | None] = Batcher(
             self._exchange, READ_BOUNDS, lambda read: 1.0 / read.kind.page
         )
 
-    async def read(self, reads: Sequence[Read]) -> list[Found | None]:
+    async def read(self, reads: Sequence[Read]) -> list[StoredDocument | None]:
         """Read documents, in order; None for those that do not exist.
 
         Raises:
@@ -174,12 +174,12 @@ class BulkReader:
         """
         return await self._batcher.submit(reads)
 
-    async def _exchange(self, reads: Sequence[Read]) -> list[Found | None]:
+    async def _exchange(self, reads: Sequence[Read]) -> list[StoredDocument | None]:
         wanted = [{"_index": read.index, "_id": read.id, "_source": read.whole} for read in reads]
 
-        async def call(client: AsyncElasticsearch) -> list[Found | None]:
+        async def call(client: AsyncElasticsearch) -> list[StoredDocument | None]:
             answer = await client.mget(docs=wanted)
-            return [_found(read, row) for read, row in zip(reads, answer["docs"], strict=True)]
+            return [_stored(read, row) for read, row in zip(reads, answer["docs"], strict=True)]
 
         return await self._connection.perform("mget", call)
 
@@ -188,7 +188,7 @@ class BulkReader:
         await self._batcher.close()
 
 
-def _found(read: Read, row: Mapping[str, Any]) -> Found | None:
+def _stored(read: Read, row: Mapping[str, Any]) -> StoredDocument | None:
     error = row.get("error")
     if error:
         message = f"{read.kind.name} {read.key!r} could not be read: {error.get('reason', '')}"
@@ -197,4 +197,4 @@ def _found(read: Read, row: Mapping[str, Any]) -> Found | None:
         raise StorageError(message + hint_of(error))
     if not row["found"]:
         return None
-    return Found(row["_version"], row["_seq_no"], row["_primary_term"], row.get("_source") or {})
+    return StoredDocument(row["_version"], row["_seq_no"], row["_primary_term"], row.get("_source") or {})

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from tests.support.factories.run_tables import made_tables
+from tests.support.factories.run_tables import run_tables
 
 from safescale.core.errors import FailedPreconditionError
 from safescale.core.safety.benchmark.benchmark import Benchmark, OptionLabels, Question
@@ -34,7 +34,7 @@ def verdict(**fields) -> pb.Verdict:
 
 
 def results(*verdicts: pb.Verdict) -> RunResults:
-    return RunResults(RUN, BANK, made_tables(RUN, BANK, verdicts), None, datetime(2026, 1, 1, tzinfo=UTC))
+    return RunResults(RUN, BANK, run_tables(RUN, BANK, verdicts), None, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def test_a_report_has_the_numbers_of_the_tables() -> None:
