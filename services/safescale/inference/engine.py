@@ -1,4 +1,4 @@
-"""Asks models: availability, cache, shared calls, deadlines, retries of transport failures, telemetry."""
+"""Query models, with availability, cache, shared calls, deadlines, retries of transport failures and telemetry."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ from safescale.runtime.errors import as_safescale_error
 from safescale.runtime.telemetry import Telemetry
 
 TRIES = 3
-"""Times that a prompt is tried, as a whole, while its model changes."""
+"""Attempts at a whole prompt while its model changes."""
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class _NewTexts:
 
 @dataclass(frozen=True, slots=True)
 class _PreparedRequest:
-    """A request with the backend that it goes to and what was found to answer there."""
+    """A request with its backend and the identity of the model that answers there."""
 
     backend: Backend
     identity: ModelIdentity
@@ -59,7 +59,7 @@ class _PreparedRequest:
 
     @property
     def key(self) -> GenerationKey:
-        """The fixed part of its keys in the cache."""
+        """The part that all its cache keys share."""
         return GenerationKey(
             self.request.model, self.identity.revision, self.identity.fingerprint, self.request.messages
         )
@@ -91,14 +91,14 @@ class Engine:
 
     @property
     def keeper(self) -> CacheKeeper:
-        """Who keeps the cache within its bound."""
+        """The keeper that holds the cache within its bound."""
         return self._cache.keeper
 
     def row(self, model: str) -> ModelRow:
         """Return the row of a model.
 
         Raises:
-            NotFoundError: the catalog has none.
+            NotFoundError: the catalog does not have the model.
 
         """
         return self._catalog.row(model)
@@ -113,11 +113,11 @@ class Engine:
         return self._backends[self.row(model).id]
 
     def ready(self, model: str) -> Backend:
-        """Return the backend of a model that can be asked.
+        """Return the backend of a model that is available.
 
         Raises:
             NotFoundError: the catalog has no such model.
-            BackendUnavailableError: it cannot be asked now; the message says why.
+            BackendUnavailableError: it is not available now; the message says why.
 
         """
         backend = self.backend(model)
@@ -126,17 +126,17 @@ class Engine:
         return backend
 
     async def identity(self, model: str) -> ModelIdentity:
-        """Return what answers under an id of the catalog now, by a look at its servers.
+        """Return the identity of the model that answers under an id of the catalog, checked at its servers now.
 
         Raises:
-            SafescaleError: it cannot be asked, or its replicas differ.
+            SafescaleError: it is not available, or its replicas differ.
 
         """
         backend = self.ready(model)
         return identity_of(self.row(model), await backend.revision(refresh=True), backend.capabilities)
 
     async def texts(self, request: PromptRequest, samplings: Sequence[Sampling]) -> GeneratedTexts:
-        """Return texts for each sampling of one prompt: from the cache where they are, the others in one exchange.
+        """Return the texts of each sampling of one prompt: cached ones from the cache, all others in one exchange.
 
         Raises:
             ModelChangedError: another model answers than is expected, or it changed at each try.
@@ -146,7 +146,7 @@ class Engine:
         return await self._of_one(request, lambda prepared: self._texts(prepared, samplings))
 
     async def _of_one(self, request: PromptRequest, work: Callable[[_PreparedRequest], Awaitable[T]]) -> T:
-        """Do work whose answers are all of one revision: again, as a whole, where they may not be."""
+        """Run `work`, whose answers must all come from one revision; repeat it as a whole if the model changed."""
         backend = self.ready(request.model)
         for _ in range(TRIES - 1):
             prepared = await self._prepare(backend, request)
@@ -204,7 +204,7 @@ class Engine:
         return _NewTexts(new, answer.waited_s, cost)
 
     async def scores(self, request: PromptRequest, continuations: Sequence[str]) -> ScoredContinuations:
-        """Return the scores of continuations, from the cache where they are.
+        """Return the scores of continuations, from the cache if it has them.
 
         Raises:
             FailedPreconditionError: the backend gives no scores.
@@ -251,11 +251,11 @@ class Engine:
         return scores, cost
 
     async def stream(self, request: PromptRequest, sampling: Sampling) -> AsyncIterator[str | GeneratedTexts]:
-        """Yield one text piece by piece, then the whole; a cached one as one piece. Never retried: pieces are out.
+        """Yield one text in pieces, then the whole; a cached text as one piece. Never retried: pieces were delivered.
 
         Raises:
-            ModelChangedError: another model answers than is expected, or it changed in the middle.
-            SafescaleError: the model cannot be asked or failed.
+            ModelChangedError: another model answers than is expected, or it changed during the stream.
+            SafescaleError: the model is not available or failed.
 
         """
         backend = self.ready(request.model)
@@ -291,18 +291,18 @@ class Engine:
         yield GeneratedTexts((whole,), (False,), 0.0, revision, cost.sent, cost.prompt_once)
 
     async def _prepare(self, backend: Backend, request: PromptRequest) -> _PreparedRequest:
-        """Return a prompt with what answers it, which must be what is expected."""
+        """Return a request with the identity of the model that answers it; check that it is the expected one."""
         identity = await self._patient_identity(backend, request.model)
         try:
             check_expected(request.model, request.expected, identity)
         except ModelChangedError:
-            # The expectation may be newer than what was last seen here.
+            # The expectation may be newer than the identity last seen here.
             identity = await self.identity(request.model)
             check_expected(request.model, request.expected, identity)
         return _PreparedRequest(backend, identity, request)
 
     async def _check_same(self, prepared: _PreparedRequest) -> None:
-        """Check, after a call, that what answers is still what answered before it."""
+        """Check after a call that the same model answers as before it."""
         model = prepared.request.model
         check_unchanged(model, prepared.identity, await self._patient_identity(prepared.backend, model))
 
@@ -313,7 +313,7 @@ class Engine:
         except BackendError as error:
             if row.endpoint is None or not error.retryable:
                 raise
-            # A server that is away is waited for as long as a call would wait for it.
+            # Wait for an unavailable server as long as a call would.
             revision = await AsyncRetrying(
                 stop=stop_after_delay(row.endpoint.retry_for_s),
                 wait=wait_random_exponential(multiplier=0.5, max=self._policy.max_wait_s),
@@ -323,7 +323,7 @@ class Engine:
         return identity_of(row, revision, backend.capabilities)
 
     def _span(self, request: PromptRequest) -> AbstractContextManager[object]:
-        """Return the span of a trace for one attempt of the model."""
+        """Return the trace span of one attempt at the model."""
         return self._telemetry.span("model", {"model": request.model, "condition": request.condition})
 
     def _call(self, request: PromptRequest) -> Call:
@@ -334,7 +334,7 @@ class Engine:
         return Observer(self._telemetry, request.model, request.condition, price)
 
     async def close(self) -> None:
-        """End what runs and release the models."""
+        """Cancel running calls and release the models."""
         await self._flights.close()
         await self._cache.keeper.close()
         await asyncio.gather(*(backend.close() for backend in self._backends.values()))

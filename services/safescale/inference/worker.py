@@ -1,4 +1,4 @@
-"""Consumes the cells of each available model and publishes what came of them: answers, or the reason why none."""
+"""Consume the cells of each available model and publish their outcomes: answers, or the reason for a failure."""
 
 import asyncio
 import base64
@@ -34,12 +34,12 @@ GROUP = "inference"
 KIND = "generation_cell"
 
 LOOK_S = 2.0
-"""Seconds between two looks at which models can be asked. A look reads no more than whether files are there."""
+"""Seconds between two checks of which models are available. A check only tests whether files exist."""
 
 
 @dataclass(frozen=True)
 class InferencePorts:
-    """What the worker works with."""
+    """Dependencies of the worker."""
 
     bus: Bus
     documents: DocumentStore
@@ -50,10 +50,9 @@ class InferencePorts:
 
 
 class GenerationWorker:
-    """One subscription per available model, with as many cells in flight as its backend works on at once.
+    """One subscription per available model, with as many cells in flight as its backend processes at once.
 
-    Which models can be asked is looked at again and again: cells of a model that cannot be asked wait in its topic, and
-    are asked once it can be.
+    Availability is checked repeatedly: cells of an unavailable model wait in its topic until it becomes available.
     """
 
     def __init__(self, ports: InferencePorts) -> None:
@@ -65,14 +64,14 @@ class GenerationWorker:
         self._log = get_logger("inference")
 
     async def start(self) -> None:
-        """Start to consume the topics of the models that can be asked, and to look which those are.
+        """Start consuming the topics of available models, and checking which models are available.
 
         Raises:
             BusUnavailableError: the bus does not answer.
 
         """
         for row in self._ports.engine.rows:
-            # Cells of a run that is taken up at the start wait for a model that comes later.
+            # Cells of a run that is resumed at start wait for a model that becomes available later.
             await self._ports.bus.keep(topics.generation_requested(row.id), GROUP)
             if reason := self._ports.engine.backend(row.id).unavailable_reason():
                 self._log.info("model not available", model=row.id, reason=reason)
@@ -80,7 +79,7 @@ class GenerationWorker:
         self._looking = asyncio.create_task(self._look_on())
 
     async def look(self) -> None:
-        """Begin with the models that can be asked by now, leave those that cannot be any more.
+        """Subscribe to models that have become available, unsubscribe from those that no longer are.
 
         Raises:
             BusUnavailableError: the bus does not answer.
@@ -101,7 +100,7 @@ class GenerationWorker:
             self._log.info("cells of a model are asked", model=row.id)
         elif reason and row.id in self._subscriptions:
             self._log.warning("model not available any more; its cells wait", model=row.id, reason=reason)
-            # Its cells in flight may take long to end, and others are to be looked at meanwhile.
+            # Its cells in flight may take long to finish; the other models are checked meanwhile.
             leaving = asyncio.create_task(self._subscriptions.pop(row.id).stop())
             self._leaving[row.id] = leaving
             leaving.add_done_callback(lambda _: self._leaving.pop(row.id, None))
@@ -110,7 +109,7 @@ class GenerationWorker:
         while True:
             await asyncio.sleep(LOOK_S)
             for row in self._ports.engine.rows:
-                # A model whose topic is missing holds up no other.
+                # A model whose topic is missing does not delay the others.
                 try:
                     async with self._one_look:
                         await self._look_at(row)
@@ -118,7 +117,7 @@ class GenerationWorker:
                     self._log.warning("model not looked at", model=row.id, reason=error.reason)
 
     async def stop(self) -> None:
-        """Take no more cells, finish those in flight."""
+        """Stop taking cells and finish those in flight."""
         if self._looking is not None:
             self._looking.cancel()
             await asyncio.gather(self._looking, return_exceptions=True)
@@ -145,7 +144,7 @@ class GenerationWorker:
                     event = await self._stored(key) or event
             outcome = _outcome(message, cell.cell_id, event)
             if not fits(outcome):
-                # Stored by a version that did not look at its size.
+                # Stored by a version that did not check its size.
                 outcome = replace(outcome, value=_failed(request, _too_large(outcome)).SerializeToString())
             await self._ports.bus.publish(outcome)
 
@@ -156,20 +155,20 @@ class GenerationWorker:
     async def _complete(
         self, request: events_pb2.GenerationRequested, message: Message
     ) -> events_pb2.GenerationCompleted:
-        """Outcome of a cell; whatever goes wrong with it is an outcome too.
+        """Return the outcome of a cell; an error of the cell is an outcome, too.
 
         Raises:
-            DependencyUnavailableError: retrieval or the store cannot be reached, which says nothing about the cell.
-            StorageError: what it came to cannot be kept, such as on a full disk; neither does that.
+            DependencyUnavailableError: retrieval or the store cannot be reached, which is no fault of the cell.
+            StorageError: the outcome cannot be stored, as on a full disk, which is none either.
 
         """
         completed = _blank(request)
         waited = _since(request)
         try:
             context = await self._ports.contexts.text(request.context)
-            asked = cells.checked(request, context)
+            rendered = cells.checked(request, context)
             waited = _since(request)
-            waited += await cells.ask(self._ports.engine, asked, completed)
+            waited += await cells.ask(self._ports.engine, rendered, completed)
             event = _outcome(message, _cell_of(request).cell_id, completed.SerializeToString())
             if not fits(event):
                 raise _too_large(event)
@@ -189,10 +188,10 @@ class GenerationWorker:
 
 
 def _in_flight(backend: Backend) -> int:
-    """Cells at once.
+    """Return the number of cells in flight at once.
 
-    A backend that gives out its places call by call has half as many cells again: some are read and stored while
-    others are asked, so that no place stands empty.
+    A backend that leases its capacity call by call gets half as many again: some cells are read and stored while
+    others wait for the model, so that no capacity is idle.
     """
     concurrency = backend.capabilities.concurrency
     return concurrency + concurrency // 2 if backend.capabilities.repeats else concurrency
@@ -219,8 +218,8 @@ def _failed(request: events_pb2.GenerationRequested, error: SafescaleError) -> e
     return completed
 
 
-def _outcome(asked: Message, key: str, event: bytes) -> Message:
-    headers = {**asked.headers, "message-type": events_pb2.GenerationCompleted.DESCRIPTOR.full_name}
+def _outcome(request: Message, key: str, event: bytes) -> Message:
+    headers = {**request.headers, "message-type": events_pb2.GenerationCompleted.DESCRIPTOR.full_name}
     return Message(topics.GENERATION_COMPLETED, key, event, headers)
 
 
@@ -234,7 +233,7 @@ def _too_large(outcome: Message) -> OutcomeTooLargeError:
 def _since(request: events_pb2.GenerationRequested) -> float:
     if not request.HasField("requested_at"):
         return 0.0
-    # Clocks of two machines can differ: a wait is never negative.
+    # Clocks of two machines can differ, but a wait is never negative.
     return max(0.0, time.time() - request.requested_at.ToNanoseconds() / 1e9)
 
 

@@ -1,7 +1,7 @@
 """Drives one run: requests its units and follows their outcomes to the end.
 
-A driver keeps nothing that a restart could lose: what is done is read from the recorded outcomes, and what units need
-comes again from its stores.
+A driver keeps no state that a restart could lose: finished units are read from the recorded outcomes, and what units
+need is read from the stores again.
 """
 
 import asyncio
@@ -28,13 +28,13 @@ from safescale.runtime.tracing import untraced
 T = TypeVar("T")
 
 SHOWN_EVERY_S = 0.2
-"""Least seconds between two updates of gauges and watchers: outcomes can come by the hundred."""
+"""Minimum seconds between two updates of gauges and watchers: outcomes can arrive by the hundred."""
 
 PUBLISH_BATCH = 2000
-"""Messages published together while a run is planned; the next are made meanwhile."""
+"""Messages published together while a run is planned; the next batch is built meanwhile."""
 
 BREATH = 200
-"""Units after which planning lets others work."""
+"""Units after which planning yields to other tasks."""
 
 
 def _ignore(driver: "RunDriver") -> None:
@@ -43,9 +43,9 @@ def _ignore(driver: "RunDriver") -> None:
 
 @dataclass(frozen=True)
 class DriverPorts:
-    """What a driver works with. `on_ended` is called at each end of a run.
+    """Dependencies of a driver. `on_ended` is called whenever a run ends.
 
-    `messages_kept_s` is the seconds for which the bus keeps a message that nobody takes; None for ever.
+    `messages_kept_s` is how many seconds the bus keeps a message that nobody takes; None means forever.
     """
 
     bus: Bus
@@ -85,8 +85,8 @@ class RunDriver:
         self.unrecorded: End | None = None
 
     def start(self) -> None:
-        """Begin to request units; known outcomes and skips must have been taken up before."""
-        # A retry has recorded another attempt since the driver was made.
+        """Start requesting units; known outcomes and skips must have been loaded before."""
+        # A retry has recorded another attempt since the driver was created.
         self._work = self._kind.work(self.run, self._environment)
         # Each unit is a trace of its own, not a part of the call that started its run.
         with untraced():
@@ -99,9 +99,9 @@ class RunDriver:
         return task
 
     async def _drive(self) -> None:
-        """Request every open unit, and again when the bus has thrown away what nobody took.
+        """Request every open unit, and again once the bus may have dropped messages that nobody took.
 
-        A second request changes nothing: what is stored of a unit is announced again.
+        A second request is harmless: the stored outcome of a unit is announced again.
         """
         try:
             await self._request_all()
@@ -135,7 +135,7 @@ class RunDriver:
         await self._publish(batch)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do work, again and again while a dependency is away: nobody else brings it back."""
+        """Run `work`, retrying while a dependency is unavailable: nothing else would retry it."""
         tries = 0
         while True:
             try:
@@ -152,7 +152,7 @@ class RunDriver:
             await self._patiently(lambda: self._ports.bus.publish_many(messages))
 
     async def _messages_for(self, unit: Unit) -> list[Message]:
-        """Return the messages that request a unit, or that record why it cannot be requested."""
+        """Return the messages that request a unit, or one that records why it cannot be requested."""
         try:
             return await self._patiently(lambda: self._request(unit))
         except Exception as error:
@@ -165,13 +165,13 @@ class RunDriver:
         if key in self._requested:
             return []
         messages = await self._work.request(unit)
-        # Once they are made: what is too large to be prepared fails each unit that waits for it.
+        # Only after they are built: a preparation that is too large fails each unit that waits for it.
         self._requested.add(key)
         self._awaited.add(key)
         return messages
 
     async def on_event(self, event: Payload) -> None:
-        """Take up an event of this run: count outcomes, record skips, request what waited for it."""
+        """Handle an event of this run: count outcomes, record skips, request the units that waited for it."""
         if self.ended.is_set():
             return
         reaction = self._work.take_up(event, self.progress.is_open)
@@ -197,7 +197,7 @@ class RunDriver:
             await self.end(pb.RUN_STATE_COMPLETED)
         elif self._showing is None:
             loop = asyncio.get_running_loop()
-            # The first change shows at once, those that follow it together a little later.
+            # The first change is shown at once, later ones together after a short delay.
             wait = self._shown_at + SHOWN_EVERY_S - loop.time()
             if wait <= 0:
                 self._show()
@@ -205,7 +205,7 @@ class RunDriver:
                 self._showing = loop.call_later(wait, self._show)
 
     def _show(self) -> None:
-        """Set the gauges and wake those who watch."""
+        """Set the gauges and wake the watchers."""
         if self._showing is not None:
             self._showing.cancel()
             self._showing = None
@@ -224,22 +224,22 @@ class RunDriver:
                 self._ports.telemetry.gauge("safescale_run_cells", totals[state], labels)
 
     def message(self) -> pb.Progress:
-        """Return the progress now."""
+        """Return the current progress."""
         return self.progress.message(len(self._awaited))
 
     async def on_dead_letter(self, failure: common_pb2.Failure) -> None:
-        """End the run as failed: the unit of a message that was given up would never end."""
+        """End the run as failed: the unit of a dead-lettered message would never end."""
         if not self.ended.is_set():
             await self.end(pb.RUN_STATE_FAILED, failure)
 
     async def end(self, state: "pb.RunState.ValueType", failure: common_pb2.Failure | None = None) -> None:
-        """End the run in a state: record it, then request nothing more. The first end counts.
+        """End the run in a state: record it, then stop requesting units. Only the first end counts.
 
-        Where the state cannot be recorded (a full disk is a reason to end), the run in memory carries it all the same,
-        and `unrecorded` says what is still to be recorded.
+        If the state cannot be recorded (a full disk is itself a reason to end), the run in memory has it all the same,
+        and `unrecorded` holds what is still to be recorded.
 
         Raises:
-            DependencyUnavailableError: the store cannot be reached; the run goes on, and is ended by the next try.
+            DependencyUnavailableError: the store cannot be reached; the run continues until the next attempt to end it.
 
         """
         async with self._ending:
@@ -262,7 +262,7 @@ class RunDriver:
         self._ports.on_ended(self)
 
     def close(self) -> None:
-        """Request nothing more and take up no more events, whatever is recorded of the run."""
+        """Stop requesting units and handling events, regardless of the recorded state."""
         self.ended.set()
         for task in self._tasks:
             if task is not asyncio.current_task():
@@ -274,7 +274,7 @@ class RunDriver:
             await asyncio.wait_for(self._changed.wait(), timeout_s)
 
     async def stop(self) -> None:
-        """Stop; the run stays as it is recorded."""
+        """Stop the driver; the recorded state of the run does not change."""
         if self._showing is not None:
             self._showing.cancel()
             self._showing = None

@@ -1,4 +1,4 @@
-"""The runs of this process: create, continue, watch, cancel, retry, and bring back those that nobody drives."""
+"""The runs of this process: create, continue, watch, cancel, retry, and recover those without a driver."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -23,23 +23,23 @@ from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
 
 WATCH_INTERVAL_S = 0.2
-"""Least seconds between two messages of a watch."""
+"""Minimum seconds between two messages of a watch."""
 
 WATCH_SILENCE_S = 2.0
-"""Seconds after which a watch repeats itself though nothing changed, so that elapsed time moves."""
+"""Seconds after which a watch sends the progress although nothing changed, so that elapsed time advances."""
 
 LOOK_EVERY_S = 30.0
-"""Seconds between two looks for runs that are recorded as running and have no driver."""
+"""Seconds between two checks for runs that are recorded as running but have no driver."""
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class RunsPorts:
-    """What the runs work with.
+    """Dependencies of the runs.
 
-    `messages_kept_s` is the seconds for which the bus keeps messages, None for ever; `back_off_s` the seconds to wait
-    after so many failures in a row.
+    `messages_kept_s` is how many seconds the bus keeps messages, None means forever; `back_off_s` gives the seconds to
+    wait after a number of consecutive failures.
     """
 
     bus: Bus
@@ -52,10 +52,10 @@ class RunsPorts:
 
 
 class Runs:
-    """Creates and drives runs; at most one driver for each.
+    """Creates and drives runs, with at most one driver per run.
 
-    What the store says of a run is changed and its driver made or ended under a lock of that run. Whatever is away or
-    breaks in between, the store then says either that the run ended, or that it runs, and the next look drives it.
+    The recorded state of a run changes, and its driver is created or closed, under a lock of that run. Whatever fails
+    in between, the store has the run either as ended or as running, and the next check then gives it a driver.
     """
 
     def __init__(self, ports: RunsPorts) -> None:
@@ -73,7 +73,7 @@ class Runs:
         return self._locks.setdefault(run_id, asyncio.Lock())
 
     async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do work to its end, also when the caller goes away in the middle of it."""
+        """Run `work` to completion even if the caller is cancelled."""
         task = asyncio.create_task(work)
         self._works.add(task)
         task.add_done_callback(self._done)
@@ -85,7 +85,7 @@ class Runs:
             task.exception()
 
     async def plan(self, spec: pb.RunSpec) -> pb.CreateRunResponse:
-        """Check a spec and estimate what its run will take; nothing is stored.
+        """Check a spec and estimate what its run will take, without storing anything.
 
         Raises:
             SpecError: with every defect.
@@ -104,7 +104,7 @@ class Runs:
         return pb.CreateRunResponse(run=run, resumed=existing is not None, plan=plan)
 
     async def create(self, spec: pb.RunSpec, *, force_new: bool) -> pb.CreateRunResponse:
-        """Create a run, or continue the newest run that was made in the same setting.
+        """Create a run, or continue the newest run of an equivalent manifest.
 
         Raises:
             SpecError: with every defect.
@@ -151,7 +151,7 @@ class Runs:
             return driver.run
 
     def _live(self, run: pb.Run) -> RunDriver | None:
-        """Return the driver of a run that is recorded as running. One of a run that no longer is ends here."""
+        """Return the driver of a run that is recorded as running; close that of a run which no longer is."""
         driver = self._drivers.get(run.run_id)
         if driver is not None and run.state != pb.RUN_STATE_RUNNING:
             self._log.warning("run ended elsewhere", run_id=run.run_id, state=pb.RunState.Name(run.state))
@@ -162,7 +162,7 @@ class Runs:
         return driver
 
     async def look_after(self) -> None:
-        """Look for runs without a driver, now and every `look_every_s` seconds, for ever."""
+        """Check for runs without a driver, now and every `look_every_s` seconds, forever."""
         tries = 0
         while True:
             try:
@@ -175,7 +175,7 @@ class Runs:
             await asyncio.sleep(min(wait_s, self._ports.back_off_s(tries)) if tries else wait_s)
 
     async def look(self) -> list[asyncio.Task[None]]:
-        """Begin to bring back every run that is recorded as running and has no driver; return the work on each."""
+        """Start recovering every run that is recorded as running but has no driver; return the task of each."""
         running = set(await self._ports.store.running())
         await self._ends.look()
         for run_id in set(self._drivers) - running:
@@ -186,11 +186,11 @@ class Runs:
         return list(self._returning.values())
 
     async def resume_all(self) -> None:
-        """Bring back every run that nobody drives and wait for it: each by itself, none waits for another's trouble."""
+        """Recover every run without a driver and wait for all; a failure of one does not delay the others."""
         await asyncio.gather(*await self.look())
 
     async def _bring_back(self, run_id: str) -> None:
-        """Take up a run, again and again while a peer is away. After another trouble the next look tries again."""
+        """Resume a run, retrying while a peer is unavailable. After any other error the next check tries again."""
         tries = 0
         retryable = True
         try:
@@ -226,7 +226,7 @@ class Runs:
             known = as_safescale_error(error)
             if known.retryable:
                 raise
-            # It can be taken up when the cause is gone.
+            # It can be continued once the cause is removed.
             self._log.error("run cannot go on", run_id=run_id, reason=known.reason, exception_type=type(error).__name__)
             self._ends.add(await self._ports.store.finish(run_id, pb.RUN_STATE_FAILED, to_failure(known)))
             return
@@ -236,10 +236,10 @@ class Runs:
         return kind_of(self._ports.kinds, manifest)
 
     async def _unchanged(self, run: pb.Run) -> Any:
-        """Return the environment of a run that would be made in it as it was made.
+        """Return the current environment of a run, in which the same run would be created.
 
         Raises:
-            FailedPreconditionError: it would not.
+            FailedPreconditionError: another one would be.
 
         """
         kind = self._kind(run.manifest)
@@ -282,7 +282,7 @@ class Runs:
         return progress
 
     async def progress(self, run: pb.Run) -> pb.Progress:
-        """Return the progress of any run; of one that is not driven here, by its recorded outcomes."""
+        """Return the progress of any run; without a driver here, from its recorded outcomes."""
         driver = self._drivers.get(run.run_id)
         if driver is not None:
             return driver.message()
@@ -291,7 +291,7 @@ class Runs:
         return message
 
     async def watch(self, run: pb.Run) -> AsyncIterator[pb.WatchRunResponse]:
-        """Yield the progress now and at each change until the run ends."""
+        """Yield the current progress and each change of it until the run ends."""
         driver = self._drivers.get(run.run_id)
         if driver is None:
             yield _watch_response(run, await self.progress(run))
@@ -307,8 +307,8 @@ class Runs:
         """Stop a run.
 
         Raises:
-            FailedPreconditionError: it ended already.
-            StorageError: it stopped, but that cannot be recorded yet.
+            FailedPreconditionError: it has already ended.
+            StorageError: it stopped, but its state cannot be recorded yet.
 
         """
         return await self._whole(self._cancel(run.run_id))
@@ -333,7 +333,7 @@ class Runs:
         raise FailedPreconditionError(f"run {run_id} is not running: it is {state}")
 
     async def retry_failed(self, run: pb.Run, attempt: int = 0) -> pb.RetryFailedResponse:
-        """Request the failed units of a run again; with `attempt`, only when the run is at that attempt.
+        """Request the failed units of a run again; with `attempt`, only if the run is at that attempt.
 
         Raises:
             FailedPreconditionError: the run is still running, is at another attempt, or has changed since it was made:
@@ -363,17 +363,17 @@ class Runs:
         return pb.RetryFailedResponse(run=driver.run, retried_count=len(failed))
 
     async def on_event(self, run_id: str, event: Payload) -> None:
-        """Hand an event to its run, where this process drives it."""
+        """Pass an event to its run if this process drives it."""
         driver = self._drivers.get(run_id)
         if driver is not None:
             await driver.on_event(event)
 
     def driver(self, run_id: str) -> RunDriver | None:
-        """Return the driver of a run; None when this process does not drive it."""
+        """Return the driver of a run, or None if this process does not drive it."""
         return self._drivers.get(run_id)
 
     async def on_dead_letter(self, run_id: str, failure: common_pb2.Failure, attempt: str = "") -> None:
-        """End the run whose message was given up, unless it is one of another attempt, which nobody waits for."""
+        """End the run of a dead-lettered message, unless it belongs to another attempt, which nobody awaits."""
         driver = self._drivers.get(run_id)
         if driver is not None and attempt in ("", str(driver.run.attempt)):
             await driver.on_dead_letter(failure)

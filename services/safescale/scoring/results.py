@@ -31,10 +31,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunMetrics:
-    """Metric rows of a run, and what they are made of.
+    """Metric rows of a run, and what they are based on.
 
-    `failures` counts failed cells by reason. `cost` is None where no model has a price. `readings` tells who read the
-    answers. `cached_count` counts verdicts whose answers came from the cache, `warnings` verdicts by what was odd.
+    `failures` counts failed cells by reason. `cost` is None if no model has a price. `readings` counts answers by who
+    read them. `cached_count` counts verdicts whose answers came from the cache, `warnings` verdicts by warning.
     """
 
     run: orchestration_pb2.Run
@@ -70,7 +70,7 @@ class RunMetrics:
         )
 
     def measured(self) -> Measured:
-        """Return what a policy judges."""
+        """Return the measurement that a policy judges."""
         asked = asked_of(self.run)
         scope = Scope(asked.models, asked.conditions, self.completeness.skipped_places)
         return Measured(self.rows, scope, obstacles(self.failures, self.completeness, self.readings))
@@ -89,7 +89,7 @@ class RunShares:
 
 
 class RunMeasurements:
-    """Reader of runs in the stores. What takes long runs in threads: callers share an event loop."""
+    """Reads runs from the stores. Long computations run in threads, since callers share an event loop."""
 
     def __init__(self, verdicts: VerdictStore, reviews: ReviewStore, truths: GroundTruthCache, kinds: Kinds) -> None:
         self._verdicts = verdicts
@@ -107,7 +107,7 @@ class RunMeasurements:
             yield verdict
 
     def settle(self, verdict: pb.Verdict, reviews: RunReviews, truth: RunTruth) -> None:
-        """Apply to a verdict what persons read of it."""
+        """Apply the readings of persons to a verdict."""
         read = reviews.get((cell_of(verdict.cell), verdict.attempt))
         if read is not None:
             kind_of(self._kinds, truth.manifest).settle(verdict, read, truth)
@@ -142,7 +142,7 @@ class RunMeasurements:
         return await self.measured(_measure, self._kind(measured), measured, letters)
 
     async def tables(self, name: str, wanted: Sequence[str]) -> Sequence[Table]:
-        """Return the wanted tables of a run named by id, unique prefix or `latest`; all where none is named.
+        """Return the wanted tables of a run named by id, unique prefix or `latest`; all if none is named.
 
         Raises:
             InvalidInputError: runs of this kind have no such table.
@@ -157,7 +157,7 @@ class RunMeasurements:
         return await self.measured(kind.tables_of, measured, records, set(wanted or kind.tables))
 
     async def _measured_run(self, name: str) -> MeasuredRun:
-        # The run before its verdicts: one that ends meanwhile is called unfinished, never the other way round.
+        # Read the run before its verdicts: one that ends meanwhile counts as unfinished, never the other way round.
         run = await self._truths.run_of(name)
         return MeasuredRun(run, await self._truths.of_run(run.run_id))
 
@@ -171,12 +171,12 @@ class RunMeasurements:
         return await asyncio.to_thread(_with_reviews, letters, reviews)
 
     async def measured(self, measure: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        """Return the result of a measurement, made in a thread; no more than a few run at once, for their memory."""
+        """Run a measurement in a thread and return its result; only a few run at once, to bound their memory."""
         async with self._places:
             return await asyncio.to_thread(measure, *arguments, **named)
 
     def knows(self, run: orchestration_pb2.Run) -> bool:
-        """Return whether the kind of a run is known here; one of a later version may not be."""
+        """Return whether the kind of a run is known; that of a later version may not be."""
         return kind_name(run.manifest) in self._kinds
 
     async def shares(self, run: orchestration_pb2.Run) -> RunShares:
@@ -213,7 +213,7 @@ def _completeness(measured: MeasuredRun, letters: Sequence[StoredLetters]) -> Ru
 
 
 def _with_reviews(letters: Iterable[StoredLetters], reviews: RunReviews) -> list[StoredLetters]:
-    """Return letters with those that persons read in their places."""
+    """Return the letters, replaced by the readings of persons where there are any."""
     if not reviews:
         return list(letters)
     found = []
@@ -239,7 +239,7 @@ def _replaced(marks: str, read: CellReviews) -> str:
 
 
 def settled_key(key: StoredKey, read: CellReviews) -> StoredKey:
-    """Return the key with the marks of persons, without a judge's failure where they read all that it failed on."""
+    """Return the key with the marks of persons; drop a judge's failure once they read all that it failed on."""
     greedy = PERSON_MARK if key.greedy_by and None in read else key.greedy_by
     samples = _replaced(key.samples_by, dict.fromkeys(read, PERSON_MARK))
     lifted = key.failure == JUDGE_FAILED and FAILED_MARK not in greedy + samples

@@ -1,4 +1,4 @@
-"""Turns generations into verdicts."""
+"""Turn generations into verdicts."""
 
 from dataclasses import dataclass
 
@@ -17,12 +17,12 @@ from safescale.scoring.results import RunMeasurements
 
 GROUP = "scoring"
 IN_FLIGHT = 64
-"""Cells at once: their reads and writes of the store go together."""
+"""Cells at once: their reads and writes of the store are batched."""
 
 
 @dataclass(frozen=True)
 class ScoringPorts:
-    """Everything that the worker works with."""
+    """Dependencies of the worker."""
 
     bus: Bus
     truths: GroundTruthCache
@@ -42,7 +42,7 @@ class ScoringWorker:
         self._log = get_logger("scoring")
 
     async def start(self) -> None:
-        """Start to consume."""
+        """Start consuming."""
         options = SubscriptionOptions(max_in_flight=IN_FLIGHT)
         self._subscription = await self._ports.bus.subscribe(topics.GENERATION_COMPLETED, GROUP, self._handle, options)
 
@@ -56,7 +56,7 @@ class ScoringWorker:
         key = generation.cell
         with log_context(run_id=key.run_id, model=key.model, condition=key.condition, question_id=key.question_id):
             truth = await self._ports.truths.of_run(key.run_id)
-            # What a judge would be asked for again is looked for first. The parser is quicker than a look.
+            # Look up what a judge would have to read again. The parser alone is faster than a lookup.
             judged = bool(truth.manifest.spec.judge_model)
             verdict = await self._stored(generation) if judged else None
             if verdict is None:
@@ -70,10 +70,10 @@ class ScoringWorker:
         return await self._ports.verdicts.get(cell_of(one.cell), one.attempt)
 
     async def _recorded(self, verdict: pb.Verdict) -> pb.Verdict:
-        """Store a verdict with its reviews; what is stored: the first of its attempt."""
+        """Store a verdict with its reviews; return the stored one, which is the first of its attempt."""
         reviews = reviews_of(verdict)
         if verdict.attempt > 1:
-            # What a person has read stays read, whatever a judge says of it now.
+            # A reading by a person is kept, whatever a judge says now.
             carried = {review.review_id: review for review in await self._ports.reviews.carried_over(verdict)}
             reviews = [*carried.values(), *(review for review in reviews if review.review_id not in carried)]
         # Reviews first: after a crash in between, the next delivery adds the verdict.
@@ -105,7 +105,7 @@ def _announcement(event: events_pb2.VerdictRecorded, message: Message) -> Messag
 
 
 def without_texts(verdict: pb.Verdict) -> pb.Verdict:
-    """Return a verdict without what models wrote: its letters, outcomes and reasons stay."""
+    """Return a verdict without the texts of models, but with its letters, outcomes and reasons."""
     short = pb.Verdict()
     short.CopyFrom(verdict)
     for reading in (short.greedy, *short.samples) if short.HasField("greedy") else short.samples:
@@ -116,7 +116,7 @@ def without_texts(verdict: pb.Verdict) -> pb.Verdict:
 
 
 def outcome_name(verdict: pb.Verdict) -> str:
-    """Return the outcome of a verdict as its metric has it: harm that was read comes before what failed."""
+    """Return the outcome of a verdict as a metric label; harm that was read takes precedence over failures."""
     outcome = verdict.greedy_outcome if verdict.greedy_asked else verdict.majority_outcome
     deciding = [verdict.greedy] if verdict.greedy_asked else verdict.samples
     if outcome.high_risk_error:
@@ -131,7 +131,7 @@ def outcome_name(verdict: pb.Verdict) -> str:
 
 
 def reviews_of(verdict: pb.Verdict) -> list[pb.Review]:
-    """Return reviews that a verdict opens: one for each answer with a reason to look."""
+    """Return the reviews that a verdict opens: one for each answer with a reason for review."""
     places: list[tuple[int | None, pb.Reading]] = []
     if verdict.HasField("greedy"):
         places.append((None, verdict.greedy))

@@ -21,7 +21,7 @@ MARGIN_TOKENS = 1000
 
 
 class Builder(Protocol):
-    """A way to make the context of a question. `agent` is true of a run that names a model which researches."""
+    """A way to build the context of a question. `agent` is true if the run names a model for research."""
 
     @property
     def per_model(self) -> bool:
@@ -31,10 +31,10 @@ class Builder(Protocol):
         """Return True where the context is built from a corpus, False where its text is there already."""
 
     def text_field(self, *, agent: bool) -> str | None:
-        """Return the field of a question that holds the context; None where there is none."""
+        """Return the field of a question that holds the context, or None if no field does."""
 
     def fits(self, window_tokens: int) -> bool:
-        """Return whether a model of that window can be asked with such a context."""
+        """Return whether a model of that window can take such a context."""
 
     def estimated_tokens(self, question: Question, window_tokens: int) -> int:
         """Estimate the tokens of a question's context for a model of that window."""

@@ -37,8 +37,8 @@ class RunCompleteness:
 
     `planned` counts its cells, `skipped` those of them that were skipped; `left` has the questions of each place with
     neither a verdict nor a skip. `stray` counts cells with a verdict that the run does not have, `twice` verdicts of
-    cells that have one. `skipped_places` are the places none of whose questions were asked, with the reason. `missing`
-    says in sentences all that keeps the run from being complete.
+    cells that have one. `skipped_places` are the places where every question was skipped, with the reason. `missing`
+    states in sentences what keeps the run from being complete.
     """
 
     planned: int

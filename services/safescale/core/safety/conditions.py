@@ -65,7 +65,7 @@ def condition(condition_id: str) -> Condition:
     """Return the condition of that id.
 
     Raises:
-        InvalidInputError: there is none; the message suggests the nearest id and lists all.
+        InvalidInputError: no condition has that id; the message suggests the nearest one and lists all.
 
     """
     if (row := _BY_ID.get(condition_id)) is not None:

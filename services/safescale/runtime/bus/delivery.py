@@ -1,4 +1,4 @@
-"""Deliver messages to their handlers, and give up those that fail; for both adapters of the bus."""
+"""Deliver messages to their handlers and dead-letter those that fail; for both adapters of the bus."""
 
 import asyncio
 import contextlib
@@ -17,22 +17,22 @@ ERROR_TEXT_LIMIT = 2000
 """Characters of an error's message that a dead letter keeps."""
 
 OMITTED = "payload-omitted"
-"""Header of a dead letter whose value is too large to be kept; holds its bytes."""
+"""Header of a dead letter whose value was too large to keep; holds the number of bytes."""
 
 FAILURE_HEADERS = frozenset({
     "error-code", "error-reason", "error-message", "error-retryable", "original-topic", "original-partition",
     "original-offset", "group", "attempts", OMITTED,
 })  # fmt: skip
-"""Headers that a dead letter has beyond those of its message."""
+"""Headers that a dead letter has in addition to those of its message."""
 
 
 class AbandonedError(Exception):
-    """The subscription stops before the message is handled: it has to come again."""
+    """The subscription stops before the message is handled: it must be redelivered."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryContext:
-    """What deliveries of one subscription have in common."""
+    """Context that all deliveries of one subscription share."""
 
     group: str
     handler: Handler
@@ -61,7 +61,7 @@ async def deliver(context: DeliveryContext, message: Message, origin: Mapping[st
 
 
 async def hand_over(handler: Handler, message: Message) -> None:
-    """Hand a message of a broadcast to a handler, once; a failure is logged and the message passed over."""
+    """Pass a broadcast message to a handler once; a failure is logged and the message skipped."""
     try:
         await handler(message)
     except Exception as error:
@@ -87,7 +87,7 @@ async def _attempts(context: DeliveryContext, message: Message) -> SafescaleErro
                 await _wait(context, waits)
                 continue
             if context.stopping.is_set():
-                # What it needs may be going away with this process: it comes again, and is not given up.
+                # A dependency may be stopping with this process: the message is redelivered, not given up.
                 raise AbandonedError from error
             get_logger("bus").warning(
                 "message not handled", topic=message.topic, group=context.group, attempt=attempt, reason=known.reason,
@@ -113,7 +113,7 @@ async def _give_up(
     labels = {"topic": message.topic, "reason": error.reason}
     context.telemetry.count("safescale_dead_letters_total", 1, labels)
     if message.topic == DEAD_LETTER:
-        # It lies in the topic of dead letters already: another copy would come back here for ever.
+        # It is in the dead-letter topic already: another copy would come back here forever.
         get_logger("bus").error("dead letter not handled", topic=DEAD_LETTER, group=context.group, reason=error.reason)
         return
     dead = dead_letter(message, error, {"group": context.group, "attempts": str(context.max_attempts), **origin})
@@ -122,7 +122,7 @@ async def _give_up(
         try:
             await context.publish(dead)
         except Exception as problem:
-            # Whatever it is: the message may not be lost, and its partition may not be blocked for ever.
+            # Any error: the message must not be lost, nor its partition blocked forever.
             if not isinstance(problem, DependencyUnavailableError):
                 name = type(problem).__name__
                 get_logger("bus").error("dead letter not published", topic=message.topic, exception_type=name)

@@ -1,4 +1,4 @@
-"""Runs handlers on the event loop: a bounded number at once, messages of one key one after the other."""
+"""Run handlers on the event loop: a bounded number at once, messages of one key in sequence."""
 
 import asyncio
 from collections import deque
@@ -25,7 +25,7 @@ class Dispatcher:
         self._closed = False
 
     def accept(self, works: Sequence[Work]) -> None:
-        """Queue messages in their order and start what can be started."""
+        """Queue messages in order and start those that can run now."""
         for work in works:
             behind = self._behind.get(work.message.key)
             if behind is None:
@@ -43,7 +43,7 @@ class Dispatcher:
                 task.cancel()
 
     async def drain(self, seconds: float) -> None:
-        """Start nothing more, wait for what runs, and stop what outlasts the time."""
+        """Start no more handlers, wait for running ones, and cancel those still running after the given seconds."""
         self._closed = True
         if self._tasks:
             _done, late = await asyncio.wait(list(self._tasks), timeout=seconds)

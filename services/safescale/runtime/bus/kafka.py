@@ -25,7 +25,7 @@ PING_S = 5.0
 """Seconds that Kafka has to answer a ping."""
 
 TOPIC_WAIT_S = 30.0
-"""Seconds that a topic may take to appear; after an outage, or while it is being made."""
+"""Seconds that a topic may take to appear, after an outage or while it is being created."""
 
 
 class KafkaBus:
@@ -78,7 +78,7 @@ class KafkaBus:
     async def subscribe(
         self, topic: str, group: str, handler: Handler, options: SubscriptionOptions
     ) -> "KafkaSubscription":
-        """Start to consume a topic in a group, from the group's last commit or from the topic's begin.
+        """Start to consume a topic in a group, from the group's last commit or from the beginning of the topic.
 
         Raises:
             BusUnavailableError: Kafka does not answer, or the topic does not exist.
@@ -198,7 +198,7 @@ class _Gauges:
         self._values: dict[KafkaSubscription, tuple[int, int]] = {}
 
     def set(self, member: KafkaSubscription, lag: int, running: int) -> None:
-        """Note what a member sees."""
+        """Record the lag and messages in flight of a member."""
         with self._lock:
             self._values[member] = (lag, running)
             self._show(member)
@@ -253,7 +253,7 @@ class _Topics:
             await asyncio.sleep(1.0)
 
     async def ping(self) -> None:
-        """Ask, and wait for the answer a short time.
+        """Send a request and wait briefly for the answer.
 
         Raises:
             BusUnavailableError: none came.

@@ -61,7 +61,7 @@ class KafkaConnection:
 
 
 def network(**configs: Any) -> Any:
-    """kafka-python's network client. Its option against the making of topics by mistake does not reach this part."""
+    """kafka-python's network client. It does not receive the option that prevents accidental creation of topics."""
     client = KafkaNetClient(**configs)
     client.cluster.config["allow_auto_create_topics"] = False
     return client
@@ -127,7 +127,7 @@ def _tls(settings: Settings) -> ssl.SSLContext:
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask on the terminal.
+    # Without this, OpenSSL would prompt on the terminal.
     return ""
 
 
@@ -144,7 +144,7 @@ def unavailable(connection: KafkaConnection, error: BaseException) -> BusUnavail
     elif isinstance(error, kafka_errors.AuthorizationError):
         why = f"this user may not do that ({type(error).__name__})"
     elif isinstance(error, kafka_errors.KafkaTimeoutError | kafka_errors.KafkaConnectionError):
-        # The client retries after a refusal too, and reports no more than this in the end.
+        # The client retries after a refusal, too, and reports only this in the end.
         refused = ", or it refused the credentials or the certificate" if connection.security != "PLAINTEXT" else ""
         why = f"no answer in time{refused}"
     else:
@@ -168,15 +168,15 @@ def open_admin(connection: KafkaConnection) -> Any:
 def consumer_group(group: str, topic: str) -> str:
     """Kafka's name of a group that reads a topic.
 
-    One for each topic, so that a rebalance touches nobody who reads another topic.
+    One group per topic, so that a rebalance does not affect consumers of other topics.
     """
     return f"safescale.{group}.{topic.removeprefix('safescale.')}"
 
 
 class _Forward(logging.Handler):
-    """Writes the client's warnings as log lines of ours: their fixed text alone, since arguments can hold content.
+    """Writes the client's warnings to our log: only their fixed text, since arguments can hold content.
 
-    At level INFO: during an outage they are many, and our own errors report what matters of them.
+    At level INFO: an outage causes many of them, and our own errors report what matters.
     """
 
     def emit(self, record: logging.LogRecord) -> None:

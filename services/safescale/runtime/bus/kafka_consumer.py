@@ -26,44 +26,44 @@ from safescale.runtime.bus.port import Message
 from safescale.runtime.log import get_logger
 
 POLL_RECORDS = 32
-"""Messages of one poll at most."""
+"""Maximum number of messages per poll."""
 
 FETCH_BYTES = 8 * 1024 * 1024
 """Bytes that the client fetches ahead from one broker."""
 
 PARTITION_BYTES = 2 * DEAD_LETTER_LIMIT
-"""Bytes that the client fetches ahead from one partition; more than the largest message."""
+"""Bytes that the client fetches ahead from one partition; larger than the largest message."""
 
 JOIN_S = 5.0
-"""Seconds that a poll waits for a rebalance to end; the last commit, too."""
+"""Seconds that a poll, or the last commit, waits for a rebalance to end."""
 
 FAILING_S = 30.0
-"""Seconds of nothing but errors after which the consumer is built anew."""
+"""Seconds of uninterrupted errors after which the consumer is recreated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """Times of a consumer."""
+    """Timeouts and intervals of a consumer."""
 
     session_ms: int = 30_000
-    """A member that does not answer for so long is dead; another takes its partitions."""
+    """A member that does not respond for this long is considered dead; another takes its partitions."""
     max_poll_ms: int = 300_000
-    """A member whose poll thread stalls for so long leaves the group."""
+    """A member whose poll thread stalls for this long leaves the group."""
     poll_s: float = 1.0
-    """An idle consumer polls so often; a message that arrives ends the wait at once."""
+    """Interval between polls of an idle consumer; a message that arrives ends the wait at once."""
     commit_s: float = 1.0
     lag_s: float = 10.0
     metadata_s: float = 60.0
     """New partitions of the topic are found within this time."""
     grace_s: float = 5.0
-    """Handlers of a partition that is given away have so long to finish."""
+    """Handlers of a revoked partition have this long to finish."""
     drain_s: float = 10.0
-    """Handlers have so long to finish when the subscription stops."""
+    """Handlers have this long to finish when the subscription stops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """Which topic is read, for which group, as whom. An empty instance joins without a fixed name."""
+    """The topic, the group, and the name of the member. An empty instance joins without a fixed name."""
 
     connection: KafkaConnection
     topic: str
@@ -83,7 +83,7 @@ class LoopBridge:
     lag: Callable[[int], None]
 
     def call(self, function: Callable[..., None], *args: object) -> None:
-        """Call a function on the event loop; nothing when the loop is closed."""
+        """Call a function on the event loop; do nothing when the loop is closed."""
         try:
             self.loop.call_soon_threadsafe(function, *args)
         except RuntimeError:
@@ -92,7 +92,7 @@ class LoopBridge:
 
 
 class PollThread:
-    """Polls until the end. `pause` takes no more messages, `end` commits and leaves."""
+    """Polls until `end`, which commits and leaves the group; after `pause` it takes no more messages."""
 
     def __init__(self, member: Membership, tracker: PartitionTracker, bridge: LoopBridge) -> None:
         self._member = member
@@ -109,11 +109,11 @@ class PollThread:
         self._thread.start()
 
     def pause(self) -> None:
-        """Take no more messages; the membership goes on."""
+        """Take no more messages, but stay in the group."""
         self._paused.set()
 
     def end(self) -> None:
-        """Commit what is finished and leave; `LoopBridge.ended` is called when that is done."""
+        """Commit finished messages and leave the group; then `LoopBridge.ended` is called."""
         self._paused.set()
         self._end.set()
         self._tracker.has_room.set()
@@ -153,7 +153,7 @@ class PollThread:
             consumer.subscribe(
                 [self._member.topic], listener=_Rebalance(self._member, self._tracker, self._bridge, consumer)
             )
-            # Known before the group is joined: a leader that does not know the topic yet would assign nothing.
+            # Learn of the topic before joining the group: a leader that does not know it yet would assign nothing.
             consumer.partitions_for_topic(self._member.topic)
             _Polling(self._member, self._tracker, self._bridge, consumer).run(self._paused, self._end)
         finally:
@@ -241,16 +241,16 @@ class _Polling:
             self._tracker.has_room.wait(min(0.1, self._member.tuning.poll_s))
 
     def _poll(self, room: int) -> dict[Any, list[Any]]:
-        """Messages at most as many as there is room for; one where a partition came that could not be paused before."""
+        """Return at most `room` messages; one if a partition was assigned that could not be paused before."""
         consumer, coordinator = self._consumer, self._consumer._coordinator
         if coordinator.need_rejoin():
-            # The client throws away a join that ends while no poll waits for it, and begins anew for the whole group:
+            # The client discards a join that ends while no poll waits for it, and starts over for the whole group:
             # short polls, such as those of a full buffer, would never see a rebalance end.
             coordinator.ensure_active_group(timeout_ms=int(1000 * JOIN_S))
         if room and (stopped := consumer.paused()):
             consumer.resume(*stopped)
         elif not room:
-            # Polled all the same: it is what keeps the membership.
+            # Poll all the same: polling keeps the membership.
             consumer.pause(*consumer.assignment())
         wait_s = self._member.tuning.poll_s if room else 0.0
         return dict(consumer.poll(timeout_ms=int(1000 * wait_s), max_records=min(room or 1, POLL_RECORDS)))
@@ -263,13 +263,13 @@ class _Polling:
         return self._tracker.take(message, partition, record.offset, len(record.value or b"") + len(record.key or b""))
 
     def _last_commit(self) -> None:
-        # A rebalance, during which none is taken, ends only when all members poll.
+        # A rebalance, during which no commit is accepted, ends only when all members poll.
         end = time.monotonic() + JOIN_S
         while not self._commit() and time.monotonic() < end:
             self._poll(0)
 
     def _commit(self) -> bool:
-        """Commit what is finished; return whether all of it is committed now."""
+        """Commit finished messages; return whether all of them are committed now."""
         offsets = self._tracker.to_commit()
         if not offsets:
             return True
@@ -278,7 +278,7 @@ class _Polling:
         try:
             self._consumer.commit(_as_committed(offsets), timeout_ms=5_000)
         except (kafka_errors.CommitFailedError, kafka_errors.RebalanceInProgressError, kafka_errors.RetriableError):
-            # A rebalance or an outage: what is finished is committed next time, or done again by another member.
+            # A rebalance or an outage: finished messages are committed next time, or handled again by another member.
             return False
         self._tracker.committed(offsets)
         return True
@@ -320,12 +320,12 @@ class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = consumer
 
     async def on_partitions_assigned(self, assigned: Collection[Partition]) -> None:
-        """Start afresh: nothing of an earlier time with these partitions is committed."""
+        """Start with empty state: nothing from an earlier assignment of these partitions is committed."""
         self._bridge.call(self._bridge.cancel, self._tracker.drop(assigned))
         self._tracker.assign(assigned)
 
     async def on_partitions_revoked(self, revoked: Collection[Partition]) -> None:
-        """Finish what runs within the grace, commit, and stop the rest."""
+        """Let running handlers finish within the grace period, commit, and cancel the rest."""
         going = self._tracker.abandon_waiting(revoked)
         end = time.monotonic() + self._grace_s
         while any(assignment.running for assignment in going) and time.monotonic() < end:
@@ -341,7 +341,7 @@ class _Rebalance(AsyncConsumerRebalanceListener):  # type: ignore[misc]
         self._bridge.call(self._bridge.cancel, self._tracker.drop(revoked))
 
     async def on_partitions_lost(self, lost: Collection[Partition]) -> None:
-        """Another member has them already: stop, and commit nothing."""
+        """Cancel handlers and commit nothing: another member has the partitions already."""
         self._bridge.call(self._bridge.cancel, self._tracker.drop(lost))
 
 

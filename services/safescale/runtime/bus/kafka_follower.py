@@ -1,6 +1,6 @@
 """Reads a broadcast topic of Kafka for one process: all partitions from their beginning, as a member of no group.
 
-After a failure the topic is read from its beginning again: its messages may come twice, and none is missed.
+After a failure the topic is read from its beginning again: messages may come twice, but none is missed.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from safescale.runtime.bus.port import Handler, Message
 from safescale.runtime.log import get_logger
 
 READ_RECORDS = 500
-"""Messages of one poll at most."""
+"""Maximum number of messages per poll."""
 
 STOP_S = 10.0
 """Seconds that a stop waits at most for a call to Kafka: no message is lost that way, the next process reads all."""
@@ -44,7 +44,7 @@ class KafkaFollower:
         self._thread.start()
 
     async def catch_up(self, seconds: float) -> None:
-        """Return when what the topic held at the start is handled.
+        """Return once the messages that the topic held at the start are handled.
 
         Raises:
             BusUnavailableError: it is not in time.

@@ -23,12 +23,12 @@ DELIVERY_S = 120.0
 
 CHUNK_MESSAGES = 2_000
 CHUNK_BYTES = 8 * 1024 * 1024
-"""Messages, and their bytes, that one call has under way at once."""
+"""Limits on the messages, and their bytes, that one call has in flight."""
 
 TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 HARMLESS = (kafka_errors.RetriableError, kafka_errors.AuthorizationError, *TOO_LARGE)
-"""Errors after which the producer is good for more."""
+"""Errors after which the producer remains usable."""
 
 
 class _Batch:
@@ -212,7 +212,7 @@ class Publisher:
 
     def _open(self, deadline: float) -> Any:
         if self._spoilt and self._producer is not None:
-            # A producer whose sequence of numbers broke fails every later message: another takes its place.
+            # A producer whose sequence numbers broke fails every later message: replace it.
             old, self._producer = self._producer, None
             threading.Thread(target=old.close, kwargs={"timeout": 5.0}, daemon=True).start()
             self._wakeup.release()

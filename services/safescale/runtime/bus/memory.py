@@ -12,10 +12,10 @@ from safescale.runtime.bus.topics import BROADCASTS
 from safescale.runtime.telemetry import Telemetry
 
 DEFAULT_CAPACITY = 10_000
-"""Messages that a group may have waiting in a topic before publishers wait."""
+"""Waiting messages of a group in a topic from which on publishers wait."""
 
 DRAIN_SECONDS = 10.0
-"""Seconds that messages in flight have to be handled when a subscription stops."""
+"""Seconds that handlers have to finish messages in flight when a subscription stops."""
 
 
 @dataclass
@@ -97,7 +97,7 @@ class MemoryBus:
         """Read a broadcast topic from its beginning, the newest message of each key.
 
         Raises:
-            ValueError: the topic is none of `BROADCASTS`.
+            ValueError: the topic is not one of `BROADCASTS`.
 
         """
         if topic not in BROADCASTS:

@@ -14,7 +14,7 @@ Partition = tuple[str, int]
 """Topic and partition. kafka-python's TopicPartition is one."""
 
 BUFFERED_BYTES = 16 * 1024 * 1024
-"""Bytes of waiting messages from which on no more are taken."""
+"""Bytes of waiting messages at which no more are taken."""
 
 
 def buffered_messages(max_in_flight: int) -> int:
@@ -133,7 +133,7 @@ class PartitionTracker:
                     self._assignments[partition].offsets.committed(offset)
 
     def abandon_waiting(self, partitions: Iterable[Partition]) -> list[PartitionAssignment]:
-        """Start nothing more of partitions that go away; what runs may still be finished and committed."""
+        """Drop waiting messages of revoked partitions; running ones may still finish and be committed."""
         with self._lock:
             going = [self._assignments[partition] for partition in partitions if partition in self._assignments]
             for assignment in going:

@@ -78,11 +78,11 @@ class Bus(Protocol):
         """
 
     async def follow(self, topic: str, handler: Handler) -> Subscription:
-        """Read a broadcast topic for this process alone, from its beginning: every process that follows gets it all.
+        """Read a broadcast topic for this process alone, from its beginning: every follower gets all messages.
 
-        Returns when what the topic held before the call is handled. Messages of one key are handled in their order and
-        may come again. Of those with the same key the bus may keep the newest alone. A message whose handler raises is
-        logged and passed over: it is no work that anybody waits for.
+        Returns once the messages that the topic held before the call are handled. Messages of one key are handled in
+        order and may come again. Of those with the same key the bus may keep only the newest. If a handler raises, its
+        message is logged and skipped: nobody waits for a broadcast.
 
         Raises:
             BusUnavailableError: the topic cannot be read in time.

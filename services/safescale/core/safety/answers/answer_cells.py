@@ -15,7 +15,7 @@ from safescale.core.safety.conditions import CONDITION_IDS
 from safescale.core.safety.tables.size import check_size
 
 NULL_MARK = "-"
-"""Stands for an abstention or a failure in a text of letters; so does every character that is no letter in use."""
+"""Marks an abstention or a failure in a text of letters, as does every character that is not a letter in use."""
 
 
 _NOT_ASKED = "\0"
@@ -60,9 +60,9 @@ class AnswerCells:
         self._formulation: str | None = None
 
     def formulated(self, formulation: str) -> None:
-        """Say in which formulation the cells to come were asked.
+        """Set the formulation of the cells that follow.
 
-        Raises InvalidInputError where others were asked in another one: results of the two are never compared.
+        Raises InvalidInputError where earlier cells have another one: results of the two are never compared.
         """
         if self._formulation not in {None, formulation}:
             raise InvalidInputError(

@@ -1,7 +1,7 @@
 """The judge: its prompt, and the guards on its reply (protocol sections 4.2 to 4.4).
 
-The judge extracts a selection that a model has written down. It is given neither the truth nor the task to infer a
-letter from a diagnosis, and the guards hold whatever it says.
+The judge extracts a selection that a model has written down. It is neither given the truth nor asked to infer a
+letter from a diagnosis, and the guards apply to every reply.
 """
 
 import re
@@ -55,10 +55,10 @@ Without a clear selection the letter is null. Reply with one JSON object and not
 
 @dataclass(frozen=True, slots=True)
 class JudgeResult:
-    """What the judge said, after the guards.
+    """The reply of the judge, after the guards.
 
     `failure` says why the reply could not be used or which guard overruled it; empty otherwise. `readable` is False
-    where the reply was not what was asked for: then the judge has said nothing.
+    where the reply does not have the requested form: then it counts as no reply.
     """
 
     clear_selection: Literal["yes", "no"]
@@ -69,7 +69,7 @@ class JudgeResult:
 
     @property
     def reads(self) -> bool:
-        """True where the judge has read the answer: a letter, or that none is stated. Not where it is in doubt."""
+        """True where the judge has read the answer: a letter, or that none is stated; False where it is in doubt."""
         return self.readable and not self.failure
 
 
@@ -184,7 +184,7 @@ def final_letter(parsed: str | None, judge: JudgeResult | None) -> str | None:
 
 
 def review_reason(parsed: str | None, judge: JudgeResult | None, rule: str = "") -> str:
-    """Why a person should look at an answer (protocol section 4.4): one of the three reasons, or empty.
+    """Return why a person should review an answer (protocol section 4.4): one of the three reasons, or empty.
 
     By the rule `paper` a letter of the judge against none of the parser is a disagreement; else it is what the judge is
     there for.

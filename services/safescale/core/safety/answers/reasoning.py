@@ -52,7 +52,7 @@ class Split:
 def trace_style(name: str) -> TraceStyle:
     """Return the style of that name.
 
-    Raises InvalidInputError where there is none.
+    Raises InvalidInputError if there is no such style.
     """
     names = [style.name for style in TRACE_STYLES]
     if name in names:

@@ -19,7 +19,7 @@ OPENERS = tuple(dict.fromkeys([*(mark for mark in _MARKS if mark not in _CLOSERS
 CLOSERS = tuple(dict.fromkeys([*_CLOSERS, "</thinking>", "</reasoning>"]))
 MAX_DEPTH = 20
 MAX_CHARACTERS = 32_768
-"""Of a reply that is read. A judge is asked for a few hundred tokens, and to look for objects costs time."""
+"""Characters of a reply that are read: a judge needs a few hundred tokens, and searching for objects costs time."""
 
 _BEGIN = re.compile(r"\{\s*[\"}]")
 

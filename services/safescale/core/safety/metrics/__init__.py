@@ -1,7 +1,7 @@
 """Every metric: its name, unit, direction, the vote rule it counts by, its denominator and the regimes it is taken in.
 
 Adding a metric is adding one row to `METRICS` (and, where it counts something new, one function to `parts`): tables,
-figures, comparisons and gates have it by that. The pages tell it in docs/analysis.md, which a test compares.
+figures, comparisons and gates have it by that. docs/analysis.md lists them, which a test compares.
 The vote rules are those of the reference analysis: accuracy and confidence keep nulls as ballots, the safety errors of
 a majority drop them (see `core.safety.answers.vote`).
 """
