@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n safescale/common/v1/common.proto\x12\x13safescale.common.v1\"F\n\x0cOptionLabels\x12\x11\n\thigh_risk\x18\x01 \x01(\x08\x12\x0e\n\x06unsafe\x18\x02 \x01(\x08\x12\x13\n\x0b\x63ontradicts\x18\x03 \x01(\x08\"\xab\x01\n\x0cQuestionStem\x12\x13\n\x0bquestion_id\x18\x01 \x01(\t\x12\x15\n\rquestion_text\x18\x02 \x01(\t\x12?\n\x07options\x18\x03 \x03(\x0b\x32..safescale.common.v1.QuestionStem.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaf\x03\n\x08Question\x12/\n\x04stem\x18\x01 \x01(\x0b\x32!.safescale.common.v1.QuestionStem\x12\x16\n\x0e\x63orrect_answer\x18\x02 \x01(\t\x12\x14\n\x0csubspecialty\x18\x03 \x01(\t\x12\x15\n\rquestion_type\x18\x04 \x01(\t\x12\x1b\n\x0e\x65vidence_clean\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x1e\n\x11\x65vidence_conflict\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x39\n\x06labels\x18\x07 \x03(\x0b\x32).safescale.common.v1.Question.LabelsEntry\x12!\n\x14\x64\x65\x65p_research_report\x18\x08 \x01(\tH\x02\x88\x01\x01\x1aP\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.safescale.common.v1.OptionLabels:\x02\x38\x01\x42\x11\n\x0f_evidence_cleanB\x14\n\x12_evidence_conflictB\x17\n\x15_deep_research_report\"K\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\"P\n\x07\x43\x65llKey\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tcondition\x18\x03 \x01(\t\x12\x13\n\x0bquestion_id\x18\x04 \x01(\t\"X\n\nContextRef\x12\x14\n\ncontext_id\x18\x01 \x01(\tH\x00\x12\x15\n\x0binline_text\x18\x02 \x01(\tH\x00\x12\x13\n\x0btoken_count\x18\x03 \x01(\rB\x08\n\x06source\"\xa4\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x18\n\x10generated_tokens\x18\x02 \x01(\r\x12\x11\n\x04\x63ost\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12prompt_tokens_sent\x18\x04 \x01(\x04\x12\x1d\n\x10\x63ost_prompt_once\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x07\n\x05_costB\x13\n\x11_cost_prompt_once\"\xa7\x01\n\x07Timings\x12\x14\n\x0cqueue_wait_s\x18\x01 \x01(\x01\x12\x15\n\x08greedy_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\"\n\x15time_to_first_token_s\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tsamples_s\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x0b\n\t_greedy_sB\x18\n\x16_time_to_first_token_sB\x0c\n\n_samples_s*Y\n\x0b\x46ormulation\x12\x1b\n\x17\x46ORMULATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46ORMULATION_LETTER\x10\x01\x12\x15\n\x11\x46ORMULATION_CLOZE\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n safescale/common/v1/common.proto\x12\x13safescale.common.v1\"F\n\x0cOptionLabels\x12\x11\n\thigh_risk\x18\x01 \x01(\x08\x12\x0e\n\x06unsafe\x18\x02 \x01(\x08\x12\x13\n\x0b\x63ontradicts\x18\x03 \x01(\x08\"\xab\x01\n\x0cQuestionStem\x12\x13\n\x0bquestion_id\x18\x01 \x01(\t\x12\x15\n\rquestion_text\x18\x02 \x01(\t\x12?\n\x07options\x18\x03 \x03(\x0b\x32..safescale.common.v1.QuestionStem.OptionsEntry\x1a.\n\x0cOptionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xaa\x04\n\x08Question\x12/\n\x04stem\x18\x01 \x01(\x0b\x32!.safescale.common.v1.QuestionStem\x12\x16\n\x0e\x63orrect_answer\x18\x02 \x01(\t\x12\x14\n\x0csubspecialty\x18\x03 \x01(\t\x12\x15\n\rquestion_type\x18\x04 \x01(\t\x12\x1b\n\x0e\x65vidence_clean\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x1e\n\x11\x65vidence_conflict\x18\x06 \x01(\tH\x01\x88\x01\x01\x12\x39\n\x06labels\x18\x07 \x03(\x0b\x32).safescale.common.v1.Question.LabelsEntry\x12!\n\x14\x64\x65\x65p_research_report\x18\x08 \x01(\tH\x02\x88\x01\x01\x12\x0f\n\x07\x63luster\x18\t \x01(\t\x12\x39\n\x06groups\x18\n \x03(\x0b\x32).safescale.common.v1.Question.GroupsEntry\x1aP\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x30\n\x05value\x18\x02 \x01(\x0b\x32!.safescale.common.v1.OptionLabels:\x02\x38\x01\x1a-\n\x0bGroupsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x11\n\x0f_evidence_cleanB\x14\n\x12_evidence_conflictB\x17\n\x15_deep_research_report\"K\n\x07\x46\x61ilure\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x11\n\tretryable\x18\x04 \x01(\x08\"P\n\x07\x43\x65llKey\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x11\n\tcondition\x18\x03 \x01(\t\x12\x13\n\x0bquestion_id\x18\x04 \x01(\t\"X\n\nContextRef\x12\x14\n\ncontext_id\x18\x01 \x01(\tH\x00\x12\x15\n\x0binline_text\x18\x02 \x01(\tH\x00\x12\x13\n\x0btoken_count\x18\x03 \x01(\rB\x08\n\x06source\"\xa4\x01\n\x05Usage\x12\x15\n\rprompt_tokens\x18\x01 \x01(\r\x12\x18\n\x10generated_tokens\x18\x02 \x01(\r\x12\x11\n\x04\x63ost\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x1a\n\x12prompt_tokens_sent\x18\x04 \x01(\x04\x12\x1d\n\x10\x63ost_prompt_once\x18\x05 \x01(\x01H\x01\x88\x01\x01\x42\x07\n\x05_costB\x13\n\x11_cost_prompt_once\"\xa7\x01\n\x07Timings\x12\x14\n\x0cqueue_wait_s\x18\x01 \x01(\x01\x12\x15\n\x08greedy_s\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\"\n\x15time_to_first_token_s\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x16\n\tsamples_s\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x0b\n\t_greedy_sB\x18\n\x16_time_to_first_token_sB\x0c\n\n_samples_s*Y\n\x0b\x46ormulation\x12\x1b\n\x17\x46ORMULATION_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46ORMULATION_LETTER\x10\x01\x12\x15\n\x11\x46ORMULATION_CLOZE\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,8 +35,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUESTIONSTEM_OPTIONSENTRY']._serialized_options = b'8\001'
   _globals['_QUESTION_LABELSENTRY']._loaded_options = None
   _globals['_QUESTION_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_FORMULATION']._serialized_start=1323
-  _globals['_FORMULATION']._serialized_end=1412
+  _globals['_QUESTION_GROUPSENTRY']._loaded_options = None
+  _globals['_QUESTION_GROUPSENTRY']._serialized_options = b'8\001'
+  _globals['_FORMULATION']._serialized_start=1446
+  _globals['_FORMULATION']._serialized_end=1535
   _globals['_OPTIONLABELS']._serialized_start=57
   _globals['_OPTIONLABELS']._serialized_end=127
   _globals['_QUESTIONSTEM']._serialized_start=130
@@ -44,17 +46,19 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUESTIONSTEM_OPTIONSENTRY']._serialized_start=255
   _globals['_QUESTIONSTEM_OPTIONSENTRY']._serialized_end=301
   _globals['_QUESTION']._serialized_start=304
-  _globals['_QUESTION']._serialized_end=735
-  _globals['_QUESTION_LABELSENTRY']._serialized_start=589
-  _globals['_QUESTION_LABELSENTRY']._serialized_end=669
-  _globals['_FAILURE']._serialized_start=737
-  _globals['_FAILURE']._serialized_end=812
-  _globals['_CELLKEY']._serialized_start=814
-  _globals['_CELLKEY']._serialized_end=894
-  _globals['_CONTEXTREF']._serialized_start=896
-  _globals['_CONTEXTREF']._serialized_end=984
-  _globals['_USAGE']._serialized_start=987
-  _globals['_USAGE']._serialized_end=1151
-  _globals['_TIMINGS']._serialized_start=1154
-  _globals['_TIMINGS']._serialized_end=1321
+  _globals['_QUESTION']._serialized_end=858
+  _globals['_QUESTION_LABELSENTRY']._serialized_start=665
+  _globals['_QUESTION_LABELSENTRY']._serialized_end=745
+  _globals['_QUESTION_GROUPSENTRY']._serialized_start=747
+  _globals['_QUESTION_GROUPSENTRY']._serialized_end=792
+  _globals['_FAILURE']._serialized_start=860
+  _globals['_FAILURE']._serialized_end=935
+  _globals['_CELLKEY']._serialized_start=937
+  _globals['_CELLKEY']._serialized_end=1017
+  _globals['_CONTEXTREF']._serialized_start=1019
+  _globals['_CONTEXTREF']._serialized_end=1107
+  _globals['_USAGE']._serialized_start=1110
+  _globals['_USAGE']._serialized_end=1274
+  _globals['_TIMINGS']._serialized_start=1277
+  _globals['_TIMINGS']._serialized_end=1444
 # @@protoc_insertion_point(module_scope)

@@ -152,6 +152,26 @@ class Question(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class GroupsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     STEM_FIELD_NUMBER: _builtins.int
     CORRECT_ANSWER_FIELD_NUMBER: _builtins.int
     SUBSPECIALTY_FIELD_NUMBER: _builtins.int
@@ -160,6 +180,8 @@ class Question(_message.Message):
     EVIDENCE_CONFLICT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     DEEP_RESEARCH_REPORT_FIELD_NUMBER: _builtins.int
+    CLUSTER_FIELD_NUMBER: _builtins.int
+    GROUPS_FIELD_NUMBER: _builtins.int
     correct_answer: _builtins.str
     """Letter of the one correct option. Always set."""
     subspecialty: _builtins.str
@@ -172,6 +194,10 @@ class Question(_message.Message):
     """Passage with contradicting statements mixed in; absent when the benchmark has none."""
     deep_research_report: _builtins.str
     """Report of an agent that came with the benchmark; absent when there is none."""
+    cluster: _builtins.str
+    """What the question was drawn with, such as an article, a vignette or a patient: questions of one cluster are not
+    independent. Empty for a question of its own; given for every question of a benchmark or for none.
+    """
     @_builtins.property
     def stem(self) -> Global___QuestionStem:
         """What a model may see. Always set."""
@@ -179,6 +205,10 @@ class Question(_message.Message):
     @_builtins.property
     def labels(self) -> _containers.MessageMap[_builtins.str, Global___OptionLabels]:
         """Labels by letter, for every option or empty; INVALID_ARGUMENT where some options have an entry and others not."""
+
+    @_builtins.property
+    def groups(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Further groups that the question belongs to, the value by the group's name, such as modality: CT."""
 
     def __init__(
         self,
@@ -191,10 +221,12 @@ class Question(_message.Message):
         evidence_conflict: _builtins.str | None = ...,
         labels: _abc.Mapping[_builtins.str, Global___OptionLabels] | None = ...,
         deep_research_report: _builtins.str | None = ...,
+        cluster: _builtins.str = ...,
+        groups: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_deep_research_report", b"_deep_research_report", "_evidence_clean", b"_evidence_clean", "_evidence_conflict", b"_evidence_conflict", "deep_research_report", b"deep_research_report", "evidence_clean", b"evidence_clean", "evidence_conflict", b"evidence_conflict", "stem", b"stem"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deep_research_report", b"_deep_research_report", "_evidence_clean", b"_evidence_clean", "_evidence_conflict", b"_evidence_conflict", "correct_answer", b"correct_answer", "deep_research_report", b"deep_research_report", "evidence_clean", b"evidence_clean", "evidence_conflict", b"evidence_conflict", "labels", b"labels", "question_type", b"question_type", "stem", b"stem", "subspecialty", b"subspecialty"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deep_research_report", b"_deep_research_report", "_evidence_clean", b"_evidence_clean", "_evidence_conflict", b"_evidence_conflict", "cluster", b"cluster", "correct_answer", b"correct_answer", "deep_research_report", b"deep_research_report", "evidence_clean", b"evidence_clean", "evidence_conflict", b"evidence_conflict", "groups", b"groups", "labels", b"labels", "question_type", b"question_type", "stem", b"stem", "subspecialty", b"subspecialty"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deep_research_report: _TypeAlias = _typing.Literal["deep_research_report"]  # noqa: Y015
     _WhichOneofArgType__deep_research_report: _TypeAlias = _typing.Literal["_deep_research_report", b"_deep_research_report"]  # noqa: Y015

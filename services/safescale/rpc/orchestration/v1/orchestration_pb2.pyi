@@ -339,6 +339,11 @@ class RunSpec(_message.Message):
     CLINICIAN_VALIDATED_FIELD_NUMBER: _builtins.int
     BENCHMARK_NAME_FIELD_NUMBER: _builtins.int
     CORPUS_NAME_FIELD_NUMBER: _builtins.int
+    READING_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
+    DRAW_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name for people. Never empty."""
     benchmark_id: _builtins.str
@@ -375,6 +380,12 @@ class RunSpec(_message.Message):
     """Name of the benchmark as the author of this spec gives it; empty to take the import's."""
     corpus_name: _builtins.str
     """Name of the corpus as the author of this spec gives it; empty to take the ingestion's."""
+    reading: _builtins.str
+    """Rules by which answers are read: strict (the paper's) or explicit; empty means strict."""
+    answer: _builtins.str
+    """How answers are asked for: free, or constrained where the server holds the output to one letter; empty means free."""
+    series: _builtins.str
+    """Series of repeated runs that this one belongs to; empty for none."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Catalog ids of the models under test, at least one, no duplicates."""
@@ -390,6 +401,14 @@ class RunSpec(_message.Message):
     @_builtins.property
     def question_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these questions; empty for all."""
+
+    @_builtins.property
+    def draw(self) -> Global___QuestionDraw:
+        """Questions to draw from the benchmark, used as a bank; unset to ask those named above."""
+
+    @_builtins.property
+    def policy(self) -> Global___RegisteredPolicy:
+        """Policy registered before the first answer; unset for none."""
 
     def __init__(
         self,
@@ -415,16 +434,73 @@ class RunSpec(_message.Message):
         clinician_validated: _builtins.bool | None = ...,
         benchmark_name: _builtins.str = ...,
         corpus_name: _builtins.str = ...,
+        reading: _builtins.str = ...,
+        answer: _builtins.str = ...,
+        series: _builtins.str = ...,
+        draw: Global___QuestionDraw | None = ...,
+        policy: Global___RegisteredPolicy | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "clinician_validated", b"clinician_validated"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "clinician_validated", b"clinician_validated", "draw", b"draw", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "agent_model", b"agent_model", "benchmark_id", b"benchmark_id", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "conditions", b"conditions", "corpus_id", b"corpus_id", "corpus_name", b"corpus_name", "ensembles", b"ensembles", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "judge_model", b"judge_model", "max_new_tokens", b"max_new_tokens", "models", b"models", "name", b"name", "question_ids", b"question_ids", "question_limit", b"question_limit", "review", b"review", "samples", b"samples", "seed", b"seed", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "agent_model", b"agent_model", "answer", b"answer", "benchmark_id", b"benchmark_id", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "conditions", b"conditions", "corpus_id", b"corpus_id", "corpus_name", b"corpus_name", "draw", b"draw", "ensembles", b"ensembles", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "judge_model", b"judge_model", "max_new_tokens", b"max_new_tokens", "models", b"models", "name", b"name", "policy", b"policy", "question_ids", b"question_ids", "question_limit", b"question_limit", "reading", b"reading", "review", b"review", "samples", b"samples", "seed", b"seed", "series", b"series", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clinician_validated: _TypeAlias = _typing.Literal["clinician_validated"]  # noqa: Y015
     _WhichOneofArgType__clinician_validated: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__clinician_validated) -> _WhichOneofReturnType__clinician_validated | None: ...
 
 Global___RunSpec: _TypeAlias = RunSpec  # noqa: Y015
+
+@_typing.final
+class QuestionDraw(_message.Message):
+    """Questions drawn for one run of a series, without replacement within the series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    DATE_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """Questions a run, at least 1."""
+    date: _builtins.str
+    """Day that the draw is for (ISO 8601, UTC), such as 2026-12-01; empty for today."""
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        date: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "date", b"date"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QuestionDraw: _TypeAlias = QuestionDraw  # noqa: Y015
+
+@_typing.final
+class RegisteredPolicy(_message.Message):
+    """The policy that a run will be judged by."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SHA256_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name of the policy."""
+    sha256: _builtins.str
+    """SHA-256 (hex) of its text."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        sha256: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "sha256", b"sha256"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RegisteredPolicy: _TypeAlias = RegisteredPolicy  # noqa: Y015
 
 @_typing.final
 class ManifestModel(_message.Message):
@@ -889,19 +965,23 @@ class ListRunsRequest(_message.Message):
 
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    SERIES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Runs a page, 1 to 1,000; 0 means 100."""
     page_token: _builtins.str
     """Token of the page; empty for the first."""
+    series: _builtins.str
+    """Only runs of this series; empty for all."""
     def __init__(
         self,
         *,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        series: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "series", b"series"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

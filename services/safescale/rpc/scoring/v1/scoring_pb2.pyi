@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from safescale.rpc.common.v1 import common_pb2 as _common_pb2
 import builtins as _builtins
 import sys
@@ -19,6 +20,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _PolicyVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PolicyVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PolicyVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    POLICY_VERDICT_UNSPECIFIED: _PolicyVerdict.ValueType  # 0
+    """Not said."""
+    POLICY_VERDICT_PASS: _PolicyVerdict.ValueType  # 1
+    """The interval shows that the requirement holds."""
+    POLICY_VERDICT_FAIL: _PolicyVerdict.ValueType  # 2
+    """The interval shows that it does not hold, or what it demands was not measured."""
+    POLICY_VERDICT_INSUFFICIENT: _PolicyVerdict.ValueType  # 3
+    """The measurement does not decide it."""
+
+class PolicyVerdict(_PolicyVerdict, metaclass=_PolicyVerdictEnumTypeWrapper):
+    """What a policy says of a measurement."""
+
+POLICY_VERDICT_UNSPECIFIED: PolicyVerdict.ValueType  # 0
+"""Not said."""
+POLICY_VERDICT_PASS: PolicyVerdict.ValueType  # 1
+"""The interval shows that the requirement holds."""
+POLICY_VERDICT_FAIL: PolicyVerdict.ValueType  # 2
+"""The interval shows that it does not hold, or what it demands was not measured."""
+POLICY_VERDICT_INSUFFICIENT: PolicyVerdict.ValueType  # 3
+"""The measurement does not decide it."""
+Global___PolicyVerdict: _TypeAlias = PolicyVerdict  # noqa: Y015
+
 @_typing.final
 class AnswerInput(_message.Message):
     """An answer to read."""
@@ -30,6 +59,7 @@ class AnswerInput(_message.Message):
     QUESTION_FIELD_NUMBER: _builtins.int
     JUDGE_MODEL_FIELD_NUMBER: _builtins.int
     FINISH_REASON_FIELD_NUMBER: _builtins.int
+    READING_FIELD_NUMBER: _builtins.int
     answer_id: _builtins.str
     """Caller's own identifier, given back; may be empty."""
     text: _builtins.str
@@ -38,6 +68,8 @@ class AnswerInput(_message.Message):
     """Catalog id of a judge model; empty for the strict parser alone."""
     finish_reason: _builtins.str
     """Why the text ended, as its server said; `length` means that it was cut, and no letter of it counts. May be empty."""
+    reading: _builtins.str
+    """Rules by which it is read: strict (the paper's) or explicit; empty means strict."""
     @_builtins.property
     def question(self) -> _common_pb2.Question:
         """The question with its truth and labels, for all of its options or for none. Always set."""
@@ -50,10 +82,11 @@ class AnswerInput(_message.Message):
         question: _common_pb2.Question | None = ...,
         judge_model: _builtins.str = ...,
         finish_reason: _builtins.str = ...,
+        reading: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["question", b"question"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "finish_reason", b"finish_reason", "judge_model", b"judge_model", "question", b"question", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer_id", b"answer_id", "finish_reason", b"finish_reason", "judge_model", b"judge_model", "question", b"question", "reading", b"reading", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -494,6 +527,8 @@ class CellLetters(_message.Message):
     GREEDY_FIELD_NUMBER: _builtins.int
     SAMPLES_FIELD_NUMBER: _builtins.int
     LATENCY_S_FIELD_NUMBER: _builtins.int
+    GREEDY_UNREAD_FIELD_NUMBER: _builtins.int
+    UNREAD_SAMPLES_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name. Never empty."""
     condition: _builtins.str
@@ -504,9 +539,15 @@ class CellLetters(_message.Message):
     """Greedy letter; absent for an abstention."""
     latency_s: _builtins.float
     """Seconds of the greedy call; absent when not measured."""
+    greedy_unread: _builtins.bool
+    """True when nobody could read the greedy answer, which is not the same as an abstention: it may be harm."""
     @_builtins.property
     def samples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Sample letters in order; an empty string is an abstention."""
+
+    @_builtins.property
+    def unread_samples(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Indices from 0 of the samples that nobody could read."""
 
     def __init__(
         self,
@@ -517,10 +558,12 @@ class CellLetters(_message.Message):
         greedy: _builtins.str | None = ...,
         samples: _abc.Iterable[_builtins.str] | None = ...,
         latency_s: _builtins.float | None = ...,
+        greedy_unread: _builtins.bool = ...,
+        unread_samples: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_greedy", b"_greedy", "_latency_s", b"_latency_s", "greedy", b"greedy", "latency_s", b"latency_s"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_greedy", b"_greedy", "_latency_s", b"_latency_s", "condition", b"condition", "greedy", b"greedy", "latency_s", b"latency_s", "model", b"model", "question_id", b"question_id", "samples", b"samples"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_greedy", b"_greedy", "_latency_s", b"_latency_s", "condition", b"condition", "greedy", b"greedy", "greedy_unread", b"greedy_unread", "latency_s", b"latency_s", "model", b"model", "question_id", b"question_id", "samples", b"samples", "unread_samples", b"unread_samples"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__greedy: _TypeAlias = _typing.Literal["greedy"]  # noqa: Y015
     _WhichOneofArgType__greedy: _TypeAlias = _typing.Literal["_greedy", b"_greedy"]  # noqa: Y015
@@ -542,6 +585,7 @@ class ComputeMetricsRequest(_message.Message):
     QUESTIONS_FIELD_NUMBER: _builtins.int
     CELLS_FIELD_NUMBER: _builtins.int
     FORMULATION_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
     formulation: _common_pb2.Formulation.ValueType
     """Formulation of all cells."""
     @_builtins.property
@@ -552,20 +596,59 @@ class ComputeMetricsRequest(_message.Message):
     def cells(self) -> _containers.RepeatedCompositeFieldContainer[Global___CellLetters]:
         """One entry per cell, at most 200,000."""
 
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of slices wanted beside the metrics over all questions: subspecialty, question_type or a group of the questions."""
+
     def __init__(
         self,
         *,
         questions: _abc.Iterable[_common_pb2.Question] | None = ...,
         cells: _abc.Iterable[Global___CellLetters] | None = ...,
         formulation: _common_pb2.Formulation.ValueType = ...,
+        slices: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "formulation", b"formulation", "questions", b"questions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cells", b"cells", "formulation", b"formulation", "questions", b"questions", "slices", b"slices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ComputeMetricsRequest: _TypeAlias = ComputeMetricsRequest  # noqa: Y015
+
+@_typing.final
+class ShareCount(_message.Message):
+    """The count behind a share of questions: what an exact interval is made of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    CLUSTERS_FIELD_NUMBER: _builtins.int
+    N_EFFECTIVE_FIELD_NUMBER: _builtins.int
+    events: _builtins.int
+    """Questions that count, such as those with a high-risk error."""
+    clusters: _builtins.int
+    """Clusters that the questions belong to; 0 where the benchmark has none."""
+    n_effective: _builtins.float
+    """Effective number of questions given the spread between clusters, before the correction for degrees of freedom; never
+    above n. Absent without clusters.
+    """
+    def __init__(
+        self,
+        *,
+        events: _builtins.int = ...,
+        clusters: _builtins.int = ...,
+        n_effective: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective", "n_effective", b"n_effective"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective", "clusters", b"clusters", "events", b"events", "n_effective", b"n_effective"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__n_effective: _TypeAlias = _typing.Literal["n_effective"]  # noqa: Y015
+    _WhichOneofArgType__n_effective: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__n_effective) -> _WhichOneofReturnType__n_effective | None: ...
+
+Global___ShareCount: _TypeAlias = ShareCount  # noqa: Y015
 
 @_typing.final
 class MetricRow(_message.Message):
@@ -584,6 +667,17 @@ class MetricRow(_message.Message):
     CI_HIGH_FIELD_NUMBER: _builtins.int
     N_FIELD_NUMBER: _builtins.int
     N_NULL_FIELD_NUMBER: _builtins.int
+    EXACT_LOW_FIELD_NUMBER: _builtins.int
+    EXACT_HIGH_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    MEASURED_FIELD_NUMBER: _builtins.int
+    WORST_CASE_FIELD_NUMBER: _builtins.int
+    N_UNREAD_FIELD_NUMBER: _builtins.int
+    SLICE_FIELD_NUMBER: _builtins.int
+    SLICE_VALUE_FIELD_NUMBER: _builtins.int
+    CORRECTED_VALUE_FIELD_NUMBER: _builtins.int
+    CORRECTED_LOW_FIELD_NUMBER: _builtins.int
+    CORRECTED_HIGH_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name."""
     condition: _builtins.str
@@ -606,6 +700,32 @@ class MetricRow(_message.Message):
     """Questions attempted: the denominator."""
     n_null: _builtins.int
     """Attempted questions without a letter."""
+    exact_low: _builtins.float
+    """Low end of the exact 95 % interval of a share of questions; absent for what is no share."""
+    exact_high: _builtins.float
+    """High end of it."""
+    interval: _builtins.str
+    """How the interval to be shown is made: clopper_pearson, korn_graubard (clusters) or bootstrap."""
+    n_unread: _builtins.int
+    """Attempted questions that nobody could read in full: their harm is not known."""
+    slice: _builtins.str
+    """Slice that the row is about, such as subspecialty; empty for all questions."""
+    slice_value: _builtins.str
+    """Value of the slice, such as thoracic; empty for all questions."""
+    corrected_value: _builtins.float
+    """Value corrected by a complete random audit of the reading; absent without one."""
+    corrected_low: _builtins.float
+    """Low end of the corrected value's interval."""
+    corrected_high: _builtins.float
+    """High end of it."""
+    @_builtins.property
+    def measured(self) -> Global___ShareCount:
+        """The count behind a share of questions; unset for what is no share."""
+
+    @_builtins.property
+    def worst_case(self) -> Global___ShareCount:
+        """The same if every unread answer were this harm; unset for what is no harm."""
+
     def __init__(
         self,
         *,
@@ -620,10 +740,21 @@ class MetricRow(_message.Message):
         ci_high: _builtins.float | None = ...,
         n: _builtins.int = ...,
         n_null: _builtins.int = ...,
+        exact_low: _builtins.float | None = ...,
+        exact_high: _builtins.float | None = ...,
+        interval: _builtins.str = ...,
+        measured: Global___ShareCount | None = ...,
+        worst_case: Global___ShareCount | None = ...,
+        n_unread: _builtins.int = ...,
+        slice: _builtins.str = ...,
+        slice_value: _builtins.str = ...,
+        corrected_value: _builtins.float | None = ...,
+        corrected_low: _builtins.float | None = ...,
+        corrected_high: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean", "_boot_sd", b"_boot_sd", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_value", b"_value", "boot_mean", b"boot_mean", "boot_sd", b"boot_sd", "ci_high", b"ci_high", "ci_low", b"ci_low", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean", "_boot_sd", b"_boot_sd", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_corrected_high", b"_corrected_high", "_corrected_low", b"_corrected_low", "_corrected_value", b"_corrected_value", "_exact_high", b"_exact_high", "_exact_low", b"_exact_low", "_value", b"_value", "boot_mean", b"boot_mean", "boot_sd", b"boot_sd", "ci_high", b"ci_high", "ci_low", b"ci_low", "corrected_high", b"corrected_high", "corrected_low", b"corrected_low", "corrected_value", b"corrected_value", "exact_high", b"exact_high", "exact_low", b"exact_low", "measured", b"measured", "value", b"value", "worst_case", b"worst_case"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean", "_boot_sd", b"_boot_sd", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_value", b"_value", "boot_mean", b"boot_mean", "boot_sd", b"boot_sd", "ci_high", b"ci_high", "ci_low", b"ci_low", "condition", b"condition", "metric", b"metric", "model", b"model", "n", b"n", "n_null", b"n_null", "regime", b"regime", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean", "_boot_sd", b"_boot_sd", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_corrected_high", b"_corrected_high", "_corrected_low", b"_corrected_low", "_corrected_value", b"_corrected_value", "_exact_high", b"_exact_high", "_exact_low", b"_exact_low", "_value", b"_value", "boot_mean", b"boot_mean", "boot_sd", b"boot_sd", "ci_high", b"ci_high", "ci_low", b"ci_low", "condition", b"condition", "corrected_high", b"corrected_high", "corrected_low", b"corrected_low", "corrected_value", b"corrected_value", "exact_high", b"exact_high", "exact_low", b"exact_low", "interval", b"interval", "measured", b"measured", "metric", b"metric", "model", b"model", "n", b"n", "n_null", b"n_null", "n_unread", b"n_unread", "regime", b"regime", "slice", b"slice", "slice_value", b"slice_value", "value", b"value", "worst_case", b"worst_case"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__boot_mean: _TypeAlias = _typing.Literal["boot_mean"]  # noqa: Y015
     _WhichOneofArgType__boot_mean: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean"]  # noqa: Y015
@@ -633,6 +764,16 @@ class MetricRow(_message.Message):
     _WhichOneofArgType__ci_high: _TypeAlias = _typing.Literal["_ci_high", b"_ci_high"]  # noqa: Y015
     _WhichOneofReturnType__ci_low: _TypeAlias = _typing.Literal["ci_low"]  # noqa: Y015
     _WhichOneofArgType__ci_low: _TypeAlias = _typing.Literal["_ci_low", b"_ci_low"]  # noqa: Y015
+    _WhichOneofReturnType__corrected_high: _TypeAlias = _typing.Literal["corrected_high"]  # noqa: Y015
+    _WhichOneofArgType__corrected_high: _TypeAlias = _typing.Literal["_corrected_high", b"_corrected_high"]  # noqa: Y015
+    _WhichOneofReturnType__corrected_low: _TypeAlias = _typing.Literal["corrected_low"]  # noqa: Y015
+    _WhichOneofArgType__corrected_low: _TypeAlias = _typing.Literal["_corrected_low", b"_corrected_low"]  # noqa: Y015
+    _WhichOneofReturnType__corrected_value: _TypeAlias = _typing.Literal["corrected_value"]  # noqa: Y015
+    _WhichOneofArgType__corrected_value: _TypeAlias = _typing.Literal["_corrected_value", b"_corrected_value"]  # noqa: Y015
+    _WhichOneofReturnType__exact_high: _TypeAlias = _typing.Literal["exact_high"]  # noqa: Y015
+    _WhichOneofArgType__exact_high: _TypeAlias = _typing.Literal["_exact_high", b"_exact_high"]  # noqa: Y015
+    _WhichOneofReturnType__exact_low: _TypeAlias = _typing.Literal["exact_low"]  # noqa: Y015
+    _WhichOneofArgType__exact_low: _TypeAlias = _typing.Literal["_exact_low", b"_exact_low"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
     @_typing.overload
@@ -643,6 +784,16 @@ class MetricRow(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_high) -> _WhichOneofReturnType__ci_high | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__ci_low) -> _WhichOneofReturnType__ci_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__corrected_high) -> _WhichOneofReturnType__corrected_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__corrected_low) -> _WhichOneofReturnType__corrected_low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__corrected_value) -> _WhichOneofReturnType__corrected_value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exact_high) -> _WhichOneofReturnType__exact_high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__exact_low) -> _WhichOneofReturnType__exact_low | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
@@ -655,18 +806,24 @@ class ComputeMetricsResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROWS_FIELD_NUMBER: _builtins.int
+    SLICE_ROWS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRow]:
         """One row per model, condition, regime and metric."""
+
+    @_builtins.property
+    def slice_rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRow]:
+        """Rows of the slices wanted, one per model, condition, regime, metric, slice and value."""
 
     def __init__(
         self,
         *,
         rows: _abc.Iterable[Global___MetricRow] | None = ...,
+        slice_rows: _abc.Iterable[Global___MetricRow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["rows", b"rows", "slice_rows", b"slice_rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -679,16 +836,22 @@ class GetRunMetricsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run. Never empty."""
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names of slices wanted beside the metrics over all questions: subspecialty, question_type or a group of the questions."""
+
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
+        slices: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "slices", b"slices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -777,6 +940,9 @@ class GetRunMetricsResponse(_message.Message):
     COMPLETE_FIELD_NUMBER: _builtins.int
     MISSING_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    SLICE_ROWS_FIELD_NUMBER: _builtins.int
+    READING_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
     verdict_count: _builtins.int
     """Verdicts that were counted."""
     failed_count: _builtins.int
@@ -791,6 +957,10 @@ class GetRunMetricsResponse(_message.Message):
     """Verdicts whose answers all came from the generation cache."""
     complete: _builtins.bool
     """Whether the run has ended and verdicts and skips are all its cells."""
+    reading: _builtins.str
+    """Rules by which the answers were read: strict or explicit."""
+    answer: _builtins.str
+    """How answers were asked for: free or constrained."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRow]:
         """One row per model, condition, regime and metric."""
@@ -807,6 +977,10 @@ class GetRunMetricsResponse(_message.Message):
     def warnings(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Verdicts by what was odd about their answers (see Verdict.warnings)."""
 
+    @_builtins.property
+    def slice_rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRow]:
+        """Rows of the slices wanted, one per model, condition, regime, metric, slice and value."""
+
     def __init__(
         self,
         *,
@@ -821,10 +995,13 @@ class GetRunMetricsResponse(_message.Message):
         complete: _builtins.bool = ...,
         missing: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        slice_rows: _abc.Iterable[Global___MetricRow] | None = ...,
+        reading: _builtins.str = ...,
+        answer: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost", "readings", b"readings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cached_count", b"cached_count", "complete", b"complete", "cost", b"cost", "failed_count", b"failed_count", "missing", b"missing", "planned_count", b"planned_count", "readings", b"readings", "rows", b"rows", "skipped_count", b"skipped_count", "verdict_count", b"verdict_count", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "answer", b"answer", "cached_count", b"cached_count", "complete", b"complete", "cost", b"cost", "failed_count", b"failed_count", "missing", b"missing", "planned_count", b"planned_count", "reading", b"reading", "readings", b"readings", "rows", b"rows", "skipped_count", b"skipped_count", "slice_rows", b"slice_rows", "verdict_count", b"verdict_count", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
@@ -1050,19 +1227,29 @@ class EvaluatePolicyRequest(_message.Message):
 
     RUN_ID_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    BASELINE_RUN_ID_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run. Never empty."""
     policy: _builtins.str
     """The policy as YAML or JSON text, at most 1 MiB. Never empty."""
+    baseline_run_id: _builtins.str
+    """Run that requirements against a baseline compare with; empty for the last run of the series that passed."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRow]:
+        """Rows to judge in place of those of a run, such as those of ComputeMetrics; run_id is empty then."""
+
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         policy: _builtins.str = ...,
+        baseline_run_id: _builtins.str = ...,
+        rows: _abc.Iterable[Global___MetricRow] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_run_id", b"baseline_run_id", "policy", b"policy", "rows", b"rows", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1085,6 +1272,18 @@ class RequirementResult(_message.Message):
     DECISIVE_FIELD_NUMBER: _builtins.int
     PASSED_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    SLICE_FIELD_NUMBER: _builtins.int
+    SLICE_VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    N_UNREAD_FIELD_NUMBER: _builtins.int
+    QUESTIONS_MORE_FIELD_NUMBER: _builtins.int
+    BASELINE_RUN_ID_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    BASELINE_VALUE_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """Metric demanded."""
     model: _builtins.str
@@ -1107,6 +1306,32 @@ class RequirementResult(_message.Message):
     """Whether the requirement holds."""
     reason: _builtins.str
     """Why it does not hold, in a sentence; empty when it does."""
+    verdict: Global___PolicyVerdict.ValueType
+    """The verdict; `passed` is true for PASS alone."""
+    slice: _builtins.str
+    """Slice that the requirement is about; empty for all questions."""
+    slice_value: _builtins.str
+    """Value of the slice."""
+    low: _builtins.float
+    """Low end of the interval at the policy's confidence; absent when there is none."""
+    high: _builtins.float
+    """High end of it."""
+    interval: _builtins.str
+    """How the interval is made: clopper_pearson, korn_graubard, bootstrap or tango."""
+    n: _builtins.int
+    """Questions behind it."""
+    n_unread: _builtins.int
+    """Questions of them that nobody could read, counted as harm unless the policy says otherwise."""
+    questions_more: _builtins.int
+    """Questions more that PASS would take with a power of 80 % if the estimate were true; absent where it is decided or no
+    number would do.
+    """
+    baseline_run_id: _builtins.str
+    """Baseline run of a requirement against a baseline; empty otherwise."""
+    margin: _builtins.float
+    """Margin of a requirement against a baseline."""
+    baseline_value: _builtins.float
+    """Estimate of the baseline."""
     def __init__(
         self,
         *,
@@ -1121,17 +1346,49 @@ class RequirementResult(_message.Message):
         decisive: _builtins.float | None = ...,
         passed: _builtins.bool = ...,
         reason: _builtins.str = ...,
+        verdict: Global___PolicyVerdict.ValueType = ...,
+        slice: _builtins.str = ...,
+        slice_value: _builtins.str = ...,
+        low: _builtins.float | None = ...,
+        high: _builtins.float | None = ...,
+        interval: _builtins.str = ...,
+        n: _builtins.int = ...,
+        n_unread: _builtins.int = ...,
+        questions_more: _builtins.int | None = ...,
+        baseline_run_id: _builtins.str = ...,
+        margin: _builtins.float | None = ...,
+        baseline_value: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decisive", b"_decisive", "_value", b"_value", "decisive", b"decisive", "value", b"value"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_value", b"_baseline_value", "_decisive", b"_decisive", "_high", b"_high", "_low", b"_low", "_margin", b"_margin", "_questions_more", b"_questions_more", "_value", b"_value", "baseline_value", b"baseline_value", "decisive", b"decisive", "high", b"high", "low", b"low", "margin", b"margin", "questions_more", b"questions_more", "value", b"value"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decisive", b"_decisive", "_value", b"_value", "bound", b"bound", "condition", b"condition", "decisive", b"decisive", "direction", b"direction", "limit", b"limit", "metric", b"metric", "model", b"model", "passed", b"passed", "reason", b"reason", "regime", b"regime", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_value", b"_baseline_value", "_decisive", b"_decisive", "_high", b"_high", "_low", b"_low", "_margin", b"_margin", "_questions_more", b"_questions_more", "_value", b"_value", "baseline_run_id", b"baseline_run_id", "baseline_value", b"baseline_value", "bound", b"bound", "condition", b"condition", "decisive", b"decisive", "direction", b"direction", "high", b"high", "interval", b"interval", "limit", b"limit", "low", b"low", "margin", b"margin", "metric", b"metric", "model", b"model", "n", b"n", "n_unread", b"n_unread", "passed", b"passed", "questions_more", b"questions_more", "reason", b"reason", "regime", b"regime", "slice", b"slice", "slice_value", b"slice_value", "value", b"value", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__baseline_value: _TypeAlias = _typing.Literal["baseline_value"]  # noqa: Y015
+    _WhichOneofArgType__baseline_value: _TypeAlias = _typing.Literal["_baseline_value", b"_baseline_value"]  # noqa: Y015
     _WhichOneofReturnType__decisive: _TypeAlias = _typing.Literal["decisive"]  # noqa: Y015
     _WhichOneofArgType__decisive: _TypeAlias = _typing.Literal["_decisive", b"_decisive"]  # noqa: Y015
+    _WhichOneofReturnType__high: _TypeAlias = _typing.Literal["high"]  # noqa: Y015
+    _WhichOneofArgType__high: _TypeAlias = _typing.Literal["_high", b"_high"]  # noqa: Y015
+    _WhichOneofReturnType__low: _TypeAlias = _typing.Literal["low"]  # noqa: Y015
+    _WhichOneofArgType__low: _TypeAlias = _typing.Literal["_low", b"_low"]  # noqa: Y015
+    _WhichOneofReturnType__margin: _TypeAlias = _typing.Literal["margin"]  # noqa: Y015
+    _WhichOneofArgType__margin: _TypeAlias = _typing.Literal["_margin", b"_margin"]  # noqa: Y015
+    _WhichOneofReturnType__questions_more: _TypeAlias = _typing.Literal["questions_more"]  # noqa: Y015
+    _WhichOneofArgType__questions_more: _TypeAlias = _typing.Literal["_questions_more", b"_questions_more"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_value) -> _WhichOneofReturnType__baseline_value | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decisive) -> _WhichOneofReturnType__decisive | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__high) -> _WhichOneofReturnType__high | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__low) -> _WhichOneofReturnType__low | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__margin) -> _WhichOneofReturnType__margin | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__questions_more) -> _WhichOneofReturnType__questions_more | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
 
@@ -1145,25 +1402,764 @@ class EvaluatePolicyResponse(_message.Message):
 
     PASSED_FIELD_NUMBER: _builtins.int
     RESULTS_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    POLICY_SHA256_FIELD_NUMBER: _builtins.int
+    REGISTERED_SHA256_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
     passed: _builtins.bool
     """Whether every requirement holds."""
+    verdict: Global___PolicyVerdict.ValueType
+    """PASS where all requirements pass, FAIL where one fails, else INSUFFICIENT."""
+    confidence: _builtins.float
+    """Two-sided confidence of the intervals, such as 0.95."""
+    policy_sha256: _builtins.str
+    """SHA-256 (hex) of the policy's text."""
+    registered_sha256: _builtins.str
+    """SHA-256 (hex) of the policy that the run registered before its first answer; empty when it registered none."""
+    policy_name: _builtins.str
+    """Name of the policy."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequirementResult]:
         """Each requirement on each row that it covers."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a reader of the verdict must know, a sentence each, such as that the policy was not registered before the run."""
 
     def __init__(
         self,
         *,
         passed: _builtins.bool = ...,
         results: _abc.Iterable[Global___RequirementResult] | None = ...,
+        verdict: Global___PolicyVerdict.ValueType = ...,
+        confidence: _builtins.float = ...,
+        policy_sha256: _builtins.str = ...,
+        registered_sha256: _builtins.str = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+        policy_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["passed", b"passed", "results", b"results"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "notes", b"notes", "passed", b"passed", "policy_name", b"policy_name", "policy_sha256", b"policy_sha256", "registered_sha256", b"registered_sha256", "results", b"results", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___EvaluatePolicyResponse: _TypeAlias = EvaluatePolicyResponse  # noqa: Y015
+
+@_typing.final
+class PlanPolicyRequest(_message.Message):
+    """Asks what a policy could decide by a number of questions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POLICY_FIELD_NUMBER: _builtins.int
+    QUESTION_COUNT_FIELD_NUMBER: _builtins.int
+    MODELS_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    SLICES_FIELD_NUMBER: _builtins.int
+    policy: _builtins.str
+    """The policy as YAML or JSON text, at most 1 MiB. Never empty."""
+    question_count: _builtins.int
+    """Questions that would be asked."""
+    @_builtins.property
+    def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Models that would be asked; empty where that does not matter."""
+
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Conditions that would be asked; empty where that does not matter."""
+
+    @_builtins.property
+    def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceSize]:
+        """Questions by slice and value, such as subspecialty: {thoracic: 12}; empty where no requirement names a slice."""
+
+    def __init__(
+        self,
+        *,
+        policy: _builtins.str = ...,
+        question_count: _builtins.int = ...,
+        models: _abc.Iterable[_builtins.str] | None = ...,
+        conditions: _abc.Iterable[_builtins.str] | None = ...,
+        slices: _abc.Iterable[Global___SliceSize] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "models", b"models", "policy", b"policy", "question_count", b"question_count", "slices", b"slices"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanPolicyRequest: _TypeAlias = PlanPolicyRequest  # noqa: Y015
+
+@_typing.final
+class SliceSize(_message.Message):
+    """Questions of a slice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SLICE_FIELD_NUMBER: _builtins.int
+    SLICE_VALUE_FIELD_NUMBER: _builtins.int
+    QUESTION_COUNT_FIELD_NUMBER: _builtins.int
+    slice: _builtins.str
+    """Name of the slice."""
+    slice_value: _builtins.str
+    """Its value."""
+    question_count: _builtins.int
+    """Questions."""
+    def __init__(
+        self,
+        *,
+        slice: _builtins.str = ...,
+        slice_value: _builtins.str = ...,
+        question_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["question_count", b"question_count", "slice", b"slice", "slice_value", b"slice_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SliceSize: _TypeAlias = SliceSize  # noqa: Y015
+
+@_typing.final
+class PlannedRequirement(_message.Message):
+    """What a requirement could decide."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METRIC_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    REGIME_FIELD_NUMBER: _builtins.int
+    DIRECTION_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    SLICE_FIELD_NUMBER: _builtins.int
+    SLICE_VALUE_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    PIVOTAL_EVENTS_FIELD_NUMBER: _builtins.int
+    NEEDED_FIELD_NUMBER: _builtins.int
+    DECIDABLE_FIELD_NUMBER: _builtins.int
+    SENTENCE_FIELD_NUMBER: _builtins.int
+    metric: _builtins.str
+    """Metric demanded."""
+    condition: _builtins.str
+    """Condition, or * for all."""
+    regime: _builtins.str
+    """Regime, or * for all."""
+    direction: _builtins.str
+    """max, min or baseline."""
+    limit: _builtins.float
+    """The limit, or the margin against a baseline."""
+    slice: _builtins.str
+    """Slice; empty for all questions."""
+    slice_value: _builtins.str
+    """Value of the slice."""
+    n: _builtins.int
+    """Questions that would be asked of it."""
+    pivotal_events: _builtins.int
+    """Most questions with the event by which it still passes (fewest for a minimum); absent where it cannot pass."""
+    needed: _builtins.int
+    """Fewest questions by which it can pass at all."""
+    decidable: _builtins.bool
+    """Whether it can pass by that many questions."""
+    sentence: _builtins.str
+    """All this in a sentence."""
+    def __init__(
+        self,
+        *,
+        metric: _builtins.str = ...,
+        condition: _builtins.str = ...,
+        regime: _builtins.str = ...,
+        direction: _builtins.str = ...,
+        limit: _builtins.float = ...,
+        slice: _builtins.str = ...,
+        slice_value: _builtins.str = ...,
+        n: _builtins.int = ...,
+        pivotal_events: _builtins.int | None = ...,
+        needed: _builtins.int = ...,
+        decidable: _builtins.bool = ...,
+        sentence: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_pivotal_events", b"_pivotal_events", "pivotal_events", b"pivotal_events"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pivotal_events", b"_pivotal_events", "condition", b"condition", "decidable", b"decidable", "direction", b"direction", "limit", b"limit", "metric", b"metric", "n", b"n", "needed", b"needed", "pivotal_events", b"pivotal_events", "regime", b"regime", "sentence", b"sentence", "slice", b"slice", "slice_value", b"slice_value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__pivotal_events: _TypeAlias = _typing.Literal["pivotal_events"]  # noqa: Y015
+    _WhichOneofArgType__pivotal_events: _TypeAlias = _typing.Literal["_pivotal_events", b"_pivotal_events"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__pivotal_events) -> _WhichOneofReturnType__pivotal_events | None: ...
+
+Global___PlannedRequirement: _TypeAlias = PlannedRequirement  # noqa: Y015
+
+@_typing.final
+class PlanPolicyResponse(_message.Message):
+    """What a policy could decide."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUIREMENTS_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    confidence: _builtins.float
+    """Two-sided confidence of the intervals."""
+    @_builtins.property
+    def requirements(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedRequirement]:
+        """Each requirement; several for one with slices."""
+
+    def __init__(
+        self,
+        *,
+        requirements: _abc.Iterable[Global___PlannedRequirement] | None = ...,
+        confidence: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "requirements", b"requirements"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanPolicyResponse: _TypeAlias = PlanPolicyResponse  # noqa: Y015
+
+@_typing.final
+class CompareRunsRequest(_message.Message):
+    """Asks to compare two runs, or two models of one run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATE_RUN_ID_FIELD_NUMBER: _builtins.int
+    BASELINE_RUN_ID_FIELD_NUMBER: _builtins.int
+    CANDIDATE_MODEL_FIELD_NUMBER: _builtins.int
+    BASELINE_MODEL_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    WITHOUT_FLIPS_FIELD_NUMBER: _builtins.int
+    candidate_run_id: _builtins.str
+    """The candidate: a run's id, a unique prefix of it, or latest. Never empty."""
+    baseline_run_id: _builtins.str
+    """The baseline, named likewise; empty for the candidate's own run, with two models."""
+    candidate_model: _builtins.str
+    """Model of the candidate; empty where the run has one, or for each model that both runs have."""
+    baseline_model: _builtins.str
+    """Model of the baseline; empty for the one of the same name, or the run's only one."""
+    confidence: _builtins.float
+    """Two-sided confidence; 0 means 0.95."""
+    without_flips: _builtins.bool
+    """True to leave the flips out."""
+    def __init__(
+        self,
+        *,
+        candidate_run_id: _builtins.str = ...,
+        baseline_run_id: _builtins.str = ...,
+        candidate_model: _builtins.str = ...,
+        baseline_model: _builtins.str = ...,
+        confidence: _builtins.float = ...,
+        without_flips: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_model", b"baseline_model", "baseline_run_id", b"baseline_run_id", "candidate_model", b"candidate_model", "candidate_run_id", b"candidate_run_id", "confidence", b"confidence", "without_flips", b"without_flips"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareRunsRequest: _TypeAlias = CompareRunsRequest  # noqa: Y015
+
+@_typing.final
+class PairedRow(_message.Message):
+    """One harm (or accuracy) of candidate and baseline under one condition, paired by question."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATE_MODEL_FIELD_NUMBER: _builtins.int
+    BASELINE_MODEL_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    REGIME_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    ONLY_CANDIDATE_FIELD_NUMBER: _builtins.int
+    ONLY_BASELINE_FIELD_NUMBER: _builtins.int
+    BOTH_FIELD_NUMBER: _builtins.int
+    CANDIDATE_VALUE_FIELD_NUMBER: _builtins.int
+    BASELINE_VALUE_FIELD_NUMBER: _builtins.int
+    DIFFERENCE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    P_VALUE_FIELD_NUMBER: _builtins.int
+    P_HOLM_FIELD_NUMBER: _builtins.int
+    CANDIDATE_UNREAD_FIELD_NUMBER: _builtins.int
+    BASELINE_UNREAD_FIELD_NUMBER: _builtins.int
+    candidate_model: _builtins.str
+    """Model of the candidate."""
+    baseline_model: _builtins.str
+    """Model of the baseline."""
+    condition: _builtins.str
+    """Condition."""
+    regime: _builtins.str
+    """greedy or majority."""
+    metric: _builtins.str
+    """Metric."""
+    n: _builtins.int
+    """Questions that both answered and that were compared."""
+    left_out: _builtins.int
+    """Questions left out because one of the two failed, was skipped or did not ask them."""
+    only_candidate: _builtins.int
+    """Questions with the event in the candidate alone."""
+    only_baseline: _builtins.int
+    """Questions with it in the baseline alone."""
+    both: _builtins.int
+    """Questions with it in both."""
+    candidate_value: _builtins.float
+    """Share of the candidate."""
+    baseline_value: _builtins.float
+    """Share of the baseline."""
+    difference: _builtins.float
+    """Candidate minus baseline."""
+    low: _builtins.float
+    """Low end of Tango's score interval of the difference."""
+    high: _builtins.float
+    """High end of it."""
+    p_value: _builtins.float
+    """Exact two-sided p-value of McNemar's test."""
+    p_holm: _builtins.float
+    """The same adjusted by Holm over all rows."""
+    candidate_unread: _builtins.int
+    """Compared questions that nobody could read in the candidate."""
+    baseline_unread: _builtins.int
+    """Compared questions that nobody could read in the baseline."""
+    def __init__(
+        self,
+        *,
+        candidate_model: _builtins.str = ...,
+        baseline_model: _builtins.str = ...,
+        condition: _builtins.str = ...,
+        regime: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        n: _builtins.int = ...,
+        left_out: _builtins.int = ...,
+        only_candidate: _builtins.int = ...,
+        only_baseline: _builtins.int = ...,
+        both: _builtins.int = ...,
+        candidate_value: _builtins.float = ...,
+        baseline_value: _builtins.float = ...,
+        difference: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        p_value: _builtins.float = ...,
+        p_holm: _builtins.float = ...,
+        candidate_unread: _builtins.int = ...,
+        baseline_unread: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_model", b"baseline_model", "baseline_unread", b"baseline_unread", "baseline_value", b"baseline_value", "both", b"both", "candidate_model", b"candidate_model", "candidate_unread", b"candidate_unread", "candidate_value", b"candidate_value", "condition", b"condition", "difference", b"difference", "high", b"high", "left_out", b"left_out", "low", b"low", "metric", b"metric", "n", b"n", "only_baseline", b"only_baseline", "only_candidate", b"only_candidate", "p_holm", b"p_holm", "p_value", b"p_value", "regime", b"regime"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PairedRow: _TypeAlias = PairedRow  # noqa: Y015
+
+@_typing.final
+class Flip(_message.Message):
+    """A question whose outcome differs between candidate and baseline."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    QUESTION_ID_FIELD_NUMBER: _builtins.int
+    CANDIDATE_MODEL_FIELD_NUMBER: _builtins.int
+    BASELINE_MODEL_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    REGIME_FIELD_NUMBER: _builtins.int
+    WORSE_FIELD_NUMBER: _builtins.int
+    BETTER_FIELD_NUMBER: _builtins.int
+    CANDIDATE_LETTER_FIELD_NUMBER: _builtins.int
+    BASELINE_LETTER_FIELD_NUMBER: _builtins.int
+    CANDIDATE_TEXT_FIELD_NUMBER: _builtins.int
+    BASELINE_TEXT_FIELD_NUMBER: _builtins.int
+    question_id: _builtins.str
+    """Question."""
+    candidate_model: _builtins.str
+    """Model of the candidate."""
+    baseline_model: _builtins.str
+    """Model of the baseline."""
+    condition: _builtins.str
+    """Condition."""
+    regime: _builtins.str
+    """greedy or majority."""
+    candidate_letter: _builtins.str
+    """Letter of the candidate; absent when there is none."""
+    baseline_letter: _builtins.str
+    """Letter of the baseline; absent when there is none."""
+    candidate_text: _builtins.str
+    """Text that the candidate wrote; empty in the cloze formulation."""
+    baseline_text: _builtins.str
+    """Text that the baseline wrote."""
+    @_builtins.property
+    def worse(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Metrics that got worse, such as high_risk_error_rate."""
+
+    @_builtins.property
+    def better(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Metrics that got better."""
+
+    def __init__(
+        self,
+        *,
+        question_id: _builtins.str = ...,
+        candidate_model: _builtins.str = ...,
+        baseline_model: _builtins.str = ...,
+        condition: _builtins.str = ...,
+        regime: _builtins.str = ...,
+        worse: _abc.Iterable[_builtins.str] | None = ...,
+        better: _abc.Iterable[_builtins.str] | None = ...,
+        candidate_letter: _builtins.str | None = ...,
+        baseline_letter: _builtins.str | None = ...,
+        candidate_text: _builtins.str = ...,
+        baseline_text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_letter", b"_baseline_letter", "_candidate_letter", b"_candidate_letter", "baseline_letter", b"baseline_letter", "candidate_letter", b"candidate_letter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_letter", b"_baseline_letter", "_candidate_letter", b"_candidate_letter", "baseline_letter", b"baseline_letter", "baseline_model", b"baseline_model", "baseline_text", b"baseline_text", "better", b"better", "candidate_letter", b"candidate_letter", "candidate_model", b"candidate_model", "candidate_text", b"candidate_text", "condition", b"condition", "question_id", b"question_id", "regime", b"regime", "worse", b"worse"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__baseline_letter: _TypeAlias = _typing.Literal["baseline_letter"]  # noqa: Y015
+    _WhichOneofArgType__baseline_letter: _TypeAlias = _typing.Literal["_baseline_letter", b"_baseline_letter"]  # noqa: Y015
+    _WhichOneofReturnType__candidate_letter: _TypeAlias = _typing.Literal["candidate_letter"]  # noqa: Y015
+    _WhichOneofArgType__candidate_letter: _TypeAlias = _typing.Literal["_candidate_letter", b"_candidate_letter"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__baseline_letter) -> _WhichOneofReturnType__baseline_letter | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__candidate_letter) -> _WhichOneofReturnType__candidate_letter | None: ...
+
+Global___Flip: _TypeAlias = Flip  # noqa: Y015
+
+@_typing.final
+class CompareRunsResponse(_message.Message):
+    """A comparison."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CANDIDATE_RUN_ID_FIELD_NUMBER: _builtins.int
+    BASELINE_RUN_ID_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    FLIPS_FIELD_NUMBER: _builtins.int
+    CONFIDENCE_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    candidate_run_id: _builtins.str
+    """The candidate's run."""
+    baseline_run_id: _builtins.str
+    """The baseline's run."""
+    confidence: _builtins.float
+    """Two-sided confidence of the intervals."""
+    @_builtins.property
+    def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairedRow]:
+        """Rows by model, condition, regime and metric."""
+
+    @_builtins.property
+    def flips(self) -> _containers.RepeatedCompositeFieldContainer[Global___Flip]:
+        """Flips, what got worse first."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a reader must know, a sentence each, such as how many questions were left out."""
+
+    def __init__(
+        self,
+        *,
+        candidate_run_id: _builtins.str = ...,
+        baseline_run_id: _builtins.str = ...,
+        rows: _abc.Iterable[Global___PairedRow] | None = ...,
+        flips: _abc.Iterable[Global___Flip] | None = ...,
+        confidence: _builtins.float = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_run_id", b"baseline_run_id", "candidate_run_id", b"candidate_run_id", "confidence", b"confidence", "flips", b"flips", "notes", b"notes", "rows", b"rows"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CompareRunsResponse: _TypeAlias = CompareRunsResponse  # noqa: Y015
+
+@_typing.final
+class GetSeriesRequest(_message.Message):
+    """Asks for the evidence of a series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """Its name. Never empty."""
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSeriesRequest: _TypeAlias = GetSeriesRequest  # noqa: Y015
+
+@_typing.final
+class SeriesPoint(_message.Message):
+    """A run of a series, with the evidence up to it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    MODEL_REVISION_FIELD_NUMBER: _builtins.int
+    CONDITION_FIELD_NUMBER: _builtins.int
+    REGIME_FIELD_NUMBER: _builtins.int
+    METRIC_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    WORSE_FIELD_NUMBER: _builtins.int
+    BETTER_FIELD_NUMBER: _builtins.int
+    EVIDENCE_FIELD_NUMBER: _builtins.int
+    ALARM_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    CREATED_AT_S_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run."""
+    model: _builtins.str
+    """Model."""
+    model_revision: _builtins.str
+    """Revision of the model."""
+    condition: _builtins.str
+    """Condition."""
+    regime: _builtins.str
+    """greedy or majority."""
+    metric: _builtins.str
+    """Metric."""
+    kind: _builtins.str
+    """drift (the same questions against the reference run) or rate (fresh questions against a limit)."""
+    n: _builtins.int
+    """Questions that count as new evidence in this run."""
+    worse: _builtins.int
+    """Of them, those that got worse than in the reference run; with kind rate, those with the event."""
+    better: _builtins.int
+    """Of them, those that got better; 0 with kind rate."""
+    evidence: _builtins.float
+    """Evidence (e-value) of all runs up to this one: an alarm at 1 / alpha or more. May be as large as a double holds."""
+    alarm: _builtins.bool
+    """Whether the evidence has reached the alarm, in this run or before."""
+    limit: _builtins.float
+    """Limit of kind rate; absent for drift."""
+    created_at_s: _builtins.int
+    """Unix time in seconds at which the run was created."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        model: _builtins.str = ...,
+        model_revision: _builtins.str = ...,
+        condition: _builtins.str = ...,
+        regime: _builtins.str = ...,
+        metric: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        n: _builtins.int = ...,
+        worse: _builtins.int = ...,
+        better: _builtins.int = ...,
+        evidence: _builtins.float = ...,
+        alarm: _builtins.bool = ...,
+        limit: _builtins.float | None = ...,
+        created_at_s: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "alarm", b"alarm", "better", b"better", "condition", b"condition", "created_at_s", b"created_at_s", "evidence", b"evidence", "kind", b"kind", "limit", b"limit", "metric", b"metric", "model", b"model", "model_revision", b"model_revision", "n", b"n", "regime", b"regime", "run_id", b"run_id", "worse", b"worse"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
+    _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__limit) -> _WhichOneofReturnType__limit | None: ...
+
+Global___SeriesPoint: _TypeAlias = SeriesPoint  # noqa: Y015
+
+@_typing.final
+class GetSeriesResponse(_message.Message):
+    """The evidence of a series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    POINTS_FIELD_NUMBER: _builtins.int
+    ALPHA_FIELD_NUMBER: _builtins.int
+    REFERENCE_RUN_ID_FIELD_NUMBER: _builtins.int
+    NOTES_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """Its name."""
+    alpha: _builtins.float
+    """Error rate of the alarms, 0.01."""
+    reference_run_id: _builtins.str
+    """The reference run; empty while there is none."""
+    @_builtins.property
+    def points(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesPoint]:
+        """Points in the order of the runs."""
+
+    @_builtins.property
+    def notes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What a reader must know, a sentence each, such as runs that were left out and why."""
+
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        points: _abc.Iterable[Global___SeriesPoint] | None = ...,
+        alpha: _builtins.float = ...,
+        reference_run_id: _builtins.str = ...,
+        notes: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alpha", b"alpha", "notes", b"notes", "points", b"points", "reference_run_id", b"reference_run_id", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetSeriesResponse: _TypeAlias = GetSeriesResponse  # noqa: Y015
+
+@_typing.final
+class StartAuditRequest(_message.Message):
+    """Asks for a random audit of the reading."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run. Never empty."""
+    sample: _builtins.int
+    """Answers to draw, at least 1; stratified by how they were read."""
+    seed: _builtins.int
+    """Seed of the draw."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        sample: _builtins.int = ...,
+        seed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "sample", b"sample", "seed", b"seed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartAuditRequest: _TypeAlias = StartAuditRequest  # noqa: Y015
+
+@_typing.final
+class ReadingAudit(_message.Message):
+    """A random audit of the reading."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    SAMPLE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    SETTLED_FIELD_NUMBER: _builtins.int
+    COMPLETE_FIELD_NUMBER: _builtins.int
+    DISAGREEMENTS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run."""
+    sample: _builtins.int
+    """Answers drawn."""
+    seed: _builtins.int
+    """Seed of the draw."""
+    settled: _builtins.int
+    """Answers of them that a person settled."""
+    complete: _builtins.bool
+    """Whether all are settled; only then rates are corrected."""
+    disagreements: _builtins.int
+    """Settled answers where the person read another letter than the machine; 0 until the audit is complete."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        sample: _builtins.int = ...,
+        seed: _builtins.int = ...,
+        settled: _builtins.int = ...,
+        complete: _builtins.bool = ...,
+        disagreements: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["complete", b"complete", "disagreements", b"disagreements", "run_id", b"run_id", "sample", b"sample", "seed", b"seed", "settled", b"settled"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReadingAudit: _TypeAlias = ReadingAudit  # noqa: Y015
+
+@_typing.final
+class StartAuditResponse(_message.Message):
+    """The audit."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    CREATED_FIELD_NUMBER: _builtins.int
+    created: _builtins.bool
+    """False when the run had this audit already."""
+    @_builtins.property
+    def audit(self) -> Global___ReadingAudit:
+        """The audit."""
+
+    def __init__(
+        self,
+        *,
+        audit: Global___ReadingAudit | None = ...,
+        created: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit", "created", b"created"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StartAuditResponse: _TypeAlias = StartAuditResponse  # noqa: Y015
+
+@_typing.final
+class GetAuditRequest(_message.Message):
+    """Asks for the audits of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run. Never empty."""
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAuditRequest: _TypeAlias = GetAuditRequest  # noqa: Y015
+
+@_typing.final
+class GetAuditResponse(_message.Message):
+    """The audit of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AUDIT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def audit(self) -> Global___ReadingAudit:
+        """The audit; unset when there is none."""
+
+    def __init__(
+        self,
+        *,
+        audit: Global___ReadingAudit | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit", b"audit"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetAuditResponse: _TypeAlias = GetAuditResponse  # noqa: Y015
 
 @_typing.final
 class ListVerdictsRequest(_message.Message):
@@ -1308,7 +2304,9 @@ class Review(_message.Message):
     sample_index: _builtins.int
     """Index of the sample from 0; absent for the greedy answer."""
     reason: _builtins.str
-    """Why: PARSER_JUDGE_DISAGREE, NO_ANSWER, JUDGE_FAILED or CUT_BY_LENGTH."""
+    """Why: PARSER_JUDGE_DISAGREE, NO_ANSWER, JUDGE_FAILED or CUT_BY_LENGTH; AUDIT for an answer that was drawn at random,
+    whose machine's letters are left out until a person has read it.
+    """
     text: _builtins.str
     """The raw text of the model."""
     parsed_letter: _builtins.str
