@@ -14,7 +14,6 @@ SafescaleError
 │   └── ModelChangedError                             another model, or server, answers than was expected
 ├── LimitExceededError           RESOURCE_EXHAUSTED
 │   └── OutcomeTooLargeError                          a result over the limit of the message bus
-├── CancelledRunError            CANCELLED
 ├── StorageError                 INTERNAL             disk full, file unreadable, database damaged
 ├── AddressInUseError            FAILED_PRECONDITION
 ├── DependencyUnavailableError   UNAVAILABLE          retryable: what we need ourselves cannot be reached now
@@ -163,13 +162,6 @@ class OutcomeTooLargeError(LimitExceededError):
     """What a cell came to does not fit into a message of the bus; asked in another way it may."""
 
     reason = "OUTCOME_TOO_LARGE"
-
-
-class CancelledRunError(SafescaleError):
-    """The run was cancelled by a person."""
-
-    code = "CANCELLED"
-    reason = "RUN_CANCELLED"
 
 
 class StorageError(SafescaleError):
