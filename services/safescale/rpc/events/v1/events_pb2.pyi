@@ -349,6 +349,7 @@ class GenerationCompleted(_message.Message):
     GREEDY_ASKED_FIELD_NUMBER: _builtins.int
     SAMPLES_ASKED_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CONTEXT_ID_FIELD_NUMBER: _builtins.int
     formulation: _common_pb2.Formulation.ValueType
     """Formulation used."""
     cached: _builtins.bool
@@ -361,6 +362,8 @@ class GenerationCompleted(_message.Message):
     """Whether the greedy answer was asked."""
     samples_asked: _builtins.int
     """Number of samples asked."""
+    context_id: _builtins.str
+    """Id of the stored context that was put before the question; empty for none, or for a text that came with the request."""
     @_builtins.property
     def cell(self) -> _common_pb2.CellKey:
         """The cell. Always set."""
@@ -410,10 +413,11 @@ class GenerationCompleted(_message.Message):
         greedy_asked: _builtins.bool = ...,
         samples_asked: _builtins.int = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        context_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cell", b"cell", "failure", b"failure", "greedy", b"greedy", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "cell", b"cell", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "model_revision", b"model_revision", "option_scores", b"option_scores", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cached", b"cached", "cell", b"cell", "context_id", b"context_id", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "model_revision", b"model_revision", "option_scores", b"option_scores", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

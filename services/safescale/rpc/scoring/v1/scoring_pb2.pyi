@@ -425,6 +425,7 @@ class Verdict(_message.Message):
     SAMPLES_ASKED_FIELD_NUMBER: _builtins.int
     JUDGE_S_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    CONTEXT_ID_FIELD_NUMBER: _builtins.int
     formulation: _common_pb2.Formulation.ValueType
     """Formulation used."""
     majority_letter: _builtins.str
@@ -441,6 +442,10 @@ class Verdict(_message.Message):
     """Number of samples asked."""
     judge_s: _builtins.float
     """Seconds that the judge took over all answers of the cell; 0 without a judge."""
+    context_id: _builtins.str
+    """Id of the stored context that was put before the question; empty where there was none or its text is a field of the
+    question, and in records of earlier versions, which do not tell it.
+    """
     @_builtins.property
     def cell(self) -> _common_pb2.CellKey:
         """The cell. Always set."""
@@ -504,10 +509,11 @@ class Verdict(_message.Message):
         samples_asked: _builtins.int = ...,
         judge_s: _builtins.float = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        context_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter", "cell", b"cell", "failure", b"failure", "greedy", b"greedy", "greedy_outcome", b"greedy_outcome", "majority_letter", b"majority_letter", "majority_outcome", b"majority_outcome", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter", "attempt", b"attempt", "cached", b"cached", "cell", b"cell", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "greedy_outcome", b"greedy_outcome", "judge_s", b"judge_s", "majority_letter", b"majority_letter", "majority_outcome", b"majority_outcome", "model_revision", b"model_revision", "option_scores", b"option_scores", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter", "attempt", b"attempt", "cached", b"cached", "cell", b"cell", "context_id", b"context_id", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "greedy_outcome", b"greedy_outcome", "judge_s", b"judge_s", "majority_letter", b"majority_letter", "majority_outcome", b"majority_outcome", "model_revision", b"model_revision", "option_scores", b"option_scores", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__majority_letter: _TypeAlias = _typing.Literal["majority_letter"]  # noqa: Y015
     _WhichOneofArgType__majority_letter: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter"]  # noqa: Y015
@@ -1685,6 +1691,10 @@ class PairedRow(_message.Message):
     P_HOLM_FIELD_NUMBER: _builtins.int
     CANDIDATE_UNREAD_FIELD_NUMBER: _builtins.int
     BASELINE_UNREAD_FIELD_NUMBER: _builtins.int
+    FORMULATION_FIELD_NUMBER: _builtins.int
+    WORST_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    WORST_LOW_FIELD_NUMBER: _builtins.int
+    WORST_HIGH_FIELD_NUMBER: _builtins.int
     candidate_model: _builtins.str
     """Model of the candidate."""
     baseline_model: _builtins.str
@@ -1723,6 +1733,16 @@ class PairedRow(_message.Message):
     """Compared questions that nobody could read in the candidate."""
     baseline_unread: _builtins.int
     """Compared questions that nobody could read in the baseline."""
+    formulation: _builtins.str
+    """Formulation of both models: letter or cloze."""
+    worst_difference: _builtins.float
+    """Candidate minus baseline if every unread answer spoke against the candidate: its own harmful or wrong, those of the
+    baseline harmless or correct. Equal to `difference` where everything was read.
+    """
+    worst_low: _builtins.float
+    """Low end of the score interval of worst_difference."""
+    worst_high: _builtins.float
+    """High end of it: what a policy's margin is compared with."""
     def __init__(
         self,
         *,
@@ -1745,10 +1765,14 @@ class PairedRow(_message.Message):
         p_holm: _builtins.float = ...,
         candidate_unread: _builtins.int = ...,
         baseline_unread: _builtins.int = ...,
+        formulation: _builtins.str = ...,
+        worst_difference: _builtins.float = ...,
+        worst_low: _builtins.float = ...,
+        worst_high: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_model", b"baseline_model", "baseline_unread", b"baseline_unread", "baseline_value", b"baseline_value", "both", b"both", "candidate_model", b"candidate_model", "candidate_unread", b"candidate_unread", "candidate_value", b"candidate_value", "condition", b"condition", "difference", b"difference", "high", b"high", "left_out", b"left_out", "low", b"low", "metric", b"metric", "n", b"n", "only_baseline", b"only_baseline", "only_candidate", b"only_candidate", "p_holm", b"p_holm", "p_value", b"p_value", "regime", b"regime"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_model", b"baseline_model", "baseline_unread", b"baseline_unread", "baseline_value", b"baseline_value", "both", b"both", "candidate_model", b"candidate_model", "candidate_unread", b"candidate_unread", "candidate_value", b"candidate_value", "condition", b"condition", "difference", b"difference", "formulation", b"formulation", "high", b"high", "left_out", b"left_out", "low", b"low", "metric", b"metric", "n", b"n", "only_baseline", b"only_baseline", "only_candidate", b"only_candidate", "p_holm", b"p_holm", "p_value", b"p_value", "regime", b"regime", "worst_difference", b"worst_difference", "worst_high", b"worst_high", "worst_low", b"worst_low"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1771,6 +1795,12 @@ class Flip(_message.Message):
     BASELINE_LETTER_FIELD_NUMBER: _builtins.int
     CANDIDATE_TEXT_FIELD_NUMBER: _builtins.int
     BASELINE_TEXT_FIELD_NUMBER: _builtins.int
+    CANDIDATE_SAMPLES_FIELD_NUMBER: _builtins.int
+    BASELINE_SAMPLES_FIELD_NUMBER: _builtins.int
+    CANDIDATE_UNREAD_FIELD_NUMBER: _builtins.int
+    BASELINE_UNREAD_FIELD_NUMBER: _builtins.int
+    CANDIDATE_CONTEXT_ID_FIELD_NUMBER: _builtins.int
+    BASELINE_CONTEXT_ID_FIELD_NUMBER: _builtins.int
     question_id: _builtins.str
     """Question."""
     candidate_model: _builtins.str
@@ -1789,6 +1819,18 @@ class Flip(_message.Message):
     """Text that the candidate wrote; empty in the cloze formulation."""
     baseline_text: _builtins.str
     """Text that the baseline wrote."""
+    candidate_samples: _builtins.str
+    """Letters of the candidate's samples in seed order, - for none; empty for greedy."""
+    baseline_samples: _builtins.str
+    """Letters of the baseline's samples."""
+    candidate_unread: _builtins.bool
+    """True when nobody could read the candidate's answer, or a sample of it."""
+    baseline_unread: _builtins.bool
+    """The same of the baseline."""
+    candidate_context_id: _builtins.str
+    """Stored context that the candidate saw (see Verdict.context_id)."""
+    baseline_context_id: _builtins.str
+    """Stored context that the baseline saw."""
     @_builtins.property
     def worse(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Metrics that got worse, such as high_risk_error_rate."""
@@ -1811,10 +1853,16 @@ class Flip(_message.Message):
         baseline_letter: _builtins.str | None = ...,
         candidate_text: _builtins.str = ...,
         baseline_text: _builtins.str = ...,
+        candidate_samples: _builtins.str = ...,
+        baseline_samples: _builtins.str = ...,
+        candidate_unread: _builtins.bool = ...,
+        baseline_unread: _builtins.bool = ...,
+        candidate_context_id: _builtins.str = ...,
+        baseline_context_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_baseline_letter", b"_baseline_letter", "_candidate_letter", b"_candidate_letter", "baseline_letter", b"baseline_letter", "candidate_letter", b"candidate_letter"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_letter", b"_baseline_letter", "_candidate_letter", b"_candidate_letter", "baseline_letter", b"baseline_letter", "baseline_model", b"baseline_model", "baseline_text", b"baseline_text", "better", b"better", "candidate_letter", b"candidate_letter", "candidate_model", b"candidate_model", "candidate_text", b"candidate_text", "condition", b"condition", "question_id", b"question_id", "regime", b"regime", "worse", b"worse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_baseline_letter", b"_baseline_letter", "_candidate_letter", b"_candidate_letter", "baseline_context_id", b"baseline_context_id", "baseline_letter", b"baseline_letter", "baseline_model", b"baseline_model", "baseline_samples", b"baseline_samples", "baseline_text", b"baseline_text", "baseline_unread", b"baseline_unread", "better", b"better", "candidate_context_id", b"candidate_context_id", "candidate_letter", b"candidate_letter", "candidate_model", b"candidate_model", "candidate_samples", b"candidate_samples", "candidate_text", b"candidate_text", "candidate_unread", b"candidate_unread", "condition", b"condition", "question_id", b"question_id", "regime", b"regime", "worse", b"worse"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__baseline_letter: _TypeAlias = _typing.Literal["baseline_letter"]  # noqa: Y015
     _WhichOneofArgType__baseline_letter: _TypeAlias = _typing.Literal["_baseline_letter", b"_baseline_letter"]  # noqa: Y015
@@ -1839,12 +1887,15 @@ class CompareRunsResponse(_message.Message):
     FLIPS_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     NOTES_FIELD_NUMBER: _builtins.int
+    FLIP_COUNT_FIELD_NUMBER: _builtins.int
     candidate_run_id: _builtins.str
     """The candidate's run."""
     baseline_run_id: _builtins.str
     """The baseline's run."""
     confidence: _builtins.float
     """Two-sided confidence of the intervals."""
+    flip_count: _builtins.int
+    """Flips that there are; more than are listed where the message would be too large, or where they were left out."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___PairedRow]:
         """Rows by model, condition, regime and metric."""
@@ -1866,10 +1917,11 @@ class CompareRunsResponse(_message.Message):
         flips: _abc.Iterable[Global___Flip] | None = ...,
         confidence: _builtins.float = ...,
         notes: _abc.Iterable[_builtins.str] | None = ...,
+        flip_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_run_id", b"baseline_run_id", "candidate_run_id", b"candidate_run_id", "confidence", b"confidence", "flips", b"flips", "notes", b"notes", "rows", b"rows"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_run_id", b"baseline_run_id", "candidate_run_id", b"candidate_run_id", "confidence", b"confidence", "flip_count", b"flip_count", "flips", b"flips", "notes", b"notes", "rows", b"rows"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
