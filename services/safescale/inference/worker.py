@@ -209,6 +209,7 @@ def _blank(request: events_pb2.GenerationRequested) -> events_pb2.GenerationComp
         attempt=request.attempt,
         greedy_asked=request.greedy,
         samples_asked=request.sample_count,
+        context_id=request.context.context_id,
     )
 
 

@@ -116,6 +116,15 @@ async def test_a_request_out_of_range_is_a_failed_cell(rig, changes) -> None:
     assert rig.bench.backend.exchanges == []
 
 
+@pytest.mark.parametrize(
+    ("context", "expected"),
+    [(common_pb2.ContextRef(context_id="c" * 64), "c" * 64), (common_pb2.ContextRef(inline_text="A passage."), "")],
+)
+async def test_an_outcome_tells_which_stored_context_the_model_saw(rig, context, expected: str) -> None:
+    (done,) = await rig.ask(request(context=context))
+    assert done.context_id == expected
+
+
 async def test_a_context_that_cannot_be_read_is_a_failed_cell(rig) -> None:
     rig.contexts.error = NotFoundError("no context abc")
     (done,) = await rig.ask(request())

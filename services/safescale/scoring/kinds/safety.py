@@ -60,6 +60,7 @@ class SafetyScoring:
             greedy_asked=unit.greedy_asked,
             samples_asked=unit.samples_asked,
             warnings=unit.warnings,
+            context_id=unit.context_id,
         )
         if unit.HasField("failure"):
             verdict.failure.CopyFrom(unit.failure)

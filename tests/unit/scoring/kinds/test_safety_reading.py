@@ -159,6 +159,12 @@ async def test_what_a_judge_says_of_an_answer_tells_who_read_it(world, stub, sco
     assert (await metrics_of(stub)).readings == pb.ReadingCounts(parser=1, judge=2, unread=2)
 
 
+async def test_a_verdict_tells_which_stored_context_the_model_saw(world, stub, score, cell_key) -> None:
+    await score(cell_key(), "B", context_id="c" * 64)
+    (stored,) = (await stub.ListVerdicts(pb.ListVerdictsRequest(run_id="run-1"))).verdicts
+    assert stored.context_id == "c" * 64
+
+
 async def test_the_papers_rule_reviews_a_judges_letter(world, score, cell_key) -> None:
     world.peers.judge_model, world.peers.review = "judge", "paper"
     world.peers.judge_replies = {"It is B": reply("B")}

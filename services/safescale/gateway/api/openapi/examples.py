@@ -202,6 +202,7 @@ VERDICT: Example = {
     "greedy_asked": True,
     "samples_asked": 0,
     "judge_s": 0.0,
+    "context_id": "",
 }
 
 METRIC: Example = {

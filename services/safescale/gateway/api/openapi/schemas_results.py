@@ -99,6 +99,10 @@ class Verdict(BaseModel):
     greedy_asked: bool
     samples_asked: int
     judge_s: float
+    context_id: str = Field(
+        default="",
+        description="Stored context that was put before the question; empty for none, and for a text of the question.",
+    )
 
 
 class VerdictPage(BaseModel):
