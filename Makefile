@@ -5,6 +5,8 @@ BIN := .venv/bin
 GEMMA ?=
 AIRGAP ?=
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Else each process of the tests compiles each module anew, where the environment of a container forbids it to keep them.
+unexport PYTHONDONTWRITEBYTECODE
 SPEC := examples/runs/$(if $(GEMMA),demo-gemma,demo).yaml
 
 .DEFAULT_GOAL := help
@@ -35,7 +37,7 @@ demo: $(if $(GEMMA),.venv/.gemma,.venv/.ready) ## Measure a small model on the e
 
 test: .venv/.ready ## Run all tests, offline, with the coverage of core
 	$(BIN)/python -m pytest -n 3 --dist worksteal tests/integration tests/contract tests/unit --ignore=tests/unit/core
-	$(BIN)/python -m pytest -n 3 --dist worksteal tests/unit/core tests/reference --cov=safescale.core --cov-report=term:skip-covered --cov-fail-under=95
+	$(BIN)/python -m pytest -n 3 --dist worksteal -p no:schemathesis tests/unit/core tests/reference --cov=safescale.core --cov-report=term:skip-covered --cov-fail-under=95
 
 test-fast: .venv/.ready ## Run the unit and reference tests of what changed since main (BASE=commit: since that), in a minute
 	tests=$$($(BIN)/python -m tests.changed $(BASE)) && $(BIN)/python -m pytest -n 3 --dist worksteal $$tests
