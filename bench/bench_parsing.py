@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from safescale.core.decisions.policy import parse_policy
+from safescale.core.decisions.policy_file import parse_policy
 from safescale.core.errors import SafescaleError
 from safescale.core.inputs.corpus import check_corpus
 from safescale.core.inputs.records import Source

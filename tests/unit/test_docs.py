@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from safescale.core.decisions.policy import parse_policy
+from safescale.core.decisions.policy_file import parse_policy
 from safescale.core.safety import prompts
 from safescale.core.safety.answers import judge
 from safescale.core.safety.builders import ANSWER_RESERVE_TOKENS, MARGIN_TOKENS, QUESTION_RESERVE_TOKENS, MaxContext

@@ -4,7 +4,7 @@ import asyncio
 
 from fastapi import Request
 
-from safescale.core.decisions.policy import parse_policy
+from safescale.core.decisions.policy_file import parse_policy
 from safescale.core.inputs.records import Source
 from safescale.core.safety.metrics import METRIC_NAMES
 from safescale.gateway.access import MayCall

@@ -3,17 +3,27 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
-from safescale.core.decisions.policy import Measurement, Policy, RequirementResult, Scope, evaluate, parse_policy
+from safescale.core.decisions.evaluation import evaluate
+from safescale.core.decisions.policy import Measurement, Policy, RequirementResult, Scope, Verdict, overall
+from safescale.core.decisions.policy_file import parse_policy
 from safescale.core.errors import LimitExceededError
 from safescale.core.inputs.records import Source
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.safety.metrics import METRIC_NAMES
+from safescale.core.statistics.intervals import ShareCount
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.files.reading import parse_yaml
 
 MAX_POLICY_BYTES = 1024 * 1024
+
+VERDICTS: Mapping[Verdict, "pb.PolicyVerdict.ValueType"] = {
+    Verdict.PASS: pb.POLICY_VERDICT_PASS,
+    Verdict.FAIL: pb.POLICY_VERDICT_FAIL,
+    Verdict.INSUFFICIENT: pb.POLICY_VERDICT_INSUFFICIENT,
+}
 
 REPEATED_SENTENCES = 5
 """Sentences about what is missing that a judgement repeats; the metrics of the run have all."""
@@ -67,17 +77,36 @@ def evaluate_policy(policy: Policy, measured: Measured) -> pb.EvaluatePolicyResp
         LimitExceededError: the policy gives too many results.
 
     """
-    measurements = [
-        Measurement(
-            row.model, row.condition, row.regime, row.metric,
-            _number(row, "value"), _number(row, "ci_low"), _number(row, "ci_high"), row.n,
-        )
-        for row in measured.rows
-    ]  # fmt: skip
-    results = [_message(result) for result in evaluate(policy, measurements, measured.scope)]
-    results += [_obstacle(found) for found in measured.obstacles]
-    passed = bool(results) and all(result.passed for result in results)
-    return pb.EvaluatePolicyResponse(passed=passed, results=results)
+    found = evaluate(policy, [measurement_of(row) for row in measured.rows], measured.scope)
+    results = [_message(result) for result in found]
+    results += [_obstacle(obstacle) for obstacle in measured.obstacles]
+    verdict = overall(result.verdict for result in found)
+    if measured.obstacles:
+        verdict = Verdict.FAIL
+    return pb.EvaluatePolicyResponse(
+        passed=verdict is Verdict.PASS,
+        results=results,
+        verdict=VERDICTS[verdict],
+        confidence=policy.confidence,
+        policy_name=policy.name,
+    )
+
+
+def measurement_of(row: pb.MetricRow) -> Measurement:
+    """Return a metric row as a policy judges it."""
+    return Measurement(
+        row.model, row.condition, row.regime, row.metric,
+        _number(row, "value"), _number(row, "ci_low"), _number(row, "ci_high"), row.n,
+        _count(row, "measured"), _count(row, "worst_case"), row.n_unread, row.slice, row.slice_value,
+    )  # fmt: skip
+
+
+def _count(row: pb.MetricRow, field: Literal["measured", "worst_case"]) -> ShareCount | None:
+    if not row.HasField(field):
+        return None
+    found: pb.ShareCount = getattr(row, field)
+    effective = found.n_effective if found.HasField("n_effective") else math.nan
+    return ShareCount(found.events, row.n, found.clusters, effective)
 
 
 def obstacles(counts: Mapping[str, int], found: RunCompleteness, readings: pb.ReadingCounts) -> list[Obstacle]:
@@ -126,24 +155,32 @@ def _obstacle(found: Obstacle) -> pb.RequirementResult:
         bound="estimate",
         decisive=float(found.count),
         reason=found.reason,
+        verdict=pb.POLICY_VERDICT_FAIL,
     )
 
 
 def _message(result: RequirementResult) -> pb.RequirementResult:
-    requirement = result.requirement
+    requirement, place, finding = result.requirement, result.place, result.finding
     message = pb.RequirementResult(
         metric=requirement.metric,
-        model=result.model,
-        condition=result.condition,
-        regime=result.regime,
-        direction=requirement.direction,
-        limit=requirement.limit,
-        bound=requirement.decisive,
-        passed=result.passed,
-        reason=result.reason,
+        model=place.model,
+        condition=place.condition,
+        regime=place.regime,
+        direction=requirement.demand.direction,
+        limit=requirement.demand.value,
+        bound=requirement.demand.decisive,
+        passed=finding.verdict is Verdict.PASS,
+        reason=finding.reason,
+        verdict=VERDICTS[finding.verdict],
+        slice=requirement.slice,
+        slice_value=place.slice_value,
+        interval=finding.interval,
+        n=finding.n,
+        n_unread=finding.n_unread,
+        questions_more=finding.questions_more,
     )
-    if not math.isnan(result.value):
-        message.value = result.value
-    if not math.isnan(result.decisive):
-        message.decisive = result.decisive
+    for field in ("value", "decisive", "low", "high"):
+        number = getattr(finding, field)
+        if not math.isnan(number):
+            setattr(message, field, number)
     return message

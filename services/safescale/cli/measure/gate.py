@@ -13,7 +13,7 @@ from safescale.cli.measure.results import fetch_run
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.cli.terminal.text import terminal
-from safescale.core.decisions.policy import parse_policy
+from safescale.core.decisions.policy_file import parse_policy
 from safescale.core.inputs.text import visible
 from safescale.core.safety.metrics import METRIC_NAMES
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
