@@ -1,16 +1,18 @@
 """Run specs in YAML or JSON, checked field by field; the command line and the gateway read them alike."""
 
 import re
-from typing import Annotated, Any, Literal
+from datetime import date
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from safescale.core.errors import Defect, SpecError
 from safescale.core.inputs.records import Source, shown
 from safescale.core.inputs.text import visible_line
 from safescale.core.inputs.text_rules import name_fault
 from safescale.core.safety.conditions import CONDITION_IDS
+from safescale.core.safety.draw import is_day
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.runtime.files.reading import parse_json, parse_yaml_tree
 
@@ -34,6 +36,15 @@ Name = Annotated[str, Field(min_length=1), AfterValidator(_shown_name)]
 class _Part(BaseModel):
     # Strict: true is no 1, 5.0 no 5, and a text no number.
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _day(value: Any) -> Any:
+    # YAML reads a plain 2026-12-01 as a day, JSON has none.
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, str) and not is_day(value):
+        raise ValueError("a day such as 2026-12-01")
+    return value
 
 
 class BenchmarkFiles(_Part):
@@ -71,10 +82,27 @@ class Regimes(_Part):
 
 
 class QuestionChoice(_Part):
-    """Which questions are asked: all, those named, or a number spread over subspecialties."""
+    """Which questions are asked: all, those named, a number spread over subspecialties, or a number drawn for a day."""
 
     ids: list[Name] = Field(default_factory=list)
     limit: int = Field(default=0, ge=0)
+    draw: int | None = Field(default=None, ge=1)
+    date: Annotated[str, BeforeValidator(_day)] | None = None
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.draw is not None and self.limit:
+            raise ValueError("draw or limit, not both")
+        if self.date is not None and self.draw is None:
+            raise ValueError("draw too: the date is that of a draw")
+        return self
+
+
+class SeriesChoice(_Part):
+    """The series of repeated runs that a run belongs to, and the most that a harm may be among fresh questions."""
+
+    name: Name
+    limits: dict[Name, Annotated[float, Field(gt=0, lt=1)]] = Field(default_factory=dict)
 
 
 class RunFile(_Part):
@@ -90,10 +118,15 @@ class RunFile(_Part):
     seed: int = Field(default=42, ge=0, lt=2**31)
     judge: Name | None = None
     review: Literal["paper"] | None = None
+    series: Name | SeriesChoice | None = None
     agent: Name | None = None
     questions: QuestionChoice = Field(default_factory=QuestionChoice)
     max_new_tokens: int = Field(default=10, ge=1, le=32768)
     fresh: bool = False
+
+    def series_choice(self) -> SeriesChoice | None:
+        """Series of the run; None where it belongs to none."""
+        return SeriesChoice(name=self.series) if isinstance(self.series, str) else self.series
 
     def benchmark_files(self) -> BenchmarkFiles:
         """Files of the benchmark."""
@@ -171,9 +204,9 @@ def _said(message: str) -> str:
 
 
 def _is_branch(part: int | str) -> bool:
-    """Whether a part of a place only says which of two forms of `benchmark` was tried."""
+    """Whether a part of a place only says which of two forms of `benchmark` or `series` was tried."""
     return isinstance(part, str) and (
-        part in {"str", "BenchmarkFiles", "constrained-str"} or part.startswith("function-")
+        part in {"str", "BenchmarkFiles", "SeriesChoice", "constrained-str"} or part.startswith("function-")
     )
 
 
@@ -205,7 +238,7 @@ def _hint(kind: str, value: Any) -> str:
 def _fields_at(path: tuple[Any, ...]) -> list[str]:
     parts: dict[str, type[BaseModel]] = {
         "": RunFile, "benchmark": BenchmarkFiles, "regimes": Regimes, "regimes.self_consistency": SelfConsistencySpec,
-        "regimes.ensembles": EnsembleSpec, "questions": QuestionChoice,
+        "regimes.ensembles": EnsembleSpec, "questions": QuestionChoice, "series": SeriesChoice,
     }  # fmt: skip
     key = ".".join(part for part in path if isinstance(part, str))
     return list(parts[key].model_fields) if key in parts else []
@@ -218,6 +251,8 @@ def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestrati
     unknown = [name for name in run_file.conditions if name not in CONDITION_IDS]
     repeated = [name for name in known if run_file.conditions.count(name) > 1]
     stated = run_file.benchmark_files()
+    series, questions = run_file.series_choice(), run_file.questions
+    draw = orchestration_pb2.QuestionDraw(count=questions.draw, date=questions.date or "") if questions.draw else None
     return orchestration_pb2.RunSpec(
         name=run_file.name,
         benchmark_id=benchmark_id,
@@ -235,11 +270,14 @@ def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestrati
         seed=run_file.seed,
         judge_model=run_file.judge or "",
         agent_model=run_file.agent or "",
-        question_ids=run_file.questions.ids,
-        question_limit=run_file.questions.limit,
+        question_ids=questions.ids,
+        question_limit=questions.limit,
         max_new_tokens=run_file.max_new_tokens,
         fresh=run_file.fresh,
         review=run_file.review or "",
         clinician_validated=stated.clinician_validated,
         benchmark_name=stated.name or "",
+        series=series.name if series else "",
+        series_limits=series.limits if series else {},
+        draw=draw,
     )

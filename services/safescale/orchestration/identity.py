@@ -55,12 +55,19 @@ def _compared(stored: Any, fresh: Any, where: str, *, stated: bool) -> Iterator[
         if field.message_type is None:
             yield f"{where}{_words(field.name)} was {_shown(field, old)} and is {_shown(field, new)}"
         elif not field.is_repeated:
-            yield from _compared(old, new, "" if field.name == "spec" else f"{field.name} {old.id}: ", stated=stated)
+            yield from _compared(old, new, _within(field, old), stated=stated)
         elif field.name == "models" and [each.id for each in old] == [each.id for each in new]:
             for before, now in zip(old, new, strict=True):
                 yield from _compared(before, now, f"model {before.id}: ", stated=stated)
         else:
             yield f"{where}{_words(field.name)} changed"
+
+
+def _within(field: FieldDescriptor, value: Any) -> str:
+    """Return what stands before the differences within a message: its field, and its id where it has one."""
+    if field.name == "spec":
+        return ""
+    return f"{_words(field.name)} {getattr(value, 'id', '')}".rstrip() + ": "
 
 
 def _words(field: str) -> str:

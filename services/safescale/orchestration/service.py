@@ -54,7 +54,7 @@ class OrchestrationService:
         peers = Peers(config.inference, config.retrieval, config.scoring)
         benchmarks = BenchmarkStore(config.documents)
         store = RunStore(config.documents)
-        self._kinds = run_kinds(benchmarks, peers)
+        self._kinds = run_kinds(benchmarks, store, peers)
         self._runs = Runs(RunsPorts(config.bus, self._kinds, store, config.telemetry, config.messages_kept_s))
         self._researcher = ResearchRunner(config.documents, config.inference, config.retrieval, config.telemetry)
         self._worker = ResearchWorker(config.bus, self._researcher, config.research_in_flight)

@@ -10,6 +10,7 @@ from safescale.core.errors import InvalidInputError, LimitExceededError, NotFoun
 from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.orchestration.agent.research import ResearchRunner
 from safescale.orchestration.runs import Runs
+from safescale.orchestration.series import series_of
 from safescale.orchestration.store import BenchmarkStore, RunStore
 from safescale.rpc.checked import checked_benchmark, checked_name, checked_stem
 from safescale.rpc.convert import question_to_proto
@@ -83,9 +84,13 @@ class OrchestrationServicer(orchestration_pb2_grpc.OrchestrationServiceServicer)
         if request.page_token and not (request.page_token.isdecimal() and len(request.page_token) < 10):
             raise InvalidInputError(f"page_token {request.page_token[:40]!r} is none of ours")
         begin = int(request.page_token or 0)
-        runs = [stored.run for stored in await self._store.all()]
+        runs = [stored.run for stored in await self._store.all(request.series)]
         token = str(begin + size) if begin + size < len(runs) else ""
         return pb.ListRunsResponse(runs=runs[begin : begin + size], next_page_token=token)
+
+    async def ListSeries(self, request: pb.ListSeriesRequest, context: Context) -> pb.ListSeriesResponse:
+        """List the series that runs belong to."""
+        return pb.ListSeriesResponse(series=series_of([stored.run for stored in await self._store.all()]))
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         """Follow a run until it ends."""

@@ -133,9 +133,11 @@ class RunStore:
             raise InvalidInputError(f"run id {name!r} is not unique: {found}")
         return matches[0]
 
-    async def all(self) -> list[StoredRun]:
-        """Return all runs, newest first."""
+    async def all(self, series: str = "") -> list[StoredRun]:
+        """Return all runs, or those of a series, newest first."""
         runs = [_from_document(document) async for document in self._documents.scan(RUN)]
+        if series:
+            runs = [stored for stored in runs if stored.run.manifest.spec.series == series]
         return sorted(runs, key=lambda s: (s.run.created_at.ToNanoseconds(), s.run.run_id), reverse=True)
 
     async def newest(self, fits: Callable[[pb.Run], bool]) -> StoredRun | None:

@@ -121,7 +121,8 @@ class World:
         documents = Faulty(self.documents, self.faults)
         ports = RunsPorts(
             Faulty(self.bus, self.faults),
-            run_kinds(BenchmarkStore(documents), Faulty(self.peers, self.faults)), RunStore(documents),
+            run_kinds(BenchmarkStore(documents), RunStore(documents), Faulty(self.peers, self.faults)),
+            RunStore(documents),
             self.telemetry, back_off_s=lambda tries: 0.001, look_every_s=0.001, **changes,
         )  # fmt: skip
         return Runs(ports)

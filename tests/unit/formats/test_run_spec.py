@@ -77,3 +77,47 @@ def test_what_a_spec_says_of_its_benchmark_goes_with_its_run() -> None:
         spec = to_spec(parse(f"{head}{silent}\n"), "b", "")
         assert not spec.HasField("clinician_validated")
         assert spec.benchmark_name == ""
+
+
+HEAD = "name: x\nbenchmark: b.jsonl\nmodels: [m]\nconditions: [zero_shot]\n"
+
+
+def test_a_series_is_a_name_or_has_limits() -> None:
+    assert to_spec(parse(HEAD), "b", "").series == ""
+    assert not to_spec(parse(HEAD), "b", "").HasField("draw")
+    assert to_spec(parse(f"{HEAD}series: nightly\n"), "b", "").series == "nightly"
+    limited = to_spec(
+        parse(f"{HEAD}series: {{name: nightly, limits: {{unsafe_answer_rate: 0.05}}}}\nquestions: {{draw: 50}}\n"),
+        "b",
+        "",
+    )
+    assert (limited.series, dict(limited.series_limits)) == ("nightly", {"unsafe_answer_rate": 0.05})
+    assert (limited.draw.count, limited.draw.date) == (50, "")
+
+
+@pytest.mark.parametrize("written", ["2026-12-01", "'2026-12-01'"])
+def test_a_draw_may_be_for_a_day(written: str) -> None:
+    spec = to_spec(parse(f"{HEAD}series: s\nquestions: {{draw: 5, date: {written}}}\n"), "b", "")
+    assert (spec.draw.count, spec.draw.date) == (5, "2026-12-01")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("questions: {draw: 0}", "questions.draw = 0"),
+        ("questions: {draw: 5, date: soon}", "questions.date = 'soon'; expected a day such as 2026-12-01"),
+        ("questions: {draw: 5, limit: 3}", "draw or limit, not both"),
+        ("questions: {date: 2026-12-01}", "draw too: the date is that of a draw"),
+        ("series: ''", "series = ''"),
+        ("series: {limits: {}}", "series.name = missing"),
+        (
+            "series: {name: a, limit: {}}",
+            "s.yaml:5: series.limit = {}; expected no such field; fields here are name, limits",
+        ),
+        ("series: {name: a, limits: {unsafe_answer_rate: 5}}", "series.limits.unsafe_answer_rate = 5"),
+    ],
+)
+def test_what_is_wrong_with_a_series_is_told(text: str, expected: str) -> None:
+    with pytest.raises(SpecError) as caught:
+        parse(f"{HEAD}{text}\n")
+    assert expected in caught.value.message

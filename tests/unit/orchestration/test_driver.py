@@ -34,7 +34,7 @@ class World:
         self.research: list[events_pb2.ResearchRequested] = []
         self.failures: list[events_pb2.GenerationCompleted] = []
         self.texts: list[str] = []
-        kind = SafetyKind(None, self)
+        kind = SafetyKind(None, None, self)
         environment = Environment(benchmark, {}, {})
         self.driver = RunDriver(run, kind, environment, DriverPorts(self.bus, store, self.telemetry))
 

@@ -1,5 +1,7 @@
 """Every field of a spec, of a model and of a manifest either is part of a run's identity, or there is a reason."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from safescale.core.errors import FailedPreconditionError
@@ -16,7 +18,8 @@ SPEC_FIELDS = {
     "name": IN, "benchmark_id": IN, "corpus_id": IN, "models": IN, "conditions": IN, "formulation": IN, "greedy": IN,
     "samples": IN, "temperature": IN, "ensembles": IN, "seed": IN, "judge_model": IN, "agent_model": IN,
     "question_ids": IN, "question_limit": IN, "max_new_tokens": IN, "fresh": IN, "review": IN,
-    "clinician_validated": IN, "benchmark_name": IN, "corpus_name": IN,
+    "clinician_validated": IN, "benchmark_name": IN, "corpus_name": IN, "reading": IN, "answer": IN,
+    "series": IN, "draw": IN, "policy": IN, "series_limits": IN,
 }  # fmt: skip
 
 CATALOG_FIELDS = {
@@ -48,7 +51,9 @@ def changed(message, field):
     copied = type(message)()
     copied.CopyFrom(message)
     value = getattr(message, field.name)
-    if field.is_repeated:
+    if isinstance(value, Mapping):
+        value["more"] = 1.0
+    elif field.is_repeated:
         getattr(copied, field.name).append(value[0] if value else "more")
     elif field.message_type is not None:
         inner = getattr(copied, field.name)

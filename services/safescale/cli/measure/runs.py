@@ -15,6 +15,7 @@ from safescale.cli.terminal.origins import cached_line, warning_lines
 from safescale.cli.terminal.output import lasting_terminal
 from safescale.cli.terminal.tables import failure_lines, missing_lines, print_readings, safety_table, skip_lines
 from safescale.cli.terminal.text import terminal
+from safescale.core.inputs.text import visible_line
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.errors import error_of_failure
@@ -25,6 +26,8 @@ app = typer.Typer(help="List, show, cancel and retry runs.", invoke_without_comm
 
 RunName = Annotated[str, typer.Argument(help="Run id, a unique prefix of it, or latest.", metavar="RUN")]
 
+SeriesName = Annotated[str, typer.Option("--series", help="Only runs of this series.")]
+
 
 def state_name(state: int) -> str:
     """State in lower case."""
@@ -32,24 +35,25 @@ def state_name(state: int) -> str:
 
 
 @app.callback()
-def default(context: typer.Context) -> None:
+def default(context: typer.Context, series: SeriesName = "") -> None:
     """List, show, cancel and retry runs; without a command, list them."""
     if context.invoked_subcommand is None:
-        run_async(_list(load_settings()))
+        run_async(_list(load_settings(), series))
 
 
 @app.command(name="list")
-def list_runs() -> None:
+def list_runs(series: SeriesName = "") -> None:
     """List runs, newest first."""
-    run_async(_list(load_settings()))
+    run_async(_list(load_settings(), series))
 
 
-async def _list(settings: Settings) -> None:
-    request = pb.ListRunsRequest(page_size=PAGE_SIZE)
+async def _list(settings: Settings, series: str) -> None:
+    request = pb.ListRunsRequest(page_size=PAGE_SIZE, series=series)
     async with session(settings) as client:
         runs = [run async for page in pages(client.orchestration.ListRuns, request) for run in page.runs]
     if not runs:
-        typer.echo("There are no runs yet; `safescale run SPEC.yaml` makes one.")
+        where = f" of the series {visible_line(series)}" if series else ""
+        typer.echo(f"There are no runs{where} yet; `safescale run SPEC.yaml` makes one.")
         return
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 0))
     table.add_column("run", overflow="fold")

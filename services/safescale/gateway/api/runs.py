@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from safescale.core.errors import FailedPreconditionError
+from safescale.core.inputs.text_rules import MAX_NAME
 from safescale.gateway.access import MayCall
 from safescale.gateway.api.idempotency import TAKES_KEY, IdempotencyKey, refuse_key
 from safescale.gateway.api.openapi import examples
@@ -34,6 +35,9 @@ _SPEC = describe_body(
 _SPEC["requestBody"]["content"][body.JSON]["schema"] = {"type": "object"}
 
 
+OfSeries = Annotated[
+    str, Query(max_length=MAX_NAME, description="Only runs of this series.", examples=[examples.SERIES])
+]
 MAY_CREATE = MayCall(lambda services: services.orchestration.CreateRun, pb.CreateRunRequest())
 MAY_PLAN = MayCall(MAY_CREATE.method, pb.CreateRunRequest(validate_only=True), "read")
 
@@ -54,6 +58,7 @@ def _summary(run: pb.Run) -> RunSummary:
     return RunSummary(
         **{name: found[name] for name in ("run_id", "state", "digest", "attempt", "created_at", "ended_at")},
         name=spec.name,
+        series=spec.series,
         models=list(spec.models),
         conditions=list(spec.conditions),
         question_count=len(run.manifest.question_ids),
@@ -121,9 +126,11 @@ async def plan_run(request: Request, gateway: GatewayOf) -> Plan:
     summary="List the runs",
     responses={200: answer(RunPage, "A page, newest first."), **problems()},
 )
-async def list_runs(gateway: GatewayOf, page_size: PageSize = DEFAULT_PAGE, cursor: Cursor = "") -> RunPage:
+async def list_runs(
+    gateway: GatewayOf, series: OfSeries = "", page_size: PageSize = DEFAULT_PAGE, cursor: Cursor = ""
+) -> RunPage:
     """List runs, newest first."""
-    request = pb.ListRunsRequest(page_size=page_size, page_token=cursor)
+    request = pb.ListRunsRequest(page_size=page_size, page_token=cursor, series=series)
     found = await ask(gateway.services.orchestration.ListRuns, request, gateway.config.deadlines.quick_s)
     items = await asyncio.to_thread(lambda: [_summary(each) for each in found.runs])
     return RunPage(items=items, next_cursor=found.next_page_token or None)

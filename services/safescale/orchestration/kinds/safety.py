@@ -6,11 +6,12 @@ from google.protobuf.message import Message as Payload
 
 from safescale.orchestration.clients import Peers
 from safescale.orchestration.kinds.port import Group, UnitOutcome
+from safescale.orchestration.kinds.safety_draw import NOTHING_DRAWN, drawn_before
 from safescale.orchestration.kinds.safety_identity import check_unchanged
 from safescale.orchestration.kinds.safety_manifest import Environment, resolve
 from safescale.orchestration.kinds.safety_plan import make_plan, unfit
 from safescale.orchestration.kinds.safety_work import SafetyWork, outcome_of
-from safescale.orchestration.store import BenchmarkStore
+from safescale.orchestration.store import BenchmarkStore, RunStore
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.runtime.bus import topics
@@ -25,8 +26,9 @@ class SafetyKind:
         topics.VERDICT_RECORDED: events_pb2.VerdictRecorded,
     }
 
-    def __init__(self, benchmarks: BenchmarkStore, peers: Peers) -> None:
+    def __init__(self, benchmarks: BenchmarkStore, runs: RunStore, peers: Peers) -> None:
         self._benchmarks = benchmarks
+        self._runs = runs
         self._peers = peers
 
     def accepts(self, spec: pb.RunSpec) -> bool:  # noqa: ARG002
@@ -42,7 +44,8 @@ class SafetyKind:
 
         """
         benchmark = await self._benchmarks.get(spec.benchmark_id)
-        return Environment(benchmark, await self._peers.models(), await self._peers.corpora())
+        drawn = await drawn_before(self._runs, spec) if spec.HasField("draw") else NOTHING_DRAWN
+        return Environment(benchmark, await self._peers.models(), await self._peers.corpora(), drawn)
 
     def resolve(self, spec: pb.RunSpec, environment: Environment) -> pb.Manifest:
         """Check a spec and fill in its defaults. The manifest names no kind, as those of version 0.1.0.

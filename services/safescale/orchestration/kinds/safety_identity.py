@@ -1,6 +1,7 @@
 """Whether a safety run can go on as it was made: its manifest against the one that its spec would give now."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from safescale.core.errors import FailedPreconditionError, SpecError
 from safescale.orchestration.identity import differences
@@ -39,7 +40,7 @@ def _spec_of(manifest: pb.Manifest) -> pb.RunSpec:
 
 
 def _expected(manifest: pb.Manifest, environment: Environment) -> Environment:
-    """Return the environment with what the run knows of a model in place of a server that is away."""
+    """Return the environment with what the run knows: a model whose server is away, the questions that it drew."""
     asked = [*manifest.models, *(each for each in (manifest.judge, manifest.agent) if each.id)]
     known: Mapping[str, pb.ManifestModel] = {model.id: model for model in asked}
     models = dict(environment.models)
@@ -48,7 +49,8 @@ def _expected(manifest: pb.Manifest, environment: Environment) -> Environment:
         # A model of this process that is not installed does not come back by itself.
         if not models[name].available and models[name].backend != "embedded":
             models[name] = _awaited(models[name], known.get(name))
-    return Environment(environment.benchmark, models, environment.corpora)
+    drawn = replace(environment.drawn, settled=tuple(manifest.question_ids))
+    return replace(environment, models=models, drawn=drawn)
 
 
 def _awaited(row: inference_pb2.Model, known: pb.ManifestModel | None) -> inference_pb2.Model:

@@ -9,11 +9,17 @@ from safescale.core.errors import Defect, InvalidInputError, NotFoundError, Spec
 from safescale.core.inputs.text_rules import name_fault
 from safescale.core.safety.answers.judge import JUDGE_PROMPT_VERSION, READING_VERSION, REVIEW_RULES
 from safescale.core.safety.benchmark.benchmark import Benchmark
-from safescale.core.safety.cells import select_questions
 from safescale.core.safety.conditions import Condition, condition
 from safescale.core.safety.prompts import PROMPT_VERSION
 from safescale.core.safety.regimes import Single
 from safescale.core.safety.research import AGENT_VERSION
+from safescale.orchestration.kinds.safety_draw import (
+    NOTHING_DRAWN,
+    DrawnBefore,
+    chosen_questions,
+    fill_in_day,
+    series_defects,
+)
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import FORMULATIONS, formulation_to_proto
 from safescale.rpc.inference.v1 import inference_pb2
@@ -32,11 +38,12 @@ MAX_CELLS = 500_000
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """What the system has at the moment: the stored benchmark, the catalog and the corpora."""
+    """What the system has at the moment: the stored benchmark, the catalog, the corpora, and what was drawn before."""
 
     benchmark: Benchmark
     models: Mapping[str, inference_pb2.Model]
     corpora: Mapping[str, retrieval_pb2.Corpus]
+    drawn: DrawnBefore = NOTHING_DRAWN
 
 
 def resolve(spec: pb.RunSpec, environment: Environment, *, accepted: bool = False) -> pb.Manifest:
@@ -50,11 +57,16 @@ def resolve(spec: pb.RunSpec, environment: Environment, *, accepted: bool = Fals
     """
     _check_lengths(spec)
     defects = [] if accepted else [*_name_defects(spec), *_bound_defects(spec)]
-    defects += [*_spec_defects(spec), *_condition_defects(spec, environment), *_model_defects(spec, environment)]
+    defects += [
+        *_spec_defects(spec),
+        *series_defects(spec),
+        *_condition_defects(spec, environment),
+        *_model_defects(spec, environment),
+    ]
     try:
-        question_ids = select_questions(environment.benchmark.questions, spec.question_ids, spec.question_limit)
+        question_ids = chosen_questions(spec, environment.benchmark, environment.drawn)
     except InvalidInputError as error:
-        defects.append(_defect("question_ids", "", error.message))
+        defects.append(_defect("questions.draw" if spec.HasField("draw") else "question_ids", "", error.message))
         question_ids = ()
     cells = len(spec.models) * len(spec.conditions) * len(question_ids)
     if cells > MAX_CELLS:
@@ -67,6 +79,7 @@ def resolve(spec: pb.RunSpec, environment: Environment, *, accepted: bool = Fals
         raise SpecError("\n".join([f"run spec {spec.name!r} cannot be run:", *lines]))
     corpus = environment.corpora.get(spec.corpus_id, retrieval_pb2.Corpus())
     resolved = _filled(spec, environment.benchmark, corpus)
+    fill_in_day(resolved, environment.drawn)
     manifest = pb.Manifest(
         spec=resolved,
         models=[_manifest_model(environment.models[name], resolved) for name in spec.models],

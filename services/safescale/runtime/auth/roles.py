@@ -40,6 +40,7 @@ METHODS: Mapping[str, Role] = {
     _ORCHESTRATION + "CreateRun": "runner",
     _ORCHESTRATION + "GetRun": "viewer",
     _ORCHESTRATION + "ListRuns": "viewer",
+    _ORCHESTRATION + "ListSeries": "viewer",
     _ORCHESTRATION + "WatchRun": "viewer",
     _ORCHESTRATION + "CancelRun": "runner",
     _ORCHESTRATION + "RetryFailed": "runner",

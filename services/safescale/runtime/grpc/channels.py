@@ -18,7 +18,7 @@ READS: Mapping[str, Sequence[str]] = {
     "safescale.inference.v1.InferenceService": ("Tokenize", "ListModels", "GetModel"),
     "safescale.retrieval.v1.RetrievalService": ("Search", "GetContext", "ListCorpora"),
     "safescale.orchestration.v1.OrchestrationService": (
-        "GetBenchmark", "ListBenchmarks", "GetRun", "ListRuns", "GetResearch",
+        "GetBenchmark", "ListBenchmarks", "GetRun", "ListRuns", "ListSeries", "GetResearch",
     ),
     "safescale.scoring.v1.ScoringService": (
         "ScoreAnswer", "ComputeMetrics", "GetRunMetrics", "EvaluatePolicy", "ListVerdicts", "ListReviews",

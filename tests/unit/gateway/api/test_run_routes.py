@@ -206,9 +206,9 @@ async def test_runs_come_in_pages(world) -> None:
     world.fakes.on(
         "ListRuns", lambda request: pb.ListRunsResponse(runs=[run()], next_page_token=request.page_token + "x")
     )
-    found = await world.client.get("/api/v1/runs?page_size=1&cursor=a")
+    found = await world.client.get("/api/v1/runs?page_size=1&cursor=a&series=nightly")
     assert (found.json()["next_cursor"], found.json()["items"][0]["run_id"]) == ("ax", "demo-1")
-    assert asked(world, "ListRuns")[0].page_size == 1
+    assert asked(world, "ListRuns")[0] == pb.ListRunsRequest(page_size=1, page_token="a", series="nightly")
 
 
 async def test_a_size_that_is_not_known_is_none(world) -> None:

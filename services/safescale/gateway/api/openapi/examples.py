@@ -5,6 +5,7 @@ from typing import Any
 Example = dict[str, Any]
 
 RUN_ID = "demo-4f1c2a9b"
+SERIES = "nightly"
 _MODEL = "smollm2-135m-instruct"
 _BENCHMARK_ID = "9d1f0c6f4b0a4a4f8f6f0b9d7f1f5b8a9c3e2d1f0a9b8c7d6e5f4a3b2c1d0e9f"
 _CORPUS_ID = "5b8e7c0d9f1a2b3c4d5e6f708192a3b4c5d6e7f8091a2b3c4d5e6f7081920a1b"
@@ -121,6 +122,7 @@ regimes:
 RUN_SUMMARY: Example = {
     "run_id": RUN_ID,
     "name": "demo",
+    "series": "",
     "state": "completed",
     "digest": _DIGEST,
     "attempt": 1,

@@ -217,6 +217,7 @@ class RunSummary(BaseModel):
 
     run_id: str
     name: str
+    series: str = Field(description="Series of repeated runs that it belongs to; empty for none.")
     state: str = Field(description="running, completed, cancelled or failed.")
     digest: str = Field(description="SHA-256 (hex) of the manifest: what identifies the run.")
     attempt: int = Field(description="From 1; each retry of failed cells adds one.")

@@ -318,6 +318,26 @@ class RunSpec(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SeriesLimitsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.float
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.float = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     BENCHMARK_ID_FIELD_NUMBER: _builtins.int
     CORPUS_ID_FIELD_NUMBER: _builtins.int
@@ -344,6 +364,7 @@ class RunSpec(_message.Message):
     SERIES_FIELD_NUMBER: _builtins.int
     DRAW_FIELD_NUMBER: _builtins.int
     POLICY_FIELD_NUMBER: _builtins.int
+    SERIES_LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name for people. Never empty."""
     benchmark_id: _builtins.str
@@ -410,6 +431,10 @@ class RunSpec(_message.Message):
     def policy(self) -> Global___RegisteredPolicy:
         """Policy registered before the first answer; unset for none."""
 
+    @_builtins.property
+    def series_limits(self) -> _containers.ScalarMap[_builtins.str, _builtins.float]:
+        """Most that a harm may be among the questions drawn, by metric: what the series gathers evidence against. Needs a draw."""
+
     def __init__(
         self,
         *,
@@ -439,10 +464,11 @@ class RunSpec(_message.Message):
         series: _builtins.str = ...,
         draw: Global___QuestionDraw | None = ...,
         policy: Global___RegisteredPolicy | None = ...,
+        series_limits: _abc.Mapping[_builtins.str, _builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "clinician_validated", b"clinician_validated", "draw", b"draw", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "agent_model", b"agent_model", "answer", b"answer", "benchmark_id", b"benchmark_id", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "conditions", b"conditions", "corpus_id", b"corpus_id", "corpus_name", b"corpus_name", "draw", b"draw", "ensembles", b"ensembles", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "judge_model", b"judge_model", "max_new_tokens", b"max_new_tokens", "models", b"models", "name", b"name", "policy", b"policy", "question_ids", b"question_ids", "question_limit", b"question_limit", "reading", b"reading", "review", b"review", "samples", b"samples", "seed", b"seed", "series", b"series", "temperature", b"temperature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated", "agent_model", b"agent_model", "answer", b"answer", "benchmark_id", b"benchmark_id", "benchmark_name", b"benchmark_name", "clinician_validated", b"clinician_validated", "conditions", b"conditions", "corpus_id", b"corpus_id", "corpus_name", b"corpus_name", "draw", b"draw", "ensembles", b"ensembles", "formulation", b"formulation", "fresh", b"fresh", "greedy", b"greedy", "judge_model", b"judge_model", "max_new_tokens", b"max_new_tokens", "models", b"models", "name", b"name", "policy", b"policy", "question_ids", b"question_ids", "question_limit", b"question_limit", "reading", b"reading", "review", b"review", "samples", b"samples", "seed", b"seed", "series", b"series", "series_limits", b"series_limits", "temperature", b"temperature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__clinician_validated: _TypeAlias = _typing.Literal["clinician_validated"]  # noqa: Y015
     _WhichOneofArgType__clinician_validated: _TypeAlias = _typing.Literal["_clinician_validated", b"_clinician_validated"]  # noqa: Y015
@@ -1014,6 +1040,87 @@ class ListRunsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListRunsResponse: _TypeAlias = ListRunsResponse  # noqa: Y015
+
+@_typing.final
+class ListSeriesRequest(_message.Message):
+    """Asks for the series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSeriesRequest: _TypeAlias = ListSeriesRequest  # noqa: Y015
+
+@_typing.final
+class SeriesSummary(_message.Message):
+    """Runs of one series, counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    RUN_COUNT_FIELD_NUMBER: _builtins.int
+    COMPLETED_COUNT_FIELD_NUMBER: _builtins.int
+    NEWEST_RUN_ID_FIELD_NUMBER: _builtins.int
+    NEWEST_CREATED_AT_FIELD_NUMBER: _builtins.int
+    series: _builtins.str
+    """Name of the series."""
+    run_count: _builtins.int
+    """Runs of it."""
+    completed_count: _builtins.int
+    """Runs of it that are complete."""
+    newest_run_id: _builtins.str
+    """Its newest run."""
+    @_builtins.property
+    def newest_created_at(self) -> _timestamp_pb2.Timestamp:
+        """When that was created."""
+
+    def __init__(
+        self,
+        *,
+        series: _builtins.str = ...,
+        run_count: _builtins.int = ...,
+        completed_count: _builtins.int = ...,
+        newest_run_id: _builtins.str = ...,
+        newest_created_at: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["newest_created_at", b"newest_created_at"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_count", b"completed_count", "newest_created_at", b"newest_created_at", "newest_run_id", b"newest_run_id", "run_count", b"run_count", "series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SeriesSummary: _TypeAlias = SeriesSummary  # noqa: Y015
+
+@_typing.final
+class ListSeriesResponse(_message.Message):
+    """The series."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERIES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def series(self) -> _containers.RepeatedCompositeFieldContainer[Global___SeriesSummary]:
+        """All series, by name."""
+
+    def __init__(
+        self,
+        *,
+        series: _abc.Iterable[Global___SeriesSummary] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["series", b"series"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListSeriesResponse: _TypeAlias = ListSeriesResponse  # noqa: Y015
 
 @_typing.final
 class CellProgress(_message.Message):

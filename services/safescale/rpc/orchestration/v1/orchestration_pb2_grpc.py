@@ -65,6 +65,11 @@ class OrchestrationServiceStub:
                 request_serializer=safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListRunsRequest.SerializeToString,
                 response_deserializer=safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListRunsResponse.FromString,
                 _registered_method=True)
+        self.ListSeries = channel.unary_unary(
+                '/safescale.orchestration.v1.OrchestrationService/ListSeries',
+                request_serializer=safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListSeriesRequest.SerializeToString,
+                response_deserializer=safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListSeriesResponse.FromString,
+                _registered_method=True)
         self.WatchRun = channel.unary_stream(
                 '/safescale.orchestration.v1.OrchestrationService/WatchRun',
                 request_serializer=safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.WatchRunRequest.SerializeToString,
@@ -138,6 +143,13 @@ class OrchestrationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListSeries(self, request, context):
+        """Lists the series that runs belong to.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchRun(self, request, context):
         """Follows a run: its progress now and at each change (at most five a second), until it ends.
         """
@@ -205,6 +217,11 @@ def add_OrchestrationServiceServicer_to_server(servicer, server):
                     servicer.ListRuns,
                     request_deserializer=safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListRunsRequest.FromString,
                     response_serializer=safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'ListSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListSeries,
+                    request_deserializer=safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListSeriesRequest.FromString,
+                    response_serializer=safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListSeriesResponse.SerializeToString,
             ),
             'WatchRun': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchRun,
@@ -395,6 +412,33 @@ class OrchestrationService:
             '/safescale.orchestration.v1.OrchestrationService/ListRuns',
             safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListRunsRequest.SerializeToString,
             safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/safescale.orchestration.v1.OrchestrationService/ListSeries',
+            safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListSeriesRequest.SerializeToString,
+            safescale_dot_orchestration_dot_v1_dot_orchestration__pb2.ListSeriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,8 @@ class OrchestrationServiceStub:
     """Reads a run. NOT_FOUND when there is none."""
     ListRuns: _grpc.UnaryUnaryMultiCallable[_orchestration_pb2.ListRunsRequest, _orchestration_pb2.ListRunsResponse]
     """Lists runs, newest first."""
+    ListSeries: _grpc.UnaryUnaryMultiCallable[_orchestration_pb2.ListSeriesRequest, _orchestration_pb2.ListSeriesResponse]
+    """Lists the series that runs belong to."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_orchestration_pb2.WatchRunRequest, _orchestration_pb2.WatchRunResponse]
     """Follows a run: its progress now and at each change (at most five a second), until it ends."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_orchestration_pb2.CancelRunRequest, _orchestration_pb2.CancelRunResponse]
@@ -73,6 +75,8 @@ class OrchestrationServiceAsyncStub(OrchestrationServiceStub):
     """Reads a run. NOT_FOUND when there is none."""
     ListRuns: _aio.UnaryUnaryMultiCallable[_orchestration_pb2.ListRunsRequest, _orchestration_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Lists runs, newest first."""
+    ListSeries: _aio.UnaryUnaryMultiCallable[_orchestration_pb2.ListSeriesRequest, _orchestration_pb2.ListSeriesResponse]  # type: ignore[assignment]
+    """Lists the series that runs belong to."""
     WatchRun: _aio.UnaryStreamMultiCallable[_orchestration_pb2.WatchRunRequest, _orchestration_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Follows a run: its progress now and at each change (at most five a second), until it ends."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_orchestration_pb2.CancelRunRequest, _orchestration_pb2.CancelRunResponse]  # type: ignore[assignment]
@@ -134,6 +138,14 @@ class OrchestrationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orchestration_pb2.ListRunsResponse, _abc.Awaitable[_orchestration_pb2.ListRunsResponse]]:
         """Lists runs, newest first."""
+
+    @_abc_1.abstractmethod
+    def ListSeries(
+        self,
+        request: _orchestration_pb2.ListSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestration_pb2.ListSeriesResponse, _abc.Awaitable[_orchestration_pb2.ListSeriesResponse]]:
+        """Lists the series that runs belong to."""
 
     @_abc_1.abstractmethod
     def WatchRun(

@@ -1969,10 +1969,11 @@ class SeriesPoint(_message.Message):
     ALARM_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     CREATED_AT_S_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     model: _builtins.str
-    """Model."""
+    """Model; empty for the combined evidence of a kind, the mean over its models, conditions, regimes and metrics."""
     model_revision: _builtins.str
     """Revision of the model."""
     condition: _builtins.str
@@ -1997,6 +1998,8 @@ class SeriesPoint(_message.Message):
     """Limit of kind rate; absent for drift."""
     created_at_s: _builtins.int
     """Unix time in seconds at which the run was created."""
+    left_out: _builtins.int
+    """Questions that do not count: nobody could read their answer in full, their cell failed, or an option has no label."""
     def __init__(
         self,
         *,
@@ -2014,10 +2017,11 @@ class SeriesPoint(_message.Message):
         alarm: _builtins.bool = ...,
         limit: _builtins.float | None = ...,
         created_at_s: _builtins.int = ...,
+        left_out: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "alarm", b"alarm", "better", b"better", "condition", b"condition", "created_at_s", b"created_at_s", "evidence", b"evidence", "kind", b"kind", "limit", b"limit", "metric", b"metric", "model", b"model", "model_revision", b"model_revision", "n", b"n", "regime", b"regime", "run_id", b"run_id", "worse", b"worse"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_limit", b"_limit", "alarm", b"alarm", "better", b"better", "condition", b"condition", "created_at_s", b"created_at_s", "evidence", b"evidence", "kind", b"kind", "left_out", b"left_out", "limit", b"limit", "metric", b"metric", "model", b"model", "model_revision", b"model_revision", "n", b"n", "regime", b"regime", "run_id", b"run_id", "worse", b"worse"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__limit: _TypeAlias = _typing.Literal["limit"]  # noqa: Y015
     _WhichOneofArgType__limit: _TypeAlias = _typing.Literal["_limit", b"_limit"]  # noqa: Y015
