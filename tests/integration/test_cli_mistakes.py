@@ -139,25 +139,25 @@ def test_an_unknown_run(cli) -> None:
         assert done.stderr.startswith("Error: ")
 
 
-def test_a_policy_with_defects(cli) -> None:
-    cli.write("policy.yaml", "name: p\nrequirements:\n  - {metric: acuracy, max: 1, min: 0}\n")
-    assert cli("run", cli.spec(questions={"limit": 1}, conditions=["zero_shot"]), "--no-report").returncode == 0
-    done = cli("gate", "latest", "--policy", "policy.yaml")
+def test_a_policy_with_defects(light) -> None:
+    light.write("policy.yaml", "name: p\nrequirements:\n  - {metric: acuracy, max: 1, min: 0}\n")
+    assert light("run", light.spec(questions={"limit": 1}, conditions=["zero_shot"]), "--no-report").returncode == 0
+    done = light("gate", "latest", "--policy", "policy.yaml")
     assert done.returncode == 2
     assert "acuracy" in done.stderr
 
 
-def test_a_full_disk_ends_the_run_with_a_sentence_and_the_run_can_go_on(cli) -> None:
-    spec = cli.spec(regimes={"greedy": True, "self_consistency": {"samples": 100, "temperature": 0.7}})
+def test_a_full_disk_ends_the_run_with_a_sentence_and_the_run_can_go_on(light) -> None:
+    spec = light.spec(regimes={"greedy": True, "self_consistency": {"samples": 100, "temperature": 0.7}})
     limit = 300_000
 
     def bound() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 
-    done = cli("run", spec, "--no-report", preexec_fn=bound)
+    done = light("run", spec, "--no-report", preexec_fn=bound)
     assert done.returncode == 1, done.stdout + done.stderr
     assert "could not be read or written" in done.stderr
-    again = cli("run", spec, "--no-report")
+    again = light("run", spec, "--no-report")
     assert again.returncode == 0, again.stdout + again.stderr
 
 

@@ -8,14 +8,12 @@ import signal
 import urllib.request
 
 import grpc
-import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+from tests.support.fakes.varied_model import MODEL
 
 from safescale.runtime.grpc.channels import connect
 from safescale.runtime.metrics import METRICS
-
-pytestmark = pytest.mark.models
 
 
 @contextlib.contextmanager
@@ -37,8 +35,8 @@ def scrape(url: str) -> str:
         return response.read().decode()
 
 
-def test_a_run_through_a_server(cli) -> None:
-    with serving(cli) as (process, address, metrics):
+def test_a_run_through_a_server(light) -> None:
+    with serving(light) as (process, address, metrics):
         with grpc.insecure_channel(address) as channel:
             stub = health_pb2_grpc.HealthStub(channel)
             services = ProtoReflectionDescriptorDatabase(channel).get_services()
@@ -49,11 +47,11 @@ def test_a_run_through_a_server(cli) -> None:
                 status = stub.Check(health_pb2.HealthCheckRequest(service=name)).status
                 assert status == health_pb2.HealthCheckResponse.SERVING
         # The command finds the server by the data folder; no second process opens the records.
-        done = cli("run", cli.spec(questions={"limit": 2}), "--no-report")
+        done = light("run", light.spec(questions={"limit": 2}), "--no-report")
         assert done.returncode == 0, done.stdout + done.stderr
         text = scrape(metrics)
         for condition in ("zero_shot", "evidence_clean"):
-            labels = f'condition="{condition}",model="smollm2-135m-instruct",outcome="ok"'
+            labels = f'condition="{condition}",model="{MODEL}",outcome="ok"'
             assert re.search(rf"safescale_model_latency_seconds_count{{{labels}}} 2\.0", text), text
         assert 'le="600.0"' in text
         declared = {metric.name.removesuffix("_total") for metric in METRICS}
@@ -62,7 +60,7 @@ def test_a_run_through_a_server(cli) -> None:
         assert exposed == declared
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 0
-    assert not (cli.folder / "data" / "address").exists()
+    assert not (light.folder / "data" / "address").exists()
 
 
 def test_a_second_process_on_the_same_folder_is_refused(cli) -> None:
@@ -72,31 +70,34 @@ def test_a_second_process_on_the_same_folder_is_refused(cli) -> None:
         assert "in use by another safescale process" in done.stderr
 
 
-def test_cancel_and_continue_and_unfinished_runs_are_taken_up(cli) -> None:
-    spec = cli.spec(questions={"limit": 5})
-    with serving(cli):
-        runner = cli.start("run", spec, "--no-report")
+def test_cancel_and_continue_and_unfinished_runs_are_taken_up(light, model) -> None:
+    spec = light.spec(questions={"limit": 5})
+    # So slow that the run goes on while commands start.
+    model.seconds = 0.3
+    with serving(light):
+        runner = light.start("run", spec, "--no-report")
         runner.stdout.readline()
-        done = cli("runs", "cancel", "latest")
+        done = light("runs", "cancel", "latest")
         assert done.returncode == 0, done.stderr
         out, err = runner.communicate(timeout=60)
         assert runner.returncode == 1, out + err
         assert "was cancelled; the same command continues it" in out
-        again = cli("runs", "cancel", "latest")
+        again = light("runs", "cancel", "latest")
         assert (again.returncode, "is not running: it is cancelled" in again.stderr) == (2, True)
-        runner = cli.start("run", spec, "--no-report")
+        runner = light.start("run", spec, "--no-report")
         assert "Continuing run" in runner.stdout.readline()
         # Ctrl-C leaves the server's run alone.
         runner.send_signal(signal.SIGINT)
         _, err = runner.communicate(timeout=60)
         assert runner.returncode == 130
         assert "goes on at the server" in err
-    with serving(cli):
-        done = cli("run", spec, "--no-report")
+    model.seconds = 0.0
+    with serving(light):
+        done = light("run", spec, "--no-report")
         assert done.returncode == 0, done.stdout + done.stderr
-    done = cli("export", "latest", "--format", "jsonl")
+    done = light("export", "latest", "--format", "jsonl")
     assert done.returncode == 0
-    lines = (cli.folder / "export" / "verdicts.jsonl").read_text().splitlines()
+    lines = (light.folder / "export" / "verdicts.jsonl").read_text().splitlines()
     keys = {(v["cell"]["condition"], v["cell"]["question_id"]) for v in map(json.loads, lines)}
     assert len(keys) == len(lines) == 10
 

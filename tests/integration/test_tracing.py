@@ -3,18 +3,15 @@
 import json
 from pathlib import Path
 
-import pytest
 from tests.support.containers import free_port
+from tests.support.fakes.varied_model import JUDGE, MODEL
 from tests.support.otlp_receiver import attributes, receiving
 
 from safescale.runtime.tracing import ALLOWED_ATTRIBUTES
 
-pytestmark = [pytest.mark.models, pytest.mark.timeout(600)]
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 # A few of the documents: each is embedded anew.
 CORPUS = "".join((EXAMPLES / "corpus" / "radiology-mini.jsonl").read_text().splitlines(keepends=True)[:12])
-MODEL = "smollm2-135m-instruct"
 
 
 def _spec(cli, name: str, **changes: object) -> str:
@@ -27,18 +24,17 @@ def _topics(trace) -> set[tuple[str, str]]:
     return {(str(one["group"]), str(one["topic"]).removeprefix("safescale.").partition(".v1")[0]) for one in found}
 
 
-def test_one_trace_follows_a_cell_through_all_services(cli) -> None:
+def test_one_trace_follows_a_cell_through_all_services(light) -> None:
     with receiving() as receiver:
-        cli.environment["SAFESCALE_OTLP_ENDPOINT"] = receiver.endpoint
+        light.environment["SAFESCALE_OTLP_ENDPOINT"] = receiver.endpoint
         spec = _spec(
-            cli,
+            light,
             "traced",
-            corpus=str(cli.write("corpus.jsonl", CORPUS)),
+            corpus=str(light.write("corpus.jsonl", CORPUS)),
             conditions=["zero_shot", "top_1"],
-            judge=MODEL,
-            formulation="letter",
+            judge=JUDGE,
         )
-        done = cli("run", spec, "--no-report")
+        done = light("run", spec, "--no-report")
         assert done.returncode == 0, done.stdout + done.stderr
     cells = [trace for trace in receiver.traces().values() if ("scoring", "generation.completed") in _topics(trace)]
     # One question under two conditions.
@@ -77,18 +73,18 @@ def _tells_no_text(spans) -> None:
                 assert value[:40] not in everything
 
 
-def test_a_collector_that_is_away_harms_nothing(cli) -> None:
-    cli.environment["SAFESCALE_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
-    done = cli("run", _spec(cli, "untold"), "--no-report")
+def test_a_collector_that_is_away_harms_nothing(light) -> None:
+    light.environment["SAFESCALE_OTLP_ENDPOINT"] = f"http://127.0.0.1:{free_port()}"
+    done = light("run", _spec(light, "untold"), "--no-report")
     assert done.returncode == 0, done.stdout + done.stderr
     lines = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     told = [line for line in lines if "collector of traces" in line["event"]]
     assert [line["service"] for line in told] == ["tracing"]
 
 
-def test_a_ratio_of_nothing_traces_nothing(cli) -> None:
+def test_a_ratio_of_nothing_traces_nothing(light) -> None:
     with receiving() as receiver:
-        cli.environment.update(SAFESCALE_OTLP_ENDPOINT=receiver.endpoint, SAFESCALE_TRACE_RATIO="0")
-        done = cli("run", _spec(cli, "unsampled"), "--no-report")
+        light.environment.update(SAFESCALE_OTLP_ENDPOINT=receiver.endpoint, SAFESCALE_TRACE_RATIO="0")
+        done = light("run", _spec(light, "unsampled"), "--no-report")
         assert done.returncode == 0, done.stdout + done.stderr
     assert receiver.spans == []

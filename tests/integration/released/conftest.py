@@ -3,15 +3,14 @@
 import gzip
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.data.released.make import INPUTS
-from tests.integration.conftest import CommandLine
+from tests.integration.conftest import CommandLine, settings_of
+from tests.support.commands import CommandForker
 from tests.support.fakes.varied_model import VariedModel
-from tests.unit.retrieval.conftest import tiny_definition
 
 RELEASED = Path(__file__).parents[2] / "data" / "released"
 RECORDS = RELEASED / "0.1.0"
@@ -23,12 +22,6 @@ def expected() -> dict[str, Any]:
     return json.loads(gzip.decompress((RECORDS / "expected.json.gz").read_bytes()))
 
 
-@pytest.fixture(scope="module")
-def model() -> Iterator[VariedModel]:
-    with VariedModel() as running:
-        yield running
-
-
 @pytest.fixture
 def asked(model: VariedModel) -> list[str]:
     """The prompts that the model is asked from now on."""
@@ -36,17 +29,11 @@ def asked(model: VariedModel) -> list[str]:
     return model.server.asked
 
 
-def folder_of(path: Path, model: VariedModel) -> CommandLine:
+def folder_of(path: Path, model: VariedModel, forker: CommandForker) -> CommandLine:
     """A command line with the specs that the runs were made with, and their model."""
     for name in INPUTS:
         shutil.copy(RELEASED / name, path)
-    (path / "models.yaml").write_text(model.catalog())
-    (path / "tokenizer.json").write_text(tiny_definition())
-    settings = {
-        "SAFESCALE_MODELS_FILE": "models.yaml", "SAFESCALE_EMBEDDINGS": model.embeddings_url,
-        "SAFESCALE_EMBEDDINGS_TOKENIZER_FILE": "tokenizer.json",
-    }  # fmt: skip
-    return CommandLine(path, settings)
+    return CommandLine(path, settings_of(path, model), forker=forker)
 
 
 def done(cli: CommandLine, *arguments: str, code: int = 0) -> str:

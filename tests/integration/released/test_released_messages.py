@@ -57,9 +57,9 @@ async def ended_run(host: Host, run_id: str) -> pb.Run:
 
 
 async def test_a_run_is_measured_with_the_messages_of_the_released_version(
-    tmp_path, model, expected, monkeypatch
+    tmp_path, model, forker, expected, monkeypatch
 ) -> None:
-    cli = folder_of(tmp_path, model)
+    cli = folder_of(tmp_path, model, forker)
     restore_unfinished(cli)
     forget_verdicts(tmp_path / "data")
     released, given = released_messages(), set()

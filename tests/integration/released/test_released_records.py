@@ -14,6 +14,7 @@ import pytest
 from tests.data.released.make import POLICIES, REFUSED, cell_of
 from tests.integration.conftest import CommandLine
 from tests.integration.released.conftest import RECORDS, done, folder_of, restore_unfinished, verdicts
+from tests.support.commands import CommandForker
 from tests.support.fakes.varied_model import VariedModel
 
 CALLS = 2
@@ -21,9 +22,9 @@ CALLS = 2
 
 
 @pytest.fixture(scope="module")
-def completed(model: VariedModel, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
+def completed(model: VariedModel, forker: CommandForker, tmp_path_factory: pytest.TempPathFactory) -> CommandLine:
     """The restored data folder with three complete runs."""
-    cli = folder_of(tmp_path_factory.mktemp("completed"), model)
+    cli = folder_of(tmp_path_factory.mktemp("completed"), model, forker)
     done(cli, "restore", str(RECORDS / "completed.jsonl.gz"))
     return cli
 
@@ -123,8 +124,8 @@ def take_folder(cli: CommandLine) -> None:
 
 
 @pytest.mark.parametrize("bring", [restore_unfinished, take_folder])
-def test_an_unfinished_run_goes_on_with_its_open_cells_alone(tmp_path, model, expected, asked, bring) -> None:
-    cli = folder_of(tmp_path, model)
+def test_an_unfinished_run_goes_on_with_its_open_cells_alone(tmp_path, model, forker, expected, asked, bring) -> None:
+    cli = folder_of(tmp_path, model, forker)
     bring(cli)
     run, ended = expected["unfinished"]["run_id"], expected["unfinished"]["cells"]
     before = verdicts(cli, run)
@@ -150,8 +151,8 @@ def test_an_unfinished_run_goes_on_with_its_open_cells_alone(tmp_path, model, ex
     assert f"Run {run}: completed 18/18 cells" in done(cli, "runs", "show", run)
 
 
-def test_an_unfinished_run_of_a_model_that_changed_since_is_refused(tmp_path, model, expected, asked) -> None:
-    cli = folder_of(tmp_path, model)
+def test_an_unfinished_run_of_a_model_that_changed_since_is_refused(tmp_path, model, forker, expected, asked) -> None:
+    cli = folder_of(tmp_path, model, forker)
     restore_unfinished(cli)
     rows = json.loads(model.catalog())
     rows["models"][0]["window_tokens"] = 8000

@@ -61,12 +61,14 @@ async def vectors(texts: Sequence[str]) -> np.ndarray:
 class VariedModel:
     """The models `m` and `j` and the vectors at two addresses of loopback, served by a thread of its own.
 
-    Prompts that hold one of `refused` are refused. After `answers` more answers, where that is set, none comes.
+    Prompts that hold one of `refused` are refused. After `answers` more answers, where that is set, none comes; each
+    takes `seconds`.
     """
 
     def __init__(self) -> None:
         self.refused: set[str] = set()
         self.answers: int | None = None
+        self.seconds = 0.0
         self.server = ScriptedServer()
         self.server.told["/v1/models"] = {"data": [{"id": name, "object": "model"} for name in (MODEL, JUDGE)]}
         self.server.answer = self._answer
@@ -115,6 +117,7 @@ class VariedModel:
             if self.answers <= 0:
                 await asyncio.Event().wait()
             self.answers -= 1
+        await asyncio.sleep(self.seconds)
         if any(part in prompt for part in self.refused):
             return web.json_response({"error": {"message": "refused", "type": "BadRequestError"}}, status=400)
         if body["model"] == JUDGE:
