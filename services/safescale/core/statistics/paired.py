@@ -1,6 +1,10 @@
 """The difference of two shares of the same questions, candidate − baseline, by Tango's score interval.
 
 Source: Tango, Statistics in Medicine 17 (1998) 891. Not Wald's, which knows no spread where no pair is discordant.
+
+It is asymptotic. Enumerated, a candidate that is worse by exactly the margin passes in up to 3.1 % of comparisons of 20
+to 29 pairs, instead of 2.5 %. So among fewer than 30 pairs the variance is divided by n − 1 and not by n, as Miettinen
+and Nurminen do for independent shares (Statistics in Medicine 4 (1985) 213): 2.8 % at most, and 3.0 % from 30 pairs on.
 """
 
 from statistics import NormalDist
@@ -12,6 +16,7 @@ from safescale.core.statistics.intervals import CONFIDENCE, Interval
 
 Floats = npt.NDArray[np.float64]
 
+_FEW_PAIRS = 30
 _HALVINGS = 44
 """From an interval of length 2 to about 1e-13."""
 
@@ -19,7 +24,8 @@ _HALVINGS = 44
 def tango(only_candidate: int, only_baseline: int, n: int, confidence: float = CONFIDENCE) -> Interval:
     """Return the interval of candidate − baseline where so many of n pairs have an event in one of both alone.
 
-    NaN..NaN where there are no pairs. Where no pair is discordant its ends are ∓z²/(n+z²), never 0.
+    NaN..NaN where there are no pairs. Where no pair is discordant its ends are ∓z²/(n+z²), never 0. Where there are
+    fewer than 30 pairs, some of them discordant, it is a little wider than Tango's: see the head of this module.
     """
     low, high = tango_arrays(np.array([only_candidate]), np.array([only_baseline]), np.array([n]), confidence)
     return Interval(float(low[0]), float(high[0]))
@@ -42,10 +48,13 @@ def tango_arrays(
     return np.where(nothing, np.nan, -mirrored), np.where(nothing, np.nan, high)
 
 
-def _upper(worse: Floats, better: Floats, n: Floats, z: float) -> Floats:
+def _upper(worse: Floats, better: Floats, n: Floats, quantile: float) -> Floats:
     """Find by bisection the difference at which the statistic, which falls in it, is −z; 1 where all are worse."""
     low = np.divide(worse - better, n, out=np.zeros(n.shape), where=n > 0)
     high = np.ones(n.shape)
+    few = (n < _FEW_PAIRS) & (n > 0) & (worse + better > 0)
+    with np.errstate(divide="ignore"):
+        z = np.where(few, quantile * np.sqrt(n / (n - 1)), quantile)
     # For many differences at once this is quick; one takes a millisecond.
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
