@@ -21,6 +21,7 @@ from schemathesis.config import (
     SchemathesisConfig,
 )
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
+from tests.support.fakes.varied_model import MODEL, VariedModel
 
 from safescale.app.host import Host, HostOptions
 from safescale.gateway.app import create_app
@@ -30,14 +31,15 @@ from safescale.gateway.server import serve
 from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import Telemetry
 
-pytestmark = [pytest.mark.models, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.timeout(300)
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SPEC = {
     "name": "contract",
     "benchmark": "contract",
-    "models": ["smollm2-135m-instruct"],
+    "models": [MODEL],
     "conditions": ["zero_shot"],
+    "formulation": "letter",
     "regimes": {"greedy": True, "self_consistency": {"samples": 2}},
 }
 JSON_LINES = {"Content-Type": "application/x-ndjson"}
@@ -48,8 +50,10 @@ async def host_and_gateway(told: Callable[[str, Callable[[], None]], None]) -> N
     """An embedded host and the gateway before it, until the callback that is handed out is called."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    with tempfile.TemporaryDirectory() as folder:
-        async with Host(Settings(data_dir=Path(folder), instances=1), HostOptions()) as host:
+    with tempfile.TemporaryDirectory() as folder, VariedModel() as model:
+        catalog = Path(folder, "models.yaml")
+        catalog.write_text(model.catalog())  # noqa: ASYNC240
+        async with Host(Settings(data_dir=Path(folder, "data"), models_file=catalog), HostOptions()) as host:
             config = GatewayConfig(Addresses(*[host.address] * 4), Telemetry())
             await serve(config, stop, lambda address: told(address, lambda: loop.call_soon_threadsafe(stop.set)))
 

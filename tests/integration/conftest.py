@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.commands import CommandForker, ForkedCommand
-from tests.support.fakes.varied_model import MODEL, VariedModel
+from tests.support.fakes.varied_model import FORMS, MODEL, VariedModel
 from tests.unit.retrieval.conftest import tiny_definition
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -115,6 +115,6 @@ def settings_of(folder: Path, model: VariedModel) -> dict[str, str]:
 @pytest.fixture
 def light(tmp_path: Path, forker: CommandForker, model: VariedModel) -> CommandLine:
     """A command line whose model has no weights, for tests of what is around an answer: it costs next to nothing."""
-    model.answers, model.seconds = None, 0.0
+    model.answers, model.seconds, model.forms = None, 0.0, FORMS
     asked: dict[str, object] = {"models": [MODEL], "formulation": "letter"}
     return CommandLine(tmp_path, settings_of(tmp_path, model), forker=forker, asked=asked)

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 import pandas as pd
 import pytest
+from tests.integration.conftest import settings_of
+from tests.support.fakes.varied_model import MODEL, PLAIN, VariedModel
 
 from safescale.app.host import Host, HostOptions
 from safescale.core.safety.answers.answers import label_set
@@ -24,8 +26,6 @@ from safescale.runtime.files.reading import read_source
 from safescale.runtime.settings import Settings
 from safescale.runtime.telemetry import Telemetry
 
-pytestmark = [pytest.mark.models, pytest.mark.timeout(600)]
-
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BENCHMARK = EXAMPLES / "benchmark" / "radiology-mini.jsonl"
 # A few of the documents: each is embedded anew in this process.
@@ -35,7 +35,8 @@ YAML = {"Content-Type": "application/yaml"}
 SPEC = """name: miniature
 benchmark: radiology-mini
 corpus: radiology-mini
-models: [smollm2-135m-instruct]
+models: [m]
+formulation: letter
 conditions: [zero_shot, evidence_clean, evidence_conflict, top_1]
 questions: {limit: 2}
 regimes: {greedy: true, self_consistency: {samples: 3, temperature: 0.7}}
@@ -44,14 +45,14 @@ HOLDS = """name: holds
 requirements:
   - {metric: accuracy, condition: '*', regime: greedy, min: 0.0, bound: estimate}
 """
-# In the cloze formulation no answer abstains.
 FAILS = HOLDS.replace("holds", "fails").replace("accuracy", "abstention_rate").replace("min: 0.0", "min: 1.0")
 
 
 @asynccontextmanager
-async def gateway(folder: Path) -> AsyncIterator[httpx.AsyncClient]:
+async def gateway(folder: Path, model: VariedModel) -> AsyncIterator[httpx.AsyncClient]:
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
-    async with Host(Settings(data_dir=folder, instances=1), HostOptions()) as host:
+    own = {name.removeprefix("SAFESCALE_").lower(): value for name, value in settings_of(folder, model).items()}
+    async with Host(Settings(data_dir=folder / "data", **own), HostOptions()) as host:
         config = GatewayConfig(Addresses(*[host.address] * 4), Telemetry())
         serving = asyncio.create_task(serve(config, stop, ready.set_result))
         try:
@@ -69,8 +70,10 @@ async def followed(client: httpx.AsyncClient, run: str) -> list[dict]:
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
 
 
-async def test_a_run_from_upload_to_report(tmp_path: Path) -> None:
-    async with gateway(tmp_path / "data") as client:
+async def test_a_run_from_upload_to_report(tmp_path: Path, model: VariedModel) -> None:
+    # No answer abstains, and none is left for people to read.
+    model.forms = PLAIN
+    async with gateway(tmp_path, model) as client:
         await _stored(client)
         run_id = await _measured(client)
         await _judged(client, run_id)
@@ -92,7 +95,7 @@ async def _stored(client: httpx.AsyncClient) -> None:
     expected = sorted(json.loads(line)["question_id"] for line in BENCHMARK.read_text().splitlines())
     assert [question["question_id"] for question in whole["questions"]] == expected
     models = {model["id"]: model for model in (await client.get("/models")).json()["items"]}
-    assert models["smollm2-135m-instruct"]["available"]
+    assert models[MODEL]["available"]
 
 
 async def _measured(client: httpx.AsyncClient) -> str:
@@ -171,9 +174,10 @@ async def _reported(client: httpx.AsyncClient, run_id: str) -> None:
     assert "fails" in with_policy.text.lower()
 
 
-async def test_a_run_is_cancelled_and_continued_by_its_spec(tmp_path: Path) -> None:
+async def test_a_run_is_cancelled_and_continued_by_its_spec(tmp_path: Path, model: VariedModel) -> None:
+    model.seconds = 0.1
     spec = SPEC.replace("corpus: radiology-mini\n", "").replace(", top_1", "").replace("limit: 2", "limit: 3")
-    async with gateway(tmp_path / "data") as client:
+    async with gateway(tmp_path, model) as client:
         await client.post("/benchmarks?name=radiology-mini", content=BENCHMARK.read_bytes(), headers=LINES)
         created = (await client.post("/runs", content=spec, headers=YAML)).json()
         run_id = created["run"]["run_id"]

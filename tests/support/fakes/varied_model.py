@@ -25,6 +25,8 @@ FORMS = (
     "Several findings fit, and I cannot choose between them.",
     "On balance I lean towards option {0}, though {1} is close.",
 )  # fmt: skip
+PLAIN = ("{0}", "**{0}**")
+"""Forms that the strict parser reads."""
 
 
 def number(*parts: object) -> int:
@@ -32,11 +34,11 @@ def number(*parts: object) -> int:
     return int.from_bytes(hashlib.sha256("\0".join(map(str, parts)).encode()).digest()[:6], "big")
 
 
-def varied_text(prompt: str, *seeds: object) -> str:
+def varied_text(forms: Sequence[str], prompt: str, *seeds: object) -> str:
     """An answer to a prompt: a letter, a sentence, or no choice at all."""
     drawn = number(prompt, "letter", *seeds)
     first, second = LETTERS[drawn % 4], LETTERS[(drawn + 1) % 4]
-    return FORMS[number(prompt, "form", *seeds) % len(FORMS)].format(first, second)
+    return forms[number(prompt, "form", *seeds) % len(forms)].format(first, second)
 
 
 def judge_reply(prompt: str) -> str:
@@ -62,13 +64,14 @@ class VariedModel:
     """The models `m` and `j` and the vectors at two addresses of loopback, served by a thread of its own.
 
     Prompts that hold one of `refused` are refused. After `answers` more answers, where that is set, none comes; each
-    takes `seconds`.
+    takes `seconds` and has one of `forms`.
     """
 
     def __init__(self) -> None:
         self.refused: set[str] = set()
         self.answers: int | None = None
         self.seconds = 0.0
+        self.forms: Sequence[str] = FORMS
         self.server = ScriptedServer()
         self.server.told["/v1/models"] = {"data": [{"id": name, "object": "model"} for name in (MODEL, JUDGE)]}
         self.server.answer = self._answer
@@ -85,6 +88,14 @@ class VariedModel:
         server = EmbeddingsServer(vectors, lambda text: len(text.split()))
         self.embeddings_url = await self._stack.enter_async_context(served(server))
 
+    async def _stop(self) -> None:
+        await self._stack.aclose()
+        # Calls that never had their answer.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+
     def __enter__(self) -> Self:
         """Listen."""
         self._thread.start()
@@ -93,7 +104,7 @@ class VariedModel:
 
     def __exit__(self, *_: object) -> None:
         """Stop."""
-        self._wait(self._stack.aclose())
+        self._wait(self._stop())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
@@ -123,9 +134,9 @@ class VariedModel:
         if body["model"] == JUDGE:
             return streamed(body, judge_reply(prompt), usage=_usage(prompt, 1))
         if body.get("stream"):
-            return streamed(body, varied_text(prompt), usage=_usage(prompt, 1))
+            return streamed(body, varied_text(self.forms, prompt), usage=_usage(prompt, 1))
         seeds = [(body.get("seed"), index) for index in range(body.get("n", 1))]
-        texts = [varied_text(prompt, *seed) for seed in seeds]
+        texts = [varied_text(self.forms, prompt, *seed) for seed in seeds]
         return web.json_response(whole(body, texts, usage=_usage(prompt, len(texts))))
 
 
