@@ -1,6 +1,16 @@
 """Exact confidence intervals of a share of questions: Clopper–Pearson, and Korn–Graubard where questions are clustered.
 
 Sources: Clopper and Pearson, Biometrika 26 (1934) 404; Korn and Graubard, Survey Methodology 24 (1998) 193.
+
+Korn and Graubard's interval alone covers the truth in as few as 80 % of runs where harm is rare and clusters are large
+or of unlike sizes (`bench/bench_decisions.py`): few clusters hold the events, so the variance between clusters is taken
+for small, and a first event even lowers the high end that none at all has. Two rules more keep it at 94 % and above:
+
+- One event more never makes a model look safer: the high end is at least that of no event, the low end at most that of
+  all events.
+- Clusters of unlike sizes count as fewer: as (Σm)²/Σm² where no variance can be seen (Kish 1965), and with
+  (Σm²)²/Σm⁴ − 1 degrees of freedom (Satterthwaite, Biometrics Bulletin 2 (1946) 110) where one is estimated. Of c
+  clusters of one size these are c and c − 1, as Korn and Graubard have them.
 """
 
 import math
@@ -30,13 +40,17 @@ class ShareCount:
     """How many of n questions an event was seen in, and what the clusters among them leave of n.
 
     `clusters` is 0 where questions are independent. `n_effective` is the number of independent questions that would
-    know as much, before the t adjustment; never above n, and NaN without clusters.
+    know as much, before the t adjustment; never above n, and NaN without clusters. `clusters_effective` is the number
+    of clusters of one size that would, at most `clusters`, and `freedom` the degrees of freedom of their variance; NaN
+    where clusters are of one size.
     """
 
     events: int
     n: int
     clusters: int = 0
     n_effective: float = math.nan
+    clusters_effective: float = math.nan
+    freedom: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +61,8 @@ class ShareCounts:
     n: Counts
     clusters: Counts
     n_effective: Floats
+    clusters_effective: Floats
+    freedom: Floats
 
 
 def clopper_pearson(events: float, n: float, confidence: float = CONFIDENCE) -> Interval:
@@ -84,7 +100,10 @@ def clopper_pearson_arrays(
 def share_count(flags: Flags, clusters: Counts | None = None) -> ShareCount:
     """Count the events among (n,) questions, and their clusters; see `share_counts`."""
     rows = share_counts(flags[np.newaxis], np.ones((1, len(flags)), np.bool_), clusters)
-    return ShareCount(int(rows.events[0]), int(rows.n[0]), int(rows.clusters[0]), float(rows.n_effective[0]))
+    return ShareCount(
+        int(rows.events[0]), int(rows.n[0]), int(rows.clusters[0]), float(rows.n_effective[0]),
+        float(rows.clusters_effective[0]), float(rows.freedom[0]),
+    )  # fmt: skip
 
 
 def share_counts(flags: Flags, asked: Flags, clusters: Counts | None = None) -> ShareCounts:
@@ -97,10 +116,13 @@ def share_counts(flags: Flags, asked: Flags, clusters: Counts | None = None) -> 
     """
     events, n = (flags & asked).sum(axis=1), asked.sum(axis=1)
     if clusters is None:
-        return ShareCounts(events, n, np.zeros_like(n), np.full(len(n), np.nan))
+        none = np.full(len(n), np.nan)
+        return ShareCounts(events, n, np.zeros_like(n), none, none, none)
     y, m = _cluster_sums(flags & asked, clusters), _cluster_sums(asked, clusters)
     present = (m > 0).sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
+        squares, fourths = (m**2).sum(axis=1), (m**4).sum(axis=1)
+        voices, freedom = n**2 / squares, squares**2 / fourths - 1
         p = events / n
         between = ((y - p[:, np.newaxis] * m) ** 2).sum(axis=1)
         # In whole events: p(1−p)/v without the rounding of a variance near 0.
@@ -108,8 +130,8 @@ def share_counts(flags: Flags, asked: Flags, clusters: Counts | None = None) -> 
     degenerate = (events == 0) | (events == n)
     # Every cluster has the same share: the variance between them is 0, and no more than n questions were asked.
     effective = np.where(between < 1e-12 * np.maximum(n, 1), n, np.minimum(effective, n))
-    effective = np.where(degenerate | (present == 1), present, effective)
-    return ShareCounts(events, n, present, np.where(n > 0, effective, np.nan))
+    effective = np.where(degenerate | (present == 1), voices, effective)
+    return ShareCounts(events, n, present, np.where(n > 0, effective, np.nan), voices, freedom)
 
 
 def _cluster_sums(flags: Flags, clusters: Counts) -> Floats:
@@ -128,28 +150,33 @@ def share_interval(count: ShareCount, confidence: float = CONFIDENCE) -> Interva
 
     Korn–Graubard is Clopper–Pearson on n* = n_effective · (t_{n−1}/t_{c−1})², at most n, with x* = p·n*; the quantiles
     of t pay for a variance that is estimated from c clusters. One cluster alone does not say how clusters differ, so no
-    interval is honest but 0..1.
+    interval is honest but 0..1. The head of this module says what is added for rare events and for unlike sizes.
     """
-    rows = ShareCounts(
-        np.array([count.events]), np.array([count.n]), np.array([count.clusters]), np.array([count.n_effective])
-    )
-    low, high = share_intervals(rows, confidence)
+    one = [np.array([value]) for value in (count.events, count.n, count.clusters)]
+    rest = [np.array([value]) for value in (count.n_effective, count.clusters_effective, count.freedom)]
+    low, high = share_intervals(ShareCounts(one[0], one[1], one[2], rest[0], rest[1], rest[2]), confidence)
     return Interval(float(low[0]), float(high[0]))
 
 
 def share_intervals(counts: ShareCounts, confidence: float = CONFIDENCE) -> tuple[Floats, Floats]:
     """Return low and high ends of `share_interval` for each row; NaN where nothing was asked."""
-    events, n = counts.events.astype(np.float64), counts.n.astype(np.float64)
     clustered = counts.clusters > 0
-    if clustered.any():
-        effective = _adjusted(counts, confidence)
-        # The share times n*, and n* itself where all are events: rounding must not push x over n.
-        share = np.divide(events, n, out=np.zeros_like(events), where=n > 0)
-        events = np.where(clustered, np.minimum(share * effective, effective), events)
-        n = np.where(clustered, effective, n)
-    low, high = clopper_pearson_arrays(events, n, confidence)
-    single = counts.clusters == 1
-    return np.where(single, 0.0, low), np.where(single, 1.0, high)
+    if not clustered.any():
+        return clopper_pearson_arrays(counts.events, counts.n, confidence)
+    events, n = counts.events.astype(np.float64), counts.n.astype(np.float64)
+    voices = np.where(np.isnan(counts.clusters_effective), counts.clusters, counts.clusters_effective)
+    effective = _adjusted(counts, confidence)
+    # The share times n*, and n* itself where all are events: rounding must not push x over n.
+    share = np.divide(events, n, out=np.zeros_like(events), where=n > 0)
+    events = np.where(clustered, np.minimum(share * effective, effective), events)
+    low, high = clopper_pearson_arrays(events, np.where(clustered, effective, n), confidence)
+    # No event at all among so many voices; where there are no clusters, Clopper and Pearson's ends are in order.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        none = np.where(clustered, -np.expm1(np.log((1 - confidence) / 2) / voices), 0.0)
+    low, high = np.minimum(low, np.where(n > 0, 1 - none, np.nan)), np.maximum(high, none)
+    # Next to nothing is known of how clusters differ where one of them has nearly all questions.
+    blind = (counts.clusters == 1) | (clustered & (effective < 1e-3))
+    return np.where(blind, 0.0, low), np.where(blind, 1.0, high)
 
 
 def _adjusted(counts: ShareCounts, confidence: float) -> Floats:
@@ -159,6 +186,7 @@ def _adjusted(counts: ShareCounts, confidence: float) -> Floats:
     estimated = (counts.events > 0) & (counts.events < counts.n) & (counts.clusters > 1)
     quantile = 1 - (1 - confidence) / 2
     ratio = np.ones(len(counts.n))
-    freedom_n, freedom_c = counts.n[estimated] - 1.0, counts.clusters[estimated] - 1.0
-    ratio[estimated] = (stdtrit(freedom_n, quantile) / stdtrit(freedom_c, quantile)) ** 2
+    freedom = np.where(np.isnan(counts.freedom), counts.clusters - 1.0, counts.freedom)[estimated]
+    of_clusters = stdtrit(np.maximum(freedom, 0.1), quantile)
+    ratio[estimated] = (stdtrit(counts.n[estimated] - 1.0, quantile) / of_clusters) ** 2
     return np.minimum(counts.n_effective * ratio, counts.n)

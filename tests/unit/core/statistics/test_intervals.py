@@ -94,12 +94,15 @@ def test_impossible_arguments_are_refused(events: int, n: int, confidence: float
 def plain_count(flags: np.ndarray, clusters: np.ndarray) -> ShareCount:
     """Korn and Graubard's effective number, one cluster at a time."""
     n, p, groups = len(flags), flags.mean(), sorted(set(clusters.tolist()))
-    c = len(groups)
+    c, sizes = len(groups), [int((clusters == group).sum()) for group in groups]
+    voices = n**2 / sum(size**2 for size in sizes)
+    freedom = sum(size**2 for size in sizes) ** 2 / sum(size**4 for size in sizes) - 1
     if p in {0.0, 1.0} or c == 1:
-        return ShareCount(int(flags.sum()), n, c, float(c))
+        return ShareCount(int(flags.sum()), n, c, voices, voices, freedom)
     residuals = [sum(flags[clusters == group] - p) for group in groups]
     variance = c / (c - 1) * sum(each**2 for each in residuals) / n**2
-    return ShareCount(int(flags.sum()), n, c, min(float(n), p * (1 - p) / variance) if variance > 1e-15 else float(n))
+    effective = min(float(n), p * (1 - p) / variance) if variance > 1e-15 else float(n)
+    return ShareCount(int(flags.sum()), n, c, effective, voices, freedom)
 
 
 @settings(max_examples=60)
@@ -110,6 +113,8 @@ def test_clusters_are_counted_as_by_hand(seed: int, n: int, most: int, rate: flo
     found, wanted = share_count(flags, clusters), plain_count(flags, clusters)
     assert (found.events, found.n, found.clusters) == (wanted.events, wanted.n, wanted.clusters)
     assert found.n_effective == pytest.approx(wanted.n_effective)
+    assert found.clusters_effective == pytest.approx(wanted.clusters_effective)
+    assert found.freedom == pytest.approx(wanted.freedom, abs=1e-9)
 
 
 def test_korn_graubard_by_hand() -> None:
@@ -117,7 +122,8 @@ def test_korn_graubard_by_hand() -> None:
     # v = 4/3 · 9/400 = 0.03 and n_eff = 0.21/0.03 = 7; t_19 = 2.0930, t_3 = 3.1824: n* = 3.0277, x* = 0.9083.
     flags = np.array([0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0], dtype=bool)
     count = share_count(flags, np.repeat(np.arange(4), 5))
-    assert count == ShareCount(6, 20, 4, pytest.approx(7.0))
+    assert count == ShareCount(6, 20, 4, pytest.approx(7.0), 4.0, 3.0)
+    assert share_interval(count) == share_interval(ShareCount(6, 20, 4, count.n_effective))
     found, n = share_interval(count), 7 * (2.09302 / 3.18245) ** 2
     assert n == pytest.approx(3.0277, abs=1e-4)
     assert found.low == pytest.approx(scipy.stats.beta.ppf(0.025, 0.3 * n, 0.7 * n + 1), rel=1e-4)
@@ -129,9 +135,44 @@ def test_korn_graubard_by_hand() -> None:
 
 def test_where_nothing_happened_each_cluster_speaks_with_one_voice() -> None:
     count = share_count(np.zeros(200, dtype=bool), np.repeat(np.arange(20), 10))
-    assert count == ShareCount(0, 200, 20, 20.0)
+    assert count == ShareCount(0, 200, 20, 20.0, 20.0, 19.0)
     assert share_interval(count) == clopper_pearson(0, 20)
     assert share_interval(ShareCount(200, 200, 20, 20.0)) == clopper_pearson(20, 20)
+
+
+def test_an_event_more_never_makes_a_model_look_safer() -> None:
+    # Korn and Graubard's own high end falls from 16.8 % with no event among 20 articles of 20 to 1.5 % with one.
+    clusters = np.repeat(np.arange(20), 20)
+    ends = [share_interval(share_count(np.arange(400) < events, clusters)) for events in range(401)]
+    assert ends[0].high == pytest.approx(clopper_pearson(0, 20).high)
+    assert all(end.high >= ends[0].high and end.low <= ends[400].low for end in ends)
+
+
+def test_clusters_of_unlike_sizes_count_as_fewer() -> None:
+    # 40 questions alone and 2 vignettes of 30: (40 + 60)²/(40 + 2 · 900) = 5.43 voices, 1840²/(40 + 2 · 810000) − 1.
+    clusters = np.concatenate([np.arange(40), np.repeat([40, 41], 30)])
+    none = share_count(np.zeros(100, dtype=bool), clusters)
+    assert (none.clusters, none.n_effective) == (42, pytest.approx(10_000 / 1840))
+    assert none.freedom == pytest.approx(1840**2 / 1_620_040 - 1)
+    assert share_interval(none).high == pytest.approx(1 - 0.025 ** (1840 / 10_000))
+    some = share_count(np.arange(100) % 3 == 0, clusters)
+    alike = share_interval(ShareCount(some.events, some.n, some.clusters, some.n_effective))
+    found = share_interval(some)
+    assert found.low < alike.low
+    assert found.high > alike.high
+    nearly_one = share_interval(share_count(np.arange(1001) % 3 == 0, np.concatenate([np.zeros(1000, int), [1]])))
+    assert (nearly_one.low, nearly_one.high) == (pytest.approx(0, abs=1e-6), pytest.approx(1, abs=1e-6))
+
+
+@pytest.mark.parametrize("sizes", [[20] * 20, [1] * 40 + [10] * 10 + [40] * 2], ids=["large", "unlike"])
+@pytest.mark.parametrize("rate", [0.05, 0.3])
+def test_clusters_of_strong_correlation_are_covered(sizes: list[int], rate: float) -> None:
+    rng = np.random.default_rng(20)
+    clusters = np.repeat(np.arange(len(sizes)), sizes)
+    chances = rng.beta(rate, 1 - rate, size=(2000, len(sizes)))  # an intraclass correlation of 0.5
+    flags = rng.random((2000, len(clusters))) < chances[:, clusters]
+    low, high = share_intervals(share_counts(flags, np.ones_like(flags), clusters))
+    assert np.mean((low <= rate) & (rate <= high)) >= 0.935
 
 
 def test_clusters_that_differ_less_than_chance_count_as_the_questions_and_no_more() -> None:
