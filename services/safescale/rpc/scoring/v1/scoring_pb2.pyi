@@ -631,6 +631,8 @@ class ShareCount(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     CLUSTERS_FIELD_NUMBER: _builtins.int
     N_EFFECTIVE_FIELD_NUMBER: _builtins.int
+    CLUSTERS_EFFECTIVE_FIELD_NUMBER: _builtins.int
+    FREEDOM_FIELD_NUMBER: _builtins.int
     events: _builtins.int
     """Questions that count, such as those with a high-risk error."""
     clusters: _builtins.int
@@ -639,19 +641,34 @@ class ShareCount(_message.Message):
     """Effective number of questions given the spread between clusters, before the correction for degrees of freedom; never
     above n. Absent without clusters.
     """
+    clusters_effective: _builtins.float
+    """How many clusters of one size would tell as much; at most `clusters`. Absent where clusters are of one size."""
+    freedom: _builtins.float
+    """Degrees of freedom of the variance between clusters. Absent where clusters are of one size: clusters - 1."""
     def __init__(
         self,
         *,
         events: _builtins.int = ...,
         clusters: _builtins.int = ...,
         n_effective: _builtins.float | None = ...,
+        clusters_effective: _builtins.float | None = ...,
+        freedom: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective", "n_effective", b"n_effective"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_clusters_effective", b"_clusters_effective", "_freedom", b"_freedom", "_n_effective", b"_n_effective", "clusters_effective", b"clusters_effective", "freedom", b"freedom", "n_effective", b"n_effective"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective", "clusters", b"clusters", "events", b"events", "n_effective", b"n_effective"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_clusters_effective", b"_clusters_effective", "_freedom", b"_freedom", "_n_effective", b"_n_effective", "clusters", b"clusters", "clusters_effective", b"clusters_effective", "events", b"events", "freedom", b"freedom", "n_effective", b"n_effective"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__clusters_effective: _TypeAlias = _typing.Literal["clusters_effective"]  # noqa: Y015
+    _WhichOneofArgType__clusters_effective: _TypeAlias = _typing.Literal["_clusters_effective", b"_clusters_effective"]  # noqa: Y015
+    _WhichOneofReturnType__freedom: _TypeAlias = _typing.Literal["freedom"]  # noqa: Y015
+    _WhichOneofArgType__freedom: _TypeAlias = _typing.Literal["_freedom", b"_freedom"]  # noqa: Y015
     _WhichOneofReturnType__n_effective: _TypeAlias = _typing.Literal["n_effective"]  # noqa: Y015
     _WhichOneofArgType__n_effective: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__clusters_effective) -> _WhichOneofReturnType__clusters_effective | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__freedom) -> _WhichOneofReturnType__freedom | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__n_effective) -> _WhichOneofReturnType__n_effective | None: ...
 
 Global___ShareCount: _TypeAlias = ShareCount  # noqa: Y015
