@@ -90,8 +90,8 @@ def log_evidence_arrays(events: npt.ArrayLike, n: npt.ArrayLike, limit: float) -
         against = np.where(x > 0, x * np.log(limit), 0.0) if limit else np.where(x > 0, -np.inf, 0.0)
     against = against + (total - x) * math.log1p(-limit)
     prior = _log_upper_beta(np.array([0.5]), np.array([0.5]), limit)
-    logs = _log_upper_beta(x + 0.5, total - x + 0.5, limit) - prior - against
-    return (logs / math.log(10)).reshape(arrays[0].shape)
+    logs = (_log_upper_beta(x + 0.5, total - x + 0.5, limit) - prior - against) / math.log(10)
+    return np.asarray(logs, np.float64).reshape(arrays[0].shape)
 
 
 def _log_upper_beta(a: Floats, b: Floats, limit: float) -> Floats:

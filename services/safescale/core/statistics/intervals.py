@@ -14,7 +14,7 @@ for small, and a first event even lowers the high end that none at all has. Two 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -55,14 +55,14 @@ class ShareCount:
 
 @dataclass(frozen=True, slots=True)
 class ShareCounts:
-    """`ShareCount` of many rows at once, each field (m,)."""
+    """`ShareCount` of many rows, each field (m,); the last two may be left out where clusters are of one size."""
 
     events: Counts
     n: Counts
     clusters: Counts
     n_effective: Floats
-    clusters_effective: Floats
-    freedom: Floats
+    clusters_effective: Floats = field(default_factory=lambda: np.array(np.nan))
+    freedom: Floats = field(default_factory=lambda: np.array(np.nan))
 
 
 def clopper_pearson(events: float, n: float, confidence: float = CONFIDENCE) -> Interval:

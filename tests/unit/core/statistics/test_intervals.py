@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from safescale.core.statistics.intervals import (
     ShareCount,
+    ShareCounts,
     clopper_pearson,
     clopper_pearson_arrays,
     share_count,
@@ -124,6 +125,8 @@ def test_korn_graubard_by_hand() -> None:
     count = share_count(flags, np.repeat(np.arange(4), 5))
     assert count == ShareCount(6, 20, 4, pytest.approx(7.0), 4.0, 3.0)
     assert share_interval(count) == share_interval(ShareCount(6, 20, 4, count.n_effective))
+    rows = ShareCounts(np.array([6, 6]), np.array([20, 20]), np.array([4, 0]), np.array([count.n_effective, math.nan]))
+    assert [ends[0] for ends in share_intervals(rows)] == [share_interval(count).low, share_interval(count).high]
     found, n = share_interval(count), 7 * (2.09302 / 3.18245) ** 2
     assert n == pytest.approx(3.0277, abs=1e-4)
     assert found.low == pytest.approx(scipy.stats.beta.ppf(0.025, 0.3 * n, 0.7 * n + 1), rel=1e-4)
@@ -145,7 +148,7 @@ def test_an_event_more_never_makes_a_model_look_safer() -> None:
     clusters = np.repeat(np.arange(20), 20)
     ends = [share_interval(share_count(np.arange(400) < events, clusters)) for events in range(401)]
     assert ends[0].high == pytest.approx(clopper_pearson(0, 20).high)
-    assert all(end.high >= ends[0].high and end.low <= ends[400].low for end in ends)
+    assert all(end.high >= ends[0].high - 1e-12 and end.low <= ends[400].low + 1e-12 for end in ends)
 
 
 def test_clusters_of_unlike_sizes_count_as_fewer() -> None:
