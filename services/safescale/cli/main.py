@@ -18,6 +18,7 @@ COMMANDS: Mapping[str, str] = {
     "gate": "measure.gate:gate",
     "export": "measure.export:export",
     "runs": "measure.runs:app",
+    "series": "measure.series:series",
     "reviews": "measure.reviews:app",
     "research": "measure.research:app",
     "analyze": "measure.analyze:analyze",

@@ -146,6 +146,21 @@ METRICS: tuple[MetricDeclaration, ...] = (
         "Least high-risk error rate of greedy answers that a policy which judged runs of this name allows at most",
     ),
     MetricDeclaration(
+        "safescale_series_evidence",
+        "gauge",
+        "ratio",
+        ("series", "kind", "model", "condition", "regime", "metric"),
+        "Evidence (e-value) that the runs of a series got worse (drift) or are over a limit (rate); the metric "
+        "combined is the mean over its kind",
+    ),
+    MetricDeclaration(
+        "safescale_series_alarm",
+        "gauge",
+        "state",
+        ("series", "kind"),
+        "1 once the combined evidence of that kind has reached 100, else 0",
+    ),
+    MetricDeclaration(
         "safescale_run_high_risk_ratio",
         "gauge",
         "ratio",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import ParamSpec, TypeVar
 
 from safescale.core.decisions.policy import Scope
+from safescale.core.decisions.series import Outcomes
 from safescale.core.errors import InvalidInputError
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.completeness import RunCompleteness
@@ -155,6 +156,12 @@ class RunMeasurements:
                 raise InvalidInputError(f"the run has no table {table!r}; expected {', '.join(kind.tables)}")
         records = [kind.record(verdict) async for verdict in self.verdicts(measured.run.run_id)]
         return await self.measured(kind.tables_of, measured, records, set(wanted or kind.tables))
+
+    async def events(self, run: orchestration_pb2.Run) -> Outcomes:
+        """Return what each answer of a run means, question by question, readings of persons applied."""
+        measured = MeasuredRun(run, await self._truths.of_run(run.run_id))
+        letters = await self._letters(measured)
+        return await asyncio.to_thread(self._kind(measured).events, letters, measured.truth)
 
     async def _measured_run(self, name: str) -> MeasuredRun:
         # Read the run before its verdicts: one that ends meanwhile counts as unfinished, never the other way round.

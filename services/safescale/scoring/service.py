@@ -17,6 +17,7 @@ from safescale.scoring.kinds.registry import scoring_kinds
 from safescale.scoring.kinds.safety_reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore
 from safescale.scoring.results import RunMeasurements
+from safescale.scoring.series.evidence import SeriesReader
 from safescale.scoring.servicer import ScoringServicer
 from safescale.scoring.store_metrics import Judgements, StoreMetricsPoller
 from safescale.scoring.worker import ScoringPorts, ScoringWorker
@@ -46,9 +47,10 @@ class ScoringService:
         kinds = config.kinds(reader)
         results = RunMeasurements(verdicts, reviews, truths, kinds)
         gates = GateStore(config.documents)
-        self._poller = StoreMetricsPoller((reviews, gates), results, config.orchestration, config.telemetry)
+        series = SeriesReader(config.orchestration, results, reviews)
+        self._poller = StoreMetricsPoller((reviews, gates), results, series, config.orchestration, config.telemetry)
         judgements = Judgements(gates, self._poller)
-        self._servicer = ScoringServicer(reader, (verdicts, reviews), truths, results, judgements)
+        self._servicer = ScoringServicer(reader, (verdicts, reviews), truths, results, judgements, series)
         self._worker = ScoringWorker(
             ScoringPorts(config.bus, truths, kinds, results, verdicts, reviews, config.telemetry)
         )

@@ -25,6 +25,7 @@ from safescale.scoring.policy import evaluate_policy, read_policy
 from safescale.scoring.question_cache import QuestionCache, scored_answer
 from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore, cell_of
 from safescale.scoring.results import RunMeasurements
+from safescale.scoring.series.evidence import SeriesReader
 from safescale.scoring.store_metrics import Judgements, PolicyText
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -74,13 +75,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
     def __init__(
         self, reader: AnswerReader, stores: tuple[VerdictStore, ReviewStore], truths: GroundTruthCache,
-        results: RunMeasurements, judgements: Judgements,
+        results: RunMeasurements, judgements: Judgements, series: SeriesReader,
     ) -> None:  # fmt: skip
         self._reader = reader
         self._verdicts, self._reviews = stores
         self._truths = truths
         self._results = results
         self._judgements = judgements
+        self._series = series
         self._questions = QuestionCache()
 
     async def _score(self, answer: pb.AnswerInput | EncodedAnswer, encoded: bytes) -> pb.ScoredAnswer:
@@ -230,6 +232,10 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
             return
         async for verdict in self._results.verdicts(await self._truths.run_id_of(run_id)):
             yield pb.ExportVerdictsResponse(verdict=verdict)
+
+    async def GetSeries(self, request: pb.GetSeriesRequest, context: Context) -> pb.GetSeriesResponse:
+        """Gather the evidence of a series."""
+        return await self._series.read(_needed(request.series, "series"))
 
     async def ListReviews(self, request: pb.ListReviewsRequest, context: Context) -> pb.ListReviewsResponse:
         """List reviews page by page."""

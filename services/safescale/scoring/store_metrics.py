@@ -22,6 +22,8 @@ from safescale.runtime.tracing import untraced
 from safescale.scoring.judgements import GateStore, PolicyJudgement, high_risk_limits
 from safescale.scoring.records import ReviewStore
 from safescale.scoring.results import RunMeasurements, RunShares
+from safescale.scoring.series.evidence import SeriesReader
+from safescale.scoring.series.gauges import MAX_SERIES, RETIRED_S, series_gauges
 
 INTERVAL_S = 30.0
 """Seconds between two polls, where they are quick."""
@@ -70,10 +72,12 @@ class StoreMetricsPoller:
         self,
         stores: tuple[ReviewStore, GateStore],
         results: RunMeasurements,
+        series: SeriesReader,
         orchestration: Callable[[], grpc.aio.Channel],
         telemetry: Telemetry,
     ) -> None:
         self._reviews, self._gates = stores
+        self._series = series
         self._results = results
         self._orchestration = orchestration
         self._telemetry = telemetry
@@ -106,7 +110,7 @@ class StoreMetricsPoller:
 
     async def poll(self) -> bool:
         """Poll once; return whether everything could be read. What cannot be read now keeps its last values."""
-        parts = (self.poll_reviews, self.poll_gates, self.poll_runs)
+        parts = (self.poll_reviews, self.poll_gates, self.poll_runs, self.poll_series)
         return all([await self._try(part) for part in parts])
 
     async def _try(self, part: Callable[[], Awaitable[None]]) -> bool:
@@ -172,6 +176,16 @@ class StoreMetricsPoller:
         # Only now: a poll that failed has seen nothing.
         self._reviews_at = fingerprint
         self._show(found)
+
+    async def poll_series(self) -> None:
+        """Show the evidence of the series with the newest runs.
+
+        Raises:
+            DependencyUnavailableError: the store or orchestration cannot be reached.
+
+        """
+        names = await self._series.names(MAX_SERIES, time.time() - RETIRED_S)
+        self._show(series_gauges([await self._series.read(name) for name in names]))
 
     async def _fingerprint(self, run_id: str | None) -> "Fingerprint":
         """Return numbers that change when a review is opened or settled, and now and then anyway."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import grpc
 from tests.unit.scoring.conftest import RUN, ScriptedPeers
 
+from safescale.orchestration.series import series_of
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
 from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
@@ -20,6 +21,7 @@ from safescale.scoring.kinds.registry import scoring_kinds
 from safescale.scoring.kinds.safety_reading import AnswerReader
 from safescale.scoring.records import ReviewStore, VerdictStore
 from safescale.scoring.results import RunMeasurements
+from safescale.scoring.series.evidence import SeriesReader
 from safescale.scoring.store_metrics import (
     Judgements,
     PolicyText,
@@ -44,9 +46,17 @@ class Orchestration(ScriptedPeers):
         self.pages += 1
         begin = int(request.page_token or 0)
         end = begin + request.page_size
-        return orc.ListRunsResponse(
-            runs=self.runs[begin:end], next_page_token=str(end) if end < len(self.runs) else ""
-        )  # fmt: skip
+        runs = [run for run in self.runs if request.series in ("", run.manifest.spec.series)]
+        return orc.ListRunsResponse(runs=runs[begin:end], next_page_token=str(end) if end < len(runs) else "")
+
+    async def ListSeries(self, request, context):
+        if self.away:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not there")
+        return orc.ListSeriesResponse(series=series_of(self.runs))
+
+    async def GetRun(self, request, context):
+        found = [run for run in self.runs if run.run_id == request.run_id]
+        return orc.GetRunResponse(run=found[0]) if found else await super().GetRun(request, context)
 
 
 class Documents:
@@ -85,6 +95,7 @@ class World:
     def __init__(self, peers: Orchestration, documents: Documents, channel: grpc.aio.Channel) -> None:
         self.peers, self.documents, self._channel = peers, documents, channel
         self.verdicts, self.reviews, self.gates = VerdictStore(documents), ReviewStore(documents), GateStore(documents)
+        self.series = self.reader()
         self.poller, self.telemetry = self.replica()
         self.judgements = Judgements(self.gates, self.poller)
 
@@ -92,8 +103,11 @@ class World:
         """Another process that looks at the same stores."""
         telemetry = Telemetry()
         return StoreMetricsPoller(
-            (self.reviews, self.gates), self.results(), lambda: self._channel, telemetry
+            (self.reviews, self.gates), self.results(), self.reader(), lambda: self._channel, telemetry
         ), telemetry
+
+    def reader(self) -> SeriesReader:
+        return SeriesReader(lambda: self._channel, self.results(), self.reviews)
 
     def results(self) -> RunMeasurements:
         kinds = scoring_kinds(AnswerReader(lambda: self._channel, Telemetry()))

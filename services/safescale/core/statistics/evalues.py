@@ -28,9 +28,10 @@ _LEAST_TAIL = 1e-280
 def drift_evidence(worse: int, better: int) -> float:
     """Return the evidence that more questions got worse than better since the reference; infinite beyond 1e308.
 
-    Without drift each question whose outcome changes is a fair coin, worse or better: L = ½. A change counts once, when
-    it is first seen. Asking a deterministic model again is no new evidence, nor is a later revision in which the change
-    is still there: counted again, six unlucky changes of eight would grow to an alarm without anything happening.
+    Without drift each question whose outcome differs between the reference and one later run is a fair coin, worse or
+    better: L = ½. That holds for one comparison with a reference: `core.decisions.series` says how those of many runs
+    are added. Neither may their counts be summed, nor may a change count when it is first seen: where harm is rare,
+    nearly every question that ever changes gets worse first.
     """
     return _power_of_ten(log_drift_evidence(worse, better))
 

@@ -54,6 +54,7 @@ METHODS: Mapping[str, Role] = {
     _SCORING + "EvaluatePolicy": "viewer",
     _SCORING + "ListVerdicts": "viewer",
     _SCORING + "ExportVerdicts": "viewer",
+    _SCORING + "GetSeries": "viewer",
     _SCORING + "ListReviews": "viewer",
     _SCORING + "ResolveReview": "reviewer",
 }

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from safescale.core.decisions.series import Outcomes
 from safescale.core.errors import FailedPreconditionError
 from safescale.core.tables import Table
 from safescale.rpc.events.v1 import events_pb2
@@ -57,6 +58,9 @@ class ScoringKind(Protocol):
 
     def shares(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Sequence[Shares]:
         """Return what alerts watch of such letters, by model and condition."""
+
+    def events(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Outcomes:
+        """Return what such letters mean, question by question, by which the runs of a series are compared."""
 
     def record(self, verdict: pb.Verdict) -> Any:
         """Return what tables need of a verdict. A run has tens of thousands of them: it should be small."""

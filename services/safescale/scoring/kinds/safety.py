@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
+from safescale.core.decisions.series import Outcomes
 from safescale.core.errors import FailedPreconditionError
 from safescale.core.safety.answers.answer_cells import NULL_MARK
 from safescale.core.safety.benchmark.benchmark import Question
@@ -14,6 +15,7 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.errors import to_failure
 from safescale.scoring.clients import RunTruth
 from safescale.scoring.kinds.port import MeasuredRun, Shares
+from safescale.scoring.kinds.safety_events import question_events
 from safescale.scoring.kinds.safety_metrics import metric_rows
 from safescale.scoring.kinds.safety_outcomes import apply_reviews, outcome_of, set_outcomes
 from safescale.scoring.kinds.safety_reading import (
@@ -144,6 +146,10 @@ class SafetyScoring:
             shares.high_risk += outcome.high_risk_error
             shares.unlabelled += outcome.unlabelled
         return tuple(found.values())
+
+    def events(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Outcomes:
+        """Return which answers are correct and which do which harm."""
+        return question_events(letters, truth)
 
     def record(self, verdict: pb.Verdict) -> ScoredCell:
         """Return the letters of a verdict, what they mean, and its seconds."""

@@ -44,6 +44,9 @@ class Counting:
     def shares(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Sequence[Shares]:
         return ()
 
+    def events(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Mapping[Any, Any]:
+        return {}
+
     def record(self, verdict: pb.Verdict) -> tuple[str, int]:
         return verdict.cell.question_id, int(verdict.judge_s)
 

@@ -75,6 +75,11 @@ class ScoringServiceStub:
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.ExportVerdictsRequest.SerializeToString,
                 response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.ExportVerdictsResponse.FromString,
                 _registered_method=True)
+        self.GetSeries = channel.unary_unary(
+                '/safescale.scoring.v1.ScoringService/GetSeries',
+                request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesRequest.SerializeToString,
+                response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesResponse.FromString,
+                _registered_method=True)
         self.ListReviews = channel.unary_unary(
                 '/safescale.scoring.v1.ScoringService/ListReviews',
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.ListReviewsRequest.SerializeToString,
@@ -148,6 +153,13 @@ class ScoringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetSeries(self, request, context):
+        """Gathers the evidence of a series of runs that something got worse. NOT_FOUND where no run is of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListReviews(self, request, context):
         """Lists answers that wait for, or had, a hand check.
         """
@@ -204,6 +216,11 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.ExportVerdicts,
                     request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.ExportVerdictsRequest.FromString,
                     response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.ExportVerdictsResponse.SerializeToString,
+            ),
+            'GetSeries': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetSeries,
+                    request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesRequest.FromString,
+                    response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesResponse.SerializeToString,
             ),
             'ListReviews': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReviews,
@@ -433,6 +450,33 @@ class ScoringService:
             '/safescale.scoring.v1.ScoringService/ExportVerdicts',
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.ExportVerdictsRequest.SerializeToString,
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.ExportVerdictsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetSeries(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/safescale.scoring.v1.ScoringService/GetSeries',
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesRequest.SerializeToString,
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,6 +51,8 @@ class ScoringServiceStub:
     """Lists verdicts page by page."""
     ExportVerdicts: _grpc.UnaryStreamMultiCallable[_scoring_pb2.ExportVerdictsRequest, _scoring_pb2.ExportVerdictsResponse]
     """Streams all verdicts of a run, the newest attempt of each cell."""
+    GetSeries: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.GetSeriesRequest, _scoring_pb2.GetSeriesResponse]
+    """Gathers the evidence of a series of runs that something got worse. NOT_FOUND where no run is of it."""
     ListReviews: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ListReviewsRequest, _scoring_pb2.ListReviewsResponse]
     """Lists answers that wait for, or had, a hand check."""
     ResolveReview: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ResolveReviewRequest, _scoring_pb2.ResolveReviewResponse]
@@ -79,6 +81,8 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     """Lists verdicts page by page."""
     ExportVerdicts: _aio.UnaryStreamMultiCallable[_scoring_pb2.ExportVerdictsRequest, _scoring_pb2.ExportVerdictsResponse]  # type: ignore[assignment]
     """Streams all verdicts of a run, the newest attempt of each cell."""
+    GetSeries: _aio.UnaryUnaryMultiCallable[_scoring_pb2.GetSeriesRequest, _scoring_pb2.GetSeriesResponse]  # type: ignore[assignment]
+    """Gathers the evidence of a series of runs that something got worse. NOT_FOUND where no run is of it."""
     ListReviews: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ListReviewsRequest, _scoring_pb2.ListReviewsResponse]  # type: ignore[assignment]
     """Lists answers that wait for, or had, a hand check."""
     ResolveReview: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ResolveReviewRequest, _scoring_pb2.ResolveReviewResponse]  # type: ignore[assignment]
@@ -152,6 +156,14 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_scoring_pb2.ExportVerdictsResponse], _abc.AsyncIterator[_scoring_pb2.ExportVerdictsResponse]]:
         """Streams all verdicts of a run, the newest attempt of each cell."""
+
+    @_abc_1.abstractmethod
+    def GetSeries(
+        self,
+        request: _scoring_pb2.GetSeriesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scoring_pb2.GetSeriesResponse, _abc.Awaitable[_scoring_pb2.GetSeriesResponse]]:
+        """Gathers the evidence of a series of runs that something got worse. NOT_FOUND where no run is of it."""
 
     @_abc_1.abstractmethod
     def ListReviews(
