@@ -18,6 +18,8 @@ from safescale.core.decisions.policy_file import parse_policy
 from safescale.core.errors import SafescaleError
 from safescale.core.inputs.corpus import check_corpus
 from safescale.core.inputs.records import Source
+from safescale.core.safety.answers.explicit import parse_explicit
+from safescale.core.safety.answers.explicit.text import MAX_CHARACTERS
 from safescale.core.safety.benchmark.formats import check_benchmark
 from safescale.core.safety.metrics import METRIC_NAMES
 from safescale.formats.run_spec import parse_run_file
@@ -81,6 +83,11 @@ def json_spec(data: bytes) -> object:
     return parse_run_file(Source("s", data), json=True)
 
 
+def answer(data: bytes) -> object:
+    """Read a model's answer."""
+    return parse_explicit(data.decode(), {"A": "Kerley B lines", "B": "Deep sulcus sign", "C": "Air crescent sign"})
+
+
 def keys(number: int) -> str:
     """One more key of a JSON object."""
     return f', "key{number:08d}": 1'
@@ -138,6 +145,18 @@ KINDS = {
     "spec models that are none": Kind(lambda size: "models:\n" + "- 1\n" * (size // 4), spec, SPEC),
     "json spec unknown keys": Kind(lambda size: "{" + repeated(keys, size, '"a": 1', "}"), json_spec, UPLOAD),
     "json spec repeated keys": Kind(lambda size: "{" + repeated(keys, size, '"a": 1', ', "a": 2}'), json_spec, UPLOAD),
+    "answer of 1 MiB": Kind(lambda size: "The answer is B. " * (size // 17), answer, MIB),
+    "answer of labels": Kind(lambda size: "answer is " * (size // 10), answer, MAX_CHARACTERS),
+    "answer of labels over lines": Kind(lambda size: "Answer:\n" * (size // 8), answer, MAX_CHARACTERS),
+    "answer of statements": Kind(lambda size: "The answer is B. " * (size // 17), answer, MAX_CHARACTERS),
+    "answer of letters": Kind(lambda size: "A B " * (size // 4), answer, MAX_CHARACTERS),
+    "answer of list entries": Kind(lambda size: "A) x\nB) y\n" * (size // 10), answer, MAX_CHARACTERS),
+    "answer of options": Kind(lambda size: "Deep sulcus sign " * (size // 17), answer, MAX_CHARACTERS),
+    "answer of brackets": Kind(lambda size: "(" * size, answer, MAX_CHARACTERS),
+    "answer of boxes": Kind(lambda size: "\\boxed{" * (size // 7), answer, MAX_CHARACTERS),
+    "answer of blanks": Kind(lambda size: "B" + " " * size, answer, MAX_CHARACTERS),
+    "answer of nested JSON": Kind(lambda size: '{"a":' * (size // 5), answer, MAX_CHARACTERS),
+    "answer of combining marks": Kind(lambda size: "a" + "\u0315\u0300" * (size // 4), answer, MAX_CHARACTERS),
 }  # fmt: skip
 
 
