@@ -11,6 +11,7 @@ import pytest
 
 from safescale.core.errors import AddressInUseError, BackendRefusedError, InvalidInputError
 from safescale.core.safety.prompts import Messages, cloze_continuations, render
+from safescale.inference.backends.llama import model_server
 from safescale.inference.backends.llama.model_server import ModelServer, ModelServerOptions
 from safescale.inference.backends.llama.pool import InstanceLimiter
 from safescale.inference.backends.port import Call, Sampling
@@ -18,17 +19,17 @@ from safescale.inference.backends.registry import BackendOptions, build
 from safescale.inference.catalog import ModelRow, load_catalog
 from safescale.runtime.telemetry import Telemetry
 
-pytestmark = pytest.mark.models
+pytestmark = [pytest.mark.models, pytest.mark.timeout(600)]
 
 MODEL = "smollm2-135m-instruct"
 OPTIONS = {"A": "Kerley B lines", "B": "Hampton hump", "C": "Free air under the diaphragm", "D": "Silhouette sign"}
 PASSAGE = "On an upright chest radiograph, pneumoperitoneum is shown by free air under the diaphragm."
 QUESTIONS = [
     render("Which sign suggests a pneumoperitoneum?", OPTIONS, passage, formulation)
-    for passage in (None, PASSAGE)
-    for formulation in ("letter", "cloze")
+    for passage, formulation in ((None, "letter"), (None, "cloze"), (PASSAGE, "cloze"))
 ]
-SAMPLINGS = [Sampling(0.0, 5), Sampling(0.7, 5, 42, 6)]
+SAMPLES = 3
+SAMPLINGS = [Sampling(0.0, 5), Sampling(0.7, 5, 42, SAMPLES)]
 CONTINUATIONS = [*cloze_continuations(OPTIONS).values(), " ≥ 5 µm 😀"]
 
 
@@ -68,8 +69,9 @@ async def told(backend, messages: Messages):
 
 async def test_the_same_numbers_and_letters_as_in_process(tmp_path) -> None:
     async with both(tmp_path) as (embedded, http, _):
-        expected = [await told(embedded, messages) for messages in QUESTIONS]
-        together = await asyncio.gather(*(told(http, messages) for messages in QUESTIONS))
+        # The last one is asked with a log of requests, below.
+        expected = [await told(embedded, messages) for messages in QUESTIONS[:2]]
+        together = await asyncio.gather(*(told(http, messages) for messages in QUESTIONS[:2]))
         assert list(together) == expected
         texts = ["ångström 😀 ≥ 5", "The liver is seen.", ""]
         assert await http.tokenize(texts, 3) == await embedded.tokenize(texts, 3)
@@ -79,12 +81,12 @@ async def test_the_same_numbers_and_letters_as_in_process(tmp_path) -> None:
 async def test_the_request_log_counts_each_request_without_its_text(tmp_path) -> None:
     log = tmp_path / "logs" / "requests.jsonl"
     async with both(tmp_path, request_log=log) as (embedded, http, address):
-        messages = QUESTIONS[3]
+        messages = QUESTIONS[2]
         assert await told(http, messages) == await told(embedded, messages)
         lines = [json.loads(line) for line in log.read_text().splitlines()]
         asked_for = [line for line in lines if line["path"] == "/v1/chat/completions"]
-        # Greedy and six samples; the prompt once more and a text for each continuation that can be forced.
-        assert len(asked_for) == 1 + 6 + 1 + 4
+        # Greedy and the samples; the prompt once more and a text for each continuation that can be forced.
+        assert len(asked_for) == 1 + SAMPLES + 1 + 4
         assert set(lines[0]) == {"time", "path", "bytes", "sha256"}
         assert len({line["sha256"] for line in asked_for}) == len(asked_for)
         assert "pneumoperitoneum" not in log.read_text()
@@ -104,13 +106,15 @@ async def test_another_client_of_the_slot_changes_no_answer(tmp_path) -> None:
                 body = {"prompt": "Something else altogether", "max_tokens": 1, "id_slot": 0}
                 await (await session.post(f"{address}/v1/completions", json=body)).read()
 
-        for _ in range(3):
+        for _ in range(2):
             found, _ = await asyncio.gather(told(http, QUESTIONS[1]), disturb())
             assert found == expected
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_call_under_way_does_not_hold_the_stop(tmp_path, stream) -> None:
+async def test_a_call_under_way_does_not_hold_the_stop(tmp_path, stream, monkeypatch) -> None:
+    # The model goes on to its end for so long.
+    monkeypatch.setattr(model_server, "DRAIN_S", 1.0)
     row = load_catalog(None).row(MODEL)
     backend_of(row, tmp_path)
     body = {"prompt": "Once", "max_tokens": 6000, "ignore_eos": True, "stream": stream}

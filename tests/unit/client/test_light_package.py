@@ -128,9 +128,10 @@ def _kept(file) -> bool:
 def test_it_is_installed_and_used_by_itself(
     protobuf: str, wheel: Path, server: Server, token: str, tmp_path: Path
 ) -> None:
-    venv.create(tmp_path / "venv", with_pip=True)
+    venv.create(tmp_path / "venv")
     python = tmp_path / "venv" / "bin" / "python"
-    install = [str(python), "-m", "pip", "install", "--quiet", "--retries", "0", "--timeout", "10"]
+    pip = [sys.executable, "-m", "pip", "--python", str(python)]
+    install = [*pip, "install", "--quiet", "--no-compile", "--retries", "0", "--timeout", "10"]
     done = subprocess.run([*install, str(wheel), protobuf], capture_output=True, text=True, check=False, timeout=110)
     if done.returncode:
         pytest.skip(f"the package index cannot be reached: {done.stderr.strip().splitlines()[-1][:200]}")

@@ -9,6 +9,7 @@ import grpc
 import httpx
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from starlette.routing import BaseRoute
 
 from safescale.gateway.app import create_app
 from safescale.gateway.clients import open_services
@@ -122,8 +123,16 @@ def guard() -> Guard | None:
     return None
 
 
+@pytest.fixture(scope="session")
+def routes() -> list[BaseRoute]:
+    """The routes, which no gateway changes: at the first request the framework works them out, at some cost."""
+    gateway = Gateway(GatewayConfig(Addresses(*["127.0.0.1:1"] * 4), Telemetry()), services=None)
+    return create_app(gateway).router.routes
+
+
 @pytest.fixture
 async def world(
+    routes: list[BaseRoute],
     limits: Limits,
     deadlines: Deadlines,
     cors_origins: tuple[str, ...],
@@ -166,7 +175,9 @@ async def world(
             ),
             services,
         )
-        transport = httpx.ASGITransport(create_app(gateway), raise_app_exceptions=False)
+        app = create_app(gateway)
+        app.router.routes[:] = routes
+        transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             yield World(fakes, gateway, client, telemetry, states, lambda: server.stop(None))
     await server.stop(None)
