@@ -40,7 +40,7 @@ test: .venv/.ready ## Run all tests, offline, with the coverage of core
 	$(BIN)/python -m pytest -n 3 --dist worksteal -p no:schemathesis tests/unit/core tests/reference --cov=safescale.core --cov-report=term:skip-covered --cov-fail-under=95
 
 test-fast: .venv/.ready ## Run the unit and reference tests of what changed since main (BASE=commit: since that), in a minute
-	tests=$$($(BIN)/python -m tests.changed $(BASE)) && $(BIN)/python -m pytest -n 3 --dist worksteal $$tests
+	tests=$$($(BIN)/python -m tests.changed $(BASE)) && $(BIN)/python -m pytest -n 3 --dist worksteal -p no:schemathesis $$tests
 
 chart: .venv/.ready ## Check the Helm chart: lint, schemas of Kubernetes, what templates render, alert rules (builds its tools with go)
 	charts/tools.sh
