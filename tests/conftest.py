@@ -7,6 +7,10 @@ import pytest
 import structlog
 from hypothesis import HealthCheck, settings
 
+# Before numpy is imported: on matrices as small as those of tests, threads that wait for each other cost more than
+# they save.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 # Machines that run tests are shared: slowness is no failure. What is drawn stays the same from run to run.
 settings.register_profile("shared", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
 settings.load_profile("shared")
