@@ -701,6 +701,7 @@ class MetricRow(_message.Message):
     CORRECTED_VALUE_FIELD_NUMBER: _builtins.int
     CORRECTED_LOW_FIELD_NUMBER: _builtins.int
     CORRECTED_HIGH_FIELD_NUMBER: _builtins.int
+    WORST_HIGH_FIELD_NUMBER: _builtins.int
     model: _builtins.str
     """Model name."""
     condition: _builtins.str
@@ -741,13 +742,17 @@ class MetricRow(_message.Message):
     """Low end of the corrected value's interval."""
     corrected_high: _builtins.float
     """High end of it."""
+    worst_high: _builtins.float
+    """High end of the exact 95 % interval of the worst case; absent where that is unset."""
     @_builtins.property
     def measured(self) -> Global___ShareCount:
         """The count behind a share of questions; unset for what is no share."""
 
     @_builtins.property
     def worst_case(self) -> Global___ShareCount:
-        """The same if every unread answer were this harm; unset for what is no harm."""
+        """The same if every unread answer were such an event; unset where reading them could add none, such as to accuracy, of
+        which they are no part already.
+        """
 
     def __init__(
         self,
@@ -774,10 +779,11 @@ class MetricRow(_message.Message):
         corrected_value: _builtins.float | None = ...,
         corrected_low: _builtins.float | None = ...,
         corrected_high: _builtins.float | None = ...,
+        worst_high: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean", "_boot_sd", b"_boot_sd", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_corrected_high", b"_corrected_high", "_corrected_low", b"_corrected_low", "_corrected_value", b"_corrected_value", "_exact_high", b"_exact_high", "_exact_low", b"_exact_low", "_value", b"_value", "boot_mean", b"boot_mean", "boot_sd", b"boot_sd", "ci_high", b"ci_high", "ci_low", b"ci_low", "corrected_high", b"corrected_high", "corrected_low", b"corrected_low", "corrected_value", b"corrected_value", "exact_high", b"exact_high", "exact_low", b"exact_low", "measured", b"measured", "value", b"value", "worst_case", b"worst_case"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean", "_boot_sd", b"_boot_sd", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_corrected_high", b"_corrected_high", "_corrected_low", b"_corrected_low", "_corrected_value", b"_corrected_value", "_exact_high", b"_exact_high", "_exact_low", b"_exact_low", "_value", b"_value", "_worst_high", b"_worst_high", "boot_mean", b"boot_mean", "boot_sd", b"boot_sd", "ci_high", b"ci_high", "ci_low", b"ci_low", "corrected_high", b"corrected_high", "corrected_low", b"corrected_low", "corrected_value", b"corrected_value", "exact_high", b"exact_high", "exact_low", b"exact_low", "measured", b"measured", "value", b"value", "worst_case", b"worst_case", "worst_high", b"worst_high"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean", "_boot_sd", b"_boot_sd", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_corrected_high", b"_corrected_high", "_corrected_low", b"_corrected_low", "_corrected_value", b"_corrected_value", "_exact_high", b"_exact_high", "_exact_low", b"_exact_low", "_value", b"_value", "boot_mean", b"boot_mean", "boot_sd", b"boot_sd", "ci_high", b"ci_high", "ci_low", b"ci_low", "condition", b"condition", "corrected_high", b"corrected_high", "corrected_low", b"corrected_low", "corrected_value", b"corrected_value", "exact_high", b"exact_high", "exact_low", b"exact_low", "interval", b"interval", "measured", b"measured", "metric", b"metric", "model", b"model", "n", b"n", "n_null", b"n_null", "n_unread", b"n_unread", "regime", b"regime", "slice", b"slice", "slice_value", b"slice_value", "value", b"value", "worst_case", b"worst_case"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean", "_boot_sd", b"_boot_sd", "_ci_high", b"_ci_high", "_ci_low", b"_ci_low", "_corrected_high", b"_corrected_high", "_corrected_low", b"_corrected_low", "_corrected_value", b"_corrected_value", "_exact_high", b"_exact_high", "_exact_low", b"_exact_low", "_value", b"_value", "_worst_high", b"_worst_high", "boot_mean", b"boot_mean", "boot_sd", b"boot_sd", "ci_high", b"ci_high", "ci_low", b"ci_low", "condition", b"condition", "corrected_high", b"corrected_high", "corrected_low", b"corrected_low", "corrected_value", b"corrected_value", "exact_high", b"exact_high", "exact_low", b"exact_low", "interval", b"interval", "measured", b"measured", "metric", b"metric", "model", b"model", "n", b"n", "n_null", b"n_null", "n_unread", b"n_unread", "regime", b"regime", "slice", b"slice", "slice_value", b"slice_value", "value", b"value", "worst_case", b"worst_case", "worst_high", b"worst_high"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__boot_mean: _TypeAlias = _typing.Literal["boot_mean"]  # noqa: Y015
     _WhichOneofArgType__boot_mean: _TypeAlias = _typing.Literal["_boot_mean", b"_boot_mean"]  # noqa: Y015
@@ -799,6 +805,8 @@ class MetricRow(_message.Message):
     _WhichOneofArgType__exact_low: _TypeAlias = _typing.Literal["_exact_low", b"_exact_low"]  # noqa: Y015
     _WhichOneofReturnType__value: _TypeAlias = _typing.Literal["value"]  # noqa: Y015
     _WhichOneofArgType__value: _TypeAlias = _typing.Literal["_value", b"_value"]  # noqa: Y015
+    _WhichOneofReturnType__worst_high: _TypeAlias = _typing.Literal["worst_high"]  # noqa: Y015
+    _WhichOneofArgType__worst_high: _TypeAlias = _typing.Literal["_worst_high", b"_worst_high"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__boot_mean) -> _WhichOneofReturnType__boot_mean | None: ...
     @_typing.overload
@@ -819,6 +827,8 @@ class MetricRow(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exact_low) -> _WhichOneofReturnType__exact_low | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__value) -> _WhichOneofReturnType__value | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__worst_high) -> _WhichOneofReturnType__worst_high | None: ...
 
 Global___MetricRow: _TypeAlias = MetricRow  # noqa: Y015
 
