@@ -8,7 +8,14 @@ from safescale.core.inputs.records import shown
 from safescale.core.inputs.text_rules import name_fault
 from safescale.core.safety.benchmark.benchmark import Benchmark, Question
 from safescale.core.safety.benchmark.parser import canonical_id, shown_item
-from safescale.core.safety.benchmark.question_rules import MAX_FAULTS, Demands, Fault, question_faults, stem_faults
+from safescale.core.safety.benchmark.question_rules import (
+    MAX_FAULTS,
+    Demands,
+    Fault,
+    missing_cluster,
+    question_faults,
+    stem_faults,
+)
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_from_proto
 
@@ -35,7 +42,7 @@ def checked_question(message: common_pb2.Question, demands: Demands, place: str 
 
 
 def checked_questions(messages: Iterable[common_pb2.Question], demands: Demands) -> tuple[Question, ...]:
-    """Return the questions that a caller brought: at least one, ids different, labels for all of them or for none.
+    """Return the questions that a caller brought: at least one, ids different, labels and clusters for all or for none.
 
     Raises:
         InvalidInputError: as `checked_question`; the defects of all questions are listed, at most 100.
@@ -61,6 +68,10 @@ def checked_questions(messages: Iterable[common_pb2.Question], demands: Demands)
                     ("labels",), "missing", "the safety labels of every option, since other questions have them"
                 )
                 defects += _defects(f"questions[{number}]", question, [fault])
+    if any(question.cluster for question in questions):
+        for number, question in enumerate(questions):
+            if not question.cluster:
+                defects += _defects(f"questions[{number}]", question, [missing_cluster()])
     if defects:
         raise input_error(defects)
     return tuple(questions)

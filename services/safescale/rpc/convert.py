@@ -58,6 +58,8 @@ def question_to_proto(question: Question) -> common_pb2.Question:
             for letter, labels in question.labels.items()
         },
         deep_research_report=question.deep_research_report,
+        cluster=question.cluster,
+        groups=dict(question.groups),
     )
 
 
@@ -78,6 +80,8 @@ def question_from_proto(message: common_pb2.Question) -> Question:
             for letter, labels in message.labels.items()
         },
         deep_research_report=message.deep_research_report if message.HasField("deep_research_report") else None,
+        cluster=message.cluster,
+        groups=dict(message.groups),
     )
 
 

@@ -52,9 +52,9 @@ def test_every_defect_is_a_line_and_the_exit_code_is_two(runner: CliRunner, tmp_
     result = runner.invoke(app, ["validate", path, "--for", "evidence_conflict"])
     assert result.exit_code == 2
     assert result.stderr.splitlines() == [
-        f"warning: {path}:2: q1 note = 1; expected no other fields than correct_answer, deep_research_report, "
-        "evidence_clean, evidence_conflict, labels, options, question_id, question_text, question_type, subspecialty; "
-        "it is ignored",
+        f"warning: {path}:2: q1 note = 1; expected no other fields than cluster, correct_answer, "
+        "deep_research_report, evidence_clean, evidence_conflict, groups, labels, options, question_id, "
+        "question_text, question_type, subspecialty; it is ignored",
         f'{path}:1: q1 correct_answer = "C"; expected one of the options A, B',
         f'{path}:2: q1 question_id = "q1"; expected an id of its own, since {path}:1 has this one',
         f"{path}:2: q1 evidence_conflict = empty; expected a text, since the condition evidence_conflict puts it "

@@ -46,9 +46,9 @@ def test_a_column_that_nobody_reads_is_told_once() -> None:
     rows = "".join(f"q{n},t,x,y,A,z\n" for n in range(50))
     found = check(Source("f.csv", f"question_id,question_text,option_A,option_B,correct_answer,note\n{rows}".encode()))
     assert [str(each) for each in found.warnings] == [
-        'f.csv:1: header = "note"; expected no other columns than contradicts, correct_answer, deep_research_report, '
-        "evidence_clean, evidence_conflict, high_risk, labels, question_id, question_text, question_type, "
-        "subspecialty, unsafe; it is ignored"
+        'f.csv:1: header = "note"; expected no other columns than cluster, contradicts, correct_answer, '
+        "deep_research_report, evidence_clean, evidence_conflict, high_risk, labels, question_id, question_text, "
+        "question_type, subspecialty, unsafe; it is ignored"
     ]
 
 

@@ -33,6 +33,8 @@ class Question:
 
     `labels` is empty where nothing is known about the options' safety; it is never filled in part. An evidence text
     that is absent is None, never an empty string. `text` is empty in a benchmark read from a file of labels alone.
+    `cluster` is what it was drawn with, such as an article or a patient: questions of one cluster are not independent.
+    `groups` are values by name, such as modality: CT.
     """
 
     question_id: str
@@ -45,9 +47,12 @@ class Question:
     evidence_conflict: str | None = None
     labels: dict[str, OptionLabels] = field(default_factory=dict)
     deep_research_report: str | None = None
+    cluster: str = ""
+    groups: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", dict(sorted(self.options.items())))
+        object.__setattr__(self, "groups", dict(sorted(self.groups.items())))
         object.__setattr__(self, "labels", dict(sorted(self.labels.items())))
 
     @property
@@ -103,6 +108,11 @@ def question_to_dict(question: Question) -> dict[str, Any]:
         value = getattr(question, name)
         if value is not None:
             record[name] = value
+    # Left out where they say nothing, so that the content hash of questions without them is what it was.
+    if question.cluster:
+        record["cluster"] = question.cluster
+    if question.groups:
+        record["groups"] = dict(question.groups)
     if question.labels:
         record["labels"] = {
             letter: {flag: int(getattr(labels, flag)) for flag in FLAGS} for letter, labels in question.labels.items()
@@ -129,6 +139,8 @@ def question_from_dict(record: Mapping[str, Any]) -> Question:
             for letter, flags in record.get("labels", {}).items()
         },
         deep_research_report=record.get("deep_research_report"),
+        cluster=record.get("cluster", ""),
+        groups=dict(record.get("groups", {})),
     )
 
 

@@ -11,6 +11,7 @@ from safescale.core.errors import BenchmarkError, Defect
 from safescale.core.inputs.records import DefectLog, Source, read_records, shown
 from safescale.core.safety.benchmark.benchmark import Benchmark, Question
 from safescale.core.safety.benchmark.parser import Draft, canonical_id, check_header, draft_of, shown_item
+from safescale.core.safety.benchmark.question_rules import missing_cluster
 from safescale.core.safety.conditions import condition
 
 
@@ -181,6 +182,8 @@ def _labelled(draft: Draft, question: Question, partner: Draft, other: Question,
         labels=other.labels,
         subspecialty=question.subspecialty or other.subspecialty,
         question_type=question.question_type or other.question_type,
+        cluster=question.cluster or other.cluster,
+        groups=other.groups | question.groups,
     )
 
 
@@ -189,8 +192,9 @@ def _folded(question: Question) -> list[str]:
 
 
 def _report_missing(drafts: Sequence[Draft], needs: Needs, findings: DefectLog) -> None:
-    """Return what the intended use needs and a question lacks; labels must be on all questions or on none."""
+    """Return what the intended use needs and a question lacks; labels and clusters must be on all or on none."""
     labels_wanted = needs.labels or any(draft.question and draft.question.labels for draft in drafts)
+    clustered = any(draft.question and draft.question.cluster for draft in drafts)
     rows = [condition(condition_id) for condition_id in needs.conditions]
     for draft in drafts:
         question = draft.question
@@ -202,6 +206,9 @@ def _report_missing(drafts: Sequence[Draft], needs: Needs, findings: DefectLog) 
             findings.defects.append(_at(draft, "question_text", "missing", "a non-empty text"))
         if labels_wanted and not question.labels:
             findings.defects.append(_at(draft, "labels", "missing", "the safety labels of every option"))
+        if clustered and not question.cluster:
+            fault = missing_cluster()
+            findings.defects.append(_at(draft, ".".join(fault.path), fault.value, fault.expected))
         for row in rows:
             field = row.builder.text_field(agent=True)
             if field and not getattr(question, field):

@@ -3,12 +3,30 @@
 from typing import Any
 
 from safescale.core.safety.benchmark.benchmark import FLAGS, MAX_OPTIONS, MIN_OPTIONS
+from safescale.core.safety.benchmark.question_rules import MAX_GROUPS, SLICE_FIELDS
 
 _FLAG_MEANING = {
     "high_risk": "1 if choosing this option could cause serious harm.",
     "unsafe": "1 if this option is clinically unsafe advice.",
     "contradicts": "1 if this option contradicts the evidence.",
 }
+
+_NON_EMPTY = {"type": "string", "pattern": r"\S"}
+_SAMPLING: dict[str, Any] = {
+    "cluster": {
+        "type": ["string", "integer", "null"],
+        "description": "What the question was drawn with, such as an article, a vignette or a patient: of "
+        "every question, or of none. Intervals allow for it.",
+    },
+    "groups": {
+        "description": f"Values by group, such as modality: CT; at most {MAX_GROUPS}. Results are sliced by them.",
+        "type": ["object", "null"],
+        "propertyNames": _NON_EMPTY | {"not": {"enum": list(SLICE_FIELDS)}},
+        "additionalProperties": {"anyOf": [_NON_EMPTY, {"type": ["integer", "null"]}]},
+        "maxProperties": MAX_GROUPS,
+    },
+}
+"""What a question was drawn with, and what it is grouped by."""
 
 
 def benchmark_json_schema() -> dict[str, Any]:
@@ -21,7 +39,6 @@ def benchmark_json_schema() -> dict[str, Any]:
         name: {"enum": [0, 1, False, True], "description": f"{_FLAG_MEANING[name]} 0 otherwise."} for name in FLAGS
     }
     letter = {"pattern": "^[A-Z]$"}
-    non_empty = {"type": "string", "pattern": r"\S"}
     optional_text = {"type": ["string", "null"]}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -29,19 +46,20 @@ def benchmark_json_schema() -> dict[str, Any]:
         "description": "One multiple-choice question: one JSON object per line of a UTF-8 file.",
         "type": "object",
         "properties": {
-            "question_id": non_empty | {"description": "Identifier, unique in the benchmark."},
-            "question_text": non_empty | {"description": "The question itself, without its options."},
+            "question_id": _NON_EMPTY | {"description": "Identifier, unique in the benchmark."},
+            "question_text": _NON_EMPTY | {"description": "The question itself, without its options."},
             "options": {
                 "description": "Option texts by letter: A, B, C … without a gap; all texts differ.",
                 "type": "object",
                 "propertyNames": letter,
-                "additionalProperties": non_empty,
+                "additionalProperties": _NON_EMPTY,
                 "minProperties": MIN_OPTIONS,
                 "maxProperties": MAX_OPTIONS,
             },
             "correct_answer": {"type": "string", **letter, "description": "Letter of the one correct option."},
             "subspecialty": {"type": ["string", "null"], "description": "Subspecialty; results are grouped by it."},
             "question_type": {"type": ["string", "null"], "description": "Kind of question, such as diagnosis."},
+            **_SAMPLING,
             "evidence_clean": optional_text
             | {"description": "Passage that supports the correct option. The condition evidence_clean needs it."},
             "evidence_conflict": optional_text

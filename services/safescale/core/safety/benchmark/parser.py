@@ -14,6 +14,7 @@ from safescale.core.safety.benchmark.question_rules import (
     TEXT_FIELDS,
     Fault,
     answer_fault,
+    group_faults,
     name_faults,
     option_faults,
     text_faults,
@@ -32,16 +33,21 @@ _OWN_FIELDS = frozenset(
         "correct_answer",
         "subspecialty",
         "question_type",
+        "cluster",
+        "groups",
         "labels",
         *TEXT_FIELDS,
     )
 )
 # Carried by the published questions file; contexts are built anew by this system, so they are not read.
 _PUBLISHED_FIELDS = frozenset(("metadata", "dataset", "prompt_conditions", "retrieved_contexts"))
-_MERGED_FIELDS = frozenset(("question_id", "question_text", "options", "answer_idx", "subspecialty", "question_type"))
+_MERGED_FIELDS = frozenset(
+    ("question_id", "question_text", "options", "answer_idx", "subspecialty", "question_type", "cluster", "groups")
+)
 _MERGED_FLAG = re.compile(rf"option_([0-9]{{1,4}})_({'|'.join(FLAGS)})", flags=re.ASCII)
-_CSV_FIELDS = (_OWN_FIELDS - {"options"}) | {*FLAGS, "dataset"}
+_CSV_FIELDS = (_OWN_FIELDS - {"options", "groups"}) | {*FLAGS, "dataset"}
 _CSV_OPTION = re.compile(r"option_([A-Z])")
+_CSV_GROUP = re.compile(r"group_(.+)", flags=re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +105,14 @@ class _BenchmarkReader:
         clean, conflict, report = (self._evidence(name, inner) for name in TEXT_FIELDS)
         labels = self._labels(options)
         specialty, kind = (self._name(name) for name in ("subspecialty", "question_type"))
+        cluster, groups = self._cluster(), self._groups()
         self._warn_unknown(_OWN_FIELDS | _PUBLISHED_FIELDS)
         question = None
         if not self._end():
             question = Question(
-                question_id or "", text, options, answer, specialty, kind, clean, conflict, labels, report
-            )
+                question_id or "", text, options, answer, specialty, kind, clean, conflict, labels, report,
+                cluster, groups,
+            )  # fmt: skip
         return Draft(self._record, question_id, question, merged=False)
 
     def merged(self) -> Draft:
@@ -115,10 +123,13 @@ class _BenchmarkReader:
         answer = self._answer("answer_idx", options)
         specialty, kind = (self._name(name) for name in ("subspecialty", "question_type"))
         labels = self._merged_labels(options)
+        cluster, groups = self._cluster(), self._groups()
         self._warn_unknown(_MERGED_FIELDS | {key for key in self._data if _MERGED_FLAG.fullmatch(key)})
         question = None
         if not self._end():
-            question = Question(question_id or "", text, options, answer, specialty, kind, labels=labels)
+            question = Question(
+                question_id or "", text, options, answer, specialty, kind, labels=labels, cluster=cluster, groups=groups
+            )
         return Draft(self._record, question_id, question, merged=True)
 
     def defect(self, path: tuple[str, ...], value: str, expected: str) -> None:
@@ -145,6 +156,8 @@ class _BenchmarkReader:
         name = ".".join(path)
         if self._csv and path[0] == "options":
             name = f"option_{path[1]}" if len(path) > 1 else "option_A, option_B, …"
+        if self._csv and path[0] == "groups" and len(path) > 1:
+            name = f"group_{path[1]}"
         return Defect(record.file, record.line_of(path), self._item, name, value, expected)
 
     def _id(self, *, numbers: bool) -> str | None:
@@ -164,6 +177,34 @@ class _BenchmarkReader:
         text = self._text(name, required=False)
         self._faults(name_faults((name,), text))
         return text
+
+    def _cluster(self) -> str:
+        """Return the name of the cluster; files number articles and patients, so a number is a name."""
+        value = self._data.get("cluster")
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+        if value is not None and not isinstance(value, str):
+            self.defect(("cluster",), shown(value), "a text or a whole number")
+            return ""
+        return self._name("cluster")
+
+    def _groups(self) -> dict[str, str]:
+        value = self._data.get("groups")
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            self.defect(("groups",), shown(value), "an object with a text for the name of each group")
+            return {}
+        groups = {}
+        for name, held in value.items():
+            if isinstance(held, int) and not isinstance(held, bool):
+                groups[name.strip()] = str(held)
+            elif isinstance(held, str):
+                groups[name.strip()] = held.strip()
+            elif held is not None:
+                self.defect(("groups", name), shown(held), "a text or a whole number")
+        self._faults(group_faults(groups))
+        return groups
 
     def _text(self, name: str, *, required: bool, max_bytes: int | None = None) -> str:
         value = self._data.get(name)
@@ -283,7 +324,7 @@ def check_header(records: Sequence[Record], findings: DefectLog) -> list[Record]
     if not records:
         return []
     first = records[0]
-    names = [name for name in first.data if not _CSV_OPTION.fullmatch(name)]
+    names = [name for name in first.data if not (_CSV_OPTION.fullmatch(name) or _CSV_GROUP.fullmatch(name))]
     flags = [name for name in FLAGS if name in first.data]
     for flag in FLAGS:
         if flags and flag not in flags:
@@ -307,7 +348,12 @@ def _draft_of_row(record: Record, findings: DefectLog) -> Draft:
     """Read a CSV row as our own schema; a flag column names the letters that carry the flag."""
     row = record.data
     data: dict[str, Any] = {
-        name: text for name, text in row.items() if not _CSV_OPTION.fullmatch(name) and name not in FLAGS
+        name: text
+        for name, text in row.items()
+        if not (_CSV_OPTION.fullmatch(name) or _CSV_GROUP.fullmatch(name)) and name not in FLAGS
+    }
+    data["groups"] = {
+        match.group(1): text for name, text in row.items() if text.strip() and (match := _CSV_GROUP.fullmatch(name))
     }
     options = {
         match.group(1): text for name, text in row.items() if text.strip() and (match := _CSV_OPTION.fullmatch(name))

@@ -6,12 +6,19 @@ adds file and line, the reader of a message the question.
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 
 from safescale.core.inputs.records import shown
 from safescale.core.inputs.text_rules import MAX_QUESTION_BYTES, name_fault, text_fault
 from safescale.core.safety.benchmark.benchmark import FLAGS, LETTERS, MAX_OPTIONS, MIN_OPTIONS, Question
 
 TEXT_FIELDS = ("evidence_clean", "evidence_conflict", "deep_research_report")
+SLICE_FIELDS = ("subspecialty", "question_type")
+"""Fields that questions are grouped by beside their groups; no group can have the name of one."""
+
+MAX_GROUPS = 20
+"""Groups of one question."""
+
 MAX_FAULTS = 20
 """Faults of one question that are listed."""
 
@@ -47,8 +54,9 @@ def _faults(question: Question, demands: Demands) -> Iterator[Fault]:
     yield from stem_faults(question.question_id, question.text, question.options, text_needed=demands.text)
     if question.correct_answer not in question.options:
         yield answer_fault(("correct_answer",), shown(question.correct_answer), question.options)
-    for name in ("subspecialty", "question_type"):
+    for name in (*SLICE_FIELDS, "cluster"):
         yield from name_faults((name,), getattr(question, name))
+    yield from group_faults(question.groups)
     for name in TEXT_FIELDS:
         yield from text_faults((name,), getattr(question, name) or "")
     yield from label_faults(question.labels, question.options)
@@ -107,6 +115,27 @@ def label_faults(labelled: Collection[str], options: Mapping[str, str]) -> Itera
             yield Fault(("labels", letter), "labels of no option", expected)
     for letter in sorted(set(options) - set(labelled)):
         yield Fault(("labels", letter), "missing", f"{', '.join(FLAGS)} of each option")
+
+
+def group_faults(groups: Mapping[str, str]) -> Iterator[Fault]:
+    """Find what is wrong with the groups of a question: number, names, values."""
+    if len(groups) > MAX_GROUPS:
+        yield Fault(("groups",), f"{len(groups):,} groups", f"at most {MAX_GROUPS}")
+    for name, value in islice(groups.items(), MAX_GROUPS):
+        path = ("groups", name)
+        if not name.strip() or name != name.strip():
+            yield Fault(path, shown(name), "a name without blanks around it")
+        elif name in SLICE_FIELDS:
+            yield Fault(path, shown(name), f"a name other than {' and '.join(SLICE_FIELDS)}, which are fields")
+        elif not value.strip():
+            yield Fault(path, shown(value), "a non-empty text")
+        yield from name_faults(path, name)
+        yield from name_faults(path, value)
+
+
+def missing_cluster() -> Fault:
+    """Make the fault of a question without a cluster among questions that have one."""
+    return Fault(("cluster",), "missing", "a cluster of every question, or of none: one of its own where it is alone")
 
 
 def name_faults(path: tuple[str, ...], text: str) -> Iterator[Fault]:

@@ -43,6 +43,7 @@ def questions(draw: st.DrawFn) -> Question:
         evidence_conflict=draw(st.one_of(st.none(), TEXT)),
         labels=labels,
         deep_research_report=draw(st.one_of(st.none(), TEXT)),
+        groups=draw(st.dictionaries(st.sampled_from(("modality", "site")), TEXT)),
     )
 
 
@@ -106,7 +107,9 @@ def test_labelled_means_every_question() -> None:
 
 
 def schema_example() -> dict[str, object]:
-    return question_to_dict(question("q1", evidence_clean="Clear lungs.", subspecialty="chest"))
+    return question_to_dict(
+        question("q1", evidence_clean="Clear lungs.", subspecialty="chest", cluster="1", groups={"modality": "CT"})
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,6 +125,9 @@ def schema_example() -> dict[str, object]:
         ("labels", {"A": {"high_risk": 1, "unsafe": 0}}),
         ("labels", {"A": {"high_risk": 1, "unsafe": 0, "contradicts": 0, "other": 1}}),
         ("evidence_clean", 3),
+        ("cluster", 1.5),
+        ("groups", {"modality": ""}),
+        ("groups", {"subspecialty": "chest"}),
     ],
 )
 def test_the_schema_refuses_a_wrong_value(field: str, value: object) -> None:

@@ -288,3 +288,57 @@ def test_an_unknown_condition_is_refused() -> None:
 def test_unknown_fields_are_warnings() -> None:
     found = check(jsonl(own(evidence="x")), array(merged(1, note="y"), name="n.json"))
     assert [(each.field, each.value) for each in found.warnings] == [("evidence", '"x"'), ("note", '"y"')]
+
+
+def test_a_benchmark_without_clusters_and_groups_has_the_hash_that_it_always_had() -> None:
+    before = "cf5313741907b4f818b3b3d1b3c6dbd9fc6d1e1304ce5b936d1a672b8010a110"
+    found = load_benchmark("x", [jsonl(own("a"), own("b", cluster=None, groups={}))])
+    assert found.content_hash == before
+    assert load_benchmark("x", [jsonl(own("a", cluster="1"), own("b", cluster="2"))]).content_hash != before
+    assert load_benchmark("x", [jsonl(own("a"), own("b", groups={"site": "X"}))]).content_hash != before
+
+
+def test_clusters_and_groups_are_texts_or_numbers() -> None:
+    first, second = load_benchmark(
+        "x", [jsonl(own("a", cluster=17, groups={"modality": " CT ", "year": 2026}), own("b", cluster=" 17 "))]
+    ).questions
+    assert (first.cluster, first.groups) == ("17", {"modality": "CT", "year": "2026"})
+    assert (second.cluster, second.groups) == ("17", {})
+
+
+def test_clusters_and_groups_stand_in_columns_of_a_csv_file() -> None:
+    head = "question_id,question_text,option_A,option_B,correct_answer,cluster,group_modality,group_site"
+    found = check(Source("f.csv", f"{head}\nq1,t,x,y,A,7,CT,\nq2,u,x,y,A,7,MR,Leeds\n".encode()))
+    assert found.benchmark is not None
+    assert found.warnings == ()
+    first, second = found.benchmark.questions
+    assert (first.cluster, first.groups) == ("7", {"modality": "CT"})
+    assert second.groups == {"modality": "MR", "site": "Leeds"}
+
+
+def test_labels_in_the_published_layout_may_have_clusters_and_groups() -> None:
+    labels = array(merged(1, cluster="a", groups={"modality": "CT"}), merged(2, cluster="a"))
+    found = check(jsonl(unified(1), unified(2)), labels=labels)
+    assert found.benchmark is not None
+    assert [question.cluster for question in found.benchmark.questions] == ["a", "a"]
+    assert found.benchmark.questions[0].groups == {"modality": "CT"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"cluster": 1.5}, "q.jsonl:2: b cluster = 1.5; expected a text or a whole number"),
+        ({"cluster": True}, "q.jsonl:2: b cluster = true; expected a text or a whole number"),
+        ({"cluster": ...}, "q.jsonl:2: b cluster = missing; expected a cluster of every question, or of none"),
+        ({"cluster": "a\x00b"}, "q.jsonl:2: b cluster = U+0000"),
+        ({"groups": ["CT"]}, 'q.jsonl:2: b groups = ["CT"]; expected an object'),
+        ({"groups": {"modality": ["CT"]}}, 'q.jsonl:2: b groups.modality = ["CT"]; expected a text'),
+        ({"groups": {"modality": " "}}, 'q.jsonl:2: b groups.modality = ""; expected a non-empty text'),
+        ({"groups": {"subspecialty": "x"}}, "expected a name other than subspecialty and question_type"),
+        ({"groups": {" ": "x"}}, "expected a name without blanks around it"),
+        ({"groups": {f"g{n}": "x" for n in range(21)}}, "q.jsonl:2: b groups = 21 groups; expected at most 20"),
+    ],
+)
+def test_clusters_and_groups_that_cannot_be_are_defects(changes: dict[str, Any], expected: str) -> None:
+    (line,) = lines(check(jsonl(own("a", cluster="1"), own("b", **{"cluster": "1"} | changes))))
+    assert expected in line
