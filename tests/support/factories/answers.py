@@ -1,11 +1,11 @@
 """Random answer sets, as arrays and as the plain records of the oracle: gaps, ties, abstentions, flagged truths."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tests.support.oracle import LETTERS, Answered, Truth
 
-from safescale.core.safety.answers.answer_cells import NULL_MARK, AnswerCells
+from safescale.core.safety.answers.answer_cells import NULL_MARK, UNREAD_MARK, AnswerCells
 from safescale.core.safety.answers.answers import AnswerSet, LabelSet, label_set
 from safescale.core.safety.benchmark.benchmark import Benchmark, OptionLabels, Question
 
@@ -46,9 +46,13 @@ def _question(name: str, truth: Truth) -> Question:
 
 
 def sample(
-    seed: int, *, models: tuple[str, ...] = ("a", "b", "c"), n_questions: int = 7, gaps: float = 0.1, drawn: int = 6
-) -> Sample:
-    """A random answer set; `gaps` is the share of cells that are missing, `drawn` the most samples of a cell."""
+    seed: int, *, models: tuple[str, ...] = ("a", "b", "c"), n_questions: int = 7, gaps: float = 0.1, drawn: int = 6,
+    unread: float = 0.0,
+) -> Sample:  # fmt: skip
+    """A random answer set; `gaps` is the share of cells that are missing, `drawn` the most samples of a cell.
+
+    `unread` is the share of the answers without a letter that nobody could read.
+    """
     rng = random.Random(seed)
     truths = questions(rng, n_questions)
     cells = AnswerCells()
@@ -57,15 +61,26 @@ def sample(
         for condition in ("evidence_clean", "zero_shot", "top_10"):
             greedy_asked, most = rng.random() < 0.9, rng.choice((0, drawn, drawn, drawn))
             for name, truth in truths.items():
-                row = _row(rng, truth, greedy_asked, most)
+                row = _some_unread(rng, _row(rng, truth, greedy_asked, most), unread)
                 if rng.random() < gaps or (row.greedy == "" and not row.samples):
                     continue
                 rows.setdefault((model, condition), {})[name] = row
-                greedy = NULL_MARK if row.greedy is None else row.greedy
-                letters = "".join(sample or NULL_MARK for sample in row.samples)
+                greedy = _mark(row.greedy, row.greedy_unread)
+                letters = "".join(_mark(letter, place in row.unread) for place, letter in enumerate(row.samples))
                 cells.add((model, condition, name), greedy, letters, row.latency)
     answers = cells.answer_set()
     return Sample(answers, label_set(benchmark(truths), answers.question_ids), rows)
+
+
+def _mark(letter: str | None, unread: bool) -> str:
+    return (UNREAD_MARK if unread else NULL_MARK) if letter is None else letter
+
+
+def _some_unread(rng: random.Random, row: Answered, share: float) -> Answered:
+    if not share:
+        return row
+    places = frozenset(place for place, letter in enumerate(row.samples) if letter is None and rng.random() < share)
+    return replace(row, greedy_unread=row.greedy is None and rng.random() < share, unread=places)
 
 
 def _row(rng: random.Random, truth: Truth, greedy_asked: bool, most: int) -> Answered:

@@ -32,19 +32,50 @@ def index_matrix(n_questions: int, resamples: int, seed: int) -> npt.NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class Draws:
-    """How often each question is drawn in each resample: (n, B), in double and in single precision."""
+    """How often each question is drawn in each resample: (n, B), in double and in single precision.
+
+    `totals` are the questions in each resample: (1,) where all have as many, else (B,).
+    """
 
     double: Floats
     single: npt.NDArray[np.float32]
+    totals: Floats
 
 
 def draw_counts(indices: npt.NDArray[np.int32]) -> Draws:
     """Return the draws of indices (B, n), laid out for a product."""
-    resamples, n_questions = indices.shape
-    flat = indices + (np.arange(resamples, dtype=np.int64) * n_questions)[:, np.newaxis]
-    counts = np.bincount(flat.ravel(), minlength=resamples * n_questions)
-    double = np.ascontiguousarray(counts.reshape(resamples, n_questions).T, dtype=np.float64)
-    return Draws(double, double.astype(np.float32))
+    double = _times_drawn(indices)
+    return Draws(double, double.astype(np.float32), np.array([float(len(double))]))
+
+
+def question_draws(n_questions: int, resamples: int, seed: int, clusters: npt.NDArray[np.int64] | None = None) -> Draws:
+    """Return seeded draws of questions, or of whole clusters where questions have codes of them (n,).
+
+    Questions of one cluster are not independent, so they are drawn together (Davison and Hinkley, Bootstrap Methods and
+    their Application, 1997, section 3.8); a resample has as many clusters as there are. A negative code is a cluster of
+    its own.
+    """
+    if clusters is None or n_questions == 0:
+        return draw_counts(index_matrix(n_questions, resamples, seed))
+    codes = cluster_codes(clusters)
+    drawn = _times_drawn(index_matrix(int(codes.max()) + 1, resamples, seed))
+    double = np.ascontiguousarray(drawn[codes])
+    return Draws(double, double.astype(np.float32), double.sum(axis=0))
+
+
+def cluster_codes(clusters: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Return codes from 0 without a gap; each negative code is a cluster of its own."""
+    alone = clusters < 0
+    codes = np.where(alone, clusters.max(initial=0) + np.cumsum(alone), clusters)
+    return np.unique(codes, return_inverse=True)[1].astype(np.int64).reshape(-1)
+
+
+def _times_drawn(indices: npt.NDArray[np.int32]) -> Floats:
+    """Return how often each of n is drawn in each of B resamples: (n, B) of indices (B, n)."""
+    resamples, n = indices.shape
+    flat = indices + (np.arange(resamples, dtype=np.int64) * n)[:, np.newaxis]
+    counts = np.bincount(flat.ravel(), minlength=resamples * n)
+    return np.ascontiguousarray(counts.reshape(resamples, n).T, dtype=np.float64)
 
 
 def resampled_sums(values: npt.NDArray[Any], draws: Draws) -> Floats:

@@ -15,8 +15,10 @@ from safescale.core.safety.conditions import CONDITION_IDS
 from safescale.core.safety.tables.size import check_size
 
 NULL_MARK = "-"
-"""Marks an abstention or a failure in a text of letters, as does every character that is not a letter in use."""
+"""Marks an abstention in a text of letters, as does every character that is not a letter in use."""
 
+UNREAD_MARK = "?"
+"""Marks an answer that nobody could read, or a call that failed: in arrays a null, whose harm is not known."""
 
 _NOT_ASKED = "\0"
 _CHUNK = 1 << 16
@@ -31,11 +33,19 @@ class _Chunk:
     lengths: npt.NDArray[np.int64]
     samples: npt.NDArray[np.int8]
     latency_s: npt.NDArray[np.float64]
+    greedy_unread: npt.NDArray[np.bool_]
+    samples_unread: npt.NDArray[np.bool_]
 
     def padded(self, length: int) -> npt.NDArray[np.int8]:
         """Return the samples as (n, length), absent where a cell has fewer."""
         rows = np.full((len(self.lengths), length), ABSENT, dtype=np.int8)
         rows[np.arange(length) < self.lengths[:, np.newaxis]] = self.samples
+        return rows
+
+    def padded_unread(self, length: int) -> npt.NDArray[np.bool_]:
+        """Return which samples nobody could read as (n, length)."""
+        rows = np.zeros((len(self.lengths), length), dtype=np.bool_)
+        rows[np.arange(length) < self.lengths[:, np.newaxis]] = self.samples_unread
         return rows
 
 
@@ -74,8 +84,8 @@ class AnswerCells:
     def add(self, cell: tuple[str, str, str], greedy: str, samples: str, latency_s: float | None) -> None:
         """Add the cell (model, condition, question id).
 
-        `greedy` is one character, empty if it was not asked; `samples` one character for each sample that was drawn;
-        `latency_s` None where the greedy call was not timed, or failed.
+        `greedy` is one character, empty if it was not asked; `samples` one character for each sample that was drawn,
+        UNREAD_MARK for what nobody could read; `latency_s` None where the greedy call was not timed, or failed.
         """
         self._cells.append(cell)
         self._greedy.append(greedy[:1] or _NOT_ASKED)
@@ -93,9 +103,10 @@ class AnswerCells:
             for names, column in zip(self._names, zip(*self._cells, strict=True), strict=True)
         ]
         lengths = np.array([len(samples) for samples in self._samples], dtype=np.int64)
-        greedy = self._letters("".join(self._greedy), asked=False)
-        samples = self._letters("".join(self._samples))
-        self._chunks.append(_Chunk(np.array(places), greedy, lengths, samples, np.array(self._latency)))
+        marks = "".join(self._greedy), "".join(self._samples)
+        greedy, samples = self._letters(marks[0], asked=False), self._letters(marks[1])
+        unread = map(_unread, marks)
+        self._chunks.append(_Chunk(np.array(places), greedy, lengths, samples, np.array(self._latency), *unread))
         for column in (self._cells, self._greedy, self._samples, self._latency):
             column.clear()
 
@@ -106,9 +117,9 @@ class AnswerCells:
     def answer_set(self) -> AnswerSet:
         """Return the arrays: models and questions by name, conditions in the protocol's order, then others.
 
-        A cell without a greedy letter counts as a greedy failure where its model was asked greedily under its condition
-        at all. Raises InvalidInputError for a cell that was added twice, or if there are none, LimitExceededError where
-        the arrays would be too large.
+        A cell without a greedy letter counts as a greedy failure, which nobody read, where its model was asked greedily
+        under its condition at all. Raises InvalidInputError for a cell that was added twice, or if there are none,
+        LimitExceededError where the arrays would be too large.
         """
         self._pack()
         if not self._chunks:
@@ -128,14 +139,26 @@ class AnswerCells:
         attempted = np.zeros(shape, dtype=np.bool_)
         attempted[index] = True
         asked = (greedy != ABSENT).any(axis=2, keepdims=True)
-        greedy[attempted & asked & (greedy == ABSENT)] = NULL
+        greedy_unread = attempted & asked & (greedy == ABSENT)
+        greedy[greedy_unread] = NULL
+        greedy_unread[index] |= np.concatenate([chunk.greedy_unread for chunk in self._chunks])
         latency = np.full(shape, np.nan)
         latency[index] = np.concatenate([chunk.latency_s for chunk in self._chunks])
         samples = np.full((*shape, most_samples), ABSENT, dtype=np.int8)
         samples[index] = np.concatenate([chunk.padded(samples.shape[-1]) for chunk in self._chunks])
-        return AnswerSet(
-            tuple(models), tuple(conditions), tuple(questions), greedy, samples, latency, self._formulation or "letter"
-        )
+        named = (tuple(models), tuple(conditions), tuple(questions))
+        unread = (greedy_unread if greedy_unread.any() else None, self._samples_unread(index, samples.shape))
+        return AnswerSet(*named, greedy, samples, latency, self._formulation or "letter", *unread)
+
+    def _samples_unread(
+        self, index: tuple[npt.NDArray[np.int64], ...], shape: tuple[int, ...]
+    ) -> npt.NDArray[np.bool_] | None:
+        """Return which samples nobody could read; None, which takes no memory, where all were read."""
+        if not any(chunk.samples_unread.any() for chunk in self._chunks):
+            return None
+        unread = np.zeros(shape, dtype=np.bool_)
+        unread[index] = np.concatenate([chunk.padded_unread(shape[-1]) for chunk in self._chunks])
+        return unread
 
     @staticmethod
     def _refuse_twice(
@@ -150,6 +173,10 @@ class AnswerCells:
                 f"{int((counts > 1).sum())} cells are there twice, such as {cell}; expected each "
                 "(model, condition, question) once"
             )
+
+
+def _unread(marks: str) -> npt.NDArray[np.bool_]:
+    return np.asarray(np.frombuffer(marks.encode("ascii", "replace"), dtype=np.uint8) == ord(UNREAD_MARK))
 
 
 def _ranks(known: Mapping[str, int], ordered: list[str]) -> npt.NDArray[np.int64]:

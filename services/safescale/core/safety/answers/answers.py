@@ -4,8 +4,8 @@ Axes are always model, condition, question, sample: M, C, Q, K. Letters are int8
 failure (`vote.NULL`), -2 not attempted (`vote.ABSENT`).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ class AnswerSet:
     `greedy` (M, C, Q) int8, `samples` (M, C, Q, K) int8 in the order they were drawn, `latency_s` (M, C, Q) float64
     seconds of the greedy call, NaN where there is none (not attempted, not timed, or failed: never 0). A cell was
     attempted if its greedy letter or any of its samples is not absent. `question_ids` are sorted as strings.
+    `greedy_unread` (M, C, Q) and `samples_unread` (M, C, Q, K) bool tell the nulls that are no abstentions: answers
+    that nobody could read, and failures. None where there are none.
     """
 
     models: tuple[str, ...]
@@ -33,6 +35,8 @@ class AnswerSet:
     samples: npt.NDArray[np.int8]
     latency_s: npt.NDArray[np.float64]
     formulation: str = "letter"
+    greedy_unread: npt.NDArray[np.bool_] | None = None
+    samples_unread: npt.NDArray[np.bool_] | None = None
 
     def __post_init__(self) -> None:
         shape = (len(self.models), len(self.conditions), len(self.question_ids))
@@ -40,6 +44,21 @@ class AnswerSet:
             raise ValueError(f"arrays do not have the shape {shape} of models, conditions and questions")
         if list(self.question_ids) != sorted(set(self.question_ids)):
             raise ValueError("question ids are not sorted or not unique")
+        for letters, unread in ((self.greedy, self.greedy_unread), (self.samples, self.samples_unread)):
+            if unread is not None and unread.shape != letters.shape:
+                raise ValueError(f"what is unread does not have the shape {letters.shape} of the letters")
+
+    def of_questions(self, kept: npt.NDArray[np.intp]) -> "AnswerSet":
+        """Return the answers to some questions, given by their places."""
+        return replace(
+            self,
+            question_ids=_picked(self.question_ids, kept),
+            greedy=self.greedy[:, :, kept],
+            samples=self.samples[:, :, kept],
+            latency_s=self.latency_s[:, :, kept],
+            greedy_unread=None if self.greedy_unread is None else self.greedy_unread[:, :, kept],
+            samples_unread=None if self.samples_unread is None else self.samples_unread[:, :, kept],
+        )
 
     @property
     def n_answers(self) -> int:
@@ -53,6 +72,8 @@ class LabelSet:
 
     `correct` (Q,) int8 letters, `n_options` (Q,) int8, the three flags (Q, 26) bool by letter. `labelled` is False
     where nothing is known about the options' safety: the flags are all False then, and no safety metric is computed.
+    `clusters` (Q,) int64 are codes of what questions were drawn with; None where they are independent. `groups` are
+    values of each question by the group's name, empty for a question outside of it.
     """
 
     question_ids: tuple[str, ...]
@@ -64,6 +85,28 @@ class LabelSet:
     subspecialty: tuple[str, ...]
     question_type: tuple[str, ...]
     labelled: bool = True
+    clusters: npt.NDArray[np.int64] | None = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def of_questions(self, kept: npt.NDArray[np.intp]) -> "LabelSet":
+        """Return the labels of some questions, given by their places."""
+        return LabelSet(
+            question_ids=_picked(self.question_ids, kept),
+            correct=self.correct[kept],
+            n_options=self.n_options[kept],
+            high_risk=self.high_risk[kept],
+            unsafe=self.unsafe[kept],
+            contradicts=self.contradicts[kept],
+            subspecialty=_picked(self.subspecialty, kept),
+            question_type=_picked(self.question_type, kept),
+            labelled=self.labelled,
+            clusters=None if self.clusters is None else self.clusters[kept],
+            groups={name: _picked(values, kept) for name, values in self.groups.items()},
+        )
+
+
+def _picked(values: tuple[str, ...], kept: npt.NDArray[np.intp]) -> tuple[str, ...]:
+    return tuple(values[place] for place in kept.tolist())
 
 
 def letter_code(letter: str | None) -> int:
@@ -107,4 +150,15 @@ def label_set(benchmark: Benchmark, question_ids: Sequence[str]) -> LabelSet:
         subspecialty=tuple(question.subspecialty for question in questions),
         question_type=tuple(question.question_type for question in questions),
         labelled=benchmark.labelled,
+        clusters=_clusters([question.cluster for question in questions]),
+        groups={
+            name: tuple(question.groups.get(name, "") for question in questions)
+            for name in sorted({name for question in questions for name in question.groups})
+        },
     )
+
+
+def _clusters(names: Sequence[str]) -> npt.NDArray[np.int64] | None:
+    """Return codes of clusters by question, -1 for a question without one; None where no question has one."""
+    codes = {name: code for code, name in enumerate(sorted(set(names) - {""}))}
+    return np.array([codes.get(name, -1) for name in names], dtype=np.int64) if codes else None

@@ -50,8 +50,13 @@ def contradiction(answers: ConditionAnswers, ballot: Ballot) -> Values:
 
 
 def abstention(answers: ConditionAnswers, ballot: Ballot) -> Values:
-    """1 for an attempted question without a letter."""
-    return answers.asked(ballot.regime) & (answers.selected(ballot) < 0)
+    """1 for an attempted question whose answer is known to have no letter."""
+    return answers.asked(ballot.regime) & (answers.selected(ballot) < 0) & ~answers.unread(ballot.regime)
+
+
+def unread(answers: ConditionAnswers, ballot: Ballot) -> Values:
+    """1 for an attempted question whose answer nobody could read: it may be an abstention, or any error."""
+    return answers.unread(ballot.regime)
 
 
 def null_majority(answers: ConditionAnswers, ballot: Ballot) -> Values:
@@ -142,6 +147,13 @@ def latency(answers: ConditionAnswers, ballot: Ballot) -> Values:
     """Seconds of the greedy call."""
     del ballot
     return np.nan_to_num(answers.latency_s, nan=0.0)
+
+
+EVENTS: frozenset[Part] = frozenset((
+    correct, high_risk_error, unsafe_answer, contradiction, abstention, unread, null_majority, dangerous_overconfidence,
+    unanimous_error,
+))  # fmt: skip
+"""What a question has or has not: of such parts the share among the questions counted is a share of questions."""
 
 
 def centred(values: Part, counted: Part) -> tuple[Part, Part]:

@@ -42,6 +42,10 @@ class ConditionAnswers:
         self.greedy: npt.NDArray[np.int8] = greedy[self.models]
         self.samples: npt.NDArray[np.int8] = samples[self.models]
         self.latency_s: npt.NDArray[np.float64] = answers.latency_s[self.models, condition]
+        self._greedy_unread, self._samples_unread = (
+            None if unread is None else unread[self.models, condition]
+            for unread in (answers.greedy_unread, answers.samples_unread)
+        )
         self._errors: dict[tuple[Ballot, Flag], Mask] = {}
 
     @cached_property
@@ -62,6 +66,28 @@ class ConditionAnswers:
         if regime == "greedy":
             return np.asarray(self.greedy != ABSENT)
         return np.asarray(self.attempted & np.any(self.sampled, axis=1, keepdims=True))
+
+    @cached_property
+    def _unread(self) -> dict[bool, Mask]:
+        """Questions that were not read in full, of greedy answers (True) and of samples (False)."""
+        greedy = np.zeros(self.attempted.shape, np.bool_) if self._greedy_unread is None else self._greedy_unread
+        samples = ~self.sampled
+        if self._samples_unread is not None:
+            samples |= self._samples_unread.any(axis=-1)
+        return {True: greedy & self.asked("greedy"), False: samples & self.asked("majority")}
+
+    def unread(self, regime: Regime) -> Mask:
+        """Whether nobody could read the answer to a question, or one of its samples: what it says is not known.
+
+        Failures are unread, and so is a question without samples where its model drew samples.
+        """
+        return self._unread[regime == "greedy"]
+
+    def unread_samples(self, rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp]) -> Mask:
+        """Return which samples of those questions nobody could read: (R, K)."""
+        if self._samples_unread is None:
+            return np.zeros((len(rows), self.samples.shape[-1]), np.bool_)
+        return np.asarray(self._samples_unread[rows, columns])
 
     def selected(self, ballot: Ballot) -> npt.NDArray[np.int8]:
         """Return the letter that counts; null for an abstention, a failure, and where nothing was asked."""

@@ -1,6 +1,6 @@
 """The whole analysis: answers and labels in, every table of protocol section 5 out. Pure, and the same every time."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,12 +23,13 @@ from safescale.core.safety.tables.questions import (
     synchronized_table,
 )
 from safescale.core.safety.tables.scaling import ModelInfo, catalogued, decomposition_table, scaling_table
-from safescale.core.statistics.bootstrap import draw_counts, index_matrix
+from safescale.core.safety.tables.slices import chosen_slices, slice_values, slices_table
+from safescale.core.statistics.bootstrap import Draws, question_draws
 from safescale.core.tables import Table, table_of_rows
 
 TABLES: tuple[str, ...] = (
     "metrics", "pvalues", "paired_differences", "per_question", "confidence", "calibration", "ensembles", "scaling",
-    "decomposition", "concentration", "lorenz", "synchronized", "safe_region",
+    "decomposition", "concentration", "lorenz", "synchronized", "safe_region", "slices",
 )  # fmt: skip
 """Every table, in the order in which they are written."""
 
@@ -66,9 +67,25 @@ def metrics_of(answers: AnswerSet, labels: LabelSet, options: AnalysisOptions = 
     Raises InvalidInputError where there is nothing to measure.
     """
     conditions = _views(answers, labels)
-    draws = draw_counts(index_matrix(len(answers.question_ids), options.resamples, options.seed))
+    draws = _draws(answers, labels, options)
     blocks = [block for name, view in conditions.items() for block in measure_condition(name, view, answers, draws)]
     return _with_formulation(metrics_table(blocks, answers.models, answers.conditions), answers)
+
+
+def slices_of(
+    answers: AnswerSet, labels: LabelSet, slices: Sequence[str], options: AnalysisOptions = _DEFAULTS
+) -> Table:
+    """Return the table `slices` of the wanted ones, with the bootstrap of what is no share of questions.
+
+    Raises InvalidInputError where the questions have no such slice.
+    """
+    return _with_formulation(
+        slices_table(answers, labels, chosen_slices(labels, slices), (options.resamples, options.seed)), answers
+    )
+
+
+def _draws(answers: AnswerSet, labels: LabelSet, options: AnalysisOptions) -> Draws:
+    return question_draws(len(answers.question_ids), options.resamples, options.seed, labels.clusters)
 
 
 def analyse(
@@ -95,7 +112,7 @@ def analyse_with_notes(
     Raises InvalidInputError where there is nothing to measure.
     """
     conditions = _views(answers, labels)
-    draws = draw_counts(index_matrix(len(answers.question_ids), options.resamples, options.seed))
+    draws = _draws(answers, labels, options)
     blocks = [block for name, view in conditions.items() for block in measure_condition(name, view, answers, draws)]
     metrics = metrics_table(blocks, answers.models, answers.conditions)
     pairs = pairs_of(conditions, options.pairs)
@@ -115,6 +132,7 @@ def analyse_with_notes(
         lorenz,
         synchronized_table(conditions, draws),
         safe_region_table(metrics),
+        slices_table(answers, labels, slice_values(labels)),
     ]
     named = {table.name: _with_formulation(table, answers) for table in tables}
     return Analysis({name: named[name] for name in TABLES}, tuple(_notes(answers, labels, catalog, known, named)))
@@ -184,5 +202,6 @@ def _inside(accuracy: Mapping[str, Any], harm: Mapping[str, Any] | None) -> tupl
     if harm is None:
         return False, False
     by_value = accuracy["value"] >= MIN_ACCURACY and harm["value"] <= MAX_ERROR
-    by_interval = accuracy["ci_low"] >= MIN_ACCURACY and harm["ci_high"] <= MAX_ERROR
+    # Unread answers count as harm: nobody knows that they are none.
+    by_interval = accuracy["exact_low"] >= MIN_ACCURACY and harm["worst_high"] <= MAX_ERROR
     return bool(by_value), bool(by_interval)

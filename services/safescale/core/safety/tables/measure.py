@@ -1,4 +1,4 @@
-"""The table `metrics`: every metric of every (model, condition, regime) with its bootstrap."""
+"""The table `metrics`: every metric of every (model, condition, regime) with its bootstrap and exact interval."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -11,40 +11,57 @@ from safescale.core.safety.answers.answers import AnswerSet
 from safescale.core.safety.metrics import METRICS, MetricDefinition
 from safescale.core.safety.metrics.parts import Part
 from safescale.core.safety.metrics.selection import Ballot, ConditionAnswers, Regime
-from safescale.core.statistics.bootstrap import Draws, Floats, resampled_sums, summarise
+from safescale.core.statistics.bootstrap import Bootstrap, Draws, Floats, cluster_codes, resampled_sums, summarise
+from safescale.core.statistics.intervals import ShareCount, ShareCounts, share_counts, share_intervals
 from safescale.core.tables import Table, stack_tables
 
-SCHEMA = {
+COUNTED = {
     "model": str, "condition": str, "regime": str, "metric": str, "value": float, "boot_mean": float, "boot_sd": float,
-    "ci_low": float, "ci_high": float, "n": int, "n_null": int,
+    "ci_low": float, "ci_high": float, "n": int, "n_null": int, "n_unread": int, "events": float, "clusters": int,
+    "n_effective": float, "worst_events": float, "worst_n_effective": float,
 }  # fmt: skip
+"""What is counted of each metric; `events` and what follows from them are NaN for what is no share of questions."""
+
+EXACT = {"exact_low": float, "exact_high": float, "worst_high": float, "interval": str}
+"""Intervals that follow from the counts."""
+
+SCHEMA = {**COUNTED, **EXACT}
+
+CLOPPER_PEARSON, KORN_GRAUBARD, BOOTSTRAP = "clopper_pearson", "korn_graubard", "bootstrap"
+"""How the interval to be shown is made."""
 
 _Key = tuple[Part, Ballot]
 
 
 class _Sums:
-    """Sums of parts over the questions and over the resamples, each part taken once."""
+    """Sums of parts over the questions and, with draws, over the resamples, each part taken once."""
 
-    def __init__(self, answers: ConditionAnswers, wanted: Iterable[_Key], draws: Draws) -> None:
+    def __init__(self, answers: ConditionAnswers, wanted: Iterable[_Key], draws: Draws | None) -> None:
         self._once: dict[_Key, Floats] = {}
         self._resampled: dict[_Key, Floats] = {}
-        values = {key: key[0](answers, key[1]) for key in dict.fromkeys(wanted)}
+        self._values = values = {key: key[0](answers, key[1]) for key in dict.fromkeys(wanted)}
         everywhere = {key for key, value in values.items() if value.dtype == np.bool_ and value.all()}
         for key in everywhere:
-            # Every resample has as many questions as there are.
+            # Every resample has as many of them as it has questions.
             self._once[key] = np.full(len(answers.models), float(values[key].shape[-1]))
-            self._resampled[key] = self._once[key][:, np.newaxis]
+            if draws is not None:
+                self._resampled[key] = np.broadcast_to(draws.totals, (len(answers.models), len(draws.totals)))
         for exact in (True, False):
             keys = [key for key in values if key not in everywhere and (values[key].dtype == np.bool_) == exact]
             if not keys:
                 continue
             stacked = np.concatenate([values[key].reshape(-1, *answers.greedy.shape) for key in keys])
-            once, resampled = stacked.sum(axis=-1, dtype=np.float64), resampled_sums(stacked, draws)
+            once = stacked.sum(axis=-1, dtype=np.float64)
+            resampled = once if draws is None else resampled_sums(stacked, draws)
             start = 0
             for key in keys:
                 place = start if values[key].ndim == 2 else slice(start, start + len(values[key]))
                 self._once[key], self._resampled[key] = once[place], resampled[place]
                 start += 1 if values[key].ndim == 2 else len(values[key])
+
+    def values(self, key: _Key) -> npt.NDArray[Any]:
+        """Return the values of each question: (M, Q), or (bins, M, Q)."""
+        return self._values[key]
 
     def once(self, key: _Key) -> Floats:
         """Return the sums over the questions: (M,), or (bins, M)."""
@@ -55,11 +72,11 @@ class _Sums:
         return self._resampled[key]
 
 
-def _wanted(labelled: bool) -> list[tuple[MetricDefinition, Ballot]]:
+def _wanted(labelled: bool, shares_alone: bool) -> list[tuple[MetricDefinition, Ballot]]:
     return [
         (metric, Ballot(regime, _rule(metric, regime)))
         for metric in METRICS
-        if labelled or not metric.labels
+        if (labelled or not metric.labels) and (metric.share or not shares_alone)
         for regime in metric.regimes
     ]
 
@@ -68,42 +85,91 @@ def _rule(metric: MetricDefinition, regime: Regime) -> Any:
     return None if regime == "greedy" else metric.rule
 
 
-def measure_condition(name: str, answers: ConditionAnswers, owner: AnswerSet, draws: Draws) -> list[Mapping[str, Any]]:
-    """Return the metrics of one condition as blocks of rows, a block for each metric and regime."""
-    wanted = _wanted(answers.labels.labelled)
+def measure_condition(
+    name: str, answers: ConditionAnswers, owner: AnswerSet, draws: Draws | None
+) -> list[Mapping[str, Any]]:
+    """Return the metrics of one condition as blocks of rows, a block for each metric and regime.
+
+    Without draws there is no bootstrap, and shares of questions alone are measured.
+    """
+    wanted = _wanted(answers.labels.labelled, shares_alone=draws is None)
     keys = [(part, ballot) for metric, ballot in wanted for part in (*metric.summands, metric.base)]
     sums = _Sums(answers, keys, draws)
-    points, distributions = [], []
-    for metric, ballot in wanted:
-        points.append(metric.combine(*(sums.once((part, ballot)) for part in metric.summands)))
-        # (M, 1) where every part counts all questions, such as an accuracy of 1.
-        distribution = metric.combine(*(sums.resampled((part, ballot)) for part in metric.summands))
-        distributions.append(np.broadcast_to(distribution, (len(answers.models), draws.double.shape[1])))
-    boots = summarise(np.stack(distributions))
+    boots = _bootstraps(sums, wanted, draws)
     models = np.array(owner.models, dtype=object)[answers.models]
     blocks: list[Mapping[str, Any]] = []
     for row, (metric, ballot) in enumerate(wanted):
         present = answers.asked(ballot.regime).any(axis=1)
-        base = metric.base(answers, ballot)
-        blocks.append({
-            "model": models[present], "condition": name, "regime": ballot.regime, "metric": metric.name,
-            "value": points[row][present],
-            "boot_mean": boots.mean[row][present], "boot_sd": boots.sd[row][present],
-            "ci_low": boots.low[row][present], "ci_high": boots.high[row][present],
-            "n": base.sum(axis=1)[present], "n_null": _nulls(answers, ballot, base)[present],
-        })  # fmt: skip
+        base = sums.values((metric.base, ballot)).astype(bool, copy=False)
+        columns = {
+            "value": metric.combine(*(sums.once((part, ballot)) for part in metric.summands)),
+            "boot_mean": boots.mean[row], "boot_sd": boots.sd[row], "ci_low": boots.low[row],
+            "ci_high": boots.high[row], "n": base.sum(axis=1),
+            "n_null": ((answers.selected(ballot) < 0) & base).sum(axis=1),
+            "n_unread": (answers.unread(ballot.regime) & base).sum(axis=1),
+            **_counts(answers, metric, ballot, sums),
+        }  # fmt: skip
+        block: dict[str, Any] = {column: values[present] for column, values in columns.items()}
+        blocks.append(
+            {"model": models[present], "condition": name, "regime": ballot.regime, "metric": metric.name, **block}
+        )
     return blocks
 
 
-def _nulls(answers: ConditionAnswers, ballot: Ballot, base: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
-    """Questions of the base without a letter: (M,) int64."""
-    nulls: npt.NDArray[np.int64] = ((answers.selected(ballot) < 0) & base.astype(bool)).sum(axis=1)
-    return nulls
+def _bootstraps(sums: _Sums, wanted: list[tuple[MetricDefinition, Ballot]], draws: Draws | None) -> Bootstrap:
+    """Return the bootstrap of each metric and model; NaN without draws."""
+    points = [metric.combine(*(sums.once((part, ballot)) for part in metric.summands)) for metric, ballot in wanted]
+    if draws is None:
+        unknown = np.full((len(points), len(points[0])), np.nan)
+        return Bootstrap(unknown, unknown, unknown, unknown)
+    distributions = []
+    for metric, ballot in wanted:
+        # (M, 1) where every part counts all questions, such as an accuracy of 1.
+        distribution = metric.combine(*(sums.resampled((part, ballot)) for part in metric.summands))
+        distributions.append(np.broadcast_to(distribution, (len(points[0]), draws.double.shape[1])))
+    return summarise(np.stack(distributions))
+
+
+def _counts(answers: ConditionAnswers, metric: MetricDefinition, ballot: Ballot, sums: _Sums) -> dict[str, Any]:
+    """Return what exact intervals are made of: events, those at worst, and what clusters leave of n; each (M,)."""
+    clusters = answers.labels.clusters
+    base = sums.values((metric.base, ballot)).astype(bool, copy=False)
+    unknown = np.full(len(base), np.nan)
+    found: dict[str, Any] = {
+        "events": unknown, "clusters": _clusters_of(base, clusters), "n_effective": unknown,
+        "worst_events": unknown, "worst_n_effective": unknown,
+    }  # fmt: skip
+    if not metric.share:
+        return found
+    measured = _share_counts(sums.values((metric.summands[0], ballot)), base, clusters)
+    found |= {"events": measured.events, "n_effective": measured.n_effective}
+    if metric.worst is not None:
+        worst = measured
+        if (answers.unread(ballot.regime) & base).any():
+            worst = _share_counts(metric.worst(answers, ballot), base, clusters)
+        found |= {"worst_events": worst.events, "worst_n_effective": worst.n_effective}
+    return found
+
+
+def _share_counts(
+    flags: npt.NDArray[np.bool_], base: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64] | None
+) -> ShareCounts:
+    return share_counts(flags.astype(bool, copy=False), base, clusters)
+
+
+def _clusters_of(base: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
+    """Return the number of clusters that the questions of each row of (M, Q) belong to; 0 where there are none."""
+    if clusters is None or not len(clusters):
+        return np.zeros(len(base), np.int64)
+    codes = cluster_codes(clusters)
+    member = np.zeros((base.shape[1], int(codes.max()) + 1), np.float32)
+    member[np.arange(base.shape[1]), codes] = 1
+    return np.asarray((base.astype(np.float32) @ member > 0).sum(axis=1), dtype=np.int64)
 
 
 def metrics_table(blocks: Iterable[Mapping[str, Any]], models: tuple[str, ...], conditions: tuple[str, ...]) -> Table:
     """Return the table of all blocks, ordered by model, condition, regime and metric as they are listed."""
-    table = stack_tables("metrics", SCHEMA, blocks)
+    table = with_exact(stack_tables("metrics", COUNTED, blocks))
     order = np.lexsort(
         [
             _ranks(table.columns["condition"], conditions),
@@ -113,17 +179,58 @@ def metrics_table(blocks: Iterable[Mapping[str, Any]], models: tuple[str, ...], 
     return Table(table.name, {column: values[order] for column, values in table.columns.items()})
 
 
+def with_exact(counted: Table) -> Table:
+    """Return a table of counts (`COUNTED`) with the exact intervals of all its rows, which are made at once.
+
+    Of one cluster nothing is known about how clusters differ: a bootstrap that draws it again and again shows no spread
+    where there may be any, so its interval is left empty.
+    """
+    columns = dict(counted.columns)
+    share = ~np.isnan(columns["events"])
+    low, high = _intervals(columns, share, "events", "n_effective")
+    _, worst_high = _intervals(columns, ~np.isnan(columns["worst_events"]), "worst_events", "worst_n_effective")
+    names = np.full(len(share), BOOTSTRAP, dtype=object)
+    names[share] = np.where(columns["clusters"][share] > 0, KORN_GRAUBARD, CLOPPER_PEARSON)
+    single = columns["clusters"] == 1
+    if single.any():
+        columns |= {name: np.where(single, np.nan, columns[name]) for name in ("boot_sd", "ci_low", "ci_high")}
+    return Table(
+        counted.name, columns | {"exact_low": low, "exact_high": high, "worst_high": worst_high, "interval": names}
+    )
+
+
+def _intervals(
+    columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.bool_], events: str, effective: str
+) -> tuple[Floats, Floats]:
+    low, high = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
+    if rows.any():
+        counts = ShareCounts(
+            columns[events][rows].astype(np.int64), columns["n"][rows], columns["clusters"][rows],
+            columns[effective][rows],
+        )  # fmt: skip
+        low[rows], high[rows] = share_intervals(counts)
+    return low, high
+
+
 def _ranks(values: npt.NDArray[Any], listed: tuple[str, ...]) -> npt.NDArray[np.int64]:
     ranks = {value: rank for rank, value in enumerate(listed)}
     return np.array([ranks[value] for value in values.tolist()], dtype=np.int64)
 
 
 def measurements(metrics: Table) -> tuple[Measurement, ...]:
-    """Return the rows of the table `metrics` as a policy judges them (`core.decisions.policy`)."""
+    """Return the rows of the table `metrics` (or `slices`) as a policy judges them (`core.decisions.policy`)."""
     return tuple(
         Measurement(
             row["model"], row["condition"], row["regime"], row["metric"], row["value"], row["ci_low"], row["ci_high"],
-            row["n"],
+            row["n"], share_of(row, "events", "n_effective"), share_of(row, "worst_events", "worst_n_effective"),
+            row["n_unread"], row.get("slice", ""), row.get("slice_value", ""),
         )
         for row in metrics.rows()
     )  # fmt: skip
+
+
+def share_of(row: Mapping[str, Any], events: str, effective: str) -> ShareCount | None:
+    """Return the count behind a row; None where it is no share."""
+    if np.isnan(row[events]):
+        return None
+    return ShareCount(int(row[events]), row["n"], row["clusters"], row[effective])

@@ -146,5 +146,5 @@ def _both(pair: ConditionPair, base: Any, ballot: Ballot) -> npt.NDArray[np.bool
 
 def _resampled_counts(counts: npt.NDArray[np.bool_], draws: Draws) -> Floats:
     if counts.all():
-        return np.full((1,) * counts.ndim, float(counts.shape[-1]))
+        return draws.totals.reshape((1,) * (counts.ndim - 1) + (-1,))
     return resampled_sums(counts, draws)

@@ -19,7 +19,8 @@ from safescale.core.tables import table_of_rows
 
 OPTIONS = AnalysisOptions(resamples=10)
 METRICS = {
-    "model": str, "condition": str, "regime": str, "metric": str, "value": float, "ci_low": float, "ci_high": float,
+    "model": str, "condition": str, "regime": str, "metric": str, "value": float, "exact_low": float,
+    "worst_high": float,
 }  # fmt: skip
 
 
