@@ -36,12 +36,12 @@ class UnreadCounts:
         if lacking:
             yield (
                 f"{lacking:,} cells have no greedy answer, unlike others of their model and condition: they count as "
-                "abstentions, and an error can hide in them."
+                "unread, and an error can hide in them."
             )
         if self.answers:
             yield (
-                f"{self.answers:,} answers could be read by nobody: they count as abstentions, and an error can hide "
-                "in them."
+                f"{self.answers:,} answers could be read by nobody: they count as unread, and an error can hide in "
+                "them."
             )
 
 

@@ -13,7 +13,7 @@ from safescale.core.errors import Defect, InvalidInputError, StorageError
 from safescale.core.inputs.records import shown
 from safescale.core.inputs.text import visible_line
 from safescale.core.inputs.text_rules import name_fault
-from safescale.core.safety.answers.answer_cells import NULL_MARK, AnswerCells
+from safescale.core.safety.answers.answer_cells import NULL_MARK, UNREAD_MARK, AnswerCells
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.benchmark.benchmark import LETTERS
 from safescale.formats.answer_notes import UnreadCounts
@@ -26,10 +26,12 @@ _VERDICTS = (
 )  # fmt: skip
 _KINDS = frozenset(("greedy", "sample"))
 _FORMULATIONS = frozenset(("letter", "cloze"))
-_TEXTS = ("model", "condition", "question_id", "formulation", "greedy_letter", "failure_reason", "kind", "letter")
+_TEXTS = ("model", "condition", "question_id", "formulation", "greedy_letter", "failure_reason", "kind", "letter",
+    "greedy_read_by", "read_by", "review_reason",
+)  # fmt: skip
 _GUARDED = ("model", "condition", "question_id")
-_OPTIONAL = ("unread_answers",)
-"""Columns that exports of version 0.1.0 lack."""
+_OPTIONAL = ("unread_answers", "greedy_read_by", "read_by", "review_reason")
+"""Columns that exports of version 0.1.0 lack, or one of the two tables."""
 
 _ANSWERS = ("model", "condition", "question_id", "kind", "sample_index", "letter")
 
@@ -93,7 +95,7 @@ class _TableReader:
             at = _Row(self._tables.answers, number, row)
             if row["kind"] not in _KINDS:
                 self._defect(at, "kind", row["kind"], "greedy or sample")
-            place, letter = _place(row), self._letter(at, "letter")
+            place, letter = _place(row), _unless_unread(self._letter(at, "letter"), row, "read_by")
             drawn = found.setdefault(place, {})
             if row["kind"] != "sample":
                 continue
@@ -137,8 +139,9 @@ class _TableReader:
             self._defect(at, "samples_asked", asked, expected)
         elif drawn and max(drawn) >= asked:
             self._defect(at, "samples_asked", asked, f"more than the sample_index {max(drawn)} of the cell")
-        letters = "".join(drawn.get(index, NULL_MARK) for index in range(asked))
+        letters = "".join(drawn.get(index, UNREAD_MARK) for index in range(asked))
         greedy = self._letter(at, "greedy_letter") if row["greedy_correct"] is not None else ""
+        greedy = UNREAD_MARK if greedy == NULL_MARK and not answered else _unless_unread(greedy, row, "greedy_read_by")
         seconds = row["greedy_s"]
         if seconds is not None and not (_is_number(seconds) and 0 <= seconds <= LONGEST_CALL_S):
             self._defect(at, "greedy_s", seconds, f"seconds from 0 to {LONGEST_CALL_S:,.0f}")
@@ -178,6 +181,15 @@ class _Row:
     def defect(self, field: str, value: str, expected: str) -> Defect:
         """Return a defect of this row."""
         return Defect(str(self.path), None, f"row {self.number}", field, value, expected)
+
+
+def _unless_unread(letter: str, row: Mapping[str, Any], reader: str) -> str:
+    """Return the letter, or the mark of an answer that nobody could read.
+
+    Where an export does not hold who read it, an answer with a reason for a review counts as such.
+    """
+    unread = not row[reader] if reader in row else bool(row.get("review_reason"))
+    return UNREAD_MARK if letter == NULL_MARK and unread else letter
 
 
 def _place(row: Mapping[str, Any]) -> Place:
@@ -222,7 +234,7 @@ def _read(path: Path, columns: tuple[str, ...]) -> pa.Table:
     if path.suffix == ".parquet":
         return pyarrow.parquet.read_table(path)
     convert = pyarrow.csv.ConvertOptions(
-        column_types={column: pa.string() for column in _TEXTS if column in columns},
+        column_types={column: pa.string() for column in _TEXTS if column in (*columns, *_OPTIONAL)},
         strings_can_be_null=True,
         null_values=[""],
     )

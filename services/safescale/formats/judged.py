@@ -15,7 +15,7 @@ from safescale.core.errors import Defect
 from safescale.core.inputs.records import shown, strict_json
 from safescale.core.inputs.text import visible_line
 from safescale.core.inputs.text_rules import name_fault
-from safescale.core.safety.answers.answer_cells import NULL_MARK, AnswerCells
+from safescale.core.safety.answers.answer_cells import NULL_MARK, UNREAD_MARK, AnswerCells
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.benchmark.benchmark import LETTERS, Benchmark
 from safescale.core.safety.benchmark.parser import canonical_id, shown_item
@@ -212,10 +212,13 @@ class RecordReader:
             if block.get("parsed_answer") or not failed:
                 self._not_judged(f"{place}.checked_answer", block.get("parsed_answer"))
             self.unread.calls += failed
-            return NULL_MARK, None
+            return UNREAD_MARK, None
         self._file.judged = True
         letter = self._confirmed(checked, f"{place}.checked_answer", truth)
-        self.unread.calls += failed and letter == NULL_MARK
+        if letter == NULL_MARK:
+            letter = self._null(checked, f"{place}.checked_answer", failed=failed)
+            self.unread.calls += failed
+            self.unread.answers += letter == UNREAD_MARK and not failed
         return letter, None if failed else seconds
 
     def _samples(self, block: Any, place: str, truth: Truth) -> str:
@@ -225,8 +228,26 @@ class RecordReader:
             self._defect(place, shown(block), "an object")
             return ""
         letters = self._drawn(block, place, truth)
-        self.unread.calls += bool(block.get("error")) and (not letters or NULL_MARK in letters)
-        return letters
+        failed = bool(block.get("error"))
+        self.unread.calls += failed and (not letters or NULL_MARK in letters)
+        if NULL_MARK not in letters:
+            return letters
+        marks = [
+            self._null(checked, f"{place}.checked_answers.{index}", failed=failed) if letter == NULL_MARK else letter
+            for index, (letter, checked) in enumerate(zip(letters, block["checked_answers"], strict=True))
+        ]
+        self.unread.answers += 0 if failed else marks.count(UNREAD_MARK)
+        return "".join(marks)
+
+    def _null(self, checked: Any, place: str, *, failed: bool) -> str:
+        """Return the mark of an answer without a letter: nobody read it where our export says so, or a call failed.
+
+        Which of several calls failed is not said in files that are not ours: any of them may have.
+        """
+        unread = checked.get("unread") if isinstance(checked, dict) else None
+        if unread is not None and not isinstance(unread, bool):
+            self._defect(f"{place}.unread", shown(unread), "true or false")
+        return UNREAD_MARK if (failed if unread is None else unread) else NULL_MARK
 
     def _drawn(self, block: Mapping[str, Any], place: str, truth: Truth) -> str:
         place, checked, parsed = f"{place}.checked_answers", block.get("checked_answers"), block.get("parsed_answers")
@@ -316,15 +337,18 @@ class RecordReader:
             greedy = self._read({} if greedy_reading is None else greedy_reading, "greedy", truth)
         seconds = self._seconds(timings.get("greedy_s"), "timings.greedy_s")
         row = [value if isinstance(value, str) else "" for value in (cell.get("model"), cell.get("condition"))]
-        self._add((row[0], row[1]), greedy, samples + NULL_MARK * (asked - len(samples)), seconds if answered else None)
+        self._add(
+            (row[0], row[1]), greedy, samples + UNREAD_MARK * (asked - len(samples)), seconds if answered else None
+        )
 
     def _read(self, reading: Any, place: str, truth: Truth) -> str:
         if not isinstance(reading, dict):
             self._defect(place, shown(reading), "an object with the letter, if there is one")
             return NULL_MARK
-        # Records of version 0.1.0 do not hold who read them: one with a reason for a review counts as unknown.
-        if not reading.get("letter") and not reading.get("read_by") and reading.get("review_reason"):
-            self.unread.answers += 1
+        # Records of version 0.1.0 do not hold who read them: one with a reason for a review counts as unread.
+        if not reading.get("letter") and not reading.get("read_by") and (reading.get("review_reason") or not reading):
+            self.unread.answers += bool(reading)
+            return UNREAD_MARK
         return self._letter(reading.get("letter"), f"{place}.letter", truth)
 
     def _defect(self, field: str | None, value: str, expected: str) -> None:

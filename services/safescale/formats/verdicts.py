@@ -165,11 +165,13 @@ def judged_export(verdicts: Iterable[pb.Verdict], benchmark: Benchmark) -> Judge
 
 def _checked(reading: pb.Reading) -> Record:
     letter = letter_of(reading)
-    return {
+    checked = {
         "clear_selection": "no" if letter is None else "yes",
         "reasoning": reading.judge.reasoning,
         "confirmed_answer": letter,
     }
+    # The authors' layout does not tell an abstention from an answer that nobody could read.
+    return checked if letter is not None else checked | {"unread": not reading.read_by}
 
 
 def _parsed(reading: pb.Reading) -> str | None:
@@ -183,7 +185,7 @@ def _judged_condition(verdict: pb.Verdict) -> Record:
     # A cell whose judge failed has answers: the error is that of those which nobody could read.
     greedy_error = None if verdict.greedy.read_by else failure
     error = None if verdict.samples and all(reading.read_by for reading in verdict.samples) else failure
-    null = {"clear_selection": "no", "reasoning": "", "confirmed_answer": None}
+    null = {"clear_selection": "no", "reasoning": "", "confirmed_answer": None, "unread": True}
     samples = list(verdict.samples)
     missing = verdict.samples_asked - len(samples)
     record: Record = {}
@@ -210,6 +212,10 @@ def _label_record(question: Question, published_id: str) -> Record:
         "subspecialty": question.subspecialty,
         "question_type": question.question_type,
     }
+    if question.cluster:
+        record["cluster"] = question.cluster
+    if question.groups:
+        record["groups"] = dict(question.groups)
     if question.labelled:
         for number, letter in enumerate(question.letters, start=1):
             for flag in FLAGS:

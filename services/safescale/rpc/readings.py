@@ -2,7 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from itertools import zip_longest
 
+from safescale.core.safety.answers.answer_cells import NULL_MARK
+from safescale.core.safety.answers.answer_cells import UNREAD_MARK as UNREAD_LETTER
 from safescale.core.safety.answers.judge import CUT_BY_LENGTH, JUDGE_FAILED
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
@@ -36,6 +39,18 @@ def marks_of(verdict: pb.Verdict) -> tuple[str, str]:
     """Return marks of a verdict's greedy answer and of its samples; empty where there are no answers."""
     greedy = mark_of(verdict.greedy) if verdict.HasField("greedy") else ""
     return greedy, "".join(map(mark_of, verdict.samples))
+
+
+def letters_read(letters: str, marks: str) -> str:
+    """Return letters with those that nobody could read marked: an abstention is a null that somebody read.
+
+    What has no mark is an answer that a failed cell lacks.
+    """
+    if NULL_MARK not in letters:
+        return letters
+    read = frozenset(MARKS.values())
+    pairs = zip_longest(letters, marks[: len(letters)], fillvalue="")
+    return "".join(UNREAD_LETTER if letter == NULL_MARK and mark not in read else letter for letter, mark in pairs)
 
 
 def counts_of(marks: Iterable[str]) -> pb.ReadingCounts:

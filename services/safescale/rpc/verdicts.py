@@ -3,6 +3,7 @@
 from safescale.core.safety.answers.answer_cells import NULL_MARK
 from safescale.core.safety.answers.assemble import CellAnswers
 from safescale.rpc.convert import formulation_from_proto
+from safescale.rpc.readings import letters_read, marks_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 
@@ -19,17 +20,19 @@ def letters_of(verdict: pb.Verdict) -> tuple[str | None, list[str | None]]:
 def answers_of(verdict: pb.Verdict) -> CellAnswers:
     """Return the letters of a verdict as they are measured.
 
-    What a failed cell lacks is null. A cell whose judge failed has answers, and the letters that were read count.
+    What a failed cell lacks is unread. A cell whose judge failed has answers, and the letters that were read count.
     """
     greedy, drawn = letters_of(verdict)
+    greedy_by, samples_by = marks_of(verdict)
     samples = "".join(letter or NULL_MARK for letter in drawn)
+    samples = samples.ljust(verdict.samples_asked, NULL_MARK) if verdict.HasField("failure") else samples
     return CellAnswers(
         model=verdict.cell.model,
         condition=verdict.cell.condition,
         question_id=verdict.cell.question_id,
         formulation=formulation_from_proto(verdict.formulation),
-        greedy=(greedy or NULL_MARK) if verdict.greedy_asked else "",
-        samples=samples.ljust(verdict.samples_asked, NULL_MARK) if verdict.HasField("failure") else samples,
+        greedy=letters_read(greedy or NULL_MARK, greedy_by) if verdict.greedy_asked else "",
+        samples=letters_read(samples, samples_by),
         latency_s=verdict.timings.greedy_s if verdict.timings.HasField("greedy_s") else None,
     )
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from safescale.core.decisions.evaluation import evaluate
 from safescale.core.decisions.policy import Measurement, Policy, RequirementResult, Scope, Verdict, overall
@@ -13,7 +12,7 @@ from safescale.core.inputs.records import Source
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.safety.metrics import METRIC_NAMES
-from safescale.core.statistics.intervals import ShareCount
+from safescale.rpc.metric_rows import share_count_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.files.reading import parse_yaml
 
@@ -97,16 +96,8 @@ def measurement_of(row: pb.MetricRow) -> Measurement:
     return Measurement(
         row.model, row.condition, row.regime, row.metric,
         _number(row, "value"), _number(row, "ci_low"), _number(row, "ci_high"), row.n,
-        _count(row, "measured"), _count(row, "worst_case"), row.n_unread, row.slice, row.slice_value,
+        share_count_of(row), share_count_of(row, worst_case=True), row.n_unread, row.slice, row.slice_value,
     )  # fmt: skip
-
-
-def _count(row: pb.MetricRow, field: Literal["measured", "worst_case"]) -> ShareCount | None:
-    if not row.HasField(field):
-        return None
-    found: pb.ShareCount = getattr(row, field)
-    effective = found.n_effective if found.HasField("n_effective") else math.nan
-    return ShareCount(found.events, row.n, found.clusters, effective)
 
 
 def obstacles(counts: Mapping[str, int], found: RunCompleteness, readings: pb.ReadingCounts) -> list[Obstacle]:

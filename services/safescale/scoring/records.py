@@ -12,11 +12,11 @@ from dataclasses import dataclass, replace
 from google.protobuf import json_format
 
 from safescale.core.errors import FailedPreconditionError, NotFoundError
-from safescale.core.safety.answers.answer_cells import NULL_MARK
+from safescale.core.safety.answers.answer_cells import NULL_MARK, UNREAD_MARK
 from safescale.core.safety.answers.assemble import CellAnswers
 from safescale.core.safety.cells import Cell, record_key
 from safescale.rpc.common.v1 import common_pb2
-from safescale.rpc.readings import marks_of
+from safescale.rpc.readings import letters_read, marks_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.verdicts import answers_of
 from safescale.runtime.documents.port import Body, Document, DocumentStore, NewDocument
@@ -67,8 +67,9 @@ def _body(verdict: pb.Verdict) -> Body:
         "question_id": answers.question_id,
         "attempt": verdict.attempt,
         "formulation": answers.formulation,
-        "greedy": answers.greedy,
-        "samples": answers.samples,
+        # Who read them tells abstentions from answers that nobody could read.
+        "greedy": answers.greedy.replace(UNREAD_MARK, NULL_MARK),
+        "samples": answers.samples.replace(UNREAD_MARK, NULL_MARK),
         "greedy_by": greedy_by,
         "samples_by": samples_by,
         "latency_s": answers.latency_s,
@@ -121,8 +122,8 @@ def _letters(document: Document) -> StoredLetters:
         key.cell.condition,
         key.cell.question_id,
         body["formulation"],
-        body["greedy"],
-        body["samples"],
+        letters_read(body["greedy"], key.greedy_by),
+        letters_read(body["samples"], key.samples_by),
         body["latency_s"],
     )
     return StoredLetters(

@@ -18,7 +18,7 @@ from safescale.rpc.readings import FAILED_MARK, PERSON_MARK, counts_of
 from safescale.rpc.runs import asked_of, completeness_of, kind_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.clients import GroundTruthCache, RunTruth
-from safescale.scoring.kinds.port import Kinds, MeasuredRun, ScoringKind, Shares, kind_of
+from safescale.scoring.kinds.port import Kinds, MeasuredRun, MetricRows, ScoringKind, Shares, kind_of
 from safescale.scoring.policy import Measured, obstacles
 from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of
 from safescale.scoring.settled import CellReviews, RunReviews
@@ -39,7 +39,7 @@ class RunMetrics:
     """
 
     run: orchestration_pb2.Run
-    rows: Sequence[pb.MetricRow]
+    measured_rows: MetricRows
     verdict_count: int
     failures: Mapping[str, int]
     cost: float | None
@@ -47,6 +47,11 @@ class RunMetrics:
     cached_count: int
     warnings: Mapping[str, int]
     completeness: RunCompleteness
+
+    @property
+    def rows(self) -> Sequence[pb.MetricRow]:
+        """Rows over all questions."""
+        return self.measured_rows.rows
 
     @property
     def failed_count(self) -> int:
@@ -58,6 +63,7 @@ class RunMetrics:
         found = self.completeness
         return pb.GetRunMetricsResponse(
             rows=self.rows,
+            slice_rows=self.measured_rows.slice_rows,
             verdict_count=self.verdict_count,
             failed_count=self.failed_count,
             cost=self.cost,
@@ -136,11 +142,16 @@ class RunMeasurements:
                 self.settle(verdict, reviews, truth)
         return found
 
-    async def metrics(self, name: str) -> RunMetrics:
-        """Return all metrics of a run named by id, unique prefix or `latest`; no rows while it has no verdicts."""
+    async def metrics(self, name: str, slices: Sequence[str] = ()) -> RunMetrics:
+        """Return all metrics of a run named by id, unique prefix or `latest`; no rows while it has no verdicts.
+
+        Raises:
+            InvalidInputError: the questions of the run have no such slice.
+
+        """
         measured = await self._measured_run(name)
         letters = await self._letters(measured)
-        return await self.measured(_measure, self._kind(measured), measured, letters)
+        return await self.measured(_measure, self._kind(measured), measured, letters, slices)
 
     async def tables(self, name: str, wanted: Sequence[str]) -> Sequence[Table]:
         """Return the wanted tables of a run named by id, unique prefix or `latest`; all if none is named.
@@ -193,11 +204,13 @@ class RunMeasurements:
         return await asyncio.to_thread(_shares, self._kind(measured), measured, letters)
 
 
-def _measure(kind: ScoringKind, measured: MeasuredRun, letters: Sequence[StoredLetters]) -> RunMetrics:
+def _measure(
+    kind: ScoringKind, measured: MeasuredRun, letters: Sequence[StoredLetters], slices: Sequence[str]
+) -> RunMetrics:
     costs = [found.cost for found in letters if found.cost is not None]
     return RunMetrics(
         run=measured.run,
-        rows=kind.metrics(letters, measured.truth),
+        measured_rows=kind.metrics(letters, measured.truth, slices),
         verdict_count=len(letters),
         failures=Counter(found.key.failure for found in letters if found.key.failure),
         cost=math.fsum(costs) if costs else None,

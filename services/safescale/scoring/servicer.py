@@ -157,12 +157,14 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         formulation = formulation_from_proto(request.formulation)
         await asyncio.to_thread(_check_dimensions, request)
         questions = await asyncio.to_thread(checked_questions, request.questions, TO_SCORE)
-        rows = await self._results.measured(metrics_of_letters, questions, list(request.cells), formulation)
-        return pb.ComputeMetricsResponse(rows=rows)
+        found = await self._results.measured(
+            metrics_of_letters, questions, list(request.cells), formulation, list(request.slices)
+        )
+        return pb.ComputeMetricsResponse(rows=found.rows, slice_rows=found.slice_rows)
 
     async def GetRunMetrics(self, request: pb.GetRunMetricsRequest, context: Context) -> pb.GetRunMetricsResponse:
         """Compute every metric of a run."""
-        return (await self._results.metrics(_needed(request.run_id, "run_id"))).message()
+        return (await self._results.metrics(_needed(request.run_id, "run_id"), request.slices)).message()
 
     async def GetRunTables(
         self, request: pb.GetRunTablesRequest, context: Context

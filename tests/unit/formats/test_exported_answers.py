@@ -53,6 +53,30 @@ def test_an_export_is_read_back(tmp_path: Path, form: str) -> None:
     assert answers.greedy[0, 0].tolist() == [0, -1, -1]
     assert answers.latency_s[0, 0, 0] == 0.5
     assert np.isnan(answers.latency_s[0, 0, 1:]).all()
+    # What the failed cell lacks is unread, as is the greedy answer that was not asked; the null of the first is not.
+    assert answers.greedy_unread is not None
+    assert answers.samples_unread is not None
+    assert answers.greedy_unread[0, 0].tolist() == [False, True, True]
+    assert answers.samples_unread[0, 0].tolist() == [[False, False], [True, True], [False, False]]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_answers_are_unread_where_nobody_read_them(tmp_path: Path, form: str) -> None:
+    rows = [
+        verdict("q1", greedy_letter=None, samples_asked=1, greedy_read_by="judge"),
+        verdict("q2", greedy_letter=None, samples_asked=1, greedy_read_by=None),
+    ]
+    drawn = [
+        answer("q1", "sample", 0, None) | {"read_by": None, "review_reason": "NO_ANSWER"},
+        answer("q2", "sample", 0, None) | {"read_by": "person", "review_reason": "NO_ANSWER"},
+    ]
+    for name, records in (("verdicts", rows), ("answers", drawn)):
+        getattr(pd.DataFrame(records), f"to_{form}")(tmp_path / f"{name}.{form}", index=False)
+    answers = read_answers(tmp_path, BANK)
+    assert answers.greedy_unread is not None
+    assert answers.samples_unread is not None
+    assert answers.greedy_unread[0, 0].tolist() == [False, True]
+    assert answers.samples_unread[0, 0].tolist() == [[True], [False]]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])

@@ -212,3 +212,35 @@ def test_an_export_of_several_models_is_nothing_odd(tmp_path: Path) -> None:
     other["cell"] = other["cell"] | {"model": "n"}
     write(tmp_path, "verdicts.jsonl", cell_verdict(), other)
     assert not any("models" in note for note in read_answers_with_notes(tmp_path, BANK)[1])
+
+
+def test_calls_that_failed_are_unread_and_stated_nulls_are_not(tmp_path: Path) -> None:
+    failed = {"parsed_answer": None, "error": "timeout", "checked_answer": judged(None)}
+    whole = block(None, ["A", None])
+    cut = block("A", ["A", None]) | {"greedy": failed}
+    cut["stochastic"]["error"] = "timeout"
+    write(tmp_path, "m.jsonl", record(1, zero_shot=whole), record(2, zero_shot=cut))
+    answers = read_answers(tmp_path, BANK)
+    assert answers.greedy_unread is not None
+    assert answers.samples_unread is not None
+    assert answers.greedy_unread[0, 0].tolist() == [False, True]
+    assert answers.samples_unread[0, 0].tolist() == [[False, False], [False, True]]
+
+
+def test_what_our_own_export_calls_unread_is_unread(tmp_path: Path) -> None:
+    made = block(None, [None, None])
+    made["greedy"]["checked_answer"]["unread"] = True
+    made["stochastic"]["error"] = "JUDGE_FAILED: down"
+    for answer, unread in zip(made["stochastic"]["checked_answers"], (True, False), strict=True):
+        answer["unread"] = unread
+    write(tmp_path, "m.jsonl", record(1, zero_shot=made))
+    answers, notes = read_answers_with_notes(tmp_path, BANK)
+    assert answers.greedy_unread is not None
+    assert answers.samples_unread is not None
+    assert answers.greedy_unread.all()
+    assert answers.samples_unread[0, 0].tolist() == [[True, False]]
+    assert any("1 answers could be read by nobody" in note for note in notes)
+    made["greedy"]["checked_answer"]["unread"] = "yes"
+    write(tmp_path, "m.jsonl", record(1, zero_shot=made))
+    with pytest.raises(InvalidInputError, match=r'checked_answer\.unread = "yes"; expected true or false'):
+        read_answers(tmp_path, BANK)

@@ -8,9 +8,14 @@ import pytest
 from safescale.core.safety.benchmark.benchmark import Benchmark, OptionLabels, Question
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_to_proto
+from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
 from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
+from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
+from safescale.runtime.bus import topics
 from safescale.runtime.bus.memory import MemoryBus
+from safescale.runtime.bus.port import Message, SubscriptionOptions
 from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.runtime.grpc.channels import connect
 from safescale.runtime.grpc.server import GrpcServer
@@ -150,3 +155,19 @@ def cell_key():
         return common_pb2.CellKey(run_id=RUN, model=model, condition=condition, question_id=question)
 
     return make
+
+
+@pytest.fixture
+def stub(world):
+    return ScoringServiceStub(world.channel)
+
+
+@pytest.fixture
+async def verdicts(world):
+    seen: list[pb.Verdict] = []
+
+    async def handle(message: Message) -> None:
+        seen.append(events_pb2.VerdictRecorded.FromString(message.value).verdict)
+
+    await world.bus.subscribe(topics.VERDICT_RECORDED, "test", handle, SubscriptionOptions())
+    return seen

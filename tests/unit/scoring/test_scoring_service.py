@@ -16,29 +16,12 @@ from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_to_proto
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.bus import topics
 from safescale.runtime.bus.limits import MESSAGE_LIMIT
 from safescale.runtime.bus.port import Message, SubscriptionOptions
 from safescale.runtime.grpc.channels import responses, rpc_errors
 
 JUDGE_B = json.dumps({"clear_selection": "yes", "reasoning": "states B", "confirmed_answer": "B"})
-
-
-@pytest.fixture
-def stub(world):
-    return ScoringServiceStub(world.channel)
-
-
-@pytest.fixture
-async def verdicts(world):
-    seen: list[pb.Verdict] = []
-
-    async def handle(message: Message) -> None:
-        seen.append(events_pb2.VerdictRecorded.FromString(message.value).verdict)
-
-    await world.bus.subscribe(topics.VERDICT_RECORDED, "test", handle, SubscriptionOptions())
-    return seen
 
 
 async def complete(world, seen, generation: events_pb2.GenerationCompleted) -> pb.Verdict:
@@ -296,6 +279,9 @@ async def test_metrics_of_letters(world, stub) -> None:
 @pytest.mark.parametrize(
     ("cell", "expected"),
     [
+        ({"greedy": "A", "greedy_unread": True}, "greedy_unread, but its letter is 'A'"),
+        ({"samples": ["A"], "unread_samples": [0]}, "unread_samples has 0, but its letter is 'A'"),
+        ({"samples": [""], "unread_samples": [1]}, "unread_samples has 1; expected indices from 0 of the 1 samples"),
         ({"question_id": "q9"}, "questions has no 'q9'"),
         ({"greedy": "E"}, "letter 'E' is not among A, B, C"),
         ({"model": ""}, "must not be empty"),

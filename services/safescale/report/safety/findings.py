@@ -265,7 +265,8 @@ def in_region(view: View, metric: str = "high_risk_error_rate") -> pd.DataFrame:
     merged = view.metric("accuracy").merge(view.metric(metric), on=keys, suffixes=("", "_error"))
     return merged.assign(
         inside=(merged["value"] >= MIN_ACCURACY) & (merged["value_error"] <= MAX_ERROR),
-        surely=(merged["ci_low"] >= MIN_ACCURACY) & (merged["ci_high_error"] <= MAX_ERROR),
+        # Unread answers count as errors: nobody knows that they are none.
+        surely=(merged["exact_low"] >= MIN_ACCURACY) & (merged["worst_high_error"] <= MAX_ERROR),
     )
 
 

@@ -23,6 +23,12 @@ def condition_name(condition_id: str) -> str:
     return PAPER_NAMES.get(condition_id, condition_id)
 
 
+_METRIC = [
+    "model", "condition", "regime", "value", "ci_low", "ci_high", "n", "n_null", "n_unread", "exact_low", "exact_high",
+    "worst_high",
+]  # fmt: skip
+
+
 def ordered(found: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
     """Return the distinct names in `found`, those of `order` first and in its order, others after them by name."""
     present = set(found)
@@ -82,7 +88,7 @@ class View:
     def _metric(self, name: str) -> pd.DataFrame:
         metrics = self.table("metrics")
         if metrics.empty:
-            return pd.DataFrame(columns=["model", "condition", "regime", "value", "ci_low", "ci_high", "n", "n_null"])
+            return pd.DataFrame(columns=_METRIC)
         rows = metrics[(metrics["metric"] == name) & metrics["value"].notna()]
         for regime in REGIMES:
             if (chosen := rows[rows["regime"] == regime]).shape[0]:

@@ -33,6 +33,14 @@ class Shares:
 
 
 @dataclass(frozen=True, slots=True)
+class MetricRows:
+    """Metric rows over all questions, and those of the slices that were wanted."""
+
+    rows: Sequence[pb.MetricRow] = ()
+    slice_rows: Sequence[pb.MetricRow] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class MeasuredRun:
     """A run as it is now, and its questions with their truth."""
 
@@ -53,8 +61,13 @@ class ScoringKind(Protocol):
     def settle(self, verdict: pb.Verdict, reviews: CellReviews, truth: RunTruth) -> None:
         """Apply to a verdict what persons read of it, and what follows from that."""
 
-    def metrics(self, letters: Iterable[StoredLetters], truth: RunTruth) -> list[pb.MetricRow]:
-        """Return the metric rows of letters to which readings of persons are applied; none where there are none."""
+    def metrics(self, letters: Iterable[StoredLetters], truth: RunTruth, slices: Sequence[str] = ()) -> MetricRows:
+        """Return the metric rows of letters to which readings of persons are applied; none where there are none.
+
+        Raises:
+            InvalidInputError: the questions have no such slice.
+
+        """
 
     def shares(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Sequence[Shares]:
         """Return what alerts watch of such letters, by model and condition."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from safescale.core.decisions.series import Outcomes
 from safescale.core.errors import FailedPreconditionError
-from safescale.core.safety.answers.answer_cells import NULL_MARK
+from safescale.core.safety.answers.answer_cells import NULL_MARK, UNREAD_MARK
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.core.tables import Table
 from safescale.rpc.common.v1 import common_pb2
@@ -14,7 +14,7 @@ from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.errors import to_failure
 from safescale.scoring.clients import RunTruth
-from safescale.scoring.kinds.port import MeasuredRun, Shares
+from safescale.scoring.kinds.port import MeasuredRun, MetricRows, Shares
 from safescale.scoring.kinds.safety_events import question_events
 from safescale.scoring.kinds.safety_metrics import metric_rows
 from safescale.scoring.kinds.safety_outcomes import apply_reviews, outcome_of, set_outcomes
@@ -123,11 +123,13 @@ class SafetyScoring:
         if question is not None:
             apply_reviews(verdict, reviews, question)
 
-    def metrics(self, letters: Iterable[StoredLetters], truth: RunTruth) -> list[pb.MetricRow]:
-        """Return every metric with its bootstrap."""
+    def metrics(
+        self, letters: Iterable[StoredLetters], truth: RunTruth, slices: Sequence[str] = ()
+    ) -> MetricRows:  # fmt: skip
+        """Return every metric with its bootstrap and exact interval, over all questions and by slice."""
         # A cell without a truth, or with two verdicts, cannot be measured: it is reported as missing.
         cells = {found.cell: found.answers for found in letters if found.cell.question_id in truth.questions}
-        return metric_rows(cells.values(), truth.benchmark) if cells else []
+        return metric_rows(cells.values(), truth.benchmark, slices) if cells else MetricRows()
 
     def shares(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Sequence[Shares]:
         """Return counts of the greedy answers by model and condition."""
@@ -140,7 +142,7 @@ class SafetyScoring:
             question = truth.questions.get(one.cell.question_id)
             if not answer or question is None:
                 continue
-            outcome = outcome_of(question, None if answer == NULL_MARK else answer)
+            outcome = outcome_of(question, None if answer in {NULL_MARK, UNREAD_MARK} else answer)
             shares.asked += 1
             shares.correct += outcome.correct
             shares.high_risk += outcome.high_risk_error

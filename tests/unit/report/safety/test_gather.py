@@ -67,7 +67,7 @@ def test_files_and_json_leave_out_what_the_page_alone_needs() -> None:
     renderer = renderer_of(run_renderers(), found)
     files = list(renderer.files(found))
     assert files[0] == "metrics"
-    assert files[-3:] == ["safe_region", "readings", "completeness"]
+    assert files[-3:] == ["slices", "readings", "completeness"]
     document = renderer.document(found)
     assert list(document) == ["completeness", "run", "tables"]
     assert list(document["tables"]) == files[:-1]

@@ -21,7 +21,7 @@ from safescale.runtime.bus import topics
 from safescale.runtime.bus.port import Message
 from safescale.runtime.grpc.channels import responses, rpc_errors
 from safescale.scoring.clients import RunTruth
-from safescale.scoring.kinds.port import MeasuredRun, Shares
+from safescale.scoring.kinds.port import MeasuredRun, MetricRows, Shares
 from safescale.scoring.records import StoredLetters
 from safescale.scoring.settled import CellReviews
 
@@ -38,8 +38,8 @@ class Counting:
     def settle(self, verdict: pb.Verdict, reviews: CellReviews, truth: RunTruth) -> None:
         verdict.judge_s = 0
 
-    def metrics(self, letters: Iterable[StoredLetters], truth: RunTruth) -> list[pb.MetricRow]:
-        return []
+    def metrics(self, letters: Iterable[StoredLetters], truth: RunTruth, slices: Sequence[str] = ()) -> MetricRows:
+        return MetricRows()
 
     def shares(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Sequence[Shares]:
         return ()

@@ -11,14 +11,14 @@ from safescale.core.safety.answers.answers import AnswerSet
 from safescale.core.safety.metrics import METRICS, MetricDefinition
 from safescale.core.safety.metrics.parts import Part
 from safescale.core.safety.metrics.selection import Ballot, ConditionAnswers, Regime
-from safescale.core.statistics.bootstrap import Bootstrap, Draws, Floats, cluster_codes, resampled_sums, summarise
+from safescale.core.statistics.bootstrap import Bootstrap, Draws, Floats, resampled_sums, summarise
 from safescale.core.statistics.intervals import ShareCount, ShareCounts, share_counts, share_intervals
 from safescale.core.tables import Table, stack_tables
 
 COUNTED = {
     "model": str, "condition": str, "regime": str, "metric": str, "value": float, "boot_mean": float, "boot_sd": float,
-    "ci_low": float, "ci_high": float, "n": int, "n_null": int, "n_unread": int, "events": float, "clusters": int,
-    "n_effective": float, "worst_events": float, "worst_n_effective": float,
+    "ci_low": float, "ci_high": float, "n": int, "n_null": int, "n_unread": int, "events": float, "n_effective": float,
+    "worst_events": float, "worst_n_effective": float, "clusters": int, "clusters_effective": float, "freedom": float,
 }  # fmt: skip
 """What is counted of each metric; `events` and what follows from them are NaN for what is no share of questions."""
 
@@ -135,36 +135,22 @@ def _counts(answers: ConditionAnswers, metric: MetricDefinition, ballot: Ballot,
     clusters = answers.labels.clusters
     base = sums.values((metric.base, ballot)).astype(bool, copy=False)
     unknown = np.full(len(base), np.nan)
+    # Of what is no share no more than the number of clusters matters.
+    flags = sums.values((metric.summands[0], ballot)) if metric.share else base
+    measured = share_counts(flags, base, clusters)
     found: dict[str, Any] = {
-        "events": unknown, "clusters": _clusters_of(base, clusters), "n_effective": unknown,
-        "worst_events": unknown, "worst_n_effective": unknown,
+        "events": unknown, "n_effective": unknown, "worst_events": unknown, "worst_n_effective": unknown,
+        "clusters": measured.clusters, "clusters_effective": measured.clusters_effective, "freedom": measured.freedom,
     }  # fmt: skip
     if not metric.share:
         return found
-    measured = _share_counts(sums.values((metric.summands[0], ballot)), base, clusters)
     found |= {"events": measured.events, "n_effective": measured.n_effective}
     if metric.worst is not None:
         worst = measured
         if (answers.unread(ballot.regime) & base).any():
-            worst = _share_counts(metric.worst(answers, ballot), base, clusters)
+            worst = share_counts(metric.worst(answers, ballot), base, clusters)
         found |= {"worst_events": worst.events, "worst_n_effective": worst.n_effective}
     return found
-
-
-def _share_counts(
-    flags: npt.NDArray[np.bool_], base: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64] | None
-) -> ShareCounts:
-    return share_counts(flags.astype(bool, copy=False), base, clusters)
-
-
-def _clusters_of(base: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64] | None) -> npt.NDArray[np.int64]:
-    """Return the number of clusters that the questions of each row of (M, Q) belong to; 0 where there are none."""
-    if clusters is None or not len(clusters):
-        return np.zeros(len(base), np.int64)
-    codes = cluster_codes(clusters)
-    member = np.zeros((base.shape[1], int(codes.max()) + 1), np.float32)
-    member[np.arange(base.shape[1]), codes] = 1
-    return np.asarray((base.astype(np.float32) @ member > 0).sum(axis=1), dtype=np.int64)
 
 
 def metrics_table(blocks: Iterable[Mapping[str, Any]], models: tuple[str, ...], conditions: tuple[str, ...]) -> Table:
@@ -206,7 +192,7 @@ def _intervals(
     if rows.any():
         counts = ShareCounts(
             columns[events][rows].astype(np.int64), columns["n"][rows], columns["clusters"][rows],
-            columns[effective][rows],
+            columns[effective][rows], columns["clusters_effective"][rows], columns["freedom"][rows],
         )  # fmt: skip
         low[rows], high[rows] = share_intervals(counts)
     return low, high
@@ -233,4 +219,5 @@ def share_of(row: Mapping[str, Any], events: str, effective: str) -> ShareCount 
     """Return the count behind a row; None where it is no share."""
     if np.isnan(row[events]):
         return None
-    return ShareCount(int(row[events]), row["n"], row["clusters"], row[effective])
+    spread = (row[effective], row["clusters_effective"], row["freedom"])
+    return ShareCount(int(row[events]), row["n"], row["clusters"], *spread)
