@@ -76,8 +76,9 @@ proto: .venv/.ready ## Generate the stubs from the protos
 	$(BIN)/buf format -w protos
 	$(BIN)/python protos/generate.py
 
-bench: .venv/.ready ## Time and memory of the analysis, and that both grow linearly, as does reading hostile input
+bench: .venv/.ready ## Time and memory of the analysis, and that both grow linearly, as does reading hostile input; errors of decisions
 	$(BIN)/python bench/bench_analyze.py
+	$(BIN)/python bench/bench_decisions.py --short
 	$(BIN)/python bench/bench_parsing.py --share 0.1
 
 bench-grid: .venv/.ready ## Time the whole grid: Kafka and Elasticsearch in containers (AIRGAP=1: images made from packages; ARGS: names)
