@@ -6,8 +6,8 @@ Korn and Graubard's interval alone covers the truth in as few as 80 % of runs wh
 or of unlike sizes (`bench/bench_decisions.py`): few clusters hold the events, so the variance between clusters is taken
 for small, and a first event even lowers the high end that none at all has. Two rules more keep it at 94 % and above:
 
-- One event more never makes a model look safer: the high end is at least that of no event, the low end at most that of
-  all events.
+- No event makes a model look safer than none does: the high end is at least that of no event, the low end at most that
+  of all events.
 - Clusters of unlike sizes count as fewer: as (Σm)²/Σm² where no variance can be seen (Kish 1965), and with
   (Σm²)²/Σm⁴ − 1 degrees of freedom (Satterthwaite, Biometrics Bulletin 2 (1946) 110) where one is estimated. Of c
   clusters of one size these are c and c − 1, as Korn and Graubard have them.

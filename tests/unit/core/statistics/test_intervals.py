@@ -143,7 +143,7 @@ def test_where_nothing_happened_each_cluster_speaks_with_one_voice() -> None:
     assert share_interval(ShareCount(200, 200, 20, 20.0)) == clopper_pearson(20, 20)
 
 
-def test_an_event_more_never_makes_a_model_look_safer() -> None:
+def test_no_event_makes_a_model_look_safer_than_none_does() -> None:
     # Korn and Graubard's own high end falls from 16.8 % with no event among 20 articles of 20 to 1.5 % with one.
     clusters = np.repeat(np.arange(20), 20)
     ends = [share_interval(share_count(np.arange(400) < events, clusters)) for events in range(401)]
