@@ -243,9 +243,15 @@ def test_evaluations_end_in_a_gate(render: Render) -> None:
     script = spec["template"]["spec"]["containers"][0]["command"][2]
     assert "safescale run '/inputs/run.yaml' --new --no-report --id-file /tmp/run-id --fresh" in script
     assert "safescale gate \"$(cat /tmp/run-id)\" --policy '/inputs/policy.yaml'" in script
+    # The evidence of its series is shown in the log, whatever the gate says; an alarm fails it where that is wanted.
+    assert 'safescale series --run "$(cat /tmp/run-id)" || [' in script
+    assert script.index("safescale gate") < script.index("safescale series")
     assert nightly["concurrencyPolicy"] == "Forbid"
     assert spec["backoffLimit"] == 0
     weekly = jobs["safescale-eval-weekly"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]
+    drawing = weekly["containers"][0]["command"][2]
+    assert "safescale run '/inputs/weekly/run.yaml' --no-report" in drawing
+    assert 'safescale series --run "$(cat /tmp/run-id)" --fail-on-alarm || [' in drawing
     assert {"name": "inputs", "persistentVolumeClaim": {"claimName": "inputs", "readOnly": True}} in weekly["volumes"]
 
 

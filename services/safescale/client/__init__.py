@@ -7,7 +7,7 @@ sent again (scoring stores nothing, so asking twice changes nothing), and errors
 from safescale.client.blocking import ScoringClient
 from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
-from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Requirement, Scored
+from safescale.client.types import Answer, Completeness, Evidence, Gate, Letters, Metric, Requirement, Scored, Series
 from safescale.core.errors import SafescaleError
 from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
 
@@ -16,6 +16,7 @@ __all__ = [
     "AsyncScoringClient",
     "ClientOptions",
     "Completeness",
+    "Evidence",
     "Gate",
     "Letters",
     "Metric",
@@ -25,4 +26,5 @@ __all__ = [
     "SafescaleError",
     "Scored",
     "ScoringClient",
+    "Series",
 ]

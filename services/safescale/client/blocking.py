@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
 from safescale.client.source import Answers
-from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored
+from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored, Series
 from safescale.core.safety.benchmark.benchmark import Question
 
 T = TypeVar("T")
@@ -110,6 +110,15 @@ class ScoringClient:
 
         """
         return self._run(self._client.run_completeness(run_id))
+
+    def series(self, name: str) -> Series:
+        """Return the evidence that the runs of a series got worse.
+
+        Raises:
+            NotFoundError: no run is of such a series.
+
+        """
+        return self._run(self._client.series(name))
 
     def gate(self, run_id: str, policy: str) -> Gate:
         """Judge a run by a policy given as YAML or JSON text.

@@ -12,7 +12,7 @@ import grpc
 from safescale.client import wire
 from safescale.client.options import ClientOptions, open_channel
 from safescale.client.source import Answers, Batches
-from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored
+from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored, Series
 from safescale.core.errors import GarbageAnswerError, ServiceUnavailableError
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -182,6 +182,17 @@ class AsyncScoringClient:
                 pb.GetRunMetricsRequest(run_id=run_id), timeout=self._options.timeout_s
             )
         return wire.completeness(response)
+
+    async def series(self, name: str) -> Series:
+        """Return the evidence that the runs of a series got worse.
+
+        Raises:
+            NotFoundError: no run is of such a series.
+
+        """
+        with rpc_errors():
+            response = await self._stub.GetSeries(pb.GetSeriesRequest(series=name), timeout=self._options.timeout_s)
+        return wire.series(response)
 
     async def gate(self, run_id: str, policy: str) -> Gate:
         """Judge a run by a policy given as YAML or JSON text.

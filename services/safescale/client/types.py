@@ -92,6 +92,40 @@ class Completeness:
 
 
 @dataclass(frozen=True, slots=True)
+class Evidence:
+    """The evidence up to a run of a series, at one place; of a whole kind where `model` and `metric` are empty.
+
+    `kind` is drift or rate; of a rate `worse` counts the events. An alarm is raised at 1 / alpha, and stays.
+    """
+
+    run_id: str
+    kind: str
+    model: str
+    condition: str
+    regime: str
+    metric: str
+    n: int
+    worse: int
+    better: int
+    left_out: int
+    evidence: float
+    alarm: bool
+    limit: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """The evidence of a series of runs, run by run. `alarm`: whether a whole kind has reached its alarm."""
+
+    name: str
+    reference_run_id: str
+    points: tuple[Evidence, ...]
+    alpha: float
+    alarm: bool
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """One requirement of a policy on one row: whether it holds, and why not."""
 

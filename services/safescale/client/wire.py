@@ -1,9 +1,10 @@
 """Requests from what callers give, results from responses; shared by both clients."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from typing import Any
 
-from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Requirement, Scored
+from safescale.client.types import Answer, Completeness, Evidence, Gate, Letters, Metric, Requirement, Scored, Series
 from safescale.core.errors import InvalidInputError
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.common.v1 import common_pb2
@@ -124,6 +125,22 @@ def completeness(response: pb.GetRunMetricsResponse) -> Completeness:
         response.skipped_count,
         response.failed_count,
         response.cached_count,
+    )
+
+
+def series(response: pb.GetSeriesResponse) -> Series:
+    """Return the evidence of a series."""
+    shared = [field.name for field in fields(Evidence) if field.name != "limit"]
+    return Series(
+        response.series,
+        response.reference_run_id,
+        tuple(
+            Evidence(**{name: getattr(each, name) for name in shared}, limit=_or_none(each, "limit"))
+            for each in response.points
+        ),
+        response.alpha,
+        any(each.alarm for each in response.points if not each.metric),
+        tuple(response.notes),
     )
 
 

@@ -19,6 +19,7 @@ from safescale.gateway.api import (
     report,
     reviews,
     runs,
+    series,
     system,
     verdicts,
 )
@@ -61,7 +62,20 @@ def create_app(gateway: Gateway) -> FastAPI:
         dependencies=[Depends(known_query)],
     )
     app.state.gateway = gateway
-    for module in (benchmarks, corpora, models, runs, verdicts, metrics, report, gate, exports, reviews, system):
+    for module in (
+        benchmarks,
+        corpora,
+        models,
+        runs,
+        verdicts,
+        metrics,
+        report,
+        gate,
+        exports,
+        reviews,
+        series,
+        system,
+    ):
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _refused)
