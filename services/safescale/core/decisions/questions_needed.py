@@ -5,7 +5,7 @@ from statistics import NormalDist
 
 from safescale.core.decisions.policy import Limit, Measurement
 from safescale.core.statistics.intervals import CONFIDENCE, ShareCount
-from safescale.core.statistics.sample_size import size_for_limit
+from safescale.core.statistics.sample_size import size_for_limit, zero_error_size
 
 POWER = 0.8
 MOST = 10_000_000
@@ -15,7 +15,8 @@ MOST = 10_000_000
 def share_size(demand: Limit, measured: ShareCount, confidence: float) -> int | None:
     """Return the questions by which a share passes; None where no number would do.
 
-    Where questions are clustered, as many times more as the clusters leave fewer of them (the design effect).
+    Where questions are clustered, as many times more as the clusters leave fewer of them (the design effect), and so
+    many that clusters like these would do if none had an event: below that no clustered share passes.
     """
     if measured.n == 0:
         return None
@@ -24,7 +25,11 @@ def share_size(demand: Limit, measured: ShareCount, confidence: float) -> int | 
     if size is None or measured.clusters == 0:
         return size
     effect = measured.n / measured.n_effective if measured.n_effective > 0 else math.inf
-    return math.ceil(size * effect) if size * effect <= MOST else None
+    voices = measured.clusters if math.isnan(measured.clusters_effective) else measured.clusters_effective
+    room = demand.value if demand.direction == "max" else 1 - demand.value
+    least = zero_error_size(room, confidence) * measured.n / voices if room < 1 else 0.0
+    needed = max(size * effect, least)
+    return math.ceil(needed) if needed <= MOST else None
 
 
 def mean_size(demand: Limit, row: Measurement) -> int | None:

@@ -9,7 +9,7 @@ from scipy.stats import binom, binomtest
 
 from safescale.core.decisions.judging import judge
 from safescale.core.decisions.policy import Bound, Finding, Limit, Measurement, Policy, PolicyRequirement, Verdict
-from safescale.core.statistics.intervals import ShareCount
+from safescale.core.statistics.intervals import ShareCount, share_count
 
 HARM = "high_risk_error_rate"
 PASS, FAIL, INSUFFICIENT = Verdict
@@ -150,6 +150,15 @@ def test_clusters_widen_the_interval_and_the_questions_needed() -> None:
     assert (alone.verdict, clustered.verdict, clustered.interval) == (PASS, INSUFFICIENT, "korn_graubard")
     # Each cluster speaks with one voice: 72 clusters of six questions each.
     assert clustered.questions_more == 72 * 6 - 72
+
+
+def test_clusters_that_hold_an_event_need_as_many_more_as_those_that_hold_none() -> None:
+    # Korn and Graubard would do with few more, but clusters without any event do not pass before there are 72 of them.
+    flags, clusters = np.arange(200) == 0, np.repeat(np.arange(10), 20)
+    count = share_count(flags, clusters)
+    found = judged(share(1, 200, measured=count, worst_case=count), Limit("max", 0.05))
+    assert found.verdict is INSUFFICIENT
+    assert found.questions_more == 72 * 20 - 200
 
 
 @pytest.mark.parametrize(
