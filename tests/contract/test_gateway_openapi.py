@@ -6,6 +6,7 @@ import functools
 import tempfile
 import threading
 from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import httpx
@@ -96,12 +97,13 @@ def _as_it_is(_, value):
     return {"data": value if isinstance(value, bytes) else str(value).encode(errors="replace")}
 
 
+DESCRIPTION = create_app(Gateway(GatewayConfig(Addresses(*["127.0.0.1:1"] * 4), Telemetry()), services=None)).openapi()
+
+
 def described(**project) -> schemathesis.BaseSchema:
-    nowhere = Addresses(*["127.0.0.1:1"] * 4)
-    description = create_app(Gateway(GatewayConfig(nowhere, Telemetry()), services=None)).openapi()
     found = ProjectConfig(request_timeout=START_S, **project)
     config = SchemathesisConfig(projects=ProjectsConfig(default=found))
-    return schemathesis.openapi.from_dict(description, config=config)
+    return schemathesis.openapi.from_dict(deepcopy(DESCRIPTION), config=config)
 
 
 DRAWN_ALONE = PhasesConfig(examples=ExamplesPhaseConfig(enabled=False), coverage=CoveragePhaseConfig(enabled=False))
