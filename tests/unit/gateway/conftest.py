@@ -8,8 +8,8 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from fastapi import FastAPI
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from starlette.routing import BaseRoute
 
 from safescale.gateway.app import create_app
 from safescale.gateway.clients import open_services
@@ -124,15 +124,16 @@ def guard() -> Guard | None:
 
 
 @pytest.fixture(scope="session")
-def routes() -> list[BaseRoute]:
-    """The routes, which no gateway changes: at the first request the framework works them out, at some cost."""
-    gateway = Gateway(GatewayConfig(Addresses(*["127.0.0.1:1"] * 4), Telemetry()), services=None)
-    return create_app(gateway).router.routes
+def described() -> FastAPI:
+    """Another gateway. Routes and their description are the same for all, and cost much to work out."""
+    app = create_app(Gateway(GatewayConfig(Addresses(*["127.0.0.1:1"] * 4), Telemetry()), services=None))
+    app.openapi()
+    return app
 
 
 @pytest.fixture
 async def world(
-    routes: list[BaseRoute],
+    described: FastAPI,
     limits: Limits,
     deadlines: Deadlines,
     cors_origins: tuple[str, ...],
@@ -176,7 +177,8 @@ async def world(
             services,
         )
         app = create_app(gateway)
-        app.router.routes[:] = routes
+        app.router.routes[:] = described.router.routes
+        app.openapi_schema = described.openapi_schema
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
             yield World(fakes, gateway, client, telemetry, states, lambda: server.stop(None))
