@@ -77,11 +77,6 @@ def page(small: ReportInput) -> str:
 
 
 @pytest.fixture(scope="module")
-def large_page(large: ReportInput) -> str:
-    return render(large)
-
-
-@pytest.fixture(scope="module")
 def document(page: str) -> Document:
     return Document(page)
 
@@ -117,8 +112,11 @@ def test_ids_are_unique_and_every_reference_is_met(page: str, document: Document
     assert set(wanted) <= set(ids)
 
 
-def test_every_figure_has_a_text_alternative_a_caption_and_its_data(large_page: str) -> None:
-    page = large_page
+def test_every_figure_has_a_text_alternative_a_caption_and_its_data(
+    make_report: Make, model: Callable[..., Any]
+) -> None:
+    models = [model(f"model-{rank}", f"family-{rank % 2}", 4.0**rank, "letter") for rank in range(4)]
+    page = render(make_report(models=models, question_count=24, samples=8, validated=True))
     document = Document(page)
     figures = [attrs for tag, attrs in document.elements if tag == "figure"]
     assert len(figures) == len(FIGURES)
@@ -219,10 +217,10 @@ def test_one_condition_and_majority_alone(make_report: Make) -> None:
     assert "Not drawn: a trend with size needs at least two models" in text
 
 
-def test_an_unvalidated_benchmark_is_marked_and_a_validated_one_is_not(page: str, large_page: str) -> None:
+def test_an_unvalidated_benchmark_is_marked_and_a_validated_one_is_not(page: str, make_report: Make) -> None:
     mark = "This benchmark is NOT clinician-validated."
     assert mark in page
-    assert mark not in large_page
+    assert mark not in written(make_report(validated=True, **BRIEF))
 
 
 def test_failures_and_skips_are_listed(make_report: Make) -> None:
