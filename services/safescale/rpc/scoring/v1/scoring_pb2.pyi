@@ -426,6 +426,7 @@ class Verdict(_message.Message):
     JUDGE_S_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     CONTEXT_ID_FIELD_NUMBER: _builtins.int
+    READING_FIELD_NUMBER: _builtins.int
     formulation: _common_pb2.Formulation.ValueType
     """Formulation used."""
     majority_letter: _builtins.str
@@ -445,6 +446,10 @@ class Verdict(_message.Message):
     context_id: _builtins.str
     """Id of the stored context that was put before the question; empty where there was none or its text is a field of the
     question, and in records of earlier versions, which do not tell it.
+    """
+    reading: _builtins.str
+    """Rules by which its answers were read: strict or explicit; empty in the cloze formulation, and for strict where the
+    run did not state it.
     """
     @_builtins.property
     def cell(self) -> _common_pb2.CellKey:
@@ -510,10 +515,11 @@ class Verdict(_message.Message):
         judge_s: _builtins.float = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         context_id: _builtins.str = ...,
+        reading: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter", "cell", b"cell", "failure", b"failure", "greedy", b"greedy", "greedy_outcome", b"greedy_outcome", "majority_letter", b"majority_letter", "majority_outcome", b"majority_outcome", "timings", b"timings", "usage", b"usage"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter", "attempt", b"attempt", "cached", b"cached", "cell", b"cell", "context_id", b"context_id", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "greedy_outcome", b"greedy_outcome", "judge_s", b"judge_s", "majority_letter", b"majority_letter", "majority_outcome", b"majority_outcome", "model_revision", b"model_revision", "option_scores", b"option_scores", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter", "attempt", b"attempt", "cached", b"cached", "cell", b"cell", "context_id", b"context_id", "failure", b"failure", "formulation", b"formulation", "greedy", b"greedy", "greedy_asked", b"greedy_asked", "greedy_outcome", b"greedy_outcome", "judge_s", b"judge_s", "majority_letter", b"majority_letter", "majority_outcome", b"majority_outcome", "model_revision", b"model_revision", "option_scores", b"option_scores", "reading", b"reading", "samples", b"samples", "samples_asked", b"samples_asked", "timings", b"timings", "usage", b"usage", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__majority_letter: _TypeAlias = _typing.Literal["majority_letter"]  # noqa: Y015
     _WhichOneofArgType__majority_letter: _TypeAlias = _typing.Literal["_majority_letter", b"_majority_letter"]  # noqa: Y015
