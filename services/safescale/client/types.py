@@ -9,7 +9,8 @@ from safescale.core.safety.benchmark.benchmark import Question
 @dataclass(frozen=True, slots=True)
 class Answer:
     """A model's raw text for a question. `answer_id` comes back with the result; `judge_model` may read what the
-    strict parser cannot. `finish_reason` is the server's word for why the text ended: no letter of one that was cut
+    parser cannot. `reading` names the parser's rules: strict, which is also meant by nothing, or explicit.
+    `finish_reason` is the server's word for why the text ended: no letter of one that was cut
     (`length`) counts.
     """
 
@@ -18,6 +19,7 @@ class Answer:
     answer_id: str = ""
     judge_model: str = ""
     finish_reason: str = ""
+    reading: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ def answer_input(answer: Answer, known: dict[int, common_pb2.Question]) -> pb.An
             text=answer.text,
             question=question,
             judge_model=answer.judge_model,
+            reading=answer.reading,
             finish_reason=answer.finish_reason,
         )
     except UnicodeEncodeError as error:

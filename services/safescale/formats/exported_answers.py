@@ -15,6 +15,7 @@ from safescale.core.inputs.text import visible_line
 from safescale.core.inputs.text_rules import name_fault
 from safescale.core.safety.answers.answer_cells import NULL_MARK, UNREAD_MARK, AnswerCells
 from safescale.core.safety.answers.judge import JUDGE_FAILED
+from safescale.core.safety.answers.reading import READINGS, STRICT
 from safescale.core.safety.benchmark.benchmark import LETTERS
 from safescale.formats.answer_notes import UnreadCounts
 from safescale.formats.judged import COUNT, DEFECTS_AT_MOST, LONGEST_CALL_S, MOST_SAMPLES, Truth
@@ -27,11 +28,11 @@ _VERDICTS = (
 _KINDS = frozenset(("greedy", "sample"))
 _FORMULATIONS = frozenset(("letter", "cloze"))
 _TEXTS = ("model", "condition", "question_id", "formulation", "greedy_letter", "failure_reason", "kind", "letter",
-    "greedy_read_by", "read_by", "review_reason",
+    "greedy_read_by", "read_by", "review_reason", "reading",
 )  # fmt: skip
 _GUARDED = ("model", "condition", "question_id")
-_OPTIONAL = ("unread_answers", "greedy_read_by", "read_by", "review_reason")
-"""Columns that exports of version 0.1.0 lack, or one of the two tables."""
+_OPTIONAL = ("unread_answers", "greedy_read_by", "read_by", "review_reason", "reading")
+"""Columns that exports of versions 0.1.0 or 0.2.0 lack, or one of the two tables."""
 
 _ANSWERS = ("model", "condition", "question_id", "kind", "sample_index", "letter")
 
@@ -124,7 +125,12 @@ class _TableReader:
         if row["formulation"] not in _FORMULATIONS:
             self._defect(at, "formulation", row["formulation"], "letter or cloze")
             return
+        reading = row.get("reading") or (STRICT if row["formulation"] == "letter" else "")
+        if reading and reading not in READINGS:
+            self._defect(at, "reading", reading, " or ".join(READINGS))
+            return
         cells.formulated(row["formulation"])
+        cells.read(reading)
         drawn, asked = samples.pop(place, {}), _count(row["samples_asked"])
         if asked is None:
             self._defect(at, "samples_asked", row["samples_asked"], COUNT)

@@ -17,6 +17,7 @@ from safescale.core.inputs.text import visible_line
 from safescale.core.inputs.text_rules import name_fault
 from safescale.core.safety.answers.answer_cells import NULL_MARK, UNREAD_MARK, AnswerCells
 from safescale.core.safety.answers.judge import JUDGE_FAILED
+from safescale.core.safety.answers.reading import READINGS, STRICT
 from safescale.core.safety.benchmark.benchmark import LETTERS, Benchmark
 from safescale.core.safety.benchmark.parser import canonical_id, shown_item
 from safescale.formats.answer_notes import UnreadCounts
@@ -141,7 +142,7 @@ class RecordReader:
         answer = record.get("correct_answer")
         if answer is not None and answer != truth.correct:
             self._defect("correct_answer", shown(answer), f"{truth.correct}, the correct answer in the labels")
-        self._formulated(record.get("formulation"), "")
+        self._formulated(record.get("formulation"), "", record.get("reading"))
         model = self._model(record.get("model"))
         for condition, block in record["conditions"].items():
             place = f"conditions.{visible_line(condition[:80])}"
@@ -192,12 +193,15 @@ class RecordReader:
         self._question = question_id
         return self._truths[question_id]
 
-    def _formulated(self, value: Any, prefix: str) -> None:
+    def _formulated(self, value: Any, prefix: str, reading: Any) -> None:
         name = value.removeprefix(prefix).lower() if isinstance(value, str) and value else "letter"
         if (value is not None and not isinstance(value, str)) or name not in _FORMULATIONS:
             self._defect("formulation", shown(value), "letter or cloze")
+        elif reading and reading not in READINGS:
+            self._defect("reading", shown(reading), " or ".join(READINGS))
         else:
             self._cells.formulated(name)
+            self._cells.read((reading or STRICT) if name == "letter" else "")
 
     def _greedy(self, block: Any, place: str, truth: Truth) -> tuple[str, float | None]:
         """Return the letter, empty if it was not asked, and the seconds of a call that did not fail."""
@@ -313,7 +317,7 @@ class RecordReader:
         truth = self._truth(cell.get("question_id"))
         if truth is None:
             return
-        self._formulated(record.get("formulation"), "FORMULATION_")
+        self._formulated(record.get("formulation"), "FORMULATION_", record.get("reading"))
         failed = bool(record.get("failure"))
         self.unread.cells += failed
         # A judge that failed was asked after the model had answered.

@@ -117,6 +117,7 @@ class RunFile(_Part):
     regimes: Regimes = Field(default_factory=Regimes)
     seed: int = Field(default=42, ge=0, lt=2**31)
     judge: Name | None = None
+    reading: Literal["strict", "explicit"] = "explicit"
     review: Literal["paper"] | None = None
     series: Name | SeriesChoice | None = None
     agent: Name | None = None
@@ -275,6 +276,7 @@ def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestrati
         max_new_tokens=run_file.max_new_tokens,
         fresh=run_file.fresh,
         review=run_file.review or "",
+        reading=run_file.reading,
         clinician_validated=stated.clinician_validated,
         benchmark_name=stated.name or "",
         series=series.name if series else "",

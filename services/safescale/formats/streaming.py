@@ -27,7 +27,10 @@ BLOCK_VERDICTS = 200
 GROUP_ROWS = 20_000
 """Rows of a row group of Parquet: what is held in memory before it is written."""
 
-_KEY = {"run_id": "text", "model": "text", "condition": "text", "question_id": "text", "formulation": "text"}
+_KEY = {
+    "run_id": "text", "model": "text", "condition": "text", "question_id": "text",
+    "formulation": "text", "reading": "text",
+}  # fmt: skip
 _OUTCOMES = ("correct", "high_risk_error", "unsafe_answer", "contradiction", "abstention")
 
 COLUMNS: dict[Table, dict[str, str]] = {

@@ -7,7 +7,9 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
+from safescale.core.safety.answers.reading import STRICT
 from safescale.core.safety.benchmark.benchmark import FLAGS, Benchmark, Question
+from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.readings import counts_of, marks_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -33,7 +35,13 @@ def _key(verdict: pb.Verdict) -> Record:
         "condition": cell.condition,
         "question_id": cell.question_id,
         "formulation": formulation_from_proto(verdict.formulation),
+        "reading": _reading(verdict),
     }
+
+
+def _reading(verdict: pb.Verdict) -> str | None:
+    """Return the rules by which answers were read; None in the cloze formulation, whose answers are not read."""
+    return None if verdict.formulation == common_pb2.FORMULATION_CLOZE else verdict.reading or STRICT
 
 
 def verdict_row(verdict: pb.Verdict) -> Record:
@@ -140,11 +148,12 @@ def judged_export(verdicts: Iterable[pb.Verdict], benchmark: Benchmark) -> Judge
     """Return verdicts and labels in the authors' judged layout, for their scripts and for `safescale analyze`."""
     questions = {question.question_id: question for question in benchmark.questions}
     grouped: dict[tuple[str, str], dict[str, Record]] = {}
-    formulations: dict[str, str] = {}
+    ways: dict[str, Record] = {}
     for verdict in verdicts:
         if verdict.cell.question_id not in questions:
             continue
-        formulations[verdict.cell.model] = formulation_from_proto(verdict.formulation)
+        way = {"formulation": formulation_from_proto(verdict.formulation), "reading": _reading(verdict)}
+        ways[verdict.cell.model] = {name: value for name, value in way.items() if value is not None}
         conditions = grouped.setdefault((verdict.cell.model, verdict.cell.question_id), {})
         conditions[verdict.cell.condition] = _judged_condition(verdict)
     ids = published_ids({question_id for _, question_id in grouped})
@@ -155,7 +164,7 @@ def judged_export(verdicts: Iterable[pb.Verdict], benchmark: Benchmark) -> Judge
             "dataset": benchmark.name,
             "correct_answer": questions[question_id].correct_answer,
             "model": model,
-            "formulation": formulations[model],
+            **ways[model],
             "conditions": conditions,
         }
         answers.setdefault(model, []).append(record)

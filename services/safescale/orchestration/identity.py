@@ -8,6 +8,7 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.descriptor import FieldDescriptor
 
+from safescale.core.safety.answers.reading import STRICT, reading_version
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 
 _PACKAGE = "safescale.orchestration.v1"
@@ -26,6 +27,9 @@ NOT_STATED_AT_FIRST = frozenset(
     }
 )
 """Fields that the manifests of version 0.1.0 do not have. Such a manifest states no reading version either."""
+
+READING = f"{_PACKAGE}.RunSpec.reading"
+"""Empty for the strict one: a manifest that states it is no other."""
 
 MAY_BE_UNKNOWN = frozenset({"revision", "fingerprint", "judge_revision", "agent_revision"})
 """Facts that a server states: empty while unknown, and then no difference. Each request is checked anyway."""
@@ -50,6 +54,8 @@ def _compared(stored: Any, fresh: Any, where: str, *, stated: bool) -> Iterator[
         if field.full_name in NOT_COMPARED or (not stated and field.full_name in NOT_STATED_AT_FIRST):
             continue
         old, new = getattr(stored, field.name), getattr(fresh, field.name)
+        if field.full_name == READING and (old or STRICT) == (new or STRICT):
+            continue
         if old == new or (field.name in MAY_BE_UNKNOWN and not (old and new)):
             continue
         if field.message_type is None:
@@ -89,9 +95,20 @@ def _shown(field: FieldDescriptor, value: Any) -> str:
 def continues(run: pb.Run, manifest: pb.Manifest, digest: str) -> bool:
     """Return whether the run of a manifest is a stored one: of the same digest, or made in the same setting.
 
-    A finished run that another version of this software made is left alone: measuring anew is what is meant then.
+    A finished run that another version of this software made is left alone: measuring anew is what is meant then. An
+    unfinished one that states no reading goes on with the strict one, the only one that there was.
     """
     if run.digest == digest:
         return True
+    if not run.manifest.spec.reading and run.state != pb.RUN_STATE_COMPLETED:
+        manifest = _read_strictly(manifest)
     same_version = run.manifest.package_version == manifest.package_version
     return (same_version or run.state != pb.RUN_STATE_COMPLETED) and not differences(run.manifest, manifest)
+
+
+def _read_strictly(manifest: pb.Manifest) -> pb.Manifest:
+    strict = pb.Manifest()
+    strict.CopyFrom(manifest)
+    strict.spec.ClearField("reading")
+    strict.reading_version = reading_version(STRICT)
+    return strict

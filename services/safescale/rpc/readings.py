@@ -7,6 +7,8 @@ from itertools import zip_longest
 from safescale.core.safety.answers.answer_cells import NULL_MARK
 from safescale.core.safety.answers.answer_cells import UNREAD_MARK as UNREAD_LETTER
 from safescale.core.safety.answers.judge import CUT_BY_LENGTH, JUDGE_FAILED
+from safescale.core.safety.answers.reading import STRICT
+from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 PARSER, JUDGE, PERSON, SCORES = "parser", "judge", "person", "scores"
@@ -27,6 +29,11 @@ UNREAD_MARKS = {JUDGE_FAILED: FAILED_MARK, CUT_BY_LENGTH: CUT_MARK}
 
 READERS = (PARSER, JUDGE, PERSON, SCORES, "unread", "judge_failed", "cut_by_length")
 """Fields of `ReadingCounts`."""
+
+
+def reading_of(manifest: orchestration_pb2.Manifest) -> str:
+    """Return the name of the rules by which a run's answers are read; runs that state none are read strictly."""
+    return manifest.spec.reading or STRICT
 
 
 def mark_of(reading: pb.Reading) -> str:
@@ -80,8 +87,11 @@ def readings_line(counts: pb.ReadingCounts) -> str:
     return f"read by {' · '.join(parts)}"
 
 
-def unread_hints(counts: pb.ReadingCounts, judge: str) -> list[str]:
-    """Return what to do about answers that nobody could read, a sentence each. `judge` is that of the run, or empty."""
+def unread_hints(counts: pb.ReadingCounts, judge: str, reading: str = STRICT) -> list[str]:
+    """Return what to do about answers that nobody could read, a sentence each.
+
+    `judge` is that of the run, or empty; `reading` names its rules.
+    """
     hints = []
     if counts.cut_by_length:
         hints.append(
@@ -96,8 +106,9 @@ def unread_hints(counts: pb.ReadingCounts, judge: str) -> list[str]:
     left = counts.unread - counts.cut_by_length - counts.judge_failed
     if left and not judge:
         hints.append(
-            f"The strict parser alone could not read {_answers(left)}, counted as abstentions: name a `judge` in the "
-            "spec, or read them (`safescale reviews list`)."
+            f"The {reading} reading alone could not read {_answers(left)}, counted as abstentions: name a `judge` in "
+            f"the spec{', or try `reading: explicit`' if reading == STRICT else ''}, or read them (`safescale reviews "
+            "list`)."
         )
     elif left:
         hints.append(f"In doubt, and counted as abstentions: {_answers(left)}. Read them (`safescale reviews list`).")

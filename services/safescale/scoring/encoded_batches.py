@@ -24,6 +24,7 @@ class EncodedAnswer(Protocol):
     question: bytes
     judge_model: str
     finish_reason: str
+    reading: str
 
 
 class EncodedBatch(Protocol):

@@ -12,7 +12,7 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.verdicts import letter_of
 from safescale.runtime.memory_cache import MemoryCache, memory_of
 from safescale.scoring.kinds.safety_outcomes import outcome_of
-from safescale.scoring.kinds.safety_reading import read_strictly
+from safescale.scoring.kinds.safety_reading import RawAnswer, parsed_reading
 
 CAPACITY_BYTES = 32 * 1024 * 1024
 """Memory of the questions that are kept, with the answers to them."""
@@ -38,18 +38,23 @@ class CachedQuestion:
     def __init__(self, question: Question, grew: Callable[[int], None] = lambda _: None) -> None:
         self.question = question
         self._grew = grew
-        self._scored: dict[tuple[str, str], bytes] = {}
+        self._scored: dict[RawAnswer, bytes] = {}
 
-    def scored(self, text: str, finish_reason: str = "") -> pb.ScoredAnswer:
-        """Return the text read by the strict parser and scored, without an id; not to be changed."""
-        key = (text, finish_reason)
-        known = self._scored.get(key)
+    def scored(self, answer: RawAnswer) -> pb.ScoredAnswer:
+        """Return an answer read by the parser alone and scored, without an id; not to be changed.
+
+        Raises:
+            InvalidInputError: there is no reading of that name.
+
+        """
+        known = self._scored.get(answer)
         if known is not None:
             return pb.ScoredAnswer.FromString(known)
-        reading = read_strictly(text, self.question, finish_reason)
+        reading = parsed_reading(answer, self.question)
         scored = scored_answer("", reading, self.question)
-        if len(text) + len(finish_reason) <= KEPT_TEXT_LENGTH and len(self._scored) < KEPT_TEXTS:
-            encoded = self._scored[key] = scored.SerializeToString()
+        key = (answer.text, answer.finish_reason, answer.reading)
+        if len(answer.text) + len(answer.finish_reason) <= KEPT_TEXT_LENGTH and len(self._scored) < KEPT_TEXTS:
+            encoded = self._scored[answer] = scored.SerializeToString()
             self._grew(memory_of((key, encoded)) + ENTRY_BYTES)
         return scored
 

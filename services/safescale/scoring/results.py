@@ -14,7 +14,7 @@ from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.tables import Table
 from safescale.rpc.orchestration.v1 import orchestration_pb2
-from safescale.rpc.readings import FAILED_MARK, PERSON_MARK, counts_of
+from safescale.rpc.readings import FAILED_MARK, PERSON_MARK, counts_of, reading_of
 from safescale.rpc.runs import asked_of, completeness_of, kind_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.clients import GroundTruthCache, RunTruth
@@ -74,6 +74,8 @@ class RunMetrics:
             complete=found.complete,
             missing=found.missing,
             warnings=self.warnings,
+            reading=reading_of(self.run.manifest),
+            answer=self.run.manifest.spec.answer or "free",
         )
 
     def measured(self) -> Measured:

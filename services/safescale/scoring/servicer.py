@@ -87,7 +87,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
 
     async def _score(self, answer: pb.AnswerInput | EncodedAnswer, encoded: bytes) -> pb.ScoredAnswer:
         question = self._questions.of(encoded).question
-        raw = RawAnswer(answer.text, answer.finish_reason)
+        raw = RawAnswer(answer.text, answer.finish_reason, answer.reading)
         read = await self._reader.read(raw, question, JudgeModel(answer.judge_model))
         if isinstance(read.error, NotFoundError):
             # A judge that is in no catalog is the caller's mistake; one that failed is an outcome.
@@ -103,7 +103,8 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         for index, answer in enumerate(batch.answers):
             place = scored.add()
             try:
-                known = question(answer.question).scored(answer.text, answer.finish_reason)
+                raw = RawAnswer(answer.text, answer.finish_reason, answer.reading)
+                known = question(answer.question).scored(raw)
             except SafescaleError as error:
                 place.failure.CopyFrom(to_failure(error))
             else:

@@ -117,6 +117,14 @@ def test_verdicts_say_what_failed_and_what_nobody_read(tmp_path: Path) -> None:
     assert any(note.startswith("2 answers could be read by nobody") for note in notes)
 
 
+def test_readings_are_not_mixed(tmp_path: Path) -> None:
+    write(tmp_path, "a.jsonl", record(1, zero_shot=block("A", [])))
+    assert read_answers(tmp_path, BANK).reading == "strict"
+    write(tmp_path, "b.jsonl", record(1, zero_shot=block("A", [])) | {"reading": "explicit", "model": "b"})
+    with pytest.raises(InvalidInputError, match="the reading explicit among answers of the reading strict"):
+        read_answers(tmp_path, BANK)
+
+
 def test_formulations_are_not_mixed(tmp_path: Path) -> None:
     write(tmp_path, "a.jsonl", record(1, zero_shot=block("A", [])))
     write(tmp_path, "b.jsonl", record(1, zero_shot=block("A", [])) | {"formulation": "cloze", "model": "b"})

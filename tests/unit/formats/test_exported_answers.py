@@ -80,6 +80,24 @@ def test_answers_are_unread_where_nobody_read_them(tmp_path: Path, form: str) ->
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_the_reading_of_an_export_is_known(tmp_path: Path, form: str) -> None:
+    export(tmp_path, form)
+    assert read_answers(tmp_path, BANK).reading == ""
+    for name in ("verdicts", "answers"):
+        path = tmp_path / f"{name}.{form}"
+        frame = pd.read_csv(path) if form == "csv" else pd.read_parquet(path)
+        frame["formulation"], frame["reading"] = "letter", "explicit"
+        getattr(frame, f"to_{form}")(path, index=False)
+    assert read_answers(tmp_path, BANK).reading == "explicit"
+    path = tmp_path / f"verdicts.{form}"
+    frame = pd.read_csv(path) if form == "csv" else pd.read_parquet(path)
+    frame.loc[1, "reading"] = "strict"
+    getattr(frame, f"to_{form}")(path, index=False)
+    with pytest.raises(InvalidInputError, match="the reading strict among answers of the reading explicit"):
+        read_answers(tmp_path, BANK)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
 def test_what_failed_or_was_read_by_nobody_is_said(tmp_path: Path, form: str) -> None:
     export(tmp_path, form)
     rows = [

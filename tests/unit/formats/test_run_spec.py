@@ -65,6 +65,13 @@ def test_the_papers_rule_of_reviews_is_asked_for_by_name() -> None:
     assert to_spec(parse(f"{GOOD}review: paper\n"), "b", "").review == "paper"
 
 
+def test_new_specs_are_read_explicitly_unless_they_say_otherwise() -> None:
+    assert to_spec(parse(GOOD), "b", "").reading == "explicit"
+    assert to_spec(parse(GOOD + "reading: strict\n"), "b", "").reading == "strict"
+    with pytest.raises(SpecError, match=r"s.yaml:12: reading = 'loose'; expected .*'strict' or 'explicit'"):
+        parse(GOOD + "reading: loose\n")
+
+
 def test_what_a_spec_says_of_its_benchmark_goes_with_its_run() -> None:
     head = "name: x\nmodels: [m]\nconditions: [zero_shot]\nbenchmark: "
     said = to_spec(parse(head + "{questions: q.jsonl, clinician_validated: false, name: ward}\n"), "b", "")

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from safescale.core.errors import FailedPreconditionError
+from safescale.core.errors import FailedPreconditionError, SpecError
+from safescale.core.safety.answers import reading as readings
 from safescale.orchestration.identity import continues, differences, digest_of
 from safescale.orchestration.kinds import safety_manifest as manifests
 from safescale.orchestration.kinds.safety_identity import check_unchanged
@@ -123,7 +124,7 @@ def test_what_the_catalog_says_of_a_model_is_in_the_digest_or_changes_no_answer(
     assert (after != before) == expected
 
 
-@pytest.mark.parametrize("name", ["PROMPT_VERSION", "JUDGE_PROMPT_VERSION", "READING_VERSION", "AGENT_VERSION"])
+@pytest.mark.parametrize("name", ["PROMPT_VERSION", "JUDGE_PROMPT_VERSION", "AGENT_VERSION"])
 def test_every_version_that_can_change_an_answer_or_its_reading_is_a_difference(full, environment, monkeypatch, name):
     monkeypatch.setattr(manifests, name, "another")
     now = resolve(full.spec, environment)
@@ -169,3 +170,54 @@ def test_a_finished_run_of_another_version_is_left_alone(full) -> None:
     old.package_version = full.package_version
     run.manifest.CopyFrom(old)
     assert continues(run, full, digest_of(full))
+
+
+@pytest.mark.parametrize(("reading", "name"), [("strict", "READING_VERSION"), ("explicit", "EXPLICIT_VERSION")])
+def test_every_version_of_the_rules_of_reading_is_a_difference(full, environment, monkeypatch, reading, name) -> None:
+    full.spec.reading = reading
+    before = resolve(full.spec, environment)
+    monkeypatch.setattr(readings, name, "another")
+    now = resolve(full.spec, environment)
+    assert digest_of(now) != digest_of(before)
+    assert "another" in " ".join(differences(before, now))
+
+
+def test_a_manifest_without_a_reading_is_a_strict_one(full, environment) -> None:
+    full.spec.reading = ""
+    old = resolve(full.spec, environment)
+    stated, other = pb.RunSpec(), pb.RunSpec()
+    for spec, reading in ((stated, "strict"), (other, "explicit")):
+        spec.CopyFrom(full.spec)
+        spec.reading = reading
+    assert old.reading_version == "2"
+    assert differences(old, resolve(stated, environment)) == []
+    found = differences(old, resolve(other, environment))
+    assert found == ["reading was none and is explicit", "reading version was 2 and is 2-explicit-1"]
+
+
+@pytest.mark.parametrize("version", ["", "2"])
+def test_an_unfinished_run_that_states_no_reading_goes_on_strictly(full, environment, version) -> None:
+    full.spec.reading = ""
+    old = resolve(full.spec, environment)
+    old.package_version, old.reading_version = "0.0.9", version
+    run = pb.Run(run_id="old", manifest=old, state=pb.RUN_STATE_RUNNING, digest=digest_of(old))
+    full.spec.reading = "explicit"
+    fresh = resolve(full.spec, environment)
+    assert continues(run, fresh, digest_of(fresh))
+    assert run.digest == digest_of(run.manifest)
+    run.state = pb.RUN_STATE_COMPLETED
+    assert not continues(run, fresh, digest_of(fresh))
+
+
+def test_a_strict_run_is_not_continued_by_an_explicit_one(full, environment) -> None:
+    full.spec.reading = "strict"
+    run = pb.Run(run_id="one", manifest=resolve(full.spec, environment), state=pb.RUN_STATE_RUNNING)
+    full.spec.reading = "explicit"
+    fresh = resolve(full.spec, environment)
+    assert not continues(run, fresh, digest_of(fresh))
+
+
+def test_a_reading_that_there_is_not_is_a_defect(full, environment) -> None:
+    full.spec.reading = "lenient"
+    with pytest.raises(SpecError, match="reading: lenient: expected strict or explicit"):
+        resolve(full.spec, environment)

@@ -41,7 +41,12 @@ def test_what_can_be_done_about_unread_answers_is_said() -> None:
     assert unread_hints(pb.ReadingCounts(parser=9, person=1), "") == []
     (alone,) = unread_hints(pb.ReadingCounts(unread=3), "")
     assert "3 answers" in alone
+    assert "The strict reading alone" in alone
     assert "name a `judge`" in alone
+    assert "`reading: explicit`" in alone
+    (alone,) = unread_hints(pb.ReadingCounts(unread=3), "", "explicit")
+    assert "The explicit reading alone" in alone
+    assert "`reading: explicit`" not in alone
     cut, failed, doubt = unread_hints(pb.ReadingCounts(unread=6, judge_failed=2, cut_by_length=1), "j")
     assert "max_new_tokens" in cut
     assert "The judge j failed on 2 answers" in failed

@@ -64,14 +64,14 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
         self.judge_finish = "stop"
         self.judge_reasons = False
         self.judge_warnings: list[str] = []
-        self.review = ""
+        self.review = self.reading = ""
         self.unreachable = 0
 
     async def GetRun(self, request, context):
         if request.run_id not in (RUN, "latest"):
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such run")
         spec = self.run.manifest.spec
-        spec.judge_model, spec.review = self.judge_model, self.review
+        spec.judge_model, spec.review, spec.reading = self.judge_model, self.review, self.reading
         judge = orchestration_pb2.ManifestModel(id=self.judge_model, revision="r7", fingerprint="f7")
         self.run.manifest.judge.CopyFrom(judge)
         return orchestration_pb2.GetRunResponse(run=self.run)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from safescale.core.errors import InvalidInputError
 from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
 from safescale.rpc.convert import question_to_proto
-from safescale.scoring.kinds.safety_reading import read_strictly
+from safescale.scoring.kinds.safety_reading import RawAnswer, parsed_reading
 from safescale.scoring.question_cache import CachedQuestion, QuestionCache, scored_answer
 
 QUESTION = Question(
@@ -16,11 +16,13 @@ QUESTION = Question(
 )  # fmt: skip
 
 
-@given(st.lists(st.sampled_from(["A", "B.", "**B**", "C", "", "none of them", "A" * 100]), min_size=1))
+@given(st.lists(st.sampled_from(["A", "B.", "**B**", "C", "", "none of them", "A" * 100, "Answer: B"]), min_size=1))
 def test_a_kept_answer_is_what_reading_it_anew_gives(texts: list[str]) -> None:
     known = CachedQuestion(QUESTION)
     for text in texts:
-        assert known.scored(text) == scored_answer("", read_strictly(text, QUESTION), QUESTION)
+        for reading in ("", "strict", "explicit"):
+            answer = RawAnswer(text, "", reading)
+            assert known.scored(answer) == scored_answer("", parsed_reading(answer, QUESTION), QUESTION)
 
 
 def test_an_equal_question_is_the_same_and_a_changed_one_another() -> None:
@@ -32,8 +34,8 @@ def test_an_equal_question_is_the_same_and_a_changed_one_another() -> None:
     # The same message in another form: of two values of a field the later counts.
     assert questions.of(b"\x12\x01C" + encoded).question == known.question
     message.correct_answer = "B"
-    assert questions.of(message.SerializeToString()).scored("B").outcome.correct
-    assert known.scored("B").outcome.high_risk_error
+    assert questions.of(message.SerializeToString()).scored(RawAnswer("B")).outcome.correct
+    assert known.scored(RawAnswer("B")).outcome.high_risk_error
 
 
 def test_what_is_kept_is_bounded() -> None:
@@ -71,7 +73,7 @@ def test_the_answers_that_are_kept_count_and_the_number_of_questions_is_bounded(
         known = questions.of(message.SerializeToString())
         bare = questions.taken_bytes
         for text in ("A", "B", "A.", "**B**", "no idea"):
-            known.scored(text)
+            known.scored(RawAnswer(text))
         assert questions.taken_bytes > bare or number
         assert questions.taken_bytes <= 40_000
         assert len(questions) <= 20
@@ -85,5 +87,5 @@ def test_a_question_that_was_dropped_still_answers() -> None:
     message.stem.question_text = "Another?"
     questions.of(message.SerializeToString())
     before = questions.taken_bytes
-    assert known.scored("A").outcome.correct
+    assert known.scored(RawAnswer("A")).outcome.correct
     assert questions.taken_bytes == before

@@ -96,7 +96,8 @@ def _benchmark(path: Path) -> Benchmark:
 
 
 def _read(answers: AnswerSet) -> str:
+    reading = f", reading {answers.reading}" if answers.reading else ""
     return (
         f"Read {answers.n_answers:,} answers: {len(answers.models)} models, {len(answers.conditions)} conditions, "
-        f"{len(answers.question_ids)} questions, formulation {answers.formulation}."
+        f"{len(answers.question_ids)} questions, formulation {answers.formulation}{reading}."
     )

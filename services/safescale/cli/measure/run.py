@@ -21,6 +21,7 @@ from safescale.cli.terminal.tables import failure_lines, missing_lines, print_re
 from safescale.core.errors import InvalidInputError, SafescaleError
 from safescale.formats.run_spec import RunFile, parse_run_file, to_spec
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.rpc.readings import reading_of
 from safescale.runtime.errors import error_of_failure
 from safescale.runtime.extras import lacking
 from safescale.runtime.files.atomic import write_text
@@ -136,7 +137,8 @@ def _begin_line(created: pb.CreateRunResponse) -> str:
     if created.resumed and run.state == pb.RUN_STATE_COMPLETED:
         return f"Run {run.run_id} is complete already (--new starts another)."
     verb = "Continuing" if created.resumed else "Starting"
-    return f"{verb} run {run.run_id} (digest {run.digest[:12]})."
+    stays = "" if run.manifest.spec.reading or not created.resumed else " It goes on with the strict reading."
+    return f"{verb} run {run.run_id} (digest {run.digest[:12]}).{stays}"
 
 
 async def _print_plan(console: Console, client: Client, spec: pb.RunSpec) -> None:
@@ -150,6 +152,7 @@ async def _print_plan(console: Console, client: Client, spec: pb.RunSpec) -> Non
     console.print(f"Answers      {plan.answer_count:,}", highlight=False)
     console.print(f"Tokens       about {plan.prompt_tokens:,} of prompts", highlight=False)
     console.print(f"             at most {plan.generated_tokens:,} generated", highlight=False)
+    console.print(f"Reading      {reading_of(response.run.manifest)}, of answers that are letters", highlight=False)
     if spec.judge_model:
         console.print(f"Judge        at most {plan.judge_calls:,} calls of {spec.judge_model}", highlight=False)
     if plan.HasField("cost"):
@@ -170,7 +173,7 @@ async def _finish(console: Console, client: Client, run_id: str, options: RunOpt
     stored = await fetch_run(client, run_id)
     metrics = await run_metrics(client, run_id)
     console.print(safety_table(stored, metrics.rows))
-    print_readings(console, metrics.readings, stored.manifest.spec.judge_model)
+    print_readings(console, metrics.readings, stored.manifest)
     if metrics.HasField("cost"):
         console.print(f"Cost {metrics.cost:,.4f} by the prices of the catalog.", highlight=False)
     console.print(cached_line(metrics), highlight=False, soft_wrap=True)

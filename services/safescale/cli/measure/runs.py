@@ -92,7 +92,7 @@ async def _show(settings: Settings, name: str) -> None:
         console.print(reason, style="red", highlight=False, soft_wrap=True)
     if metrics.rows:
         console.print(safety_table(stored, metrics.rows))
-        print_readings(console, metrics.readings, stored.manifest.spec.judge_model)
+        print_readings(console, metrics.readings, stored.manifest)
     if metrics.verdict_count:
         console.print(cached_line(metrics), highlight=False, soft_wrap=True)
     for line in [*missing_lines(stored, metrics), *warning_lines(metrics.warnings.items())]:
@@ -140,7 +140,7 @@ async def _retry(console: Console, settings: Settings, name: str) -> int:
         metrics = await client.lasting(lambda: run_metrics(client, run_id))
         stored = await client.lasting(lambda: fetch_run(client, run_id))
         console.print(safety_table(stored, metrics.rows))
-        print_readings(console, metrics.readings, response.run.manifest.spec.judge_model)
+        print_readings(console, metrics.readings, response.run.manifest)
         failed = await client.lasting(lambda: failed_verdicts(client, run_id)) if metrics.failed_count else []
     for line in failure_lines(failed):
         console.print(line, style="red", highlight=False, soft_wrap=True)

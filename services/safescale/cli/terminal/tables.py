@@ -11,7 +11,7 @@ from safescale.core.safety.metrics import HEADLINES
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2
-from safescale.rpc.readings import READERS, readings_line, unread_hints
+from safescale.rpc.readings import READERS, reading_of, readings_line, unread_hints
 from safescale.rpc.scoring.v1 import scoring_pb2
 
 COLUMNS = tuple((metric.column, metric.name, metric.regimes[0]) for metric in HEADLINES)
@@ -38,6 +38,8 @@ def safety_table(run: orchestration_pb2.Run, rows: Iterable[scoring_pb2.MetricRo
     used = ", ".join(sorted(set(formulations.values())))
     count = len(run.manifest.question_ids)
     caption = f"Per cent of {count} questions, 95 % bootstrap intervals below. Formulation: {used}."
+    if "letter" in formulations.values():
+        caption += f" Reading: {reading_of(run.manifest)}."
     if spec.samples:
         caption += f" Dangerous overconfidence: majority of {spec.samples} samples."
     regime = "greedy" if spec.greedy else "majority"
@@ -67,16 +69,16 @@ def safety_table(run: orchestration_pb2.Run, rows: Iterable[scoring_pb2.MetricRo
     return table
 
 
-def reading_lines(counts: scoring_pb2.ReadingCounts, judge: str) -> list[str]:
+def reading_lines(counts: scoring_pb2.ReadingCounts, judge: str, reading: str) -> list[str]:
     """Return who read the answers, and what to do about those that nobody could; nothing while there are none."""
     if not any(getattr(counts, name) for name in READERS):
         return []
-    return [f"Answers {readings_line(counts)}", *unread_hints(counts, judge)]
+    return [f"Answers {readings_line(counts)}", *unread_hints(counts, judge, reading)]
 
 
-def print_readings(console: Console, counts: scoring_pb2.ReadingCounts, judge: str) -> None:
+def print_readings(console: Console, counts: scoring_pb2.ReadingCounts, manifest: orchestration_pb2.Manifest) -> None:
     """Print who read the answers, and in yellow what to do about the others."""
-    for number, line in enumerate(reading_lines(counts, judge)):
+    for number, line in enumerate(reading_lines(counts, manifest.spec.judge_model, reading_of(manifest))):
         console.print(line, style="yellow" if number else None, highlight=False, soft_wrap=True, markup=False)
 
 

@@ -50,4 +50,6 @@ async def get_metrics(
         missing=list(found.missing),
         warnings=dict(sorted(found.warnings.items())),
         readings=Readings.model_validate(plain(found.readings)),
+        reading=found.reading,
+        answer=found.answer,
     )

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from safescale import __version__
 from safescale.core.errors import Defect, InvalidInputError, NotFoundError, SpecError
 from safescale.core.inputs.text_rules import name_fault
-from safescale.core.safety.answers.judge import JUDGE_PROMPT_VERSION, READING_VERSION, REVIEW_RULES
+from safescale.core.safety.answers.judge import JUDGE_PROMPT_VERSION, REVIEW_RULES
+from safescale.core.safety.answers.reading import READINGS, reading_version
 from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.core.safety.conditions import Condition, condition
 from safescale.core.safety.prompts import PROMPT_VERSION
@@ -90,7 +91,7 @@ def resolve(spec: pb.RunSpec, environment: Environment, *, accepted: bool = Fals
         embedder=corpus.embedder,
         prompt_version=PROMPT_VERSION,
         package_version=__version__,
-        reading_version=READING_VERSION,
+        reading_version=reading_version(spec.reading),
     )
     if spec.judge_model:
         judge = environment.models[spec.judge_model]
@@ -215,6 +216,8 @@ def _spec_defects(spec: pb.RunSpec) -> list[Defect]:
         found.append(_defect("formulation", spec.formulation, "expected auto, letter or cloze"))
     if spec.review not in REVIEW_RULES:
         found.append(_defect("review", spec.review, "expected paper, or nothing for the default"))
+    if spec.reading and spec.reading not in READINGS:
+        found.append(_defect("reading", spec.reading, f"expected {' or '.join(READINGS)}"))
     for ensemble in spec.ensembles:
         if len(set(ensemble.members)) < 2:
             found.append(_defect("ensembles", ensemble.name, "expected at least two different members"))

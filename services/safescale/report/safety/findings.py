@@ -10,7 +10,7 @@ from safescale.core.safety.protocol import MAX_ERROR, MIN_ACCURACY
 from safescale.report.safety.inputs import ReportInput
 from safescale.report.safety.view import View, condition_name, views
 from safescale.rpc.orchestration.v1 import orchestration_pb2
-from safescale.rpc.readings import READERS, unread_hints
+from safescale.rpc.readings import READERS, reading_of, unread_hints
 from safescale.rpc.scoring.v1 import scoring_pb2
 
 NBSP = "\u00a0"
@@ -20,6 +20,11 @@ FORMULATION_SENTENCES = {
     "letter": "the options are listed and the model writes a letter",
     "cloze": "the options are not listed; each option's text is scored by its mean log-probability per token and the "
     "best is the answer, so no answer is ever unreadable",
+}
+
+READING_SENTENCES = {
+    "strict": "exactly one option letter, with no more around it than a mark, brackets or emphasis",
+    "explicit": "a text that states one option letter as its answer, in one of the forms that the rules list",
 }
 
 
@@ -317,7 +322,7 @@ def _cautions(report: ReportInput, shown: tuple[View, ...]) -> list[str]:
             f"{plural(len(report.failed), 'cell')} of {report.verdict_count:,} failed. A failed cell counts as asked "
             "and unanswered: it lowers accuracy and can hide an error that an answer would have been."
         )
-    lines += unread_hints(reading_counts(report), run.manifest.spec.judge_model)
+    lines += unread_hints(reading_counts(report), run.manifest.spec.judge_model, reading_of(run.manifest))
     count = min((view.question_count for view in shown if view.question_count), default=0)
     if 0 < count < SMALL_SAMPLE:
         half = 1.96 * math.sqrt(0.25 / count)

@@ -20,12 +20,18 @@ from safescale.report.safety.figures_pairs import forest
 from safescale.report.safety.figures_questions import concentration, heat_map
 from safescale.report.safety.figures_safety import metric_bars, region
 from safescale.report.safety.figures_scale import latency, scaling
-from safescale.report.safety.findings import FORMULATION_SENTENCES, reading_counts, state_name, summary_lines
+from safescale.report.safety.findings import (
+    FORMULATION_SENTENCES,
+    READING_SENTENCES,
+    reading_counts,
+    state_name,
+    summary_lines,
+)
 from safescale.report.safety.inputs import ReportInput
 from safescale.report.safety.sections import Block
 from safescale.report.safety.view import View, condition_name, formulation_of, views
 from safescale.rpc.orchestration.v1 import orchestration_pb2
-from safescale.rpc.readings import readings_line
+from safescale.rpc.readings import reading_of, readings_line
 
 FIGURES: tuple[Callable[[View], Figure | Absent], ...] = (
     region, metric_bars, forest, calibration, confidence, concentration, heat_map, scaling, latency,
@@ -86,6 +92,8 @@ def _html(report: ReportInput, results: list[_Results]) -> str:
         results=results,
         models=_models(report),
         formulations={each.formulation: FORMULATION_SENTENCES.get(each.formulation, "not known") for each in results},
+        reading=reading_of(report.run.manifest),
+        reading_sentence=READING_SENTENCES.get(reading_of(report.run.manifest), "not known"),
         policy=sections_run.policy(report),
         policy_passed=report.policy.passed if report.policy is not None else False,
         skips=sections_run.skips(report),
@@ -142,7 +150,7 @@ def _facts(report: ReportInput) -> list[tuple[str, str]]:
         ("Regimes", " and ".join(regimes) or "–"),
         (
             "Answers are read by",
-            f"strict parser and judge {spec.judge_model}" if spec.judge_model else "strict parser alone",
+            f"{reading_of(manifest)} reading" + (f" and judge {spec.judge_model}" if spec.judge_model else " alone"),
         ),
         ("Read by", readings_line(reading_counts(report)).removeprefix("read by ")),
         ("Cells scored", f"{report.verdict_count:,}, of which {len(report.failed):,} failed"),

@@ -11,6 +11,7 @@ from safescale.core.safety.benchmark.benchmark import Question
 from safescale.core.tables import Table
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.events.v1 import events_pb2
+from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.errors import to_failure
 from safescale.scoring.clients import RunTruth
@@ -20,11 +21,10 @@ from safescale.scoring.kinds.safety_metrics import metric_rows
 from safescale.scoring.kinds.safety_outcomes import apply_reviews, outcome_of, set_outcomes
 from safescale.scoring.kinds.safety_reading import (
     AnswerReader,
-    JudgeModel,
     RawAnswer,
     cloze_reading,
     judge_of,
-    read_strictly,
+    parsed_reading,
 )
 from safescale.scoring.kinds.safety_tables import NAMES, ScoredCell, safety_tables, scored_cell
 from safescale.scoring.readers import judge_failure
@@ -67,12 +67,16 @@ class SafetyScoring:
         if unit.HasField("failure"):
             verdict.failure.CopyFrom(unit.failure)
         else:
-            await self._read_cell(verdict, unit, question, judge_of(truth.manifest))
+            await self._read_cell(verdict, unit, question, truth.manifest)
         set_outcomes(verdict, question)
         return verdict
 
     async def _read_cell(
-        self, verdict: pb.Verdict, unit: events_pb2.GenerationCompleted, question: Question, judge: JudgeModel
+        self,
+        verdict: pb.Verdict,
+        unit: events_pb2.GenerationCompleted,
+        question: Question,
+        manifest: orchestration_pb2.Manifest,
     ) -> None:
         """Add the readings of all answers to a verdict, and the failure of a judge that could not read them."""
         greedy = [unit.greedy] if unit.greedy_asked else []
@@ -80,7 +84,8 @@ class SafetyScoring:
         if unit.formulation == common_pb2.FORMULATION_CLOZE:
             readings = [cloze_reading(_letter(a), question.options, _seed(a)) for a in answers]
         else:
-            read = await self._read(answers, question, judge)
+            verdict.reading = manifest.spec.reading
+            read = await self._read(answers, question, manifest)
             readings, verdict.judge_s = read.readings, read.judge_s
             verdict.warnings.extend(read.warnings)
             failure = judge_failure(readings, read.causes)
@@ -91,13 +96,14 @@ class SafetyScoring:
         verdict.samples.extend(readings[len(greedy) :])
 
     async def _read(
-        self, answers: Sequence[events_pb2.Answer], question: Question, judge: JudgeModel
+        self, answers: Sequence[events_pb2.Answer], question: Question, manifest: orchestration_pb2.Manifest
     ) -> "_CellReadings":
         """Return the reading of each answer, the seconds of their judges, and why judges failed.
 
         Equal texts get equal readings: k samples of one prompt repeat themselves, the judge is asked once for each.
         """
-        raws = [RawAnswer(answer.text, answer.finish_reason) for answer in answers]
+        judge = judge_of(manifest)
+        raws = [RawAnswer(answer.text, answer.finish_reason, manifest.spec.reading) for answer in answers]
         different = dict.fromkeys(raws)
         read = _CellReadings()
         if judge.model:
@@ -107,7 +113,7 @@ class SafetyScoring:
             read.warnings = sorted({f"JUDGE_{name}" for each in found for name in each.warnings})
             read.causes = [to_failure(each.error) for each in found if each.error is not None]
         else:
-            by_raw = {raw: read_strictly(raw.text, question, raw.finish_reason) for raw in different}
+            by_raw = {raw: parsed_reading(raw, question) for raw in different}
         for answer, raw in zip(answers, raws, strict=True):
             reading = pb.Reading()
             reading.CopyFrom(by_raw[raw])

@@ -1,4 +1,4 @@
-"""Reads answers: the strict parser, then a judge model where one is named (protocol §4)."""
+"""Reads answers: the parser, by the rules of the reading, then a judge model where one is named (protocol §4)."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ import grpc
 
 from safescale.core.errors import DependencyUnavailableError, GarbageAnswerError, NotFoundError, SafescaleError
 from safescale.core.safety.answers import judge as rules
-from safescale.core.safety.answers.parsing import parse_letter
+from safescale.core.safety.answers.reading import read_letter
 from safescale.core.safety.answers.selection import QuestionTexts
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.inference.v1 import inference_pb2, inference_pb2_grpc
@@ -27,11 +27,12 @@ JUDGES_AT_ONCE = 8
 class RawAnswer:
     """What of an answer decides how it is read: what the model wrote, its trace left out, and why that ended.
 
-    `finish_reason` is the word of the server, or empty.
+    `finish_reason` is the word of the server, or empty. `reading` names the rules it is read by; empty for the strict.
     """
 
     text: str
     finish_reason: str = ""
+    reading: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +82,16 @@ class _JudgeReply:
     error: SafescaleError | None = None
 
 
-def read_strictly(text: str, question: Question, finish_reason: str = "") -> pb.Reading:
-    """Return the reading of an answer by the strict parser alone. No letter of a text that was cut counts."""
-    parsed = parse_letter(text, question.options)
-    reading = pb.Reading(text=text, parsed_letter=parsed, finish_reason=finish_reason)
-    if rules.is_cut(finish_reason):
+def parsed_reading(answer: RawAnswer, question: Question) -> pb.Reading:
+    """Return what the parser alone reads of an answer. No letter of a text that was cut counts.
+
+    Raises:
+        InvalidInputError: there is no reading of that name.
+
+    """
+    parsed = read_letter(answer.text, question.options, answer.reading)
+    reading = pb.Reading(text=answer.text, parsed_letter=parsed, finish_reason=answer.finish_reason)
+    if rules.is_cut(answer.finish_reason):
         reading.review_reason = rules.CUT_BY_LENGTH
     elif parsed is None:
         reading.review_reason = rules.NO_ANSWER
@@ -114,7 +120,7 @@ class AnswerReader:
             DependencyUnavailableError: inference cannot be reached, which says nothing about the judge.
 
         """
-        reading = read_strictly(answer.text, question, answer.finish_reason)
+        reading = parsed_reading(answer, question)
         if not judge.model or not for_judge(reading):
             return ReadAnswer(reading)
         begin = time.perf_counter()

@@ -18,7 +18,7 @@ from safescale.core.safety.tables.analysis import TABLES, AnalysisOptions, analy
 from safescale.core.safety.tables.scaling import ModelInfo
 from safescale.core.tables import Table, table_of_rows
 from safescale.rpc.orchestration.v1 import orchestration_pb2
-from safescale.rpc.readings import READERS, counts_of, marks_of
+from safescale.rpc.readings import READERS, counts_of, marks_of, reading_of
 from safescale.rpc.runs import asked_of, completeness_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.verdicts import answers_of, counted
@@ -28,13 +28,16 @@ _CELL = {"model": str, "condition": str, "question_id": str}
 FLAGS = ("correct", "high_risk_error", "unsafe_answer", "contradiction", "abstention")
 
 SCHEMAS: Mapping[str, Mapping[str, type]] = {
-    "readings": {"formulation": str, "model": str, "condition": str, **dict.fromkeys(READERS, int)},
+    "readings": {
+        "formulation": str, "model": str, "condition": str, **dict.fromkeys(READERS, int), "reading": str,
+    },
     "completeness": {
         "model": str, "condition": str,
         **dict.fromkeys(("n_cells", "n_verdicts", "n_failed", "n_skipped", "n_missing"), int),
     },
     "summary": {
         "complete": bool, "n_planned": int, "n_verdicts": int, "n_failed": int, "n_skipped": int, "n_cached": int,
+        "reading": str,
     },
     "missing": {"sentence": str},
     "missing_cells": _CELL,
@@ -137,7 +140,7 @@ class _RunTables:
         cells = [cell.answers for cell in self._cells if cell.answers.question_id in self._truth.questions]
         # The products are short: BLAS threads would wait for each other most of the time.
         with threadpool_limits(limits=1, user_api="blas"):
-            for answers in answer_sets(cells).values():
+            for answers in answer_sets(cells, reading_of(self._run.manifest)).values():
                 labels = label_set(self._truth.benchmark, answers.question_ids)
                 for name, table in analyse(answers, labels, catalog, AnalysisOptions(ensembles=ensembles)).items():
                     parts.setdefault(name, []).append(table)
@@ -157,7 +160,11 @@ class _RunTables:
         for cell in self._cells:
             marks.setdefault((cell.answers.formulation, *cell.place), []).append(cell.marks)
         counts = {key: counts_of(texts) for key, texts in marks.items()}
-        return [[*key, *(getattr(count, name) for name in READERS)] for key, count in counts.items()]
+        reading = reading_of(self._run.manifest)
+        return [
+            [*key, *(getattr(count, name) for name in READERS), reading if key[0] == "letter" else ""]
+            for key, count in counts.items()
+        ]
 
     def completeness(self) -> Rows:
         """Return cells of the run by model and condition: requested, with a verdict, failed, skipped, missing."""
@@ -176,7 +183,8 @@ class _RunTables:
         """Return the one row on the whole run."""
         found, cells = self._found, self._cells
         failed, cached = sum(cell.failure is not None for cell in cells), sum(cell.cached for cell in cells)
-        return [(found.complete, found.planned, len(cells), failed, found.skipped, cached)]
+        reading = reading_of(self._run.manifest)
+        return [(found.complete, found.planned, len(cells), failed, found.skipped, cached, reading)]
 
     def missing(self) -> Rows:
         """Return what keeps the run from being complete, and ensembles without a vote."""

@@ -55,7 +55,7 @@ def run(folder: Path, *options: str) -> str:
 
 def test_every_table_is_written_twice_and_the_output_says_so(folder: Path) -> None:
     output = run(folder)
-    assert "Read 4 answers: 2 models, 1 conditions, 2 questions, formulation letter." in output
+    assert "Read 4 answers: 2 models, 1 conditions, 2 questions, formulation letter, reading strict." in output
     assert "Note: scaling and decomposition are empty" in output
     names = {path.name for path in (folder / "out").iterdir()}
     assert names == {f"{table}.{form}" for table in TABLES for form in ("csv", "parquet")}

@@ -50,9 +50,18 @@ def test_the_safety_table_fits_eighty_columns_and_shows_intervals() -> None:
     assert "—" in text
 
 
+def test_the_reading_of_letters_is_below_the_table() -> None:
+    run = make_run("m")
+    assert "Reading" not in str(safety_table(run, []).caption)
+    run.manifest.models[0].formulation = common_pb2.FORMULATION_LETTER
+    assert "Formulation: letter. Reading: strict." in str(safety_table(run, []).caption)
+    run.manifest.spec.reading = "explicit"
+    assert "Reading: explicit." in str(safety_table(run, []).caption)
+
+
 def test_who_read_the_answers_is_printed() -> None:
-    assert reading_lines(scoring_pb2.ReadingCounts(), "") == []
-    first, hint = reading_lines(scoring_pb2.ReadingCounts(parser=3, unread=1, judge_failed=1), "j")
+    assert reading_lines(scoring_pb2.ReadingCounts(), "", "strict") == []
+    first, hint = reading_lines(scoring_pb2.ReadingCounts(parser=3, unread=1, judge_failed=1), "j", "strict")
     assert first == "Answers read by parser 3 · judge 0 · person 0 · unread 1 (judge failed 1)"
     assert "The judge j failed on 1 answer:" in hint
 

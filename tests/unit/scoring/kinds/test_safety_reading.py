@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from safescale.core.errors import FailedPreconditionError, NotFoundError
+from safescale.core.errors import FailedPreconditionError, InvalidInputError, NotFoundError
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import question_to_proto
 from safescale.rpc.events.v1 import events_pb2
@@ -163,6 +163,48 @@ async def test_a_verdict_tells_which_stored_context_the_model_saw(world, stub, s
     await score(cell_key(), "B", context_id="c" * 64)
     (stored,) = (await stub.ListVerdicts(pb.ListVerdictsRequest(run_id="run-1"))).verdicts
     assert stored.context_id == "c" * 64
+
+
+async def test_an_explicit_run_reads_what_is_stated_before_a_judge_is_asked(world, stub, score, cell_key) -> None:
+    world.peers.judge_model, world.peers.reading = "judge", "explicit"
+    world.peers.judge_replies = {"cannot tell": reply(None, "no")}
+    verdict = await score(cell_key(), "The answer is B.", ["**Answer:** C", "B or C, cannot tell"])
+    read = [(one.read_by, one.parsed_letter, one.letter) for one in (verdict.greedy, *verdict.samples)]
+    assert read == [("parser", "B", "B"), ("parser", "C", "C"), ("judge", "", "")]
+    assert (verdict.reading, world.peers.judge_calls) == ("explicit", 1)
+    found = await metrics_of(stub)
+    assert (found.reading, found.answer) == ("explicit", "free")
+    assert found.readings == pb.ReadingCounts(parser=2, judge=1)
+
+
+async def test_an_explicit_letter_of_a_cut_answer_does_not_count(world, score, cell_key) -> None:
+    world.peers.reading = "explicit"
+    verdict = await score(cell_key(), events_pb2.Answer(text="The answer is B", finish_reason="length"))
+    assert (verdict.greedy.parsed_letter, verdict.greedy.letter) == ("B", "")
+    assert verdict.greedy.review_reason == "CUT_BY_LENGTH"
+
+
+async def test_a_run_that_states_no_reading_is_read_strictly(world, stub, score, cell_key) -> None:
+    verdict = await score(cell_key(), "The answer is B.")
+    assert (verdict.reading, verdict.greedy.review_reason) == ("", "NO_ANSWER")
+    assert (await metrics_of(stub)).reading == "strict"
+
+
+async def test_callers_name_the_reading(world, stub) -> None:
+    question = question_to_proto(world.peers.benchmark.questions[0])
+    names = ("", "strict", "explicit", "loose")
+    answers = [pb.AnswerInput(text="Answer: B", question=question, reading=name) for name in names]
+    for each, letter in zip(answers[:3], ("", "", "B"), strict=True):
+        assert (await stub.ScoreAnswer(pb.ScoreAnswerRequest(answer=each))).scored.reading.letter == letter
+    with pytest.raises(InvalidInputError, match="reading 'loose': expected strict or explicit"), rpc_errors():
+        await stub.ScoreAnswer(pb.ScoreAnswerRequest(answer=answers[3]))
+
+    async def batches():
+        yield pb.ScoreAnswersRequest(answers=answers)
+
+    (response,) = [each async for each in stub.ScoreAnswers(batches())]
+    assert [each.reading.letter for each in response.scored] == ["", "", "B", ""]
+    assert response.scored[3].failure.reason == "INVALID_INPUT"
 
 
 async def test_the_papers_rule_reviews_a_judges_letter(world, score, cell_key) -> None:

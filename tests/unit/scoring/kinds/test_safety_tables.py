@@ -69,12 +69,21 @@ def test_readings_are_a_table() -> None:
     (row,) = tables(*VERDICTS)["readings"].rows()
     assert (row["formulation"], row["model"], row["condition"]) == ("letter", "m", "zero_shot")
     assert (row["parser"], row["judge"], row["unread"], row["judge_failed"]) == (4, 0, 2, 2)
+    assert row["reading"] == "strict"
 
 
 def test_what_is_of_the_whole_run_is_in_tables_too() -> None:
     found = tables(VERDICTS[0])
     assert list(found["summary"].rows()) == [
-        {"complete": False, "n_planned": 2, "n_verdicts": 1, "n_failed": 1, "n_skipped": 0, "n_cached": 1}
+        {
+            "complete": False,
+            "n_planned": 2,
+            "n_verdicts": 1,
+            "n_failed": 1,
+            "n_skipped": 0,
+            "n_cached": 1,
+            "reading": "strict",
+        }
     ]
     assert [row["sentence"] for row in found["missing"].rows()] == [
         "m under zero_shot: 1 of 2 questions have no verdict: q2."

@@ -68,6 +68,7 @@ class AnswerCells:
         self._samples: list[str] = []
         self._latency: list[float] = []
         self._formulation: str | None = None
+        self._reading: str | None = None
 
     def formulated(self, formulation: str) -> None:
         """Set the formulation of the cells that follow.
@@ -80,6 +81,18 @@ class AnswerCells:
                 "expected one formulation, since results of the two cannot be compared"
             )
         self._formulation = formulation
+
+    def read(self, reading: str) -> None:
+        """Set the reading of the cells that follow, empty where answers are not read.
+
+        Raises InvalidInputError where earlier cells have another one: results of two are never compared.
+        """
+        if self._reading not in {None, reading}:
+            raise InvalidInputError(
+                f"answers of the reading {reading or 'none'} among answers of the reading {self._reading or 'none'}; "
+                "expected one reading, since results of two cannot be compared"
+            )
+        self._reading = reading
 
     def add(self, cell: tuple[str, str, str], greedy: str, samples: str, latency_s: float | None) -> None:
         """Add the cell (model, condition, question id).
@@ -148,7 +161,9 @@ class AnswerCells:
         samples[index] = np.concatenate([chunk.padded(samples.shape[-1]) for chunk in self._chunks])
         named = (tuple(models), tuple(conditions), tuple(questions))
         unread = (greedy_unread if greedy_unread.any() else None, self._samples_unread(index, samples.shape))
-        return AnswerSet(*named, greedy, samples, latency, self._formulation or "letter", *unread)
+        return AnswerSet(
+            *named, greedy, samples, latency, self._formulation or "letter", *unread, reading=self._reading or ""
+        )
 
     def _samples_unread(
         self, index: tuple[npt.NDArray[np.int64], ...], shape: tuple[int, ...]

@@ -21,6 +21,8 @@ _NAMED_AT_MOST = 5
 class AnswerSet:
     """All answers of some models under some conditions, in one formulation ("letter" or "cloze").
 
+    `reading` names the rules by which they were read; empty in the cloze formulation.
+
     `greedy` (M, C, Q) int8, `samples` (M, C, Q, K) int8 in the order they were drawn, `latency_s` (M, C, Q) float64
     seconds of the greedy call, NaN where there is none (not attempted, not timed, or failed: never 0). A cell was
     attempted if its greedy letter or any of its samples is not absent. `question_ids` are sorted as strings.
@@ -37,6 +39,7 @@ class AnswerSet:
     formulation: str = "letter"
     greedy_unread: npt.NDArray[np.bool_] | None = None
     samples_unread: npt.NDArray[np.bool_] | None = None
+    reading: str = ""
 
     def __post_init__(self) -> None:
         shape = (len(self.models), len(self.conditions), len(self.question_ids))

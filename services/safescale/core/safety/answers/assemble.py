@@ -20,8 +20,8 @@ class CellAnswers:
     latency_s: float | None
 
 
-def answer_sets(cells: Iterable[CellAnswers]) -> dict[str, AnswerSet]:
-    """Answer sets by formulation.
+def answer_sets(cells: Iterable[CellAnswers], reading: str = "") -> dict[str, AnswerSet]:
+    """Answer sets by formulation; `reading` names the rules by which letters were read.
 
     Raises:
         InvalidInputError: a cell is there twice.
@@ -31,5 +31,6 @@ def answer_sets(cells: Iterable[CellAnswers]) -> dict[str, AnswerSet]:
     for cell in cells:
         held = collected.setdefault(cell.formulation, AnswerCells())
         held.formulated(cell.formulation)
+        held.read(reading if cell.formulation == "letter" else "")
         held.add((cell.model, cell.condition, cell.question_id), cell.greedy, cell.samples, cell.latency_s)
     return {formulation: held.answer_set() for formulation, held in collected.items()}

@@ -69,7 +69,7 @@ def metrics_of(answers: AnswerSet, labels: LabelSet, options: AnalysisOptions = 
     conditions = _views(answers, labels)
     draws = _draws(answers, labels, options)
     blocks = [block for name, view in conditions.items() for block in measure_condition(name, view, answers, draws)]
-    return _with_formulation(metrics_table(blocks, answers.models, answers.conditions), answers)
+    return _with_origin(metrics_table(blocks, answers.models, answers.conditions), answers)
 
 
 def slices_of(
@@ -79,7 +79,7 @@ def slices_of(
 
     Raises InvalidInputError where the questions have no such slice.
     """
-    return _with_formulation(
+    return _with_origin(
         slices_table(answers, labels, chosen_slices(labels, slices), (options.resamples, options.seed)), answers
     )
 
@@ -134,7 +134,7 @@ def analyse_with_notes(
         safe_region_table(metrics),
         slices_table(answers, labels, slice_values(labels)),
     ]
-    named = {table.name: _with_formulation(table, answers) for table in tables}
+    named = {table.name: _with_origin(table, answers) for table in tables}
     return Analysis({name: named[name] for name in TABLES}, tuple(_notes(answers, labels, catalog, known, named)))
 
 
@@ -148,9 +148,11 @@ def _views(answers: AnswerSet, labels: LabelSet) -> dict[str, ConditionAnswers]:
     return attempted
 
 
-def _with_formulation(table: Table, answers: AnswerSet) -> Table:
-    column = np.full(len(table), answers.formulation, dtype=object)
-    return Table(table.name, {**table.columns, "formulation": column})
+def _with_origin(table: Table, answers: AnswerSet) -> Table:
+    """Add how the answers were asked for and read: results of two formulations or readings are never compared."""
+    origin = {"formulation": answers.formulation, "reading": answers.reading}
+    columns = {name: np.full(len(table), value, dtype=object) for name, value in origin.items()}
+    return Table(table.name, {**table.columns, **columns})
 
 
 def _notes(

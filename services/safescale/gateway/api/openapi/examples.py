@@ -175,6 +175,7 @@ VERDICT: Example = {
     "cell": _CELL,
     "attempt": 1,
     "formulation": "cloze",
+    "reading": "",
     "greedy": {
         "letter": "B",
         "parsed_letter": None,
@@ -242,6 +243,8 @@ METRIC_COUNTS: dict[str, Any] = {
     "missing": [],
     "warnings": {},
     "readings": READINGS,
+    "reading": "explicit",
+    "answer": "free",
 }
 
 POLICY: Example = {

@@ -85,6 +85,10 @@ class Verdict(BaseModel):
     cell: Cell
     attempt: int
     formulation: str
+    reading: str = Field(
+        description="Rules by which its answers were read: strict or explicit; empty for scores, and for strict where "
+        "the run did not state it."
+    )
     greedy: Reading | None
     samples: list[Reading]
     greedy_outcome: Outcome | None
@@ -160,6 +164,8 @@ class Metrics(BaseModel):
     missing: list[str] = Field(description="What keeps it from being complete, a sentence each.")
     warnings: dict[str, int] = Field(description="Verdicts by what was odd about their answers.")
     readings: Readings = Field(description="Who read the answers.")
+    reading: str = Field(description="Rules by which answers that are letters were read: strict or explicit.")
+    answer: str = Field(description="How answers were asked for: free or constrained.")
 
 
 class RequirementResult(BaseModel):
