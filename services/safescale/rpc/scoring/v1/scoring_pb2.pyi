@@ -1269,9 +1269,9 @@ class EvaluatePolicyRequest(_message.Message):
     BASELINE_RUN_ID_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """The run. Never empty."""
+    """The run; empty with rows."""
     policy: _builtins.str
-    """The policy as YAML or JSON text, at most 1 MiB. Never empty."""
+    """The policy as YAML or JSON text, at most 1 MiB; empty for the one that the run registered."""
     baseline_run_id: _builtins.str
     """Run that requirements against a baseline compare with; empty for the last run of the series that passed."""
     @_builtins.property
@@ -1498,10 +1498,14 @@ class PlanPolicyRequest(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     CONDITIONS_FIELD_NUMBER: _builtins.int
     SLICES_FIELD_NUMBER: _builtins.int
+    REGIMES_FIELD_NUMBER: _builtins.int
+    CLUSTER_COUNT_FIELD_NUMBER: _builtins.int
     policy: _builtins.str
     """The policy as YAML or JSON text, at most 1 MiB. Never empty."""
     question_count: _builtins.int
     """Questions that would be asked."""
+    cluster_count: _builtins.int
+    """Clusters that the questions come from; 0 where they are independent."""
     @_builtins.property
     def models(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Models that would be asked; empty where that does not matter."""
@@ -1514,6 +1518,10 @@ class PlanPolicyRequest(_message.Message):
     def slices(self) -> _containers.RepeatedCompositeFieldContainer[Global___SliceSize]:
         """Questions by slice and value, such as subspecialty: {thoracic: 12}; empty where no requirement names a slice."""
 
+    @_builtins.property
+    def regimes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Regimes that would be asked: greedy, majority, samples; empty where that does not matter."""
+
     def __init__(
         self,
         *,
@@ -1522,10 +1530,12 @@ class PlanPolicyRequest(_message.Message):
         models: _abc.Iterable[_builtins.str] | None = ...,
         conditions: _abc.Iterable[_builtins.str] | None = ...,
         slices: _abc.Iterable[Global___SliceSize] | None = ...,
+        regimes: _abc.Iterable[_builtins.str] | None = ...,
+        cluster_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["conditions", b"conditions", "models", b"models", "policy", b"policy", "question_count", b"question_count", "slices", b"slices"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_count", b"cluster_count", "conditions", b"conditions", "models", b"models", "policy", b"policy", "question_count", b"question_count", "regimes", b"regimes", "slices", b"slices"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1540,22 +1550,26 @@ class SliceSize(_message.Message):
     SLICE_FIELD_NUMBER: _builtins.int
     SLICE_VALUE_FIELD_NUMBER: _builtins.int
     QUESTION_COUNT_FIELD_NUMBER: _builtins.int
+    CLUSTER_COUNT_FIELD_NUMBER: _builtins.int
     slice: _builtins.str
     """Name of the slice."""
     slice_value: _builtins.str
     """Its value."""
     question_count: _builtins.int
     """Questions."""
+    cluster_count: _builtins.int
+    """Clusters that they come from; 0 where they are independent."""
     def __init__(
         self,
         *,
         slice: _builtins.str = ...,
         slice_value: _builtins.str = ...,
         question_count: _builtins.int = ...,
+        cluster_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["question_count", b"question_count", "slice", b"slice", "slice_value", b"slice_value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cluster_count", b"cluster_count", "question_count", b"question_count", "slice", b"slice", "slice_value", b"slice_value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1579,6 +1593,8 @@ class PlannedRequirement(_message.Message):
     NEEDED_FIELD_NUMBER: _builtins.int
     DECIDABLE_FIELD_NUMBER: _builtins.int
     SENTENCE_FIELD_NUMBER: _builtins.int
+    MODEL_FIELD_NUMBER: _builtins.int
+    BOUND_FIELD_NUMBER: _builtins.int
     metric: _builtins.str
     """Metric demanded."""
     condition: _builtins.str
@@ -1598,11 +1614,15 @@ class PlannedRequirement(_message.Message):
     pivotal_events: _builtins.int
     """Most questions with the event by which it still passes (fewest for a minimum); absent where it cannot pass."""
     needed: _builtins.int
-    """Fewest questions by which it can pass at all."""
+    """Fewest questions by which it can pass at all (clusters, where questions are clustered); 0 where no number would do."""
     decidable: _builtins.bool
     """Whether it can pass by that many questions."""
     sentence: _builtins.str
     """All this in a sentence."""
+    model: _builtins.str
+    """Model, or * for all."""
+    bound: _builtins.str
+    """Which number decides: estimate, ci_low or ci_high."""
     def __init__(
         self,
         *,
@@ -1618,10 +1638,12 @@ class PlannedRequirement(_message.Message):
         needed: _builtins.int = ...,
         decidable: _builtins.bool = ...,
         sentence: _builtins.str = ...,
+        model: _builtins.str = ...,
+        bound: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_pivotal_events", b"_pivotal_events", "pivotal_events", b"pivotal_events"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pivotal_events", b"_pivotal_events", "condition", b"condition", "decidable", b"decidable", "direction", b"direction", "limit", b"limit", "metric", b"metric", "n", b"n", "needed", b"needed", "pivotal_events", b"pivotal_events", "regime", b"regime", "sentence", b"sentence", "slice", b"slice", "slice_value", b"slice_value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_pivotal_events", b"_pivotal_events", "bound", b"bound", "condition", b"condition", "decidable", b"decidable", "direction", b"direction", "limit", b"limit", "metric", b"metric", "model", b"model", "n", b"n", "needed", b"needed", "pivotal_events", b"pivotal_events", "regime", b"regime", "sentence", b"sentence", "slice", b"slice", "slice_value", b"slice_value"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__pivotal_events: _TypeAlias = _typing.Literal["pivotal_events"]  # noqa: Y015
     _WhichOneofArgType__pivotal_events: _TypeAlias = _typing.Literal["_pivotal_events", b"_pivotal_events"]  # noqa: Y015
@@ -1637,8 +1659,11 @@ class PlanPolicyResponse(_message.Message):
 
     REQUIREMENTS_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
+    POLICY_NAME_FIELD_NUMBER: _builtins.int
     confidence: _builtins.float
     """Two-sided confidence of the intervals."""
+    policy_name: _builtins.str
+    """Name of the policy."""
     @_builtins.property
     def requirements(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedRequirement]:
         """Each requirement; several for one with slices."""
@@ -1648,10 +1673,11 @@ class PlanPolicyResponse(_message.Message):
         *,
         requirements: _abc.Iterable[Global___PlannedRequirement] | None = ...,
         confidence: _builtins.float = ...,
+        policy_name: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "requirements", b"requirements"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "policy_name", b"policy_name", "requirements", b"requirements"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

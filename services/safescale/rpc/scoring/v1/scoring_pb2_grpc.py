@@ -65,6 +65,11 @@ class ScoringServiceStub:
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.EvaluatePolicyRequest.SerializeToString,
                 response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.EvaluatePolicyResponse.FromString,
                 _registered_method=True)
+        self.PlanPolicy = channel.unary_unary(
+                '/safescale.scoring.v1.ScoringService/PlanPolicy',
+                request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyRequest.SerializeToString,
+                response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyResponse.FromString,
+                _registered_method=True)
         self.ListVerdicts = channel.unary_unary(
                 '/safescale.scoring.v1.ScoringService/ListVerdicts',
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.ListVerdictsRequest.SerializeToString,
@@ -139,6 +144,13 @@ class ScoringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanPolicy(self, request, context):
+        """Says which requirements of a policy can be decided by a number of questions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListVerdicts(self, request, context):
         """Lists verdicts page by page.
         """
@@ -206,6 +218,11 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.EvaluatePolicy,
                     request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.EvaluatePolicyRequest.FromString,
                     response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.EvaluatePolicyResponse.SerializeToString,
+            ),
+            'PlanPolicy': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanPolicy,
+                    request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyRequest.FromString,
+                    response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyResponse.SerializeToString,
             ),
             'ListVerdicts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVerdicts,
@@ -396,6 +413,33 @@ class ScoringService:
             '/safescale.scoring.v1.ScoringService/EvaluatePolicy',
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.EvaluatePolicyRequest.SerializeToString,
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.EvaluatePolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanPolicy(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/safescale.scoring.v1.ScoringService/PlanPolicy',
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyRequest.SerializeToString,
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyResponse.FromString,
             options,
             channel_credentials,
             insecure,

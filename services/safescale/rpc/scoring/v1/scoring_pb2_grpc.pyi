@@ -47,6 +47,8 @@ class ScoringServiceStub:
     """
     EvaluatePolicy: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.EvaluatePolicyRequest, _scoring_pb2.EvaluatePolicyResponse]
     """Judges a run by a policy."""
+    PlanPolicy: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.PlanPolicyRequest, _scoring_pb2.PlanPolicyResponse]
+    """Says which requirements of a policy can be decided by a number of questions."""
     ListVerdicts: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ListVerdictsRequest, _scoring_pb2.ListVerdictsResponse]
     """Lists verdicts page by page."""
     ExportVerdicts: _grpc.UnaryStreamMultiCallable[_scoring_pb2.ExportVerdictsRequest, _scoring_pb2.ExportVerdictsResponse]
@@ -77,6 +79,8 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     """
     EvaluatePolicy: _aio.UnaryUnaryMultiCallable[_scoring_pb2.EvaluatePolicyRequest, _scoring_pb2.EvaluatePolicyResponse]  # type: ignore[assignment]
     """Judges a run by a policy."""
+    PlanPolicy: _aio.UnaryUnaryMultiCallable[_scoring_pb2.PlanPolicyRequest, _scoring_pb2.PlanPolicyResponse]  # type: ignore[assignment]
+    """Says which requirements of a policy can be decided by a number of questions."""
     ListVerdicts: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ListVerdictsRequest, _scoring_pb2.ListVerdictsResponse]  # type: ignore[assignment]
     """Lists verdicts page by page."""
     ExportVerdicts: _aio.UnaryStreamMultiCallable[_scoring_pb2.ExportVerdictsRequest, _scoring_pb2.ExportVerdictsResponse]  # type: ignore[assignment]
@@ -140,6 +144,14 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_pb2.EvaluatePolicyResponse, _abc.Awaitable[_scoring_pb2.EvaluatePolicyResponse]]:
         """Judges a run by a policy."""
+
+    @_abc_1.abstractmethod
+    def PlanPolicy(
+        self,
+        request: _scoring_pb2.PlanPolicyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scoring_pb2.PlanPolicyResponse, _abc.Awaitable[_scoring_pb2.PlanPolicyResponse]]:
+        """Says which requirements of a policy can be decided by a number of questions."""
 
     @_abc_1.abstractmethod
     def ListVerdicts(
