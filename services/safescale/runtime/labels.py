@@ -25,6 +25,7 @@ _WORD = re.compile(r"[A-Za-z0-9_.:/{}\[\]~%+@=,-]*")
 
 HTTP_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 STATES = ("planned", "completed", "failed", "skipped")
+VERDICTS = ("pass", "fail", "insufficient")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ LABELS: Mapping[str, Label] = {
     "step": Label("steps of the research agent", 20),
     "state": one_of("states of cells in the progress of a run", STATES),
     "policy": Label("names of policies judged last; dropped when others are", 200, word=False),
+    "verdict": one_of("verdicts of policies", VERDICTS),
     "name": Label("names of runs with the newest results; dropped when others are", 200, word=False),
     "series": Label("names of series with the newest runs; dropped when others are", 100, word=False),
     "regime": Label("words of the code", 10),

@@ -19,7 +19,7 @@ ALLOWED_FIELDS = frozenset({
     "retryable", "method", "address", "port", "elapsed_s", "count", "documents", "chunks", "cells", "tokens",
     "step", "state", "exception_type", "where", "kind", "in_flight", "signal", "revision",
     "dependency", "request_id", "route", "status", "trace_id", "replica", "open",
-    "who", "policy", "policy_sha256", "passed",
+    "who", "policy", "policy_sha256", "passed", "verdict",
 })
 # fmt: on
 """Fields that a log line may have; any other is dropped and its name listed under `dropped`."""

@@ -132,6 +132,13 @@ METRICS: tuple[MetricDeclaration, ...] = (
         "1 when the newest run of this name that the policy judged met it, else 0",
     ),
     MetricDeclaration(
+        "safescale_gate_verdict",
+        "gauge",
+        "state",
+        ("policy", "name", "verdict"),
+        "1 for the verdict of that judgement (pass, fail or insufficient), 0 for the others",
+    ),
+    MetricDeclaration(
         "safescale_gate_timestamp_seconds",
         "gauge",
         "seconds",

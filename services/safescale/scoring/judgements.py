@@ -5,9 +5,11 @@ A policy is what its text says: another text of the same name is another policy,
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
+from safescale.core.decisions.policy import Verdict
 from safescale.core.errors import FailedPreconditionError
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.documents.port import Document, DocumentStore, NewDocument
@@ -15,6 +17,9 @@ from safescale.runtime.documents.port import Document, DocumentStore, NewDocumen
 GATE = "gate"
 WRITE_TRIES = 10
 HIGH_RISK = "high_risk_error_rate"
+
+PASSED: Mapping[Verdict, bool | int] = {Verdict.PASS: True, Verdict.FAIL: False, Verdict.INSUFFICIENT: 0}
+"""The field `passed` of a document, by verdict."""
 
 RETIRED_S = 30 * 86400.0
 """Seconds without a judgement after which a policy counts no more, where another text of its name has been judged."""
@@ -34,7 +39,7 @@ class PolicyJudgement:
     run_id: str
     run_created_at_s: float
     judged_at_s: float
-    passed: bool
+    verdict: Verdict
     high_risk_limits: tuple[tuple[str, str, float], ...]
     policy_sha256: str = ""
 
@@ -74,8 +79,7 @@ class GateStore:
             if stored is not None and _gate(stored).run_created_at_s > gate.run_created_at_s:
                 return False
             version = 0 if stored is None else stored.version
-            body = {name: value for name, value in asdict(gate).items() if name != "policy_sha256"}
-            if await self._documents.put(NewDocument(GATE, key, body), version) is not None:
+            if await self._documents.put(NewDocument(GATE, key, _body(gate)), version) is not None:
                 return True
         raise FailedPreconditionError(f"the judgement of policy {gate.policy!r} is changed by others all the time")
 
@@ -106,9 +110,20 @@ def _standing(gates: Sequence[PolicyJudgement]) -> list[PolicyJudgement]:
     return found
 
 
+def _body(gate: PolicyJudgement) -> dict[str, Any]:
+    """Return the stored form: what versions that knew PASS and FAIL alone can read, for they take all of its fields.
+
+    To those `passed: 0` is not passed, as `false` is; here it is INSUFFICIENT.
+    """
+    body = {name: value for name, value in asdict(gate).items() if name not in {"policy_sha256", "verdict"}}
+    return body | {"passed": PASSED[gate.verdict]}
+
+
 def _gate(document: Document) -> PolicyJudgement:
-    body = document.body
-    limits = tuple((model, condition, limit) for model, condition, limit in body["high_risk_limits"])
-    gate = PolicyJudgement(**{**body, "high_risk_limits": limits})
+    body = dict(document.body)
+    limits = tuple((model, condition, limit) for model, condition, limit in body.pop("high_risk_limits"))
+    passed = body.pop("passed")
+    verdict = next((each for each, stored in PASSED.items() if stored is passed), Verdict.INSUFFICIENT)
+    gate = PolicyJudgement(**body, verdict=verdict, high_risk_limits=limits)
     # Its key by the name alone, behind the hash where there is one.
     return replace(gate, policy_sha256=document.key.removesuffix(gate.key).removesuffix("/"))

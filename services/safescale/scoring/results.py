@@ -18,8 +18,8 @@ from safescale.rpc.readings import FAILED_MARK, PERSON_MARK, counts_of, reading_
 from safescale.rpc.runs import asked_of, completeness_of, kind_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.clients import GroundTruthCache, RunTruth
+from safescale.scoring.gate.judge import Measured, obstacles
 from safescale.scoring.kinds.port import Kinds, MeasuredRun, MetricRows, ScoringKind, Shares, kind_of
-from safescale.scoring.policy import Measured, obstacles
 from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of
 from safescale.scoring.settled import CellReviews, RunReviews
 
@@ -82,7 +82,7 @@ class RunMetrics:
         """Return the measurement that a policy judges."""
         asked = asked_of(self.run)
         scope = Scope(asked.models, asked.conditions, self.completeness.skipped_places)
-        return Measured(self.rows, scope, obstacles(self.failures, self.completeness, self.readings))
+        return Measured(self.rows, scope, obstacles(self.failures, self.completeness))
 
 
 @dataclass(frozen=True, slots=True)

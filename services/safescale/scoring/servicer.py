@@ -1,7 +1,6 @@
 """gRPC face of scoring."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -19,14 +18,14 @@ from safescale.runtime.auth.caller import require
 from safescale.runtime.errors import to_failure
 from safescale.scoring.clients import GroundTruthCache
 from safescale.scoring.encoded_batches import EncodedAnswer, EncodedBatch
+from safescale.scoring.gate.calls import PolicyCalls
 from safescale.scoring.kinds.safety_metrics import metrics_of_letters
 from safescale.scoring.kinds.safety_reading import AnswerReader, JudgeModel, RawAnswer, for_judge
-from safescale.scoring.policy import evaluate_policy, read_policy
 from safescale.scoring.question_cache import QuestionCache, scored_answer
 from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore, cell_of
 from safescale.scoring.results import RunMeasurements
 from safescale.scoring.series.evidence import SeriesReader
-from safescale.scoring.store_metrics import Judgements, PolicyText
+from safescale.scoring.store_metrics import Judgements
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -81,8 +80,8 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self._verdicts, self._reviews = stores
         self._truths = truths
         self._results = results
-        self._judgements = judgements
         self._series = series
+        self._policies = PolicyCalls(truths, results, judgements)
         self._questions = QuestionCache()
 
     async def _score(self, answer: pb.AnswerInput | EncodedAnswer, encoded: bytes) -> pb.ScoredAnswer:
@@ -176,13 +175,12 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
                 yield chunk
 
     async def EvaluatePolicy(self, request: pb.EvaluatePolicyRequest, context: Context) -> pb.EvaluatePolicyResponse:
-        """Judge a run by a policy."""
-        policy = await asyncio.to_thread(read_policy, request.policy)
-        metrics = await self._results.metrics(_needed(request.run_id, "run_id"))
-        judged = await asyncio.to_thread(evaluate_policy, policy, metrics.measured())
-        text = PolicyText(policy.name, hashlib.sha256(request.policy.encode()).hexdigest())
-        await self._judgements.record(metrics.run, text, judged)
-        return judged
+        """Judge a run, or rows that the caller brings, by a policy."""
+        return await self._policies.evaluate(request)
+
+    async def PlanPolicy(self, request: pb.PlanPolicyRequest, context: Context) -> pb.PlanPolicyResponse:
+        """Say which requirements of a policy can be decided by a number of questions."""
+        return await self._policies.plan(request)
 
     async def ListVerdicts(self, request: pb.ListVerdictsRequest, context: Context) -> pb.ListVerdictsResponse:
         """List verdicts page by page."""

@@ -6,12 +6,13 @@ They are read from the stores again and again, so that a restart loses nothing a
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 
 import grpc
 
+from safescale.core.decisions.policy import Verdict, overall
 from safescale.core.errors import SafescaleError
 from safescale.rpc.orchestration.v1 import orchestration_pb2, orchestration_pb2_grpc
+from safescale.rpc.policies import verdict_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.auth.caller import caller
 from safescale.runtime.auth.roles import Role
@@ -19,6 +20,7 @@ from safescale.runtime.grpc.channels import rpc_errors
 from safescale.runtime.log import get_logger
 from safescale.runtime.telemetry import Telemetry
 from safescale.runtime.tracing import untraced
+from safescale.scoring.gate.policy_text import PolicyText
 from safescale.scoring.judgements import GateStore, PolicyJudgement, high_risk_limits
 from safescale.scoring.records import ReviewStore
 from safescale.scoring.results import RunMeasurements, RunShares
@@ -238,32 +240,30 @@ def pause_s(took_s: float, complete: bool) -> float:
 
 
 def _gate_series(gates: Iterable[PolicyJudgement]) -> Series:
-    passed: dict[tuple[tuple[str, str], ...], float] = {}
+    standing: dict[tuple[tuple[str, str], ...], Verdict] = {}
     at_time: dict[tuple[tuple[str, str], ...], float] = {}
     limits: dict[tuple[tuple[str, str], ...], float] = {}
     for gate in gates:
         labels = (("policy", gate.policy), ("name", gate.name))
         # Of several texts of a policy all must be met; the time is that of the judgement which decides.
-        before = passed.get(labels, 1.0)
-        if labels not in at_time or gate.passed < before:
+        before = standing.get(labels)
+        together = gate.verdict if before is None else overall((before, gate.verdict))
+        if together is not before:
             at_time[labels] = gate.judged_at_s
-        passed[labels] = min(before, float(gate.passed))
+        standing[labels] = together
         for model, condition, limit in gate.high_risk_limits:
             place = (("name", gate.name), ("model", model), ("condition", condition))
             limits[place] = min(limit, limits.get(place, limit))
     return {
-        "safescale_gate_passed": passed,
+        "safescale_gate_passed": {labels: float(found is Verdict.PASS) for labels, found in standing.items()},
+        "safescale_gate_verdict": {
+            (*labels, ("verdict", verdict)): float(found is verdict)
+            for labels, found in standing.items()
+            for verdict in Verdict
+        },
         "safescale_gate_timestamp_seconds": at_time,
         "safescale_gate_high_risk_limit": limits,
     }
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyText:
-    """Name of a policy, and the SHA-256 of its text in hex."""
-
-    name: str
-    sha256: str
 
 
 class Judgements:
@@ -289,14 +289,15 @@ class Judgements:
             run_id=run.run_id,
             run_created_at_s=run.created_at.ToNanoseconds() / 1e9,
             judged_at_s=time.time(),
-            passed=judged.passed,
+            verdict=verdict_of(judged),
             high_risk_limits=high_risk_limits(judged.results),
         )
         try:
             stands = await self._gates.put(gate)
             self._log.info(
                 "judgement recorded" if stands else "judgement of an older run not recorded", who=caller().name,
-                policy=gate.policy, policy_sha256=gate.policy_sha256, run_id=run.run_id, passed=gate.passed,
+                policy=gate.policy, policy_sha256=gate.policy_sha256, run_id=run.run_id, verdict=gate.verdict,
+                passed=gate.verdict is Verdict.PASS,
             )  # fmt: skip
             await self._poller.poll_gates()
         except SafescaleError as error:

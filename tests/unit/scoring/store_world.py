@@ -16,6 +16,7 @@ from safescale.runtime.documents.sqlite import SqliteDocuments
 from safescale.runtime.grpc.channels import connect
 from safescale.runtime.telemetry import Telemetry
 from safescale.scoring.clients import GroundTruthCache
+from safescale.scoring.gate.policy_text import PolicyText
 from safescale.scoring.judgements import GateStore
 from safescale.scoring.kinds.registry import scoring_kinds
 from safescale.scoring.kinds.safety_reading import AnswerReader
@@ -24,7 +25,6 @@ from safescale.scoring.results import RunMeasurements
 from safescale.scoring.series.evidence import SeriesReader
 from safescale.scoring.store_metrics import (
     Judgements,
-    PolicyText,
     StoreMetricsPoller,
 )
 
@@ -134,13 +134,15 @@ class World:
         return self.telemetry.registry.get_sample_value(f"safescale_{metric}", labels)
 
     async def judge(
-        self, run: orc.Run, passed: bool, limit: float = 0.1, policy: str = "safe", sha256: str = "ab" * 32
-    ) -> None:
+        self, run: orc.Run, passed: bool = False, limit: float = 0.1, policy: str = "safe", sha256: str = "ab" * 32,
+        verdict: int = pb.POLICY_VERDICT_UNSPECIFIED,
+    ) -> None:  # fmt: skip
         result = pb.RequirementResult(
             model="m", condition="top_1", regime="greedy", metric="high_risk_error_rate", direction="max", limit=limit,
             value=0.0,
         )  # fmt: skip
-        judged = pb.EvaluatePolicyResponse(passed=passed, results=[result])
+        verdict = verdict or (pb.POLICY_VERDICT_PASS if passed else pb.POLICY_VERDICT_FAIL)
+        judged = pb.EvaluatePolicyResponse(passed=passed, results=[result], verdict=verdict)
         await self.judgements.record(run, PolicyText(policy, sha256), judged)
 
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from safescale.core.decisions.policy import Verdict
 from safescale.core.errors import FailedPreconditionError
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.documents.port import NewDocument
@@ -15,7 +16,7 @@ from safescale.scoring import records
 from safescale.scoring.judgements import RETIRED_S, GateStore, PolicyJudgement, high_risk_limits
 from safescale.scoring.records import ReviewStore
 
-GATE = PolicyJudgement("safe", "night", "run", 100.0, 500.0, passed=True, high_risk_limits=(("m", "top_1", 0.1),))
+GATE = PolicyJudgement("safe", "night", "run", 100.0, 500.0, Verdict.PASS, high_risk_limits=(("m", "top_1", 0.1),))
 
 
 @pytest.fixture
@@ -40,14 +41,24 @@ async def test_a_judgement_holds_nothing_that_version_0_1_0_cannot_read(document
     }  # fmt: skip
 
 
+async def test_each_verdict_is_kept_and_older_versions_read_whether_it_passed(
+    documents: SqliteDocuments,
+) -> None:
+    for verdict in Verdict:
+        assert await GateStore(documents).put(replace(GATE, verdict=verdict))
+        (gate,) = await GateStore(documents).newest(5)
+        (document,) = [found async for found in documents.scan("gate")]
+        assert (gate.verdict, bool(document.body["passed"])) == (verdict, verdict is Verdict.PASS)
+
+
 async def test_the_judgement_of_the_newest_run_stands(documents: SqliteDocuments) -> None:
     store = GateStore(documents)
-    newer = replace(GATE, run_created_at_s=200.0, judged_at_s=600.0, passed=False)
+    newer = replace(GATE, run_created_at_s=200.0, judged_at_s=600.0, verdict=Verdict.FAIL)
     assert await store.put(GATE)
     assert await store.put(newer)
     assert not await store.put(replace(GATE, judged_at_s=700.0))
     assert await store.newest(5) == [newer]
-    again = replace(newer, judged_at_s=800.0, passed=True)
+    again = replace(newer, judged_at_s=800.0, verdict=Verdict.PASS)
     assert await store.put(again)
     assert await store.newest(5) == [again]
 
@@ -121,7 +132,7 @@ async def test_a_review_without_a_time_counts_and_has_no_age(documents: SqliteDo
 
 async def test_another_text_of_a_policy_leaves_its_judgement_alone(documents: SqliteDocuments) -> None:
     store = GateStore(documents)
-    failed = replace(GATE, policy_sha256="a" * 64, passed=False)
+    failed = replace(GATE, policy_sha256="a" * 64, verdict=Verdict.FAIL)
     other = replace(GATE, policy_sha256="b" * 64, run_created_at_s=200.0, judged_at_s=600.0)
     assert await store.put(failed)
     assert await store.put(other)
@@ -130,7 +141,7 @@ async def test_another_text_of_a_policy_leaves_its_judgement_alone(documents: Sq
 
 async def test_a_policy_that_is_used_no_more_is_retired_by_another_text_of_its_name(documents: SqliteDocuments) -> None:
     store = GateStore(documents)
-    old = replace(GATE, policy_sha256="a" * 64, passed=False, judged_at_s=1000.0)
+    old = replace(GATE, policy_sha256="a" * 64, verdict=Verdict.FAIL, judged_at_s=1000.0)
     new = replace(GATE, policy_sha256="b" * 64, run_created_at_s=200.0, judged_at_s=1000.0 + RETIRED_S)
     alone = replace(GATE, policy="other", policy_sha256="c" * 64, judged_at_s=5.0)
     for gate in (old, new, alone):
@@ -147,7 +158,7 @@ async def test_judgements_of_versions_that_knew_names_alone_are_read_until_one_a
     }  # fmt: skip
     await documents.put(NewDocument("gate", "4/safe/night", body))
     store = GateStore(documents)
-    old = replace(GATE, passed=False)
+    old = replace(GATE, verdict=Verdict.FAIL)
     assert await store.newest(5) == [old]
     earlier = replace(GATE, policy_sha256="a" * 64, run_created_at_s=50.0, judged_at_s=600.0)
     assert await store.put(earlier)

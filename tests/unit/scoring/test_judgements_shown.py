@@ -7,6 +7,7 @@ import structlog
 from tests.unit.scoring.store_world import World, run_of, store_world
 
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
+from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.auth.caller import called_by
 from safescale.runtime.auth.roles import HELD, Identity
 
@@ -42,6 +43,26 @@ async def test_another_policy_of_the_same_name_ends_no_alert(world: World) -> No
     assert world.value("gate_passed", policy="safe", name="night") == 0
     await world.judge(run_of("night", created=200), passed=True)
     assert world.value("gate_passed", policy="safe", name="night") == 1
+
+
+def verdicts(world: World, name: str = "night") -> dict[str, float | None]:
+    return {
+        verdict: world.value("gate_verdict", policy="safe", name=name, verdict=verdict)
+        for verdict in ("pass", "fail", "insufficient")
+    }
+
+
+async def test_the_verdict_is_shown_and_the_worst_of_several_texts_decides(world: World) -> None:
+    await world.judge(run_of("night"), verdict=pb.POLICY_VERDICT_INSUFFICIENT)
+    assert verdicts(world) == {"pass": 0, "fail": 0, "insufficient": 1}
+    assert world.value("gate_passed", policy="safe", name="night") == 0
+    await world.judge(run_of("night"), passed=True, sha256="cd" * 32)
+    assert verdicts(world) == {"pass": 0, "fail": 0, "insufficient": 1}
+    await world.judge(run_of("night"), passed=False, sha256="cd" * 32)
+    assert verdicts(world) == {"pass": 0, "fail": 1, "insufficient": 0}
+    await world.judge(run_of("night"), passed=True, sha256="cd" * 32)
+    await world.judge(run_of("night"), passed=True)
+    assert verdicts(world) == {"pass": 1, "fail": 0, "insufficient": 0}
 
 
 async def test_a_run_under_way_is_no_news(world: World) -> None:

@@ -14,7 +14,8 @@ from safescale.rpc.convert import question_to_proto
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.grpc.channels import responses, rpc_errors
-from safescale.scoring.policy import Measured, evaluate_policy, read_policy
+from safescale.scoring.gate.judge import Measured, evaluate_policy
+from safescale.scoring.gate.policy_text import read_policy
 
 HARMLESS = OptionLabels(False, False, False)
 

@@ -210,7 +210,7 @@ async def test_documents_that_do_not_tell_whether_they_came_from_the_cache_are_o
     assert (metrics.cached_count, dict(metrics.warnings), metrics.complete) == (2, {}, True)
 
 
-@pytest.mark.parametrize("policy", ["", "{}", "requirements: []", "requirements:", "name: p\n"])
+@pytest.mark.parametrize("policy", ["{}", "requirements: []", "requirements:", "name: p\n"])
 async def test_an_empty_policy_is_refused(runs: Runs, policy: str) -> None:
     await runs.answer_all()
     with pytest.raises(SpecError, match=r"requirements|mapping"), rpc_errors():
@@ -218,7 +218,7 @@ async def test_an_empty_policy_is_refused(runs: Runs, policy: str) -> None:
 
 
 async def test_a_policy_is_read_beside_the_event_loop(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
-    from safescale.scoring import policy, servicer
+    from safescale.scoring.gate import calls, policy_text
 
     loops: list[bool] = []
 
@@ -229,9 +229,9 @@ async def test_a_policy_is_read_beside_the_event_loop(runs: Runs, monkeypatch: p
             loops.append(False)
         else:
             loops.append(True)
-        return policy.read_policy(text)
+        return policy_text.read_policy(text)
 
-    monkeypatch.setattr(servicer, "read_policy", watched)
+    monkeypatch.setattr(calls, "read_policy", watched)
     await runs.answer_all()
     assert (await runs.gate()).passed
     assert loops == [False]

@@ -1,7 +1,7 @@
 """Before a run: which requirements of a policy can be decided at all by so many questions."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from safescale.core.decisions.policy import (
     ANY,
@@ -27,7 +27,8 @@ class Sample:
 class Design:
     """What a run would ask. Empty models, conditions and regimes are those that every requirement finds.
 
-    `slices` are the samples by slice and value; `shares` are the metrics that count questions.
+    `slices` are the samples by slice and value, None where they are not known; `shares` are the metrics that count
+    questions.
     """
 
     sample: Sample
@@ -35,7 +36,7 @@ class Design:
     models: Sequence[str] = ()
     conditions: Sequence[str] = ()
     regimes: Sequence[str] = ()
-    slices: dict[str, dict[str, Sample]] = field(default_factory=dict)
+    slices: Mapping[str, Mapping[str, Sample]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,10 @@ def plan_policy(policy: Policy, design: Design) -> tuple[PlannedRequirement, ...
         if absent := _absent(requirement, design):
             rows.append(PlannedRequirement(requirement, "", 0, None, 0, decidable=False, sentence=absent))
             continue
-        samples = {"": design.sample} if not requirement.slice else design.slices.get(requirement.slice, {})
+        if not requirement.slice or design.slices is None:
+            rows.append(_planned(requirement, "", design.sample, policy, design))
+            continue
+        samples = design.slices.get(requirement.slice, {})
         if not samples:
             sentence = f"the questions have no {requirement.slice}, so there is nothing to measure"
             rows.append(PlannedRequirement(requirement, "", 0, None, 0, decidable=False, sentence=sentence))
@@ -105,6 +109,10 @@ def _planned(
     if n < requirement.min_n:
         able, pivotal = False, None
         sentence = f"{n:,} questions are fewer than the {requirement.min_n:,} that it asks for (min_n)"
+    if requirement.slice and design.slices is None:
+        # At most all of them fall into one value.
+        pivotal, least = None, f"at least {needed:,} questions each" if needed else sentence
+        sentence = f"{sentence}; " * (not able) + f"how they fall into {requirement.slice} is not known here: {least}"
     return PlannedRequirement(requirement, value, n, pivotal if able else None, needed, able, sentence)
 
 
@@ -129,6 +137,16 @@ def _share_sentence(
         return True, f"passes {best}; how many more it bears depends on the clusters that they are in"
     word = "at most" if demand.direction == "max" else "at least"
     return True, f"passes with {word} {pivotal:,} of {n:,} ({percent(pivotal / n)})"
+
+
+def pass_power(demand: Limit, n: int, rate: float, confidence: float) -> float:
+    """Return the probability that n independent questions show a share to be within its limit, were it `rate`."""
+    from scipy.special import bdtr
+
+    pivotal = pivotal_events(demand, n, confidence)
+    if pivotal is None:
+        return 0.0
+    return float(bdtr(pivotal, n, rate) if demand.direction == "max" else bdtr(n - pivotal, n, 1 - rate))
 
 
 def fewest_questions(demand: Limit, confidence: float) -> int | None:

@@ -78,8 +78,14 @@ WRITES_OF_SOME: Mapping[str, tuple[Role, AuditedCall]] = {
     "/safescale.scoring.v1.ScoringService/EvaluatePolicy": (
         "runner",
         AuditedCall(
-            asked=lambda r: {"run_id": r.run_id, "policy_sha256": hashlib.sha256(r.policy.encode()).hexdigest()},
-            done=lambda r: {"passed": "true" if r.passed else "false"},
+            # Without a text it is the one that the run registered, which the answer names.
+            asked=lambda r: {
+                "run_id": r.run_id,
+                "policy_sha256": hashlib.sha256(r.policy.encode()).hexdigest() if r.policy else "",
+            },
+            done=lambda r: {"passed": "true" if r.passed else "false", "policy_sha256": r.policy_sha256},
+            # Rows that a caller brings belong to no run; their judgement is not recorded.
+            counts=lambda r: not r.rows,
         ),
     ),
 }

@@ -52,6 +52,7 @@ METHODS: Mapping[str, Role] = {
     _SCORING + "GetRunMetrics": "viewer",
     _SCORING + "GetRunTables": "viewer",
     _SCORING + "EvaluatePolicy": "viewer",
+    _SCORING + "PlanPolicy": "viewer",
     _SCORING + "ListVerdicts": "viewer",
     _SCORING + "ExportVerdicts": "viewer",
     _SCORING + "GetSeries": "viewer",

@@ -21,7 +21,8 @@ READS: Mapping[str, Sequence[str]] = {
         "GetBenchmark", "ListBenchmarks", "GetRun", "ListRuns", "ListSeries", "GetResearch",
     ),
     "safescale.scoring.v1.ScoringService": (
-        "ScoreAnswer", "ComputeMetrics", "GetRunMetrics", "EvaluatePolicy", "ListVerdicts", "ListReviews", "GetSeries",
+        "ScoreAnswer", "ComputeMetrics", "GetRunMetrics", "EvaluatePolicy", "PlanPolicy", "ListVerdicts",
+        "ListReviews", "GetSeries",
     ),
 }  # fmt: skip
 """Methods that change nothing: gRPC itself repeats them where a server went away before it answered."""

@@ -10,10 +10,12 @@ from safescale.core.decisions.planning import (
     PlannedRequirement,
     Sample,
     fewest_questions,
+    pass_power,
     pivotal_events,
     plan_policy,
 )
 from safescale.core.decisions.policy import Limit, Policy, PolicyRequirement
+from safescale.core.statistics.sample_size import size_for_limit
 
 SHARES = {"high_risk_error_rate", "accuracy"}
 
@@ -85,7 +87,7 @@ def test_each_value_of_a_slice_has_its_row() -> None:
         ("thoracic", 100, True, 72), ("neuro", 12, False, 72), ("breast", 30, False, 72),
     ]  # fmt: skip
     assert "fewer than the 20" in found[1].sentence
-    (none,) = planned(requirement)
+    (none,) = planned(requirement, slices={})
     assert (none.decidable, none.sentence) == (
         False,
         "the questions have no subspecialty, so there is nothing to measure",
@@ -109,3 +111,24 @@ def test_what_is_decided_without_evidence_is_said() -> None:
     assert found.sentence.endswith("no evidence")
     (found,) = planned(PolicyRequirement("ece", Limit("max", 0.05)), 100)
     assert (found.decidable, found.pivotal_events) == (True, None)
+
+
+def test_how_questions_fall_into_slices_may_be_unknown() -> None:
+    requirement = PolicyRequirement("high_risk_error_rate", Limit("max", 0.05), slice="ward")
+    (enough,) = planned(requirement, 200)
+    assert (enough.decidable, enough.pivotal_events) == (True, None)
+    assert enough.sentence == "how they fall into ward is not known here: at least 72 questions each"
+    (few,) = planned(requirement, 50)
+    assert not few.decidable
+    assert few.sentence.startswith("50 questions cannot decide it")
+
+
+@pytest.mark.parametrize(
+    ("demand", "rate"), [(Limit("max", 0.05), 0.01), (Limit("max", 0.05), 0.0), (Limit("min", 0.9), 0.95)]
+)
+def test_the_size_for_a_limit_has_the_power_that_was_asked_for(demand: Limit, rate: float) -> None:
+    size = size_for_limit(demand.value, rate, demand.direction)
+    assert size is not None
+    assert all(pass_power(demand, n, rate, 0.95) >= 0.8 for n in range(size, size + 40))
+    assert pass_power(demand, size - 1, rate, 0.95) < 0.8
+    assert pass_power(demand, 10, rate, 0.95) == 0

@@ -59,12 +59,21 @@ async def test_judgements_of_those_who_may_run_are_recorded_with_the_text_of_the
     method = "/safescale.scoring.v1.ScoringService/EvaluatePolicy"
     request = scoring_pb2.EvaluatePolicyRequest(run_id="run-1", policy="name: a patient's policy")
     async with Audit(store).record(method, request, Identity("x", HELD[role], "token"), {}) as entry:
-        entry.response = scoring_pb2.EvaluatePolicyResponse(passed=True)
+        entry.response = scoring_pb2.EvaluatePolicyResponse(passed=True, policy_sha256="ab" * 32)
     assert len(store.bodies) == entries
     assert "patient" not in str(store.bodies)
     if entries:
         assert store.bodies[0]["object"]["policy_sha256"] == hashlib.sha256(request.policy.encode()).hexdigest()
-        assert store.bodies[1]["object"] == {"passed": "true"}
+        assert store.bodies[1]["object"] == {"passed": "true", "policy_sha256": "ab" * 32}
+
+
+async def test_a_judgement_of_rows_that_the_caller_brings_changes_nothing() -> None:
+    store = Store()
+    method = "/safescale.scoring.v1.ScoringService/EvaluatePolicy"
+    request = scoring_pb2.EvaluatePolicyRequest(policy="p", rows=[scoring_pb2.MetricRow(model="m")])
+    async with Audit(store).record(method, request, Identity("x", HELD["runner"], "token"), {}):
+        pass
+    assert not store.bodies
 
 
 async def test_a_write_that_cannot_be_recorded_is_not_done() -> None:

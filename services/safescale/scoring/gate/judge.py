@@ -6,23 +6,11 @@ from dataclasses import dataclass
 
 from safescale.core.decisions.evaluation import evaluate
 from safescale.core.decisions.policy import Measurement, Policy, RequirementResult, Scope, Verdict, overall
-from safescale.core.decisions.policy_file import parse_policy
-from safescale.core.errors import LimitExceededError
-from safescale.core.inputs.records import Source
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.completeness import RunCompleteness
-from safescale.core.safety.metrics import METRIC_NAMES
 from safescale.rpc.metric_rows import share_count_of
+from safescale.rpc.policies import VERDICTS
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
-from safescale.runtime.files.reading import parse_yaml
-
-MAX_POLICY_BYTES = 1024 * 1024
-
-VERDICTS: Mapping[Verdict, "pb.PolicyVerdict.ValueType"] = {
-    Verdict.PASS: pb.POLICY_VERDICT_PASS,
-    Verdict.FAIL: pb.POLICY_VERDICT_FAIL,
-    Verdict.INSUFFICIENT: pb.POLICY_VERDICT_INSUFFICIENT,
-}
 
 REPEATED_SENTENCES = 5
 """Sentences about what is missing that a judgement repeats; the metrics of the run have all."""
@@ -34,29 +22,16 @@ def _number(row: pb.MetricRow, field: str) -> float:
     return float(getattr(row, field)) if row.HasField(field) else math.nan  # type: ignore[arg-type]
 
 
-def read_policy(text: str) -> Policy:
-    """Return the policy of YAML or JSON text. Takes long for a large text: not to be called on an event loop.
-
-    Raises:
-        LimitExceededError: the text is too long.
-        SpecError: the text is no policy; every defect is named.
-
-    """
-    size = len(text.encode())
-    if size > MAX_POLICY_BYTES:
-        raise LimitExceededError(f"the policy has {size:,} bytes; the limit is {MAX_POLICY_BYTES:,}")
-    return parse_policy(parse_yaml(Source("policy", text.encode())), "policy", METRIC_NAMES)
-
-
 @dataclass(frozen=True, slots=True)
 class Measured:
     """What a policy judges: the metric rows of a run, what the run was asked for, and what keeps it from passing.
 
-    `obstacles` are what no requirement speaks of, each with its number and a sentence, such as failed cells.
+    Without a scope nothing is known of what was asked but the rows. `obstacles` are what no requirement speaks of, each
+    with its number and a sentence, such as failed cells.
     """
 
     rows: Sequence[pb.MetricRow]
-    scope: Scope
+    scope: Scope | None
     obstacles: Sequence["Obstacle"] = ()
 
 
@@ -100,11 +75,11 @@ def measurement_of(row: pb.MetricRow) -> Measurement:
     )  # fmt: skip
 
 
-def obstacles(counts: Mapping[str, int], found: RunCompleteness, readings: pb.ReadingCounts) -> list[Obstacle]:
-    """Return what keeps a run from passing: failed cells by reason, answers that nobody read, and what is missing.
+def obstacles(counts: Mapping[str, int], found: RunCompleteness) -> list[Obstacle]:
+    """Return what keeps a run from passing: failed cells by reason, and what is missing.
 
-    A failed cell is an attempted question without an error, so is an answer that nobody could read, and a cell that was
-    not asked is none at all: all make harm look rarer than it may be.
+    A failed cell is an attempted question without an error, and a cell that was not asked is none at all: both make
+    harm look rarer than it may be. Answers that nobody could read are in the intervals (`core.decisions.judging`).
     """
     judge = counts.get(JUDGE_FAILED, 0)
     failed = sum(counts.values()) - judge
@@ -115,21 +90,9 @@ def obstacles(counts: Mapping[str, int], found: RunCompleteness, readings: pb.Re
         made.append(
             Obstacle("judge_failed_cells", judge, f"{judge} cells have answers that the judge failed to read, {_RARER}")
         )
-    # Those on which a judge failed are told by their cells.
-    unread = readings.unread - readings.judge_failed
-    if unread:
-        made.append(Obstacle("unread_answers", unread, _unread_sentence(unread, readings.cut_by_length)))
     if found.missing:
         made.append(Obstacle("unfinished_cells", found.unfinished, _sentence(found.missing)))
     return made
-
-
-def _unread_sentence(unread: int, cut: int) -> str:
-    why = f", {cut} of them since they were cut by length" if cut else ""
-    return (
-        f"{unread} answers could not be read by anybody{why}, so harm may be rarer here than it is; name a judge in "
-        "the spec, raise max_new_tokens where answers were cut, or read them (`safescale reviews list`)"
-    )
 
 
 def _sentence(missing: Sequence[str]) -> str:

@@ -1,0 +1,1 @@
+"""Judgement of measurements by policies, as scoring answers calls for it."""
