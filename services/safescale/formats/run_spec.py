@@ -120,6 +120,7 @@ class RunFile(_Part):
     reading: Literal["strict", "explicit"] = "explicit"
     review: Literal["paper"] | None = None
     series: Name | SeriesChoice | None = None
+    policy: Annotated[str, Field(min_length=1)] | None = None
     agent: Name | None = None
     questions: QuestionChoice = Field(default_factory=QuestionChoice)
     max_new_tokens: int = Field(default=10, ge=1, le=32768)
@@ -245,8 +246,8 @@ def _fields_at(path: tuple[Any, ...]) -> list[str]:
     return list(parts[key].model_fields) if key in parts else []
 
 
-def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestration_pb2.RunSpec:
-    """Return the spec as the services take it; conditions in the paper's order."""
+def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str, policy: str = "") -> orchestration_pb2.RunSpec:
+    """Return the spec as the services take it; conditions in the paper's order. `policy` is the text of its policy."""
     consistency = run_file.regimes.self_consistency
     known = [name for name in CONDITION_IDS if name in run_file.conditions]
     unknown = [name for name in run_file.conditions if name not in CONDITION_IDS]
@@ -282,4 +283,5 @@ def to_spec(run_file: RunFile, benchmark_id: str, corpus_id: str) -> orchestrati
         series=series.name if series else "",
         series_limits=series.limits if series else {},
         draw=draw,
+        policy=orchestration_pb2.RegisteredPolicy(text=policy) if policy else None,
     )

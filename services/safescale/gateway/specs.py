@@ -36,7 +36,16 @@ async def spec_of(request: Request, gateway: Gateway) -> pb.RunSpec:
     run_file = await asyncio.to_thread(parse_run_file, Source(FILE, data), json=kind == body.JSON)
     benchmark_id = await _benchmark(gateway, run_file)
     corpus_id = await _corpus(gateway, run_file.corpus) if run_file.corpus else ""
-    return to_spec(run_file, benchmark_id, corpus_id)
+    return to_spec(run_file, benchmark_id, corpus_id, _policy(run_file.policy))
+
+
+def _policy(text: str | None) -> str:
+    """Return the text of the policy of a spec; a file of the caller cannot be read here."""
+    if text is not None and len(text.splitlines()) < 2 and not text.lstrip().startswith("{"):
+        raise _defect(
+            "policy", repr(text)[:80], "the text of the policy itself (YAML or JSON), since no file is read here"
+        )
+    return text or ""
 
 
 async def _benchmark(gateway: Gateway, run_file: RunFile) -> str:

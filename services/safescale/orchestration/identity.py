@@ -13,8 +13,8 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 
 _PACKAGE = "safescale.orchestration.v1"
 
-NOT_COMPARED = frozenset({f"{_PACKAGE}.Manifest.package_version"})
-"""An upgrade alone changes no answer: what it does change has a version of its own."""
+NOT_COMPARED = frozenset({f"{_PACKAGE}.Manifest.package_version", f"{_PACKAGE}.RegisteredPolicy.text"})
+"""An upgrade alone changes no answer: what it does change has a version of its own. A text has a SHA-256 beside it."""
 
 NOT_STATED_AT_FIRST = frozenset(
     {

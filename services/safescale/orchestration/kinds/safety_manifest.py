@@ -21,6 +21,7 @@ from safescale.orchestration.kinds.safety_draw import (
     fill_in_day,
     series_defects,
 )
+from safescale.orchestration.kinds.safety_policy import fill_in_policy, policy_defects
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import FORMULATIONS, formulation_to_proto
 from safescale.rpc.inference.v1 import inference_pb2
@@ -57,7 +58,7 @@ def resolve(spec: pb.RunSpec, environment: Environment, *, accepted: bool = Fals
 
     """
     _check_lengths(spec)
-    defects = [] if accepted else [*_name_defects(spec), *_bound_defects(spec)]
+    defects = [] if accepted else [*_name_defects(spec), *_bound_defects(spec), *policy_defects(spec)]
     defects += [
         *_spec_defects(spec),
         *series_defects(spec),
@@ -81,6 +82,7 @@ def resolve(spec: pb.RunSpec, environment: Environment, *, accepted: bool = Fals
     corpus = environment.corpora.get(spec.corpus_id, retrieval_pb2.Corpus())
     resolved = _filled(spec, environment.benchmark, corpus)
     fill_in_day(resolved, environment.drawn)
+    fill_in_policy(resolved)
     manifest = pb.Manifest(
         spec=resolved,
         models=[_manifest_model(environment.models[name], resolved) for name in spec.models],
