@@ -16,6 +16,7 @@ COMMANDS: Mapping[str, str] = {
     "run": "measure.run:run",
     "report": "measure.report:report",
     "gate": "measure.gate:gate",
+    "plan": "measure.plan:plan",
     "export": "measure.export:export",
     "runs": "measure.runs:app",
     "series": "measure.series:series",

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import orjson
 import typer
 
-from safescale.cli.measure.gate import EVALUATE_DEADLINE_S, checked_policy
+from safescale.cli.measure.gate import checked_policy, judged
 from safescale.cli.measure.results import fetch_benchmark, fetch_run, fetch_tables
 from safescale.cli.runner import EXIT_FAILED, run_async
 from safescale.cli.session import Client, session
 from safescale.cli.terminal.text import say
-from safescale.rpc.scoring.v1 import scoring_pb2
 from safescale.runtime.files.atomic import Staged, write_text
-from safescale.runtime.grpc.channels import rpc_errors
 from safescale.runtime.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -97,6 +95,8 @@ async def fetch_results(client: Client, name: str) -> "RunResults":
 async def write_report(client: Client, run_id: str, path: Path, policy: Path | None = None) -> Sequence[str]:
     """Write the HTML report of a run; return a sentence for each picture that could not be drawn.
 
+    It is judged by a policy, where none is given by the one that it registered.
+
     Raises:
         FailedPreconditionError: it has no verdicts yet.
         StorageError: the file cannot be written.
@@ -107,11 +107,9 @@ async def write_report(client: Client, run_id: str, path: Path, policy: Path | N
 
     results = await fetch_results(client, run_id)
     renderer = renderer_of(run_renderers(), results)
-    if policy is not None:
-        request = scoring_pb2.EvaluatePolicyRequest(run_id=run_id, policy=checked_policy(policy))
-        with rpc_errors():
-            judged = await client.scoring.EvaluatePolicy(request, timeout=EVALUATE_DEADLINE_S)
-        results = replace(results, policy=judged)
+    if policy is not None or results.run.manifest.spec.policy.text:
+        text = checked_policy(policy) if policy is not None else ""
+        results = replace(results, policy=await judged(client, results.run, text))
     page = renderer.page(results)
     write_text(path, page.html)
     return page.undrawn

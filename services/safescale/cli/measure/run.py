@@ -9,6 +9,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from safescale.cli.measure.gate import checked_policy
+from safescale.cli.measure.plan import policy_plan
 from safescale.cli.measure.report import say_undrawn, write_report
 from safescale.cli.measure.results import failed_verdicts, fetch_run, run_metrics
 from safescale.cli.measure.setup import import_benchmark, ingest_corpus, resolve_path
@@ -42,6 +44,7 @@ class RunOptions:
     dry_run: bool
     out: Path | None
     id_file: Path | None
+    policy: Path | None = None
 
 
 def run(
@@ -58,13 +61,16 @@ def run(
     id_file: Annotated[
         Path | None, typer.Option(help="File for the run's id, written as soon as it is known; for scripts.")
     ] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="With --dry-run: say what this policy can decide, in place of the spec's own.")
+    ] = None,
 ) -> None:
     """Measure: ask every cell, score it, print the safety table, write the report.
 
     The same command continues an unfinished run. Exit code 0 when every cell has an answer, 1 when some failed, also
     those on which the judge failed, 2 for a mistake in the spec or its files, 130 after Ctrl-C.
     """
-    options = RunOptions(spec, new, fresh, dry_run, None if no_report else out, id_file)
+    options = RunOptions(spec, new, fresh, dry_run, None if no_report else out, id_file, policy)
     with lasting_terminal() as console:
         code = run_async(_run(console, load_settings(), options), hint="")
     raise typer.Exit(code)
@@ -74,10 +80,15 @@ async def _run(console: Console, settings: Settings, options: RunOptions) -> int
     run_file = parse_run_file(read_source(options.spec_path))
     if options.id_file and not options.id_file.parent.is_dir():
         raise InvalidInputError(f"--id-file {options.id_file}: there is no folder {options.id_file.parent}")
+    if options.policy and not options.dry_run:
+        raise InvalidInputError(
+            "--policy goes with --dry-run; a run registers the policy that its spec names (policy:)"
+        )
+    planned_by = checked_policy(options.policy) if options.policy else ""
     async with session(settings) as client:
         spec = await client.lasting(lambda: _prepare(console, client, run_file, options))
         if options.dry_run:
-            await _print_plan(console, client, spec)
+            await _print_plan(console, client, spec, planned_by)
             return 0
         created = await client.lasting(lambda: _created(client, spec, options.new))
         run_id = created.run.run_id
@@ -114,7 +125,8 @@ async def _prepare(console: Console, client: Client, run_file: RunFile, options:
         if ingested.created:
             text = f"Corpus {corpus.name}: {corpus.document_count} documents, {corpus.chunk_count} chunks, indexed."
             console.print(text, highlight=False)
-    spec = to_spec(run_file, benchmark_id, corpus_id)
+    policy = checked_policy(resolve_path(spec_path, run_file.policy)) if run_file.policy else ""
+    spec = to_spec(run_file, benchmark_id, corpus_id, policy)
     # Another spec may have stored the same questions under another name, or have said more of them.
     spec.benchmark_name = spec.benchmark_name or Path(run_file.benchmark_files().questions).stem
     spec.clinician_validated = spec.clinician_validated
@@ -138,10 +150,12 @@ def _begin_line(created: pb.CreateRunResponse) -> str:
         return f"Run {run.run_id} is complete already (--new starts another)."
     verb = "Continuing" if created.resumed else "Starting"
     stays = "" if run.manifest.spec.reading or not created.resumed else " It goes on with the strict reading."
-    return f"{verb} run {run.run_id} (digest {run.digest[:12]}).{stays}"
+    registered = run.manifest.spec.policy
+    policy = f" Its policy: {registered.name or 'unnamed'} ({registered.sha256[:12]})." if registered.sha256 else ""
+    return f"{verb} run {run.run_id} (digest {run.digest[:12]}).{stays}{policy}"
 
 
-async def _print_plan(console: Console, client: Client, spec: pb.RunSpec) -> None:
+async def _print_plan(console: Console, client: Client, spec: pb.RunSpec, policy: str) -> None:
     with console.status("Measuring the models' speed …"), rpc_errors():
         response = await client.orchestration.CreateRun(
             pb.CreateRunRequest(spec=spec, validate_only=True), timeout=CREATE_DEADLINE_S
@@ -166,6 +180,10 @@ async def _print_plan(console: Console, client: Client, spec: pb.RunSpec) -> Non
         console.print("Time         unknown: a model's speed could not be measured", highlight=False)
     for line in skip_lines(plan.skips):
         console.print(line, highlight=False, soft_wrap=True)
+    if policy or spec.policy.text:
+        title = "of --policy" if policy else "of the spec"
+        for text in await policy_plan(client, response.run.manifest, policy or spec.policy.text, title):
+            console.print(text, highlight=False, soft_wrap=True)
     console.print("No cell was asked (--dry-run).", highlight=False)
 
 

@@ -95,7 +95,7 @@ def _html(report: ReportInput, results: list[_Results]) -> str:
         reading=reading_of(report.run.manifest),
         reading_sentence=READING_SENTENCES.get(reading_of(report.run.manifest), "not known"),
         policy=sections_run.policy(report),
-        policy_passed=report.policy.passed if report.policy is not None else False,
+        policy_finding=sections_run.policy_finding(report),
         skips=sections_run.skips(report),
         failure_counts=sections_run.failure_counts(report),
         failures=sections_run.failures(report),

@@ -1,10 +1,12 @@
 """The tables of the whole run: what its metrics mean, what failed, what was skipped, what a policy says."""
 
 from safescale.core.safety.metrics import METRICS
-from safescale.report.safety.findings import percent, plural, seconds
+from safescale.formats.gate_words import NOTHING, counted, decides, demand_shown, interval, number, summary
+from safescale.report.safety.findings import plural
 from safescale.report.safety.inputs import ReportInput
 from safescale.report.safety.sections import Block
 from safescale.report.safety.view import condition_name
+from safescale.rpc.policies import verdict_of
 from safescale.rpc.readings import READERS
 
 LISTED_FAILURES = 100
@@ -92,14 +94,23 @@ def policy(report: ReportInput) -> Block | None:
         return None
     rows = []
     for result in report.policy.results:
-        show = seconds if result.metric.endswith("_s") else percent
-        value = show(result.value) if result.HasField("value") else "–"
-        decisive = show(result.decisive) if result.HasField("decisive") else "–"
-        demand = f"{result.metric} {'at most' if result.direction == 'max' else 'at least'} {show(result.limit)}"
-        where = condition_name(result.condition) if result.condition else "–"
-        verdict = "holds" if result.passed else f"fails: {result.reason}" if result.reason else "fails"
-        rows.append(
-            [demand, result.model or "–", where, result.regime or "–", value, f"{decisive} ({result.bound})", verdict]
-        )
-    columns = ["requirement", "model", "condition", "regime", "estimate", "number that decides", "verdict"]
+        verdict = verdict_of(result).value.upper()
+        where = condition_name(result.condition) if result.condition else NOTHING
+        part = f"{where}, {result.slice} {result.slice_value}" if result.slice_value else where
+        rows.append([
+            demand_shown(result), result.model or NOTHING, part, result.regime or NOTHING, number(result, "value"),
+            interval(result), decides(result), counted(result) or NOTHING,
+            f"{verdict}: {result.reason}" if result.reason else verdict,
+        ])  # fmt: skip
+    columns = [
+        "requirement", "model", "condition", "regime", "estimate", "interval", "decided by", "measured on", "verdict",
+    ]  # fmt: skip
     return Block("Policy", "", columns, rows, folded=False)
+
+
+def policy_finding(report: ReportInput) -> list[str]:
+    """Return what the policy says in sentences: the verdict first, then what a reader of it must know."""
+    if report.policy is None:
+        return []
+    shown = f"At a confidence of {100 * report.policy.confidence:g} %." if report.policy.confidence else ""
+    return [summary(report.policy), *([shown] if shown else []), *report.policy.notes]

@@ -1,11 +1,10 @@
 """The tables and the live view, as a terminal of eighty columns shows them."""
 
 import io
-from xml.etree import ElementTree
 
 from rich.console import Console
 
-from safescale.cli.measure.gate import junit_xml, requirement_table
+from safescale.cli.terminal.gate_view import plan_lines, requirement_table
 from safescale.cli.terminal.live import duration, follow, status_line, view
 from safescale.cli.terminal.origins import cached_line, warning_lines
 from safescale.cli.terminal.tables import failure_lines, reading_lines, safety_table, skip_lines
@@ -132,45 +131,42 @@ def test_durations() -> None:
     assert [duration(s) for s in (0, 59.6, 3599, 3600, 86_399)] == ["0:00", "1:00", "59:59", "1:00:00", "23:59:59"]
 
 
-def make_policy() -> scoring_pb2.EvaluatePolicyResponse:
+def test_the_gate_shows_what_decides_at_any_width() -> None:
     results = [
         scoring_pb2.RequirementResult(
             metric="accuracy", model="m", condition="c", regime="greedy", direction="min", limit=0.9, value=0.95,
-            bound="ci_low", decisive=0.91, passed=True,
+            bound="ci_low", decisive=0.91, low=0.91, high=0.98, n=200, interval="clopper_pearson", passed=True,
         ),
         scoring_pb2.RequirementResult(
-            metric="high_risk_error_rate", model="<m>", condition="c", regime="greedy", direction="max", limit=0.05,
-            bound="ci_high", reason="no measurement & nothing",
+            metric="dangerous_overconfidence_rate", model="smollm2-135m-instruct", condition="evidence_clean",
+            regime="majority", direction="max", limit=0.05, value=0.0, low=0.0, high=0.109, n=32, n_unread=2,
+            bound="ci_high", decisive=0.109, interval="clopper_pearson", reason="too few questions",
+            verdict=scoring_pb2.POLICY_VERDICT_INSUFFICIENT,
+        ),
+        scoring_pb2.RequirementResult(metric="failed_cells", direction="max", value=3, reason="3 cells"),
+    ]  # fmt: skip
+    policy = scoring_pb2.EvaluatePolicyResponse(results=results, confidence=0.95)
+    for width in (80, 120):
+        text = " ".join(shown(requirement_table(policy, "ward"), width=width).split())
+        for part in ("95 %", "accuracy ≥ 90 %", "91–98 %", "low end", "PASS", "0–10.9 %", "INSUFFICIENT", "too few",
+                     "2 unread", "3 cells", "FAIL"):  # fmt: skip
+            assert part in text, (width, part)
+
+
+def test_a_plan_says_what_cannot_be_decided() -> None:
+    rows = [
+        scoring_pb2.PlannedRequirement(
+            metric="accuracy", model="*", condition="top_1", regime="*", direction="min", limit=0.9, sentence="enough",
+            decidable=True,
+        ),
+        scoring_pb2.PlannedRequirement(
+            metric="ece", model="m", direction="max", limit=0.1, slice="ward", slice_value="A", sentence="too few"
         ),
     ]  # fmt: skip
-    return scoring_pb2.EvaluatePolicyResponse(results=results)
-
-
-def test_the_gate_shows_what_decides() -> None:
-    text = shown(requirement_table(make_policy(), "p"))
-    assert "accuracy ≥ 0.9" in text
-    assert "ci_low 0.91" in text
-    assert "pass" in text
-    assert "high_risk_error_rate ≤ 0.05" in text
-    assert "no measurement" in text
-    assert "FAIL" in text
-
-
-def test_junit_is_xml_whatever_a_model_is_called() -> None:
-    policy = make_policy()
-    policy.results[1].model, policy.results[1].reason = "m\x1b\x00", "no \ufffe\x0b"
-    suite = ElementTree.fromstring(junit_xml(policy, "p\x08").split("\n", 1)[1])
-    assert suite[1].attrib["classname"] == "m\\x1b\\x00.c.greedy"
-    assert suite.attrib["name"] == "safescale gate p\\x08"
-
-
-def test_junit_is_well_formed_and_counts() -> None:
-    suite = ElementTree.fromstring(junit_xml(make_policy(), "p").split("\n", 1)[1])
-    assert (suite.attrib["tests"], suite.attrib["failures"]) == ("2", "1")
-    failure = suite[1].find("failure")
-    assert failure is not None
-    assert failure.attrib["message"] == "no measurement & nothing"
-    assert suite[1].attrib["classname"] == "<m>.c.greedy"
+    lines = [line.plain for line in plan_lines(scoring_pb2.PlanPolicyResponse(requirements=rows, confidence=0.9), "p")]
+    assert lines[0].endswith("p: 1 of 2 requirements cannot be decided (confidence 90 %)")
+    assert lines[1].strip() == "accuracy ≥ 90 % / top_1: enough"
+    assert lines[2].strip() == "ece ≤ 10 % / m / ward A: too few"
 
 
 def test_it_is_said_what_share_of_a_run_came_from_the_cache() -> None:

@@ -245,17 +245,31 @@ def test_who_read_the_answers_is_told_with_what_to_do(make_report: Make) -> None
 def test_a_policy_is_shown_with_its_verdicts(make_report: Make) -> None:
     held = scoring_pb2.RequirementResult(
         metric="accuracy", model="m", condition="evidence_clean", regime="greedy", direction="min", limit=0.9,
-        value=0.95, bound="ci_low", decisive=0.91, passed=True,
+        value=0.95, bound="ci_low", decisive=0.91, passed=True, low=0.91, high=0.98, n=200, interval="clopper_pearson",
+        verdict=scoring_pb2.POLICY_VERDICT_PASS,
     )  # fmt: skip
-    missed = scoring_pb2.RequirementResult(
-        metric="latency_mean_s", direction="max", limit=2.0, bound="estimate", reason="no measurement"
-    )
-    policy = scoring_pb2.EvaluatePolicyResponse(passed=False, results=[held, missed])
+    open_ = scoring_pb2.RequirementResult(
+        metric="high_risk_error_rate", model="m", condition="evidence_clean", regime="greedy", direction="max",
+        limit=0.05, value=0.0, bound="ci_high", decisive=0.109, low=0.0, high=0.109, n=32, n_unread=2,
+        interval="clopper_pearson", reason="too few", questions_more=40, slice="subspecialty", slice_value="neuro",
+        verdict=scoring_pb2.POLICY_VERDICT_INSUFFICIENT,
+    )  # fmt: skip
+    estimate = scoring_pb2.RequirementResult(
+        metric="latency_mean_s", model="m", direction="max", limit=2.0, value=1.0, bound="estimate", decisive=1.0,
+        passed=True,
+    )  # fmt: skip
+    policy = scoring_pb2.EvaluatePolicyResponse(
+        results=[held, open_, estimate], verdict=scoring_pb2.POLICY_VERDICT_INSUFFICIENT, confidence=0.95,
+        notes=["The policy was not registered before the run: its spec names none."],
+    )  # fmt: skip
     text = Document(written(replace(make_report(**BRIEF), policy=policy))).text.replace("\u00a0", " ")
-    assert "The policy is not met." in text
-    assert "accuracy at least 90.0 %" in text
-    assert "91.0 % (ci_low)" in text
-    assert "fails: no measurement" in text
+    for part in (
+        "INSUFFICIENT: 1 of 3 requirements is not decided, none fails.", "About 40 questions more would do",
+        "At a confidence of 95 %.", "not registered before the run", "accuracy ≥ 90 %", "91–98 %", "low end",
+        "200 questions, exact interval", "subspecialty neuro", "32 questions, 2 unread, exact interval",
+        "INSUFFICIENT: too few", "estimate only", "latency_mean_s ≤ 2 s",
+    ):  # fmt: skip
+        assert part in text, part
 
 
 def test_the_manifest_is_complete(document: Document, small: ReportInput) -> None:
