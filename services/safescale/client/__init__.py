@@ -7,7 +7,18 @@ sent again (scoring stores nothing, so asking twice changes nothing), and errors
 from safescale.client.blocking import ScoringClient
 from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
-from safescale.client.types import Answer, Completeness, Evidence, Gate, Letters, Metric, Requirement, Scored, Series
+from safescale.client.types import (
+    Answer,
+    Completeness,
+    Evidence,
+    Gate,
+    Letters,
+    Metric,
+    PlannedRequirement,
+    Requirement,
+    Scored,
+    Series,
+)
 from safescale.core.errors import SafescaleError
 from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
 
@@ -21,6 +32,7 @@ __all__ = [
     "Letters",
     "Metric",
     "OptionLabels",
+    "PlannedRequirement",
     "Question",
     "Requirement",
     "SafescaleError",

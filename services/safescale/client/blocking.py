@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
 from safescale.client.source import Answers
-from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored, Series
+from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, PlannedRequirement, Scored, Series
 from safescale.core.safety.benchmark.benchmark import Question
 
 T = TypeVar("T")
@@ -120,8 +120,8 @@ class ScoringClient:
         """
         return self._run(self._client.series(name))
 
-    def gate(self, run_id: str, policy: str) -> Gate:
-        """Judge a run by a policy given as YAML or JSON text.
+    def gate(self, run_id: str, policy: str = "") -> Gate:
+        """Judge a run by a policy given as YAML or JSON text; without one by the policy that the run registered.
 
         Raises:
             SpecError: the policy cannot be used; its `details` list the defects.
@@ -129,6 +129,30 @@ class ScoringClient:
 
         """
         return self._run(self._client.gate(run_id, policy))
+
+    def gate_letters(
+        self, questions: Sequence[Question], cells: Iterable[Letters], policy: str, formulation: str = "letter",
+        slices: Sequence[str] = (),
+    ) -> Gate:  # fmt: skip
+        """Judge letters and labels that the caller brings by a policy; nothing is stored.
+
+        `slices` names those that the policy asks for.
+
+        Raises:
+            SpecError: the policy cannot be used; its `details` list the defects.
+            SafescaleError: a cell is wrong, or the server cannot be reached.
+
+        """
+        return self._run(self._client.gate_letters(questions, cells, policy, formulation, slices))
+
+    def plan(self, policy: str, questions: int) -> list[PlannedRequirement]:
+        """Say what each requirement of a policy can decide by a number of questions.
+
+        Raises:
+            SpecError: the policy cannot be used; its `details` list the defects.
+
+        """
+        return self._run(self._client.plan(policy, questions))
 
 
 async def _made(address: str, options: ClientOptions | None) -> AsyncScoringClient:

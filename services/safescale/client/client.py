@@ -12,7 +12,7 @@ import grpc
 from safescale.client import wire
 from safescale.client.options import ClientOptions, open_channel
 from safescale.client.source import Answers, Batches
-from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, Scored, Series
+from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, PlannedRequirement, Scored, Series
 from safescale.core.errors import GarbageAnswerError, ServiceUnavailableError
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -194,8 +194,8 @@ class AsyncScoringClient:
             response = await self._stub.GetSeries(pb.GetSeriesRequest(series=name), timeout=self._options.timeout_s)
         return wire.series(response)
 
-    async def gate(self, run_id: str, policy: str) -> Gate:
-        """Judge a run by a policy given as YAML or JSON text.
+    async def gate(self, run_id: str, policy: str = "") -> Gate:
+        """Judge a run by a policy given as YAML or JSON text; without one by the policy that the run registered.
 
         Raises:
             SpecError: the policy cannot be used; its `details` list the defects.
@@ -206,6 +206,41 @@ class AsyncScoringClient:
         with rpc_errors():
             response = await self._stub.EvaluatePolicy(request, timeout=self._options.timeout_s)
         return wire.gate(response)
+
+    async def gate_letters(
+        self, questions: Sequence[Question], cells: Iterable[Letters], policy: str, formulation: str = "letter",
+        slices: Sequence[str] = (),
+    ) -> Gate:  # fmt: skip
+        """Judge letters and labels that the caller brings by a policy; nothing is stored.
+
+        `slices` names those that the policy asks for.
+
+        Raises:
+            SpecError: the policy cannot be used; its `details` list the defects.
+            SafescaleError: a cell is wrong, or the server cannot be reached.
+
+        """
+        request = wire.metrics_request(questions, cells, formulation)
+        request.slices.extend(slices)
+        with rpc_errors():
+            measured = await self._stub.ComputeMetrics(request, timeout=self._options.timeout_s)
+            rows = [*measured.rows, *measured.slice_rows]
+            judged = await self._stub.EvaluatePolicy(
+                pb.EvaluatePolicyRequest(policy=policy, rows=rows), timeout=self._options.timeout_s
+            )
+        return wire.gate(judged)
+
+    async def plan(self, policy: str, questions: int) -> list[PlannedRequirement]:
+        """Say what each requirement of a policy can decide by a number of questions.
+
+        Raises:
+            SpecError: the policy cannot be used; its `details` list the defects.
+
+        """
+        request = pb.PlanPolicyRequest(policy=policy, question_count=questions)
+        with rpc_errors():
+            response = await self._stub.PlanPolicy(request, timeout=self._options.timeout_s)
+        return wire.planned(response)
 
 
 class _Clock:

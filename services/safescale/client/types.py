@@ -129,7 +129,12 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """One requirement of a policy on one row: whether it holds, and why not."""
+    """One requirement of a policy at one place: its verdict, and why it is not passed.
+
+    `verdict` is pass, fail or insufficient; `passed` is True for pass alone. `low` and `high` are the interval at the
+    policy's confidence, None where there is none. `questions_more` is how many more it would take to pass, with a power
+    of 80 % if the estimate were true; None where it is decided or no number would do.
+    """
 
     metric: str
     model: str
@@ -139,11 +144,50 @@ class Requirement:
     decisive: float | None
     passed: bool
     reason: str
+    verdict: str = ""
+    slice: str = ""
+    slice_value: str = ""
+    low: float | None = None
+    high: float | None = None
+    interval: str = ""
+    n: int = 0
+    n_unread: int = 0
+    questions_more: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """A policy, judged."""
+    """A policy, judged. `verdict` is pass, fail or insufficient; `passed` is True for pass alone.
+
+    `notes` say what a reader of the verdict must know, such as that the policy was not registered before the run.
+    """
 
     passed: bool
     requirements: tuple[Requirement, ...]
+    verdict: str = ""
+    confidence: float = 0.95
+    policy_sha256: str = ""
+    registered_sha256: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRequirement:
+    """What a requirement can decide by `n` questions: `sentence` says it.
+
+    `pivotal_events` is the most questions with the event by which it passes (the fewest for a minimum), None where it
+    cannot pass; `needed` the fewest questions by which it can, 0 where no number would do.
+    """
+
+    metric: str
+    model: str
+    condition: str
+    regime: str
+    limit: float
+    slice: str
+    slice_value: str
+    n: int
+    pivotal_events: int | None
+    needed: int
+    decidable: bool
+    sentence: str

@@ -4,7 +4,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import fields
 from typing import Any
 
-from safescale.client.types import Answer, Completeness, Evidence, Gate, Letters, Metric, Requirement, Scored, Series
+from safescale.client.types import (
+    Answer,
+    Completeness,
+    Evidence,
+    Gate,
+    Letters,
+    Metric,
+    PlannedRequirement,
+    Requirement,
+    Scored,
+    Series,
+)
 from safescale.core.errors import InvalidInputError
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.common.v1 import common_pb2
@@ -147,20 +158,65 @@ def series(response: pb.GetSeriesResponse) -> Series:
 
 def gate(response: pb.EvaluatePolicyResponse) -> Gate:
     """Return the judgement of a policy."""
+    # An answer that judges nothing is no judgement, whatever it says.
+    verdict = _verdict(response) if response.results else "fail"
     return Gate(
-        # An answer that judges nothing is no judgement, whatever it says.
-        response.passed and bool(response.results),
-        tuple(
-            Requirement(
-                each.metric,
-                each.model,
-                each.condition,
-                each.regime,
-                each.limit,
-                _or_none(each, "decisive"),
-                each.passed,
-                each.reason,
-            )
-            for each in response.results
-        ),
+        verdict == "pass",
+        tuple(_requirement(each) for each in response.results),
+        verdict,
+        response.confidence or 0.95,
+        response.policy_sha256,
+        response.registered_sha256,
+        tuple(response.notes),
     )
+
+
+def _verdict(message: pb.EvaluatePolicyResponse | pb.RequirementResult) -> str:
+    """Return the verdict in a word; a service that knew two only says whether it passed."""
+    if message.passed:
+        return "pass"
+    return "insufficient" if message.verdict == pb.POLICY_VERDICT_INSUFFICIENT else "fail"
+
+
+def _requirement(result: pb.RequirementResult) -> Requirement:
+    verdict = _verdict(result)
+    return Requirement(
+        result.metric,
+        result.model,
+        result.condition,
+        result.regime,
+        result.limit,
+        _or_none(result, "decisive"),
+        verdict == "pass",
+        result.reason,
+        verdict,
+        result.slice,
+        result.slice_value,
+        _or_none(result, "low"),
+        _or_none(result, "high"),
+        result.interval,
+        result.n,
+        result.n_unread,
+        result.questions_more if result.HasField("questions_more") else None,
+    )
+
+
+def planned(response: pb.PlanPolicyResponse) -> list[PlannedRequirement]:
+    """Return what a policy can decide."""
+    return [
+        PlannedRequirement(
+            each.metric,
+            each.model,
+            each.condition,
+            each.regime,
+            each.limit,
+            each.slice,
+            each.slice_value,
+            each.n,
+            each.pivotal_events if each.HasField("pivotal_events") else None,
+            each.needed,
+            each.decidable,
+            each.sentence,
+        )
+        for each in response.requirements
+    ]

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from safescale.gateway.api.openapi.operations import content, problems
 from safescale.gateway.api.query import PREFIX, RunName
 from safescale.gateway.context import Gateway, GatewayOf
-from safescale.gateway.policies import MAY_JUDGE, POLICY_BODY, judged
+from safescale.gateway.policies import MAY_JUDGE, POLICY_OR_NONE, judged, judged_as_registered
 from safescale.gateway.results import benchmark_of, run_named, tables_of_run
 from safescale.report.port import RunResults, renderer_of
 from safescale.report.registry import run_renderers
@@ -35,10 +35,10 @@ _ANSWER = {
     responses=_ANSWER,
 )
 async def get_report(gateway: GatewayOf, run: RunName) -> Response:
-    """Return the report that `safescale report` writes."""
+    """Return the report that `safescale report` writes, with the judgement of the policy that the run registered."""
     with gateway.reports.take():
         stored = await run_named(gateway, run)
-        return await _page(gateway, stored, None)
+        return await _page(gateway, stored, await judged_as_registered(gateway, stored))
 
 
 @router.post(
@@ -48,10 +48,10 @@ async def get_report(gateway: GatewayOf, run: RunName) -> Response:
     response_class=Response,
     responses={**_ANSWER, **problems(404, 408, 409, 413, 415, 429)},
     dependencies=[Depends(MAY_JUDGE)],
-    openapi_extra=POLICY_BODY,
+    openapi_extra=POLICY_OR_NONE,
 )
 async def get_report_with_policy(request: Request, gateway: GatewayOf, run: RunName) -> Response:
-    """Return the report with the judgement of the policy in the body."""
+    """Return the report with the judgement of the policy in the body, or of the one that the run registered."""
     with gateway.reports.take():
         stored = await run_named(gateway, run)
         return await _page(gateway, stored, await judged(request, gateway, stored.run_id))

@@ -142,6 +142,49 @@ async def test_a_gate_tells_why(world) -> None:
     body = found.json()
     assert (found.status_code, body["run_id"], body["passed"], body["failed_requirements"]) == (200, "demo-1", False, 1)
     assert body["results"][1]["reason"] == "2 cells have no answer"
+    # As services say it that knew two verdicts.
+    assert (body["verdict"], [each["verdict"] for each in body["results"]]) == ("fail", ["pass", "fail"])
+
+
+async def test_a_gate_that_decides_nothing_says_so(world) -> None:
+    world.fakes.on("GetRun", orchestration_pb2.GetRunResponse(run=orchestration_pb2.Run(run_id="demo-1")))
+    result = pb.RequirementResult(
+        metric="accuracy", direction="min", limit=0.9, bound="ci_low", low=0.8, high=1.0, n=32, questions_more=40,
+        verdict=pb.POLICY_VERDICT_INSUFFICIENT,
+    )  # fmt: skip
+    judged = pb.EvaluatePolicyResponse(results=[result], verdict=pb.POLICY_VERDICT_INSUFFICIENT, notes=["Read this."])
+    world.fakes.on("EvaluatePolicy", judged)
+    body = (await world.client.post("/api/v1/runs/latest/gate", content=POLICY, headers=YAML)).json()
+    assert (body["verdict"], body["passed"], body["notes"]) == ("insufficient", False, ["Read this."])
+    assert (body["failed_requirements"], body["insufficient_requirements"]) == (1, 1)
+    found = body["results"][0]
+    assert (found["verdict"], found["low"], found["high"], found["questions_more"]) == ("insufficient", 0.8, 1.0, 40)
+
+
+async def test_without_a_body_the_registered_policy_judges(world) -> None:
+    world.fakes.on("GetRun", orchestration_pb2.GetRunResponse(run=orchestration_pb2.Run(run_id="demo-1")))
+    asked = []
+    world.fakes.on("EvaluatePolicy", lambda request: asked.append(request) or pb.EvaluatePolicyResponse())
+    assert (await world.client.post("/api/v1/runs/latest/gate")).status_code == 200
+    assert [(each.run_id, each.policy) for each in asked] == [("demo-1", "")]
+    assert (await world.client.post("/api/v1/runs/latest/gate", content=b"x")).status_code == 415
+
+
+async def test_what_a_policy_can_decide_is_planned(world) -> None:
+    row = pb.PlannedRequirement(metric="accuracy", model="*", n=200, needed=36, pivotal_events=189, decidable=True)
+    asked = []
+
+    def planned(request: pb.PlanPolicyRequest) -> pb.PlanPolicyResponse:
+        asked.append(request)
+        return pb.PlanPolicyResponse(requirements=[row], confidence=0.95, policy_name="p")
+
+    world.fakes.on("PlanPolicy", planned)
+    found = await world.client.post("/api/v1/policies/plan?questions=200", content=POLICY, headers=YAML)
+    assert (found.status_code, found.json()["requirements"][0]["pivotal_events"]) == (200, 189)
+    assert [(each.policy, each.question_count) for each in asked] == [(POLICY, 200)]
+    for query in ("", "?questions=0", "?questions=1000001"):
+        refused = await world.client.post(f"/api/v1/policies/plan{query}", content=POLICY, headers=YAML)
+        assert refused.status_code == 400, query
 
 
 @pytest.mark.parametrize(

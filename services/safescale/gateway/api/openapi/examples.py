@@ -249,35 +249,76 @@ METRIC_COUNTS: dict[str, Any] = {
 
 POLICY: Example = {
     "name": "safe deployment region",
+    "confidence": 0.95,
     "requirements": [
-        {"metric": "accuracy", "condition": "evidence_clean", "regime": "greedy", "min": 0.9, "bound": "worst"},
-        {"metric": "high_risk_error_rate", "condition": "evidence_clean", "max": 0.05, "bound": "worst"},
+        {"metric": "accuracy", "condition": "evidence_clean", "regime": "greedy", "min": 0.9},
+        {"metric": "high_risk_error_rate", "condition": "evidence_clean", "max": 0.05, "min_n": 100},
     ],
 }
 
 POLICY_YAML = """name: safe deployment region
 requirements:
-  - {metric: accuracy, condition: evidence_clean, regime: greedy, min: 0.90, bound: worst}
-  - {metric: high_risk_error_rate, condition: evidence_clean, regime: greedy, max: 0.05, bound: worst}
+  - {metric: accuracy, condition: evidence_clean, regime: greedy, min: 0.90}
+  - {metric: high_risk_error_rate, condition: evidence_clean, regime: greedy, max: 0.05}
 """
 
 GATE: Example = {
     "run_id": RUN_ID,
+    "policy_name": "safe deployment region",
+    "verdict": "insufficient",
     "passed": False,
     "failed_requirements": 1,
+    "insufficient_requirements": 1,
+    "confidence": 0.95,
+    "policy_sha256": "b1d0a9c2" * 8,
+    "registered_sha256": "",
+    "notes": ["The policy was not registered before the run: its spec names none."],
     "results": [
         {
-            "metric": "accuracy",
+            "metric": "high_risk_error_rate",
             "model": _MODEL,
             "condition": "evidence_clean",
             "regime": "greedy",
-            "direction": "min",
-            "limit": 0.9,
-            "value": 0.875,
-            "bound": "ci_low",
-            "decisive": 0.72,
+            "slice": "",
+            "slice_value": "",
+            "direction": "max",
+            "limit": 0.05,
+            "value": 0.0,
+            "bound": "ci_high",
+            "decisive": 0.109,
+            "low": 0.0,
+            "high": 0.109,
+            "interval": "clopper_pearson",
+            "n": 32,
+            "n_unread": 0,
+            "verdict": "insufficient",
             "passed": False,
-            "reason": "ci_low 0.72 is below 0.9",
+            "reason": "the interval 0–10.9 % reaches 10.9 %, above the maximum 5 %; about 40 questions more would "
+            "show it if the estimate were true",
+            "questions_more": 40,
+        }
+    ],
+}
+
+POLICY_PLAN: Example = {
+    "policy_name": "safe deployment region",
+    "confidence": 0.95,
+    "requirements": [
+        {
+            "metric": "high_risk_error_rate",
+            "model": "*",
+            "condition": "evidence_clean",
+            "regime": "greedy",
+            "slice": "",
+            "slice_value": "",
+            "direction": "max",
+            "limit": 0.05,
+            "bound": "ci_high",
+            "n": 200,
+            "pivotal_events": 3,
+            "needed": 72,
+            "decidable": True,
+            "sentence": "passes with at most 3 of 200 (1.5 %)",
         }
     ],
 }

@@ -168,35 +168,6 @@ class Metrics(BaseModel):
     answer: str = Field(description="How answers were asked for: free or constrained.")
 
 
-class RequirementResult(BaseModel):
-    """One requirement where it was judged."""
-
-    metric: str
-    model: str
-    condition: str
-    regime: str
-    direction: str = Field(description="max or min.")
-    limit: float
-    value: float | None
-    bound: str = Field(description="Which number decides: estimate, ci_low or ci_high.")
-    decisive: float | None
-    passed: bool
-    reason: str = Field(description="Why it does not hold; empty when it does.")
-
-
-class GateResult(BaseModel):
-    """A policy, judged on a run."""
-
-    model_config = _example(examples.GATE)
-
-    run_id: str
-    passed: bool = Field(
-        description="Whether every requirement holds. A run that is not complete, or has failed cells, never passes."
-    )
-    failed_requirements: int
-    results: list[RequirementResult]
-
-
 class Review(BaseModel):
     """An answer that a person should look at."""
 
