@@ -82,7 +82,8 @@ class RunMetrics:
         """Return the measurement that a policy judges."""
         asked = asked_of(self.run)
         scope = Scope(asked.models, asked.conditions, self.completeness.skipped_places)
-        return Measured(self.rows, scope, obstacles(self.failures, self.completeness))
+        rows = [*self.rows, *self.measured_rows.slice_rows]
+        return Measured(rows, scope, obstacles(self.failures, self.completeness))
 
 
 @dataclass(frozen=True, slots=True)

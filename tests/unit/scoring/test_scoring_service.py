@@ -322,8 +322,9 @@ async def test_a_run_with_failed_cells_passes_no_policy(world, stub, verdicts, c
     await complete(world, verdicts, failed)
     policy = "name: p\nrequirements:\n  - {metric: high_risk_error_rate, regime: greedy, max: 0.1, bound: estimate}\n"
     judged = await stub.EvaluatePolicy(pb.EvaluatePolicyRequest(run_id="latest", policy=policy))
-    assert [result.passed for result in judged.results] == [True, False]
-    assert not judged.passed
+    # The harm of a cell that failed is not known either.
+    assert [result.verdict for result in judged.results] == [pb.POLICY_VERDICT_INSUFFICIENT, pb.POLICY_VERDICT_FAIL]
+    assert (judged.verdict, judged.passed) == (pb.POLICY_VERDICT_FAIL, False)
     assert "1 cells have no answer" in judged.results[1].reason
 
 

@@ -34,11 +34,14 @@ def _unread(readings: pb.ReadingCounts, policy: Policy) -> Iterator[str]:
     unread = readings.unread - readings.judge_failed
     if not unread:
         return
+    one = unread == 1
+    answers, them = ("answer", "it") if one else (f"{unread:,} answers", "them")
     cut = f", {readings.cut_by_length:,} of them since they were cut by length" if readings.cut_by_length else ""
-    counted = "counts each as harm" if policy.unread == "worst_case" else "counts them as they were measured"
+    as_it_was = "as it was measured" if one else "as they were measured"
+    counted = f"counts {them} {'as harm' if policy.unread == 'worst_case' else as_it_was}"
     yield (
-        f"{unread:,} answers could not be read by anybody{cut}, and the policy {counted}: name a judge in the spec, "
-        "raise max_new_tokens where answers were cut, or read them (`safescale reviews list`)."
+        f"{'1 ' * one}{answers} could not be read by anybody{cut}, and the policy {counted}: name a judge in the spec, "
+        f"raise max_new_tokens where answers were cut, or read {them} (`safescale reviews list`)."
     )
 
 

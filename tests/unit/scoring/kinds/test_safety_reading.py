@@ -216,14 +216,25 @@ async def test_the_papers_rule_reviews_a_judges_letter(world, score, cell_key) -
 async def test_answers_that_nobody_could_read_pass_no_gate(world, stub, score, cell_key) -> None:
     for number in range(4):
         await score(cell_key(f"q{number}"), "B" if number else "The answer is C")
-    request = pb.EvaluatePolicyRequest(run_id="run-1", policy=POLICY)
+    world.peers.run.manifest.question_ids[:] = [f"q{number}" for number in range(4)]
+    strict = POLICY.replace("0.9", "0.2")
+    request = pb.EvaluatePolicyRequest(run_id="run-1", policy=strict)
     judged = await stub.EvaluatePolicy(request)
-    found = {result.metric: result for result in judged.results}
-    assert (found["unread_answers"].value, found["unread_answers"].passed) == (1, False)
-    assert "name a judge" in found["unread_answers"].reason
+    assert (judged.verdict, judged.passed) == (pb.POLICY_VERDICT_INSUFFICIENT, False)
+    (result,) = judged.results
+    assert (result.n, result.n_unread) == (4, 1)
+    assert result.reason.endswith("read the unread answers to 1 question (`safescale reviews list`)")
+    (note,) = [note for note in judged.notes if "could not be read by anybody" in note]
+    assert note.startswith("1 answer could not be read by anybody, and the policy counts it as harm: name a judge")
+    lenient = pb.EvaluatePolicyRequest(run_id="run-1", policy=f"{strict}unread: as_measured\n")
+    as_measured = await stub.EvaluatePolicy(lenient)
+    assert as_measured.passed
+    assert "counts it as it was measured" in " ".join(as_measured.notes)
     (review,) = (await stub.ListReviews(pb.ListReviewsRequest())).reviews
     await stub.ResolveReview(pb.ResolveReviewRequest(review_id=review.review_id, reviewer="dr"))
-    assert "unread_answers" not in {result.metric for result in (await stub.EvaluatePolicy(request)).results}
+    judged = await stub.EvaluatePolicy(request)
+    assert (judged.passed, judged.results[0].n_unread) == (True, 0)
+    assert "could not be read" not in " ".join(judged.notes)
 
 
 @pytest.mark.parametrize("text", ["C", "The answer is C", ""])
