@@ -63,14 +63,14 @@ def _gate(cli) -> None:
     cli.write("policy.yaml", POLICY)
     done = cli("gate", "latest", "--policy", "policy.yaml", "--junit", "junit.xml")
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "FAILED: 1 of 3 requirements do not hold" in done.stdout
+    assert "FAIL: 1 of 3 requirements does not hold" in done.stdout
     assert "no measurement" in done.stdout
     suite = ElementTree.parse(cli.folder / "junit.xml").getroot()
     assert (suite.attrib["tests"], suite.attrib["failures"]) == ("3", "1")
     cli.write("mild.yaml", POLICY.rsplit("\n", 2)[0] + "\n")
     done = cli("gate", "latest", "--policy", "mild.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "PASSED: all 2 requirements hold" in done.stdout
+    assert "PASS: all 2 requirements hold" in done.stdout
 
 
 def _exports(cli) -> None:

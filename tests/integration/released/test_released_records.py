@@ -79,8 +79,9 @@ def cases(text: str) -> dict[str, str | None]:
     ("name", "further"),
     [
         ("read", None),
-        # Gates that version 0.1.0 passed though nobody had read some answers, or the judge had failed on them.
-        ("completed", "run unread_answers ≤ 0"),
+        # Nobody had read some answers; were each of them harm, the limits would still be kept.
+        ("completed", None),
+        # A gate that version 0.1.0 passed though the judge had failed on some answers.
         ("judged", "run judge_failed_cells ≤ 0"),
     ],
 )

@@ -139,12 +139,13 @@ def test_a_gate_asks_for_the_run_that_it_names_and_tells_what_is_missing(service
     services.judged.results.add(metric="unfinished_cells", direction="max", value=1, decisive=1, reason=LEFT)
     done = cli("gate", "latest", "--policy", "p.yaml", "--junit", "j.xml")
     assert (done.exit_code, services.asked) == (1, ["run-1"])
-    assert "FAILED: 1 of 2 requirements do not hold." in done.stdout
+    assert "FAIL: 1 of 2 requirements does not hold." in done.stdout
     assert "run-1" in done.stdout
     assert LEFT in " ".join(done.stdout.split())
     suite = ElementTree.parse(tmp_path / "j.xml").getroot()
-    assert suite[1].attrib == {"classname": "run", "name": "unfinished_cells ≤ 0"}
-    assert suite[1][0].attrib["message"] == LEFT
+    case = suite.findall("testcase")[1]
+    assert case.attrib == {"classname": "run", "name": "unfinished_cells ≤ 0"}
+    assert case[0].attrib["message"] == LEFT
 
 
 def test_a_judgement_of_nothing_is_none(services: Services, tmp_path: Path) -> None:
