@@ -21,7 +21,7 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.verdicts import answers_of
 from safescale.runtime.documents.port import Body, Document, DocumentStore, NewDocument
 from safescale.scoring.readers import completed
-from safescale.scoring.settled import SETTLED_FIELDS, RunReviews, take_review
+from safescale.scoring.settled import AUDIT_FIELDS, SETTLED_FIELDS, RunReviews, take_review
 
 VERDICT = "verdict"
 REVIEW = "review"
@@ -223,6 +223,11 @@ def review_id(cell: Cell, attempt: int, sample_index: int | None) -> str:
     return f"{record_key(cell, attempt)}/{'greedy' if sample_index is None else f'{sample_index:03d}'}"
 
 
+def audit_review_id(cell: Cell, attempt: int) -> str:
+    """Return the identifier of the review of a greedy answer that an audit drew: a run has one audit."""
+    return f"{record_key(cell, attempt)}/audit"
+
+
 def review_ids(verdict: pb.Verdict, attempt: int) -> list[str]:
     """Return ids that reviews of one attempt of a verdict's cell have, where there are any."""
     cell = cell_of(verdict.cell)
@@ -233,13 +238,15 @@ def review_ids(verdict: pb.Verdict, attempt: int) -> list[str]:
 def _reviewed(verdict: pb.Verdict) -> list[str]:
     """Return ids of reviews that a verdict can have: of a first attempt only of answers with a reason to look.
 
-    Those of later attempts have what was read of the same answers before, too.
+    Those of later attempts have what was read of the same answers before, too; any greedy answer may have been audited.
     """
-    if verdict.attempt > 1:
-        return review_ids(verdict, verdict.attempt)
-    places = [(None, verdict.greedy), *enumerate(verdict.samples)]
     cell = cell_of(verdict.cell)
-    return [review_id(cell, verdict.attempt, place) for place, reading in places if reading.review_reason]
+    audit = audit_review_id(cell, verdict.attempt)
+    if verdict.attempt > 1:
+        return [*review_ids(verdict, verdict.attempt), audit]
+    places = [(None, verdict.greedy), *enumerate(verdict.samples)]
+    reviewed = [review_id(cell, verdict.attempt, place) for place, reading in places if reading.review_reason]
+    return [*reviewed, audit]
 
 
 class ReviewStore:
@@ -281,6 +288,10 @@ class ReviewStore:
         async for document in self._documents.scan(REVIEW, run_id, fields=SETTLED_FIELDS):
             take_review(found, document.body)
         return found
+
+    async def bodies(self, run_id: str) -> list[Body]:
+        """Return what tells of the reviews of a run whether they are settled, and which an audit drew."""
+        return [document.body async for document in self._documents.scan(REVIEW, run_id, fields=AUDIT_FIELDS)]
 
     async def scan(self, run_id: str, after: str = "") -> AsyncIterator[pb.Review]:
         """Yield reviews of a run (of all runs when empty) after an id, ordered by id."""
@@ -342,8 +353,10 @@ class ReviewStore:
             raise NotFoundError(f"no review {review_id!r}; `safescale reviews list` lists them")
         return document
 
-    async def resolve(self, request: pb.ResolveReviewRequest) -> pb.Review:
+    async def resolve(self, request: pb.ResolveReviewRequest, machine: pb.Reading | None = None) -> pb.Review:
         """Settle a review. Who called stands in the audit log; `reviewer` is who they say settled it.
+
+        `machine` is what the machine read, which the review of an audit tells from now on.
 
         Raises:
             NotFoundError: there is no such review.
@@ -361,10 +374,20 @@ class ReviewStore:
         review.note = request.note
         if request.HasField("letter"):
             review.resolved_letter = request.letter
+        if machine is not None:
+            set_machine(review, machine)
         if await self._documents.put(_review_document(review), expected_version=document.version) is None:
             raise FailedPreconditionError(f"review {request.review_id!r} was settled by somebody else at this moment")
         self._settled[document.group] += 1
         return review
+
+
+def set_machine(review: pb.Review, reading: pb.Reading) -> None:
+    """Add to a review what parser and judge read."""
+    if reading.HasField("parsed_letter"):
+        review.parsed_letter = reading.parsed_letter
+    if reading.judge.HasField("confirmed_answer"):
+        review.judge_letter = reading.judge.confirmed_answer
 
 
 def _review_document(review: pb.Review) -> NewDocument:

@@ -3,8 +3,8 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import ParamSpec, TypeVar
 
 from safescale.core.decisions.policy import Scope
@@ -14,14 +14,16 @@ from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.tables import Table
 from safescale.rpc.orchestration.v1 import orchestration_pb2
-from safescale.rpc.readings import FAILED_MARK, PERSON_MARK, counts_of, reading_of
+from safescale.rpc.readings import counts_of, reading_of
 from safescale.rpc.runs import asked_of, completeness_of, kind_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.clients import GroundTruthCache, RunTruth
 from safescale.scoring.gate.judge import Measured, obstacles
 from safescale.scoring.kinds.port import Kinds, MeasuredRun, MetricRows, ScoringKind, Shares, kind_of
-from safescale.scoring.records import ReviewStore, StoredKey, StoredLetters, VerdictStore, cell_of, key_of
-from safescale.scoring.settled import CellReviews, RunReviews
+from safescale.scoring.records import ReviewStore, StoredLetters, VerdictStore, cell_of, key_of
+from safescale.scoring.reviews.audit import corrections, set_corrections, stored_audit
+from safescale.scoring.reviews.letters import settled_key, with_reviews
+from safescale.scoring.settled import RunReviews
 
 MEASURED_AT_ONCE = 2
 """Measurements at once: each may take hundreds of megabytes."""
@@ -154,7 +156,13 @@ class RunMeasurements:
         """
         measured = await self._measured_run(name)
         letters = await self._letters(measured)
-        return await self.measured(_measure, self._kind(measured), measured, letters, slices)
+        kind = self._kind(measured)
+        found = await self.measured(_measure, kind, measured, letters, slices)
+        audit = stored_audit(await self._reviews.bodies(measured.run.run_id))
+        if audit.complete:
+            machine = await self._verdicts.letters(measured.run.run_id)
+            set_corrections(found.rows, await self.measured(corrections, kind, measured, machine, audit))
+        return found
 
     async def tables(self, name: str, wanted: Sequence[str]) -> Sequence[Table]:
         """Return the wanted tables of a run named by id, unique prefix or `latest`; all if none is named.
@@ -189,7 +197,7 @@ class RunMeasurements:
         """Return the letters of a run, readings of persons applied."""
         reviews = await self._reviews.of_run(measured.run.run_id)
         letters = await self._verdicts.letters(measured.run.run_id)
-        return await asyncio.to_thread(_with_reviews, letters, reviews)
+        return await asyncio.to_thread(with_reviews, letters, reviews)
 
     async def measured(self, measure: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         """Run a measurement in a thread and return its result; only a few run at once, to bound their memory."""
@@ -233,37 +241,3 @@ def _shares(kind: ScoringKind, measured: MeasuredRun, letters: Sequence[StoredLe
 def _completeness(measured: MeasuredRun, letters: Sequence[StoredLetters]) -> RunCompleteness:
     names = ((found.cell.model, found.cell.condition, found.cell.question_id) for found in letters)
     return completeness_of(measured.run, names, measured.truth.questions)
-
-
-def _with_reviews(letters: Iterable[StoredLetters], reviews: RunReviews) -> list[StoredLetters]:
-    """Return the letters, replaced by the readings of persons where there are any."""
-    if not reviews:
-        return list(letters)
-    found = []
-    for one in letters:
-        read = reviews.get((one.cell, one.key.attempt))
-        found.append(one if read is None else _as_read(one, read))
-    return found
-
-
-def _as_read(one: StoredLetters, read: CellReviews) -> StoredLetters:
-    answers = one.answers
-    samples = _replaced(answers.samples, read)
-    answers = replace(answers, greedy=read.get(None, answers.greedy), samples=samples)
-    return replace(one, key=settled_key(one.key, read), answers=answers)
-
-
-def _replaced(marks: str, read: CellReviews) -> str:
-    changed = list(marks)
-    for index, mark in read.items():
-        if index is not None and index < len(changed):
-            changed[index] = mark
-    return "".join(changed)
-
-
-def settled_key(key: StoredKey, read: CellReviews) -> StoredKey:
-    """Return the key with the marks of persons; drop a judge's failure once they read all that it failed on."""
-    greedy = PERSON_MARK if key.greedy_by and None in read else key.greedy_by
-    samples = _replaced(key.samples_by, dict.fromkeys(read, PERSON_MARK))
-    lifted = key.failure == JUDGE_FAILED and FAILED_MARK not in greedy + samples
-    return replace(key, greedy_by=greedy, samples_by=samples, failure="" if lifted else key.failure)

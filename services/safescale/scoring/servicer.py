@@ -24,7 +24,9 @@ from safescale.scoring.kinds.safety_reading import AnswerReader, JudgeModel, Raw
 from safescale.scoring.question_cache import QuestionCache, scored_answer
 from safescale.scoring.records import KEY_FIELDS, ReviewStore, VerdictStore, cell_of
 from safescale.scoring.results import RunMeasurements
+from safescale.scoring.reviews.audit import Audits
 from safescale.scoring.series.evidence import SeriesReader
+from safescale.scoring.settled import AUDIT
 from safescale.scoring.store_metrics import Judgements
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -80,6 +82,7 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         self._verdicts, self._reviews = stores
         self._truths = truths
         self._results = results
+        self._audits = Audits(*stores)
         self._series = series
         self._policies = PolicyCalls(truths, results, judgements)
         self._questions = QuestionCache()
@@ -238,6 +241,15 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         """Gather the evidence of a series."""
         return await self._series.read(_needed(request.series, "series"))
 
+    async def StartAudit(self, request: pb.StartAuditRequest, context: Context) -> pb.StartAuditResponse:
+        """Draw answers of a run for people to read."""
+        return await self._audits.start(await self._truths.run_of(_needed(request.run_id, "run_id")), request)
+
+    async def GetAudit(self, request: pb.GetAuditRequest, context: Context) -> pb.GetAuditResponse:
+        """Return the audit of a run."""
+        run_id = await self._truths.run_id_of(_needed(request.run_id, "run_id"))
+        return pb.GetAuditResponse(audit=await self._audits.get(run_id))
+
     async def ListReviews(self, request: pb.ListReviewsRequest, context: Context) -> pb.ListReviewsResponse:
         """List reviews page by page."""
         run_id = await self._truths.run_id_of(request.run_id) if request.run_id else ""
@@ -259,7 +271,15 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
         checked_name("reviewer", request.reviewer)
         if request.HasField("letter"):
             await self._check_letter(request)
-        return pb.ResolveReviewResponse(review=await self._reviews.resolve(request))
+        return pb.ResolveReviewResponse(review=await self._reviews.resolve(request, await self._hidden(request)))
+
+    async def _hidden(self, request: pb.ResolveReviewRequest) -> pb.Reading | None:
+        """Return what the machine read of an answer that an audit drew, and that the review did not tell until now."""
+        review = await self._reviews.get(request.review_id)
+        if review.reason != AUDIT:
+            return None
+        verdict = await self._verdicts.get(cell_of(review.cell), review.attempt)
+        return None if verdict is None else verdict.greedy
 
     async def _check_letter(self, request: pb.ResolveReviewRequest) -> None:
         cell = (await self._reviews.get(request.review_id)).cell

@@ -18,11 +18,23 @@ RunReviews = dict[tuple[Cell, int], CellReviews]
 """Settled reviews by cell and attempt."""
 
 
+AUDIT = "AUDIT"
+"""Reason of the review of an answer that was drawn at random."""
+
+AUDIT_FIELDS = (*SETTLED_FIELDS, "reason", "audit_seed")
+"""Fields that tell the reviews of an audit from others."""
+
+
+def place_of(body: Body) -> tuple[Cell, int]:
+    """Return cell and attempt of a review's document."""
+    key = body.get("cell", {})
+    names = ("run_id", "model", "condition", "question_id")
+    return Cell(*(key.get(name, "") for name in names)), body.get("attempt", 0)
+
+
 def take_review(found: RunReviews, body: Body) -> None:
     """Add the review of a stored document, where it is settled."""
     if not body.get("resolved"):
         return
-    key = body.get("cell", {})
-    cell = Cell(*(key.get(name, "") for name in ("run_id", "model", "condition", "question_id")))
-    letters = found.setdefault((cell, body.get("attempt", 0)), {})
+    letters = found.setdefault(place_of(body), {})
     letters[body.get("sample_index")] = body.get("resolved_letter") or NULL_MARK

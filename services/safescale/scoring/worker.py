@@ -12,7 +12,7 @@ from safescale.runtime.log import get_logger, log_context
 from safescale.runtime.telemetry import Telemetry
 from safescale.scoring.clients import GroundTruthCache
 from safescale.scoring.kinds.port import Kinds, kind_of
-from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id
+from safescale.scoring.records import ReviewStore, VerdictStore, cell_of, review_id, set_machine
 from safescale.scoring.results import RunMeasurements
 
 GROUP = "scoring"
@@ -149,9 +149,6 @@ def reviews_of(verdict: pb.Verdict) -> list[pb.Review]:
         )
         if index is not None:
             review.sample_index = index
-        if reading.HasField("parsed_letter"):
-            review.parsed_letter = reading.parsed_letter
-        if reading.judge.HasField("confirmed_answer"):
-            review.judge_letter = reading.judge.confirmed_answer
+        set_machine(review, reading)
         found.append(review)
     return found

@@ -1,17 +1,25 @@
 """`safescale reviews`: answers that a person should read."""
 
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
+from rich import box
+from rich.table import Table
+from rich.text import Text
 
-from safescale.cli.measure.results import PAGE_SIZE, pages
+from safescale.cli.measure.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
-from safescale.cli.terminal.text import terminal
+from safescale.cli.terminal.text import say, terminal
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.grpc.channels import rpc_errors
 from safescale.runtime.settings import Settings, load_settings
 
+AUDIT = "AUDIT"
+"""Reason of the review of an answer that was drawn at random."""
+
+AUDIT_DEADLINE_S = 600.0
 TEXT_SHOWN = 200
 """Characters of an answer that a list shows."""
 
@@ -23,7 +31,7 @@ def list_reviews(
     run: Annotated[str, typer.Argument(help="Run id, a unique prefix of it, or latest; all runs when left out.")] = "",
     settled: Annotated[bool, typer.Option("--settled", help="Settled ones too.")] = False,
 ) -> None:
-    """List answers that wait for a hand check: no answer, or parser and judge disagree."""
+    """List answers that wait for a hand check: no answer, parser and judge disagree, or drawn for an audit."""
     run_async(_list(load_settings(), run, settled))
 
 
@@ -43,6 +51,8 @@ def _shown(review: pb.Review) -> str:
     cell = review.cell
     which = f"sample {review.sample_index}" if review.HasField("sample_index") else "greedy"
     readings = f"parser {review.parsed_letter or 'none'}, judge {review.judge_letter or 'none'}"
+    if review.reason == AUDIT and not review.resolved:
+        readings = "what parser and judge read is hidden until it is settled"
     lines = [
         review.review_id,
         f"  {cell.model} / {cell.condition} / {cell.question_id}, {which}: {review.reason} ({readings})",
@@ -51,6 +61,60 @@ def _shown(review: pb.Review) -> str:
     if review.resolved:
         lines.append(f"  settled as {review.resolved_letter or 'no answer'} by {review.reviewer}")
     return "\n".join(lines)
+
+
+@app.command()
+def audit(
+    run: Annotated[str, typer.Argument(help="Run id, a unique prefix of it, or latest.", metavar="RUN")],
+    sample: Annotated[
+        int, typer.Option(min=0, help="Answers to draw; 0 draws none and shows the audit that the run has.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the draw.")] = 0,
+) -> None:
+    """Draw answers at random for people to read, and show the rates corrected by what they read.
+
+    Answers that parser or judge accepted are among them. Their letters are hidden until a person has settled them.
+    """
+    run_async(_audit(load_settings(), run, sample, seed))
+
+
+async def _audit(settings: Settings, run: str, sample: int, seed: int) -> None:
+    async with session(settings) as client:
+        # Named once: `latest` may be another run a moment later.
+        run_id = (await fetch_run(client, run)).run_id
+        with rpc_errors():
+            if sample:
+                request = pb.StartAuditRequest(run_id=run_id, sample=sample, seed=seed)
+                found = (await client.scoring.StartAudit(request, timeout=AUDIT_DEADLINE_S)).audit
+            else:
+                response = await client.scoring.GetAudit(pb.GetAuditRequest(run_id=run_id), timeout=AUDIT_DEADLINE_S)
+                if not response.HasField("audit"):
+                    typer.echo(f"Run {run_id} has no audit; --sample 50 draws one.")
+                    return
+                found = response.audit
+        rows = (await run_metrics(client, run_id)).rows if found.complete else []
+    drawn = f"Audit of run {run_id}: {found.sample:,} answers drawn by seed {found.seed}"
+    if not found.complete:
+        say(
+            f"{drawn}, {found.settled:,} settled. Rates are corrected once all are (`safescale reviews list {run_id}`)."
+        )
+        return
+    say(f"{drawn}, all settled. Persons read {found.disagreements:,} otherwise than the machine.")
+    terminal().print(corrected_table(rows))
+
+
+def corrected_table(rows: Iterable[pb.MetricRow]) -> Table:
+    """Return the rates of an audited run, as counted and corrected, in per cent."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("metric, model / condition", overflow="fold")
+    for heading in ("as counted", "corrected", "95 % interval"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        if row.HasField("corrected_value"):
+            head = Text.assemble((row.metric, "bold"), f"\n{row.model} / {row.condition}")
+            interval = f"{100 * row.corrected_low:.1f}–{100 * row.corrected_high:.1f}"
+            table.add_row(head, f"{100 * row.value:.1f}", f"{100 * row.corrected_value:.1f}", interval)
+    return table
 
 
 @app.command()

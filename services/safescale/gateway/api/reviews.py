@@ -3,10 +3,10 @@
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import ValidationError
 
-from safescale.core.errors import Defect, InvalidInputError
+from safescale.core.errors import Defect, InvalidInputError, NotFoundError
 from safescale.core.inputs.records import shown, strict_json
 from safescale.gateway.access import MayCall
 from safescale.gateway.api.idempotency import TAKES_KEY
@@ -14,8 +14,8 @@ from safescale.gateway.api.openapi import examples
 from safescale.gateway.api.openapi.operations import answer, problems
 from safescale.gateway.api.openapi.operations import body as describe_body
 from safescale.gateway.api.openapi.schemas import Resolution
-from safescale.gateway.api.openapi.schemas_results import Review, ReviewPage
-from safescale.gateway.api.query import PREFIX, Cursor, PageSize
+from safescale.gateway.api.openapi.schemas_results import ReadingAudit, Review, ReviewPage
+from safescale.gateway.api.query import PREFIX, Cursor, PageSize, RunName
 from safescale.gateway.clients import ask
 from safescale.gateway.config import DEFAULT_PAGE
 from safescale.gateway.context import GatewayOf
@@ -30,6 +30,7 @@ _BODY = describe_body(
 )
 
 
+MAY_AUDIT = MayCall(lambda services: services.scoring.StartAudit, pb.StartAuditRequest())
 MAY_RESOLVE = MayCall(lambda services: services.scoring.ResolveReview, pb.ResolveReviewRequest())
 
 
@@ -48,7 +49,7 @@ async def list_reviews(
     page_size: PageSize = DEFAULT_PAGE,
     cursor: Cursor = "",
 ) -> ReviewPage:
-    """Answers without a letter, or on which parser and judge disagree."""
+    """Answers without a letter, on which parser and judge disagree, or that an audit drew."""
     request = pb.ListReviewsRequest(run_id=run, page_size=page_size, page_token=cursor, include_resolved=settled)
     found = await ask(gateway.services.scoring.ListReviews, request, gateway.config.deadlines.quick_s)
     items = await asyncio.to_thread(lambda: [Review.model_validate(plain(each)) for each in found.reviews])
@@ -80,6 +81,48 @@ async def resolve_review(
         message.letter = given.letter
     settled = await ask(gateway.services.scoring.ResolveReview, message, gateway.config.deadlines.quick_s)
     return Review.model_validate(plain(settled.review))
+
+
+@router.post(
+    "/runs/{run}/audit",
+    operation_id="startAudit",
+    dependencies=[Depends(MAY_AUDIT), TAKES_KEY],
+    summary="Audit the reading of a run",
+    status_code=201,
+    responses={
+        201: answer(ReadingAudit, "Drawn; its answers are on the list of reviews."),
+        200: answer(ReadingAudit, "The run has this audit already."),
+        **problems(404, 409, 413),
+    },
+)
+async def start_audit(
+    response: Response,
+    gateway: GatewayOf,
+    run: RunName,
+    sample: Annotated[int, Query(ge=1, lt=2**31, description="Answers to draw.", examples=[50])],
+    seed: Annotated[int, Query(ge=0, lt=2**63, description="Seed of the draw.", examples=[0])] = 0,
+) -> ReadingAudit:
+    """Draw greedy answers at random for people to read, accepted ones included. A run has one audit."""
+    request = pb.StartAuditRequest(run_id=run, sample=sample, seed=seed)
+    started = await ask(gateway.services.scoring.StartAudit, request, gateway.config.deadlines.slow_s)
+    response.status_code = 201 if started.created else 200
+    return ReadingAudit.model_validate(plain(started.audit))
+
+
+@router.get(
+    "/runs/{run}/audit",
+    operation_id="getAudit",
+    summary="Audit of the reading of a run",
+    responses={200: answer(ReadingAudit, "How the audit stands."), **problems(404)},
+)
+async def get_audit(gateway: GatewayOf, run: RunName) -> ReadingAudit:
+    """Return how many of the drawn answers are settled; once all are, the metrics of the run have corrected values."""
+    found = await ask(
+        gateway.services.scoring.GetAudit, pb.GetAuditRequest(run_id=run), gateway.config.deadlines.quick_s
+    )
+    if not found.HasField("audit"):
+        raise NotFoundError(f"run {run} has no audit of its reading; POST /api/v1/runs/{run}/audit draws one")
+    return ReadingAudit.model_validate(plain(found.audit))
 
 
 def _read(data: bytes) -> Resolution:

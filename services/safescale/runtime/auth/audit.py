@@ -68,6 +68,10 @@ WRITES: Mapping[str, AuditedCall] = {
     "/safescale.retrieval.v1.RetrievalService/IngestCorpus": AuditedCall(
         done=lambda r: {"corpus_id": r.corpus.corpus_id}
     ),
+    "/safescale.scoring.v1.ScoringService/StartAudit": AuditedCall(
+        asked=lambda r: {"run_id": r.run_id, "sample": str(r.sample), "seed": str(r.seed)},
+        done=lambda r: {"run_id": r.audit.run_id, "created": "true" if r.created else "false"},
+    ),
     "/safescale.scoring.v1.ScoringService/ResolveReview": AuditedCall(
         asked=lambda r: {"review_id": r.review_id, "letter": r.letter}, done=lambda r: {"review_id": r.review.review_id}
     ),

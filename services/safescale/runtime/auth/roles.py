@@ -56,6 +56,8 @@ METHODS: Mapping[str, Role] = {
     _SCORING + "ListVerdicts": "viewer",
     _SCORING + "ExportVerdicts": "viewer",
     _SCORING + "GetSeries": "viewer",
+    _SCORING + "StartAudit": "runner",
+    _SCORING + "GetAudit": "viewer",
     _SCORING + "ListReviews": "viewer",
     _SCORING + "ResolveReview": "reviewer",
 }

@@ -22,7 +22,7 @@ READS: Mapping[str, Sequence[str]] = {
     ),
     "safescale.scoring.v1.ScoringService": (
         "ScoreAnswer", "ComputeMetrics", "GetRunMetrics", "EvaluatePolicy", "PlanPolicy", "ListVerdicts",
-        "ListReviews", "GetSeries",
+        "ListReviews", "GetSeries", "GetAudit",
     ),
 }  # fmt: skip
 """Methods that change nothing: gRPC itself repeats them where a server went away before it answered."""

@@ -177,7 +177,7 @@ class Review(BaseModel):
     cell: Cell | None
     attempt: int
     sample_index: int | None = Field(description="From 0; none for the greedy answer.")
-    reason: str = Field(description="PARSER_JUDGE_DISAGREE, NO_ANSWER, JUDGE_FAILED or CUT_BY_LENGTH.")
+    reason: str = Field(description="PARSER_JUDGE_DISAGREE, NO_ANSWER, JUDGE_FAILED, CUT_BY_LENGTH or AUDIT.")
     text: str
     parsed_letter: str | None
     judge_letter: str | None
@@ -185,6 +185,21 @@ class Review(BaseModel):
     resolved_letter: str | None
     reviewer: str
     note: str
+
+
+class ReadingAudit(BaseModel):
+    """A random audit of the reading."""
+
+    model_config = _example(
+        {"run_id": examples.RUN_ID, "sample": 50, "seed": 0, "settled": 12, "complete": False, "disagreements": 0}
+    )
+
+    run_id: str
+    sample: int = Field(description="Answers drawn.")
+    seed: int
+    settled: int
+    complete: bool = Field(description="Whether all are settled: then the metrics have corrected values.")
+    disagreements: int = Field(description="Answers that persons read otherwise; 0 until the audit is complete.")
 
 
 class ReviewPage(BaseModel):

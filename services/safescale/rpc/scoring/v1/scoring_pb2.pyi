@@ -2414,6 +2414,7 @@ class Review(_message.Message):
     REVIEWER_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
+    AUDIT_SEED_FIELD_NUMBER: _builtins.int
     review_id: _builtins.str
     """Identifier."""
     sample_index: _builtins.int
@@ -2438,6 +2439,8 @@ class Review(_message.Message):
     """Note of that person; may be empty."""
     attempt: _builtins.int
     """Attempt of the run the answer belongs to, from 1."""
+    audit_seed: _builtins.int
+    """Seed of the audit that drew the answer; 0 where none did, or for that seed."""
     @_builtins.property
     def cell(self) -> _common_pb2.CellKey:
         """The cell. Always set."""
@@ -2457,10 +2460,11 @@ class Review(_message.Message):
         reviewer: _builtins.str = ...,
         note: _builtins.str = ...,
         attempt: _builtins.int = ...,
+        audit_seed: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_judge_letter", b"_judge_letter", "_parsed_letter", b"_parsed_letter", "_resolved_letter", b"_resolved_letter", "_sample_index", b"_sample_index", "cell", b"cell", "judge_letter", b"judge_letter", "parsed_letter", b"parsed_letter", "resolved_letter", b"resolved_letter", "sample_index", b"sample_index"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_judge_letter", b"_judge_letter", "_parsed_letter", b"_parsed_letter", "_resolved_letter", b"_resolved_letter", "_sample_index", b"_sample_index", "attempt", b"attempt", "cell", b"cell", "judge_letter", b"judge_letter", "note", b"note", "parsed_letter", b"parsed_letter", "reason", b"reason", "resolved", b"resolved", "resolved_letter", b"resolved_letter", "review_id", b"review_id", "reviewer", b"reviewer", "sample_index", b"sample_index", "text", b"text"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_judge_letter", b"_judge_letter", "_parsed_letter", b"_parsed_letter", "_resolved_letter", b"_resolved_letter", "_sample_index", b"_sample_index", "attempt", b"attempt", "audit_seed", b"audit_seed", "cell", b"cell", "judge_letter", b"judge_letter", "note", b"note", "parsed_letter", b"parsed_letter", "reason", b"reason", "resolved", b"resolved", "resolved_letter", b"resolved_letter", "review_id", b"review_id", "reviewer", b"reviewer", "sample_index", b"sample_index", "text", b"text"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__judge_letter: _TypeAlias = _typing.Literal["judge_letter"]  # noqa: Y015
     _WhichOneofArgType__judge_letter: _TypeAlias = _typing.Literal["_judge_letter", b"_judge_letter"]  # noqa: Y015

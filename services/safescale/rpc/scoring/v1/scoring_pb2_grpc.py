@@ -85,6 +85,16 @@ class ScoringServiceStub:
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesRequest.SerializeToString,
                 response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesResponse.FromString,
                 _registered_method=True)
+        self.StartAudit = channel.unary_unary(
+                '/safescale.scoring.v1.ScoringService/StartAudit',
+                request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.StartAuditRequest.SerializeToString,
+                response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.StartAuditResponse.FromString,
+                _registered_method=True)
+        self.GetAudit = channel.unary_unary(
+                '/safescale.scoring.v1.ScoringService/GetAudit',
+                request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetAuditRequest.SerializeToString,
+                response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetAuditResponse.FromString,
+                _registered_method=True)
         self.ListReviews = channel.unary_unary(
                 '/safescale.scoring.v1.ScoringService/ListReviews',
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.ListReviewsRequest.SerializeToString,
@@ -172,6 +182,21 @@ class ScoringServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def StartAudit(self, request, context):
+        """Draws greedy answers of a complete run at random for people to read: an audit of the reading. FAILED_PRECONDITION
+        where the run is not complete, has another audit, or has no texts to read.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetAudit(self, request, context):
+        """Returns the audit of a run.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListReviews(self, request, context):
         """Lists answers that wait for, or had, a hand check.
         """
@@ -238,6 +263,16 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.GetSeries,
                     request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesRequest.FromString,
                     response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesResponse.SerializeToString,
+            ),
+            'StartAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.StartAudit,
+                    request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.StartAuditRequest.FromString,
+                    response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.StartAuditResponse.SerializeToString,
+            ),
+            'GetAudit': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetAudit,
+                    request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetAuditRequest.FromString,
+                    response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetAuditResponse.SerializeToString,
             ),
             'ListReviews': grpc.unary_unary_rpc_method_handler(
                     servicer.ListReviews,
@@ -521,6 +556,60 @@ class ScoringService:
             '/safescale.scoring.v1.ScoringService/GetSeries',
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesRequest.SerializeToString,
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetSeriesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StartAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/safescale.scoring.v1.ScoringService/StartAudit',
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.StartAuditRequest.SerializeToString,
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.StartAuditResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetAudit(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/safescale.scoring.v1.ScoringService/GetAudit',
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetAuditRequest.SerializeToString,
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.GetAuditResponse.FromString,
             options,
             channel_credentials,
             insecure,

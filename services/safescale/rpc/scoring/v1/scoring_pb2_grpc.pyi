@@ -55,6 +55,12 @@ class ScoringServiceStub:
     """Streams all verdicts of a run, the newest attempt of each cell."""
     GetSeries: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.GetSeriesRequest, _scoring_pb2.GetSeriesResponse]
     """Gathers the evidence of a series of runs that something got worse. NOT_FOUND where no run is of it."""
+    StartAudit: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.StartAuditRequest, _scoring_pb2.StartAuditResponse]
+    """Draws greedy answers of a complete run at random for people to read: an audit of the reading. FAILED_PRECONDITION
+    where the run is not complete, has another audit, or has no texts to read.
+    """
+    GetAudit: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.GetAuditRequest, _scoring_pb2.GetAuditResponse]
+    """Returns the audit of a run."""
     ListReviews: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ListReviewsRequest, _scoring_pb2.ListReviewsResponse]
     """Lists answers that wait for, or had, a hand check."""
     ResolveReview: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ResolveReviewRequest, _scoring_pb2.ResolveReviewResponse]
@@ -87,6 +93,12 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     """Streams all verdicts of a run, the newest attempt of each cell."""
     GetSeries: _aio.UnaryUnaryMultiCallable[_scoring_pb2.GetSeriesRequest, _scoring_pb2.GetSeriesResponse]  # type: ignore[assignment]
     """Gathers the evidence of a series of runs that something got worse. NOT_FOUND where no run is of it."""
+    StartAudit: _aio.UnaryUnaryMultiCallable[_scoring_pb2.StartAuditRequest, _scoring_pb2.StartAuditResponse]  # type: ignore[assignment]
+    """Draws greedy answers of a complete run at random for people to read: an audit of the reading. FAILED_PRECONDITION
+    where the run is not complete, has another audit, or has no texts to read.
+    """
+    GetAudit: _aio.UnaryUnaryMultiCallable[_scoring_pb2.GetAuditRequest, _scoring_pb2.GetAuditResponse]  # type: ignore[assignment]
+    """Returns the audit of a run."""
     ListReviews: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ListReviewsRequest, _scoring_pb2.ListReviewsResponse]  # type: ignore[assignment]
     """Lists answers that wait for, or had, a hand check."""
     ResolveReview: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ResolveReviewRequest, _scoring_pb2.ResolveReviewResponse]  # type: ignore[assignment]
@@ -176,6 +188,24 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_pb2.GetSeriesResponse, _abc.Awaitable[_scoring_pb2.GetSeriesResponse]]:
         """Gathers the evidence of a series of runs that something got worse. NOT_FOUND where no run is of it."""
+
+    @_abc_1.abstractmethod
+    def StartAudit(
+        self,
+        request: _scoring_pb2.StartAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scoring_pb2.StartAuditResponse, _abc.Awaitable[_scoring_pb2.StartAuditResponse]]:
+        """Draws greedy answers of a complete run at random for people to read: an audit of the reading. FAILED_PRECONDITION
+        where the run is not complete, has another audit, or has no texts to read.
+        """
+
+    @_abc_1.abstractmethod
+    def GetAudit(
+        self,
+        request: _scoring_pb2.GetAuditRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scoring_pb2.GetAuditResponse, _abc.Awaitable[_scoring_pb2.GetAuditResponse]]:
+        """Returns the audit of a run."""
 
     @_abc_1.abstractmethod
     def ListReviews(
