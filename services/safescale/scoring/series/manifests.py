@@ -6,6 +6,7 @@ from safescale.core.decisions.series import SeriesRun, System
 from safescale.core.safety.conditions import condition
 from safescale.rpc.convert import formulation_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
+from safescale.rpc.readings import reading_of
 
 
 def series_run(run: pb.Run) -> SeriesRun:
@@ -29,7 +30,7 @@ def _setting(manifest: pb.Manifest) -> Mapping[str, str]:
     spec = manifest.spec
     found = {
         "benchmark": spec.benchmark_id[:12],
-        "reading": spec.reading or "strict",
+        "reading": reading_of(manifest),
         "version of the reading": manifest.reading_version,
         "answer": spec.answer or "free",
         "version of the prompts": manifest.prompt_version,
