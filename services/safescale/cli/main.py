@@ -17,6 +17,7 @@ COMMANDS: Mapping[str, str] = {
     "report": "measure.report:report",
     "gate": "measure.gate:gate",
     "plan": "measure.plan:plan",
+    "compare": "measure.compare:compare",
     "export": "measure.export:export",
     "runs": "measure.runs:app",
     "series": "measure.series:series",

@@ -9,7 +9,17 @@ from typing import Any, TypeVar
 from safescale.client.client import AsyncScoringClient
 from safescale.client.options import ClientOptions
 from safescale.client.source import Answers
-from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, PlannedRequirement, Scored, Series
+from safescale.client.types import (
+    Answer,
+    Comparison,
+    Completeness,
+    Gate,
+    Letters,
+    Metric,
+    PlannedRequirement,
+    Scored,
+    Series,
+)
 from safescale.core.safety.benchmark.benchmark import Question
 
 T = TypeVar("T")
@@ -119,6 +129,16 @@ class ScoringClient:
 
         """
         return self._run(self._client.series(name))
+
+    def compare(self, candidate: str, baseline: str = "", models: tuple[str, str] = ("", "")) -> Comparison:
+        """Compare a run with a baseline, both named by id, unique prefix or `latest`, question by question.
+
+        Raises:
+            NotFoundError: there is no such run.
+            FailedPreconditionError: the runs are unlike; the message names each difference.
+
+        """
+        return self._run(self._client.compare(candidate, baseline, models))
 
     def gate(self, run_id: str, policy: str = "") -> Gate:
         """Judge a run by a policy given as YAML or JSON text; without one by the policy that the run registered.

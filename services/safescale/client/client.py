@@ -12,7 +12,17 @@ import grpc
 from safescale.client import wire
 from safescale.client.options import ClientOptions, open_channel
 from safescale.client.source import Answers, Batches
-from safescale.client.types import Answer, Completeness, Gate, Letters, Metric, PlannedRequirement, Scored, Series
+from safescale.client.types import (
+    Answer,
+    Comparison,
+    Completeness,
+    Gate,
+    Letters,
+    Metric,
+    PlannedRequirement,
+    Scored,
+    Series,
+)
 from safescale.core.errors import GarbageAnswerError, ServiceUnavailableError
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -193,6 +203,24 @@ class AsyncScoringClient:
         with rpc_errors():
             response = await self._stub.GetSeries(pb.GetSeriesRequest(series=name), timeout=self._options.timeout_s)
         return wire.series(response)
+
+    async def compare(self, candidate: str, baseline: str = "", models: tuple[str, str] = ("", "")) -> Comparison:
+        """Compare a run with a baseline, both named by id, unique prefix or `latest`, question by question.
+
+        `models` are those of candidate and baseline, where the runs have several; without a baseline they are two of
+        one run.
+
+        Raises:
+            NotFoundError: there is no such run.
+            FailedPreconditionError: the runs are unlike; the message names each difference.
+
+        """
+        request = pb.CompareRunsRequest(
+            candidate_run_id=candidate, baseline_run_id=baseline, candidate_model=models[0], baseline_model=models[1]
+        )
+        with rpc_errors():
+            response = await self._stub.CompareRuns(request, timeout=self._options.timeout_s)
+        return wire.comparison(response)
 
     async def gate(self, run_id: str, policy: str = "") -> Gate:
         """Judge a run by a policy given as YAML or JSON text; without one by the policy that the run registered.

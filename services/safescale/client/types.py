@@ -128,6 +128,57 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class PairedRow:
+    """One metric of candidate and baseline under one condition, on the `n` questions that both answered.
+
+    `difference` is candidate minus baseline with Tango's score interval; `worst` are the ends of the interval if every
+    answer that nobody could read spoke against the candidate. `p_holm` is McNemar's exact p-value, adjusted by Holm.
+    """
+
+    candidate_model: str
+    baseline_model: str
+    condition: str
+    regime: str
+    metric: str
+    n: int
+    left_out: int
+    only_candidate: int
+    only_baseline: int
+    candidate_value: float
+    baseline_value: float
+    difference: float
+    low: float
+    high: float
+    worst: tuple[float, float]
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True)
+class Flip:
+    """A question whose outcome differs: what got worse and better, and both letters, None where there is none."""
+
+    question_id: str
+    candidate_model: str
+    condition: str
+    regime: str
+    worse: tuple[str, ...]
+    better: tuple[str, ...]
+    candidate_letter: str | None
+    baseline_letter: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A candidate against a baseline; flips begin with what got worse. `notes` are what a reader must know."""
+
+    candidate_run_id: str
+    baseline_run_id: str
+    rows: tuple[PairedRow, ...]
+    flips: tuple[Flip, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """One requirement of a policy at one place: its verdict, and why it is not passed.
 

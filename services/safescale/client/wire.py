@@ -6,11 +6,14 @@ from typing import Any
 
 from safescale.client.types import (
     Answer,
+    Comparison,
     Completeness,
     Evidence,
+    Flip,
     Gate,
     Letters,
     Metric,
+    PairedRow,
     PlannedRequirement,
     Requirement,
     Scored,
@@ -154,6 +157,39 @@ def series(response: pb.GetSeriesResponse) -> Series:
         any(each.alarm for each in response.points if not each.metric),
         tuple(response.notes),
     )
+
+
+def comparison(response: pb.CompareRunsResponse) -> Comparison:
+    """Return a comparison."""
+    return Comparison(
+        response.candidate_run_id,
+        response.baseline_run_id,
+        tuple(
+            PairedRow(
+                **{name: getattr(row, name) for name in _SAME},
+                worst=(row.worst_low, row.worst_high),
+            )
+            for row in response.rows
+        ),
+        tuple(
+            Flip(
+                flip.question_id,
+                flip.candidate_model,
+                flip.condition,
+                flip.regime,
+                tuple(flip.worse),
+                tuple(flip.better),
+                flip.candidate_letter if flip.HasField("candidate_letter") else None,
+                flip.baseline_letter if flip.HasField("baseline_letter") else None,
+            )
+            for flip in response.flips
+        ),
+        tuple(response.notes),
+    )
+
+
+_SAME = tuple(each.name for each in fields(PairedRow) if each.name != "worst")
+"""Fields that a row has in the message, too."""
 
 
 def gate(response: pb.EvaluatePolicyResponse) -> Gate:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from safescale import __version__
 from safescale.gateway.api import (
     benchmarks,
+    compare,
     corpora,
     exports,
     gate,
@@ -71,6 +72,7 @@ def create_app(gateway: Gateway) -> FastAPI:
         metrics,
         report,
         gate,
+        compare,
         exports,
         reviews,
         series,

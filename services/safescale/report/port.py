@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from safescale.core.errors import FailedPreconditionError
-from safescale.core.safety.benchmark.benchmark import Benchmark
+from safescale.core.safety.benchmark.benchmark import Benchmark, Question
 from safescale.core.tables import Table
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.runs import kind_name
@@ -21,6 +21,21 @@ class RunResults:
     benchmark: Benchmark
     tables: Mapping[str, Table]
     policy: scoring_pb2.EvaluatePolicyResponse | None
+    generated_at: datetime
+
+
+@dataclass(frozen=True)
+class ComparisonResults:
+    """Two runs compared, or two models of one run, and the questions of their benchmark by id.
+
+    `contexts` are texts by their id, as far as they could be read.
+    """
+
+    response: scoring_pb2.CompareRunsResponse
+    candidate: orchestration_pb2.Run
+    baseline: orchestration_pb2.Run
+    questions: Mapping[str, Question]
+    contexts: Mapping[str, str]
     generated_at: datetime
 
 
@@ -40,6 +55,9 @@ class Renderer(Protocol):
 
     def page(self, results: RunResults) -> Page:
         """Return the report as a page."""
+
+    def comparison(self, results: ComparisonResults) -> Page:
+        """Return a comparison of two runs of this kind as a page."""
 
     def missing(self, results: RunResults) -> Sequence[str]:
         """Return what keeps the run from being complete, a sentence each."""
@@ -62,8 +80,23 @@ def renderer_of(renderers: Renderers, results: RunResults) -> Renderer:
         FailedPreconditionError: nothing does, or there is nothing to draw yet.
 
     """
-    name = kind_name(results.run.manifest)
+    found = _of_kind(renderers, results.run)
+    found.check(results)
+    return found
+
+
+def comparison_page(renderers: Renderers, results: ComparisonResults) -> Page:
+    """Return the page of a comparison.
+
+    Raises:
+        FailedPreconditionError: nothing draws runs of that kind.
+
+    """
+    return _of_kind(renderers, results.candidate).comparison(results)
+
+
+def _of_kind(renderers: Renderers, run: orchestration_pb2.Run) -> Renderer:
+    name = kind_name(run.manifest)
     if name not in renderers:
         raise FailedPreconditionError(f"runs of the kind {name!r} have no report here; expected {', '.join(renderers)}")
-    renderers[name].check(results)
     return renderers[name]

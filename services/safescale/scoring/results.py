@@ -9,7 +9,7 @@ from typing import ParamSpec, TypeVar
 
 from safescale.core.decisions.policy import Scope
 from safescale.core.decisions.series import Outcomes
-from safescale.core.errors import InvalidInputError
+from safescale.core.errors import FailedPreconditionError, InvalidInputError
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.completeness import RunCompleteness
 from safescale.core.tables import Table
@@ -19,7 +19,17 @@ from safescale.rpc.runs import asked_of, completeness_of, kind_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.clients import GroundTruthCache, RunTruth
 from safescale.scoring.gate.judge import Measured, obstacles
-from safescale.scoring.kinds.port import Kinds, MeasuredRun, MetricRows, ScoringKind, Shares, kind_of
+from safescale.scoring.kinds.port import (
+    ComparedRun,
+    ComparisonOptions,
+    Kinds,
+    MeasuredRun,
+    MetricRows,
+    RunComparison,
+    ScoringKind,
+    Shares,
+    kind_of,
+)
 from safescale.scoring.records import ReviewStore, StoredLetters, VerdictStore, cell_of, key_of
 from safescale.scoring.reviews.audit import corrections, set_corrections, stored_audit
 from safescale.scoring.reviews.letters import settled_key, with_reviews
@@ -146,6 +156,29 @@ class RunMeasurements:
             for verdict in found:
                 self.settle(verdict, reviews, truth)
         return found
+
+    async def compared(
+        self, names: tuple[str, str], chosen: ComparisonOptions
+    ) -> tuple[ComparedRun, ComparedRun, RunComparison]:
+        """Compare two runs, candidate and baseline, each named by id, unique prefix or `latest`.
+
+        Raises:
+            FailedPreconditionError: the runs are unlike, of different kinds, or one has no verdicts yet.
+            InvalidInputError: it is not clear which models are meant.
+
+        """
+        candidate, baseline = [ComparedRun(each, await self._letters(each)) for each in await self._two(names)]
+        kinds = [kind_name(each.measured.run.manifest) for each in (candidate, baseline)]
+        if kinds[0] != kinds[1]:
+            raise FailedPreconditionError(f"runs of different kinds are not compared: {' and '.join(kinds)}")
+        for each in (candidate, baseline):
+            if not each.letters:
+                raise FailedPreconditionError(f"run {each.measured.run.run_id} has no verdicts yet")
+        found = await self.measured(self._kind(candidate.measured).compare, candidate, baseline, chosen)
+        return candidate, baseline, found
+
+    async def _two(self, names: tuple[str, str]) -> list[MeasuredRun]:
+        return [await self._measured_run(name) for name in names]
 
     async def metrics(self, name: str, slices: Sequence[str] = ()) -> RunMetrics:
         """Return all metrics of a run named by id, unique prefix or `latest`; no rows while it has no verdicts.

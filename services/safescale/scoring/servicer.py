@@ -17,6 +17,7 @@ from safescale.rpc.tables import chunks_of
 from safescale.runtime.auth.caller import require
 from safescale.runtime.errors import to_failure
 from safescale.scoring.clients import GroundTruthCache
+from safescale.scoring.compare import compare_runs
 from safescale.scoring.encoded_batches import EncodedAnswer, EncodedBatch
 from safescale.scoring.gate.calls import PolicyCalls
 from safescale.scoring.kinds.safety_metrics import metrics_of_letters
@@ -184,6 +185,10 @@ class ScoringServicer(scoring_pb2_grpc.ScoringServiceServicer):
     async def PlanPolicy(self, request: pb.PlanPolicyRequest, context: Context) -> pb.PlanPolicyResponse:
         """Say which requirements of a policy can be decided by a number of questions."""
         return await self._policies.plan(request)
+
+    async def CompareRuns(self, request: pb.CompareRunsRequest, context: Context) -> pb.CompareRunsResponse:
+        """Compare a run with a baseline."""
+        return await compare_runs(self._results, request)
 
     async def ListVerdicts(self, request: pb.ListVerdictsRequest, context: Context) -> pb.ListVerdictsResponse:
         """List verdicts page by page."""

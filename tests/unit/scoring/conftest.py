@@ -58,6 +58,7 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
                 question_ids=["q0"],
             )
         )
+        self.others: dict[str, orchestration_pb2.Run] = {}
         self.judge_replies: dict[str, str] = {}
         self.judge_calls = 0
         self.judge_requests: list[inference_pb2.GenerateRequest] = []
@@ -68,6 +69,8 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
         self.unreachable = 0
 
     async def GetRun(self, request, context):
+        if request.run_id in self.others:
+            return orchestration_pb2.GetRunResponse(run=self.others[request.run_id])
         if request.run_id not in (RUN, "latest"):
             await context.abort(grpc.StatusCode.NOT_FOUND, "no such run")
         spec = self.run.manifest.spec

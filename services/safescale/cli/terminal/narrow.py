@@ -43,8 +43,9 @@ def _blocks(table: Table) -> Iterator[Text]:
     for cells in zip(*(column.cells for column in table.columns), strict=True):
         first, *rest = map(_line, cells)
         indented = _text(cells[0]).plain.startswith(" ")
-        if not any(rest):
+        if not indented:
             section = first
+        if not any(rest):
             continue
         # A row that is indented belongs to the one above it.
         yield Text(f"{section} / {first}" if indented and section else first, "bold", no_wrap=True, overflow="ignore")

@@ -12,12 +12,14 @@ from safescale.gateway.config import DEFAULT_PAGE, MAX_PAGE
 PREFIX = "/api/v1"
 """Begin of the paths of the API. Health and metrics are beside it."""
 
+RUN_NAME = "^[a-z0-9-]{1,64}$"
+
 RunName = Annotated[
     str,
     Path(
         description="Id of a run, a unique prefix of it of at least 4 characters, or `latest`.",
         examples=[RUN_ID],
-        pattern="^[a-z0-9-]{1,64}$",
+        pattern=RUN_NAME,
     ),
 ]
 PageSize = Annotated[int, Query(ge=1, le=MAX_PAGE, description="Entries of a page.", examples=[DEFAULT_PAGE])]

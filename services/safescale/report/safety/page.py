@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC
 
 import orjson
 from google.protobuf import json_format
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from safescale.core.inputs.text import visible
 from safescale.core.safety.protocol import RESAMPLES, SEED
+from safescale.report.documents import environment, moment
 from safescale.report.figures import Absent, Figure
 from safescale.report.pictures import Drawing, Picture, draw_all
 from safescale.report.port import Page
@@ -74,16 +73,9 @@ def page_of(report: ReportInput, drawing: Drawing | None = None) -> Page:
 
 
 def _html(report: ReportInput, results: list[_Results]) -> str:
-    environment = Environment(
-        loader=PackageLoader("safescale.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=_seen,
-    )
     manifest = json_format.MessageToDict(report.run.manifest, preserving_proto_field_name=True)
-    return environment.get_template("report.html.j2").render(
+    template = environment().get_template("report.html.j2")
+    return template.render(
         run=report.run,
         manifest=report.run.manifest,
         state=state_name(report.run.state),
@@ -108,17 +100,6 @@ def _html(report: ReportInput, results: list[_Results]) -> str:
         manifest_json=orjson.dumps(manifest, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS).decode(),
         generated_at=moment(report.generated_at),
     )
-
-
-def _seen(value: object) -> object:
-    """Return what the template writes of a value; markup is ours, any other text may be anybody's."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def moment(when: datetime) -> str:
-    """Return a time to the minute, in UTC; one without zone is taken as UTC."""
-    known = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-    return known.strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _results(view: View, figures: list[Figure | Absent], pictures: Mapping[str, Picture]) -> _Results:

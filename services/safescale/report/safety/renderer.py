@@ -7,7 +7,7 @@ from google.protobuf import json_format
 
 from safescale.core.errors import FailedPreconditionError
 from safescale.core.tables import Table
-from safescale.report.port import Page, RunResults
+from safescale.report.port import ComparisonResults, Page, RunResults
 
 OF_THE_PAGE = ("summary", "missing", "missing_cells", "failed_cells", "warnings", "answers", "latency")
 """Tables that the page needs and that are not written as files."""
@@ -28,6 +28,12 @@ class SafetyRenderer:
         from safescale.report.safety.page import page_of
 
         return page_of(report_input(results))
+
+    def comparison(self, results: ComparisonResults) -> Page:
+        """Return a comparison of two runs as a page."""
+        from safescale.report.safety.comparison.page import comparison_page
+
+        return comparison_page(results)
 
     def missing(self, results: RunResults) -> Sequence[str]:
         """Return what keeps the run from being complete."""

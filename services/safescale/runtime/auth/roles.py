@@ -53,6 +53,7 @@ METHODS: Mapping[str, Role] = {
     _SCORING + "GetRunTables": "viewer",
     _SCORING + "EvaluatePolicy": "viewer",
     _SCORING + "PlanPolicy": "viewer",
+    _SCORING + "CompareRuns": "viewer",
     _SCORING + "ListVerdicts": "viewer",
     _SCORING + "ExportVerdicts": "viewer",
     _SCORING + "GetSeries": "viewer",

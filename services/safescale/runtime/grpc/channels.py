@@ -21,7 +21,7 @@ READS: Mapping[str, Sequence[str]] = {
         "GetBenchmark", "ListBenchmarks", "GetRun", "ListRuns", "ListSeries", "GetResearch",
     ),
     "safescale.scoring.v1.ScoringService": (
-        "ScoreAnswer", "ComputeMetrics", "GetRunMetrics", "EvaluatePolicy", "PlanPolicy", "ListVerdicts",
+        "ScoreAnswer", "ComputeMetrics", "GetRunMetrics", "EvaluatePolicy", "PlanPolicy", "CompareRuns", "ListVerdicts",
         "ListReviews", "GetSeries", "GetAudit",
     ),
 }  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from safescale.core.decisions.series import Outcomes
 from safescale.core.errors import FailedPreconditionError
+from safescale.core.statistics.intervals import CONFIDENCE
 from safescale.core.tables import Table
 from safescale.rpc.events.v1 import events_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2
@@ -48,6 +49,31 @@ class MeasuredRun:
     truth: RunTruth
 
 
+@dataclass(frozen=True, slots=True)
+class ComparedRun:
+    """One side of a comparison: a run and its letters, readings of persons applied."""
+
+    measured: MeasuredRun
+    letters: Sequence[StoredLetters]
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonOptions:
+    """How runs are to be compared: the models of candidate and baseline, empty where not named; the confidence."""
+
+    models: tuple[str, str] = ("", "")
+    confidence: float = CONFIDENCE
+
+
+@dataclass(frozen=True, slots=True)
+class RunComparison:
+    """Paired rows; flips without their texts, what got worse first; what a reader must know, a sentence each."""
+
+    rows: Sequence[pb.PairedRow]
+    flips: Sequence[pb.Flip]
+    notes: Sequence[str]
+
+
 class ScoringKind(Protocol):
     """A kind of run. All but `outcome` compute and nothing else: they may run in a thread."""
 
@@ -74,6 +100,9 @@ class ScoringKind(Protocol):
 
     def events(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Outcomes:
         """Return what such letters mean, question by question, by which the runs of a series are compared."""
+
+    def compare(self, candidate: ComparedRun, baseline: ComparedRun, chosen: ComparisonOptions) -> RunComparison:
+        """Compare two runs of this kind; raise FailedPreconditionError with each difference where they are unlike."""
 
     def record(self, verdict: pb.Verdict) -> Any:
         """Return what tables need of a verdict. A run has tens of thousands of them: it should be small."""

@@ -15,7 +15,8 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.errors import to_failure
 from safescale.scoring.clients import RunTruth
-from safescale.scoring.kinds.port import MeasuredRun, MetricRows, Shares
+from safescale.scoring.kinds.port import ComparedRun, ComparisonOptions, MeasuredRun, MetricRows, RunComparison, Shares
+from safescale.scoring.kinds.safety_compare import compare_safety_runs
 from safescale.scoring.kinds.safety_events import question_events
 from safescale.scoring.kinds.safety_metrics import metric_rows
 from safescale.scoring.kinds.safety_outcomes import apply_reviews, outcome_of, set_outcomes
@@ -158,6 +159,16 @@ class SafetyScoring:
     def events(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Outcomes:
         """Return which answers are correct and which do which harm."""
         return question_events(letters, truth)
+
+    def compare(self, candidate: ComparedRun, baseline: ComparedRun, chosen: ComparisonOptions) -> RunComparison:
+        """Compare accuracy and every harm of two runs question by question.
+
+        Raises:
+            FailedPreconditionError: the runs are unlike; each difference is named.
+            InvalidInputError: it is not clear which models are meant, or they are one and the same.
+
+        """
+        return compare_safety_runs(candidate, baseline, chosen)
 
     def record(self, verdict: pb.Verdict) -> ScoredCell:
         """Return the letters of a verdict, what they mean, and its seconds."""

@@ -21,7 +21,7 @@ from safescale.runtime.bus import topics
 from safescale.runtime.bus.port import Message
 from safescale.runtime.grpc.channels import responses, rpc_errors
 from safescale.scoring.clients import RunTruth
-from safescale.scoring.kinds.port import MeasuredRun, MetricRows, Shares
+from safescale.scoring.kinds.port import ComparedRun, ComparisonOptions, MeasuredRun, MetricRows, RunComparison, Shares
 from safescale.scoring.records import StoredLetters
 from safescale.scoring.settled import CellReviews
 
@@ -46,6 +46,10 @@ class Counting:
 
     def events(self, letters: Iterable[StoredLetters], truth: RunTruth) -> Mapping[Any, Any]:
         return {}
+
+    def compare(self, candidate: ComparedRun, baseline: ComparedRun, chosen: ComparisonOptions) -> RunComparison:
+        counts = [sum(1 for _ in side.letters) for side in (candidate, baseline)]
+        return RunComparison((), (), [f"{counts[0]} texts against {counts[1]}"])
 
     def record(self, verdict: pb.Verdict) -> tuple[str, int]:
         return verdict.cell.question_id, int(verdict.judge_s)

@@ -1754,6 +1754,11 @@ class PairedRow(_message.Message):
     WORST_DIFFERENCE_FIELD_NUMBER: _builtins.int
     WORST_LOW_FIELD_NUMBER: _builtins.int
     WORST_HIGH_FIELD_NUMBER: _builtins.int
+    WORST_ONLY_CANDIDATE_FIELD_NUMBER: _builtins.int
+    WORST_ONLY_BASELINE_FIELD_NUMBER: _builtins.int
+    BEST_DIFFERENCE_FIELD_NUMBER: _builtins.int
+    BEST_LOW_FIELD_NUMBER: _builtins.int
+    BEST_HIGH_FIELD_NUMBER: _builtins.int
     candidate_model: _builtins.str
     """Model of the candidate."""
     baseline_model: _builtins.str
@@ -1802,6 +1807,16 @@ class PairedRow(_message.Message):
     """Low end of the score interval of worst_difference."""
     worst_high: _builtins.float
     """High end of it: what a policy's margin is compared with."""
+    worst_only_candidate: _builtins.int
+    """Questions with the event in the candidate alone, every unread answer speaking against it."""
+    worst_only_baseline: _builtins.int
+    """The same of the baseline."""
+    best_difference: _builtins.float
+    """Candidate minus baseline if every unread answer spoke for the candidate."""
+    best_low: _builtins.float
+    """Low end of the score interval of best_difference."""
+    best_high: _builtins.float
+    """High end of it."""
     def __init__(
         self,
         *,
@@ -1828,10 +1843,15 @@ class PairedRow(_message.Message):
         worst_difference: _builtins.float = ...,
         worst_low: _builtins.float = ...,
         worst_high: _builtins.float = ...,
+        worst_only_candidate: _builtins.int = ...,
+        worst_only_baseline: _builtins.int = ...,
+        best_difference: _builtins.float = ...,
+        best_low: _builtins.float = ...,
+        best_high: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_model", b"baseline_model", "baseline_unread", b"baseline_unread", "baseline_value", b"baseline_value", "both", b"both", "candidate_model", b"candidate_model", "candidate_unread", b"candidate_unread", "candidate_value", b"candidate_value", "condition", b"condition", "difference", b"difference", "formulation", b"formulation", "high", b"high", "left_out", b"left_out", "low", b"low", "metric", b"metric", "n", b"n", "only_baseline", b"only_baseline", "only_candidate", b"only_candidate", "p_holm", b"p_holm", "p_value", b"p_value", "regime", b"regime", "worst_difference", b"worst_difference", "worst_high", b"worst_high", "worst_low", b"worst_low"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_model", b"baseline_model", "baseline_unread", b"baseline_unread", "baseline_value", b"baseline_value", "best_difference", b"best_difference", "best_high", b"best_high", "best_low", b"best_low", "both", b"both", "candidate_model", b"candidate_model", "candidate_unread", b"candidate_unread", "candidate_value", b"candidate_value", "condition", b"condition", "difference", b"difference", "formulation", b"formulation", "high", b"high", "left_out", b"left_out", "low", b"low", "metric", b"metric", "n", b"n", "only_baseline", b"only_baseline", "only_candidate", b"only_candidate", "p_holm", b"p_holm", "p_value", b"p_value", "regime", b"regime", "worst_difference", b"worst_difference", "worst_high", b"worst_high", "worst_low", b"worst_low", "worst_only_baseline", b"worst_only_baseline", "worst_only_candidate", b"worst_only_candidate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -70,6 +70,11 @@ class ScoringServiceStub:
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyRequest.SerializeToString,
                 response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyResponse.FromString,
                 _registered_method=True)
+        self.CompareRuns = channel.unary_unary(
+                '/safescale.scoring.v1.ScoringService/CompareRuns',
+                request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.CompareRunsRequest.SerializeToString,
+                response_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.CompareRunsResponse.FromString,
+                _registered_method=True)
         self.ListVerdicts = channel.unary_unary(
                 '/safescale.scoring.v1.ScoringService/ListVerdicts',
                 request_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.ListVerdictsRequest.SerializeToString,
@@ -156,6 +161,14 @@ class ScoringServiceServicer:
 
     def PlanPolicy(self, request, context):
         """Says which requirements of a policy can be decided by a number of questions.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CompareRuns(self, request, context):
+        """Compares a run with a baseline, or two models of one run, question by question. FAILED_PRECONDITION with each
+        difference where the two are unlike: another benchmark, formulation or reading.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -248,6 +261,11 @@ def add_ScoringServiceServicer_to_server(servicer, server):
                     servicer.PlanPolicy,
                     request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyRequest.FromString,
                     response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyResponse.SerializeToString,
+            ),
+            'CompareRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.CompareRuns,
+                    request_deserializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.CompareRunsRequest.FromString,
+                    response_serializer=safescale_dot_scoring_dot_v1_dot_scoring__pb2.CompareRunsResponse.SerializeToString,
             ),
             'ListVerdicts': grpc.unary_unary_rpc_method_handler(
                     servicer.ListVerdicts,
@@ -475,6 +493,33 @@ class ScoringService:
             '/safescale.scoring.v1.ScoringService/PlanPolicy',
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyRequest.SerializeToString,
             safescale_dot_scoring_dot_v1_dot_scoring__pb2.PlanPolicyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CompareRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/safescale.scoring.v1.ScoringService/CompareRuns',
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.CompareRunsRequest.SerializeToString,
+            safescale_dot_scoring_dot_v1_dot_scoring__pb2.CompareRunsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -49,6 +49,10 @@ class ScoringServiceStub:
     """Judges a run by a policy."""
     PlanPolicy: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.PlanPolicyRequest, _scoring_pb2.PlanPolicyResponse]
     """Says which requirements of a policy can be decided by a number of questions."""
+    CompareRuns: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.CompareRunsRequest, _scoring_pb2.CompareRunsResponse]
+    """Compares a run with a baseline, or two models of one run, question by question. FAILED_PRECONDITION with each
+    difference where the two are unlike: another benchmark, formulation or reading.
+    """
     ListVerdicts: _grpc.UnaryUnaryMultiCallable[_scoring_pb2.ListVerdictsRequest, _scoring_pb2.ListVerdictsResponse]
     """Lists verdicts page by page."""
     ExportVerdicts: _grpc.UnaryStreamMultiCallable[_scoring_pb2.ExportVerdictsRequest, _scoring_pb2.ExportVerdictsResponse]
@@ -87,6 +91,10 @@ class ScoringServiceAsyncStub(ScoringServiceStub):
     """Judges a run by a policy."""
     PlanPolicy: _aio.UnaryUnaryMultiCallable[_scoring_pb2.PlanPolicyRequest, _scoring_pb2.PlanPolicyResponse]  # type: ignore[assignment]
     """Says which requirements of a policy can be decided by a number of questions."""
+    CompareRuns: _aio.UnaryUnaryMultiCallable[_scoring_pb2.CompareRunsRequest, _scoring_pb2.CompareRunsResponse]  # type: ignore[assignment]
+    """Compares a run with a baseline, or two models of one run, question by question. FAILED_PRECONDITION with each
+    difference where the two are unlike: another benchmark, formulation or reading.
+    """
     ListVerdicts: _aio.UnaryUnaryMultiCallable[_scoring_pb2.ListVerdictsRequest, _scoring_pb2.ListVerdictsResponse]  # type: ignore[assignment]
     """Lists verdicts page by page."""
     ExportVerdicts: _aio.UnaryStreamMultiCallable[_scoring_pb2.ExportVerdictsRequest, _scoring_pb2.ExportVerdictsResponse]  # type: ignore[assignment]
@@ -164,6 +172,16 @@ class ScoringServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_scoring_pb2.PlanPolicyResponse, _abc.Awaitable[_scoring_pb2.PlanPolicyResponse]]:
         """Says which requirements of a policy can be decided by a number of questions."""
+
+    @_abc_1.abstractmethod
+    def CompareRuns(
+        self,
+        request: _scoring_pb2.CompareRunsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_scoring_pb2.CompareRunsResponse, _abc.Awaitable[_scoring_pb2.CompareRunsResponse]]:
+        """Compares a run with a baseline, or two models of one run, question by question. FAILED_PRECONDITION with each
+        difference where the two are unlike: another benchmark, formulation or reading.
+        """
 
     @_abc_1.abstractmethod
     def ListVerdicts(
