@@ -221,3 +221,9 @@ def test_a_reading_that_there_is_not_is_a_defect(full, environment) -> None:
     full.spec.reading = "lenient"
     with pytest.raises(SpecError, match="reading: lenient: expected strict or explicit"):
         resolve(full.spec, environment)
+
+
+def test_a_way_of_asking_that_there_is_not_is_a_defect(full, environment) -> None:
+    full.spec.answer = "constrained"
+    with pytest.raises(SpecError, match="answer: constrained: expected free"):
+        resolve(full.spec, environment)

@@ -51,5 +51,4 @@ async def get_metrics(
         warnings=dict(sorted(found.warnings.items())),
         readings=Readings.model_validate(plain(found.readings)),
         reading=found.reading,
-        answer=found.answer,
     )

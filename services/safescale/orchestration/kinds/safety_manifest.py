@@ -28,6 +28,7 @@ from safescale.rpc.inference.v1 import inference_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.retrieval.v1 import retrieval_pb2
 
+FREE = "free"
 MAX_SAMPLES = 100
 MAX_SEED = 2**31 - 1
 MAX_NEW_TOKENS = 32_768
@@ -220,6 +221,8 @@ def _spec_defects(spec: pb.RunSpec) -> list[Defect]:
         found.append(_defect("review", spec.review, "expected paper, or nothing for the default"))
     if spec.reading and spec.reading not in READINGS:
         found.append(_defect("reading", spec.reading, f"expected {' or '.join(READINGS)}"))
+    if spec.answer not in {"", FREE}:
+        found.append(_defect("answer", spec.answer, f"expected {FREE}: answers are asked for in no other way"))
     for ensemble in spec.ensembles:
         if len(set(ensemble.members)) < 2:
             found.append(_defect("ensembles", ensemble.name, "expected at least two different members"))

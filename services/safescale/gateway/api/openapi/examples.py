@@ -244,7 +244,6 @@ METRIC_COUNTS: dict[str, Any] = {
     "warnings": {},
     "readings": READINGS,
     "reading": "explicit",
-    "answer": "free",
 }
 
 POLICY: Example = {

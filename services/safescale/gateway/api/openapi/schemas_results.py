@@ -165,7 +165,6 @@ class Metrics(BaseModel):
     warnings: dict[str, int] = Field(description="Verdicts by what was odd about their answers.")
     readings: Readings = Field(description="Who read the answers.")
     reading: str = Field(description="Rules by which answers that are letters were read: strict or explicit.")
-    answer: str = Field(description="How answers were asked for: free or constrained.")
 
 
 class Review(BaseModel):

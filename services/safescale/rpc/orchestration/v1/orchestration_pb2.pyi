@@ -382,7 +382,7 @@ class RunSpec(_message.Message):
     seed: _builtins.int
     """Seed from which each cell's seeds are derived, below 2^31."""
     judge_model: _builtins.str
-    """Catalog id of the judge model; empty for the strict parser alone."""
+    """Catalog id of the judge model; empty for the parser alone."""
     agent_model: _builtins.str
     """Catalog id of the model that researches; empty when no condition needs it."""
     question_limit: _builtins.int
@@ -404,7 +404,7 @@ class RunSpec(_message.Message):
     reading: _builtins.str
     """Rules by which answers are read: strict (the paper's) or explicit; empty means strict."""
     answer: _builtins.str
-    """How answers are asked for: free, or constrained where the server holds the output to one letter; empty means free."""
+    """How answers are asked for: free, which is also meant by nothing. Any other value is refused."""
     series: _builtins.str
     """Series of repeated runs that this one belongs to; empty for none."""
     @_builtins.property

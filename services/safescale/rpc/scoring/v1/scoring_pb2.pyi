@@ -65,7 +65,7 @@ class AnswerInput(_message.Message):
     text: _builtins.str
     """Raw text that the model wrote."""
     judge_model: _builtins.str
-    """Catalog id of a judge model; empty for the strict parser alone."""
+    """Catalog id of a judge model; empty for the parser alone."""
     finish_reason: _builtins.str
     """Why the text ended, as its server said; `length` means that it was cut, and no letter of it counts. May be empty."""
     reading: _builtins.str
@@ -145,7 +145,7 @@ class Reading(_message.Message):
     letter: _builtins.str
     """Letter that counts; absent for an abstention."""
     parsed_letter: _builtins.str
-    """Letter of the strict parser; absent when it read none."""
+    """Letter of the parser; absent when it read none."""
     review_reason: _builtins.str
     """Why a person should look: PARSER_JUDGE_DISAGREE, NO_ANSWER, JUDGE_FAILED or CUT_BY_LENGTH; empty for no reason."""
     text: _builtins.str
@@ -910,7 +910,7 @@ class ReadingCounts(_message.Message):
     JUDGE_FAILED_FIELD_NUMBER: _builtins.int
     CUT_BY_LENGTH_FIELD_NUMBER: _builtins.int
     parser: _builtins.int
-    """Read by the strict parser."""
+    """Read by the parser."""
     judge: _builtins.int
     """Read by the judge, abstentions that it stated included."""
     person: _builtins.int
@@ -999,7 +999,7 @@ class GetRunMetricsResponse(_message.Message):
     reading: _builtins.str
     """Rules by which the answers were read: strict or explicit."""
     answer: _builtins.str
-    """How answers were asked for: free or constrained."""
+    """How answers were asked for: free."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRow]:
         """One row per model, condition, regime and metric."""
@@ -2446,7 +2446,7 @@ class Review(_message.Message):
     text: _builtins.str
     """The raw text of the model."""
     parsed_letter: _builtins.str
-    """Letter of the strict parser; absent when it read none."""
+    """Letter of the parser; absent when it read none."""
     judge_letter: _builtins.str
     """Letter of the judge; absent when it gave none."""
     resolved: _builtins.bool
