@@ -68,7 +68,7 @@ def is_selection(place: LetterPlace, form: Plain, options: Mapping[str, str]) ->
     if place.kind in {"right", "own", "so"}:
         # `C est` may be `c'est`, whose apostrophe was lost.
         return not (place.kind == "right" and place.letter == "C" and form.text[place.begin + 1 :].startswith(" est "))
-    return _follows(place, after, options)
+    return _follows(place, after, form, options)
 
 
 def _after(place: LetterPlace, form: Plain) -> str:
@@ -92,7 +92,7 @@ def _lower_counts(place: LetterPlace, after: str, form: Plain) -> bool:
     )
 
 
-def _follows(place: LetterPlace, after: str, options: Mapping[str, str]) -> bool:
+def _follows(place: LetterPlace, after: str, form: Plain, options: Mapping[str, str]) -> bool:
     """Whether the text right after a letter can follow a selection."""
     rest = after.lstrip(" ")
     if re.fullmatch(rf"[^\w{MARK[1:-1]}]*", rest) or re.match(rf"[^\w\s]?[ )]*[(:,.=–-]? ?\"?{MARK}", rest):
@@ -109,9 +109,9 @@ def _follows(place: LetterPlace, after: str, options: Mapping[str, str]) -> bool
     if place.enclosed:
         return True
     if rest[0] == "." and (len(rest) == 1 or rest[1] == " "):
-        return _sentence_follows(place, rest[1:].strip(), own)
+        return _sentence_follows(place, rest[1:].strip(), form, options)
     if rest[0] in "–-":
-        return place.kind != "entry" or _sentence_follows(place, rest[1:].strip(), own)
+        return place.kind != "entry" or _sentence_follows(place, rest[1:].strip(), form, options)
     if _ALTERNATIVE.match(rest):
         return True
     return after.startswith(" ") and _is_because(rest) and not (place.kind == "entry" and _article(rest))
@@ -126,7 +126,7 @@ def _article(rest: str) -> bool:
     return re.match(r"(?:because|since|weil|denn|parce|puisque|porque|car)\b", rest) is None
 
 
-def _sentence_follows(place: LetterPlace, rest: str, own: str) -> bool:
+def _sentence_follows(place: LetterPlace, rest: str, form: Plain, options: Mapping[str, str]) -> bool:
     """Whether a sentence of its own, or the letter's option in other words, stands after a letter and its dot."""
     word = _WORD.match(rest.lstrip("\"'("))
     if word is None:
@@ -134,13 +134,25 @@ def _sentence_follows(place: LetterPlace, rest: str, own: str) -> bool:
     first = word[0].lower()
     if first in words.SPECIES:
         return False
+    sentence = _SENTENCE.split(rest.lower(), maxsplit=1)[0]
+    named = [place.letter in form.letters.get(mark, ()) for mark in re.findall(MARK, sentence)]
+    if place.kind == "entry" and named:
+        return any(named)
     if first in words.OPENERS:
         return True
     if not word[0][0].isupper():
         return False
-    sentence = set(_WORD.findall(_SENTENCE.split(rest.lower(), maxsplit=1)[0]))
-    shared = {each for each in _WORD.findall(own) if len(each) > 3} & sentence
-    return bool(shared) or (place.kind != "entry" and len(sentence) > 3)
+    told = set(_WORD.findall(sentence))
+    shared = {letter: len(_content(letter, options) & told) for letter in options}
+    own = shared.pop(place.letter, 0)
+    if own < max(shared.values(), default=0):
+        return False
+    return own > 0 or (place.kind != "entry" and len(told) > 3)
+
+
+def _content(letter: str, options: Mapping[str, str]) -> set[str]:
+    """Return the words of an option that say what it is about."""
+    return {word for word in _WORD.findall(plain_option(letter, options[letter]).lower()) if len(word) > 3}
 
 
 def in_doubt(place: LetterPlace, form: Plain) -> bool:

@@ -1,7 +1,7 @@
 """Find what a plain text states: letters given as the answer, and whatever puts them in doubt."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
@@ -23,7 +23,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _CHOSEN = re.compile(
-    rf"(?<![\w'-])(?:i|ich|je|yo|i'd|i'll|i'm|we|we'd)(?: [^\W\d_]{{2,12}}){{0,3}}? (?:{words.CHOOSE})"
+    rf"(?<![\w'-])(?:i|ich|je|yo|i'd|i'll|i'm|we|we'd|you should)(?: [^\W\d_]{{2,12}}){{0,3}}? (?:{words.CHOOSE})"
     rf"(?: that)? {_BETWEEN}{LETTER}|^(?:elijo|escojo|selecciono) {_BETWEEN}{LETTER.replace('?P<', '?P<x_')}",
     re.IGNORECASE | re.MULTILINE,
 )
@@ -132,6 +132,7 @@ def stated(form: Plain, options: Mapping[str, str]) -> Stated:
 def _places(form: Plain) -> Iterator[LetterPlace]:
     """Yield the places where a letter may be given as the answer."""
     text = form.text
+    given: set[int] = set()
     for kind, pattern in (
         ("label", _LABEL),
         ("chosen", _CHOSEN),
@@ -140,11 +141,13 @@ def _places(form: Plain) -> Iterator[LetterPlace]:
         ("so", _RIGHT_BEFORE),
     ):
         for match in pattern.finditer(text):
-            yield _place(kind, match)
+            place = _place(kind, match)
+            given.add(place.begin)
+            yield place
     for match in _OWN_BEFORE.finditer(text):
         if _is_own(text[match.start()], match["letter"].upper(), form):
             yield _place("own", match)
-    yield from _entries(form)
+    yield from _entries(form, given)
 
 
 def _place(kind: str, match: re.Match[str]) -> LetterPlace:
@@ -166,11 +169,14 @@ def _place(kind: str, match: re.Match[str]) -> LetterPlace:
     )
 
 
-def _entries(form: Plain) -> Iterator[LetterPlace]:
-    """Yield the lines that begin with a letter as lists have it, unless several do: then they are the options."""
+def _entries(form: Plain, given: Collection[int]) -> Iterator[LetterPlace]:
+    """Yield the lines that begin with a letter as lists have it, unless several do: then they are the options.
+
+    `given` are the places of letters that a sentence or a label gives: before their option they are no list.
+    """
     found = [_place("entry", match) for match in islice(_ENTRY.finditer(form.text), MOST_STATEMENTS + 1)]
     alone = [_stands_alone(place, form.text) for place in found]
-    listed = {match[1] for match in _LISTED.finditer(form.text)}
+    listed = {match[1] for match in _LISTED.finditer(form.text) if match.start(1) not in given}
     for place, by_itself in zip(found, alone, strict=True):
         if not by_itself and (place.enclosed or form.text[place.end : place.end + 1] in {".", ")", ":"}):
             listed.add(place.letter)
