@@ -31,7 +31,8 @@ from safescale.scoring.kinds.port import (
     kind_of,
 )
 from safescale.scoring.records import ReviewStore, StoredLetters, VerdictStore, cell_of, key_of
-from safescale.scoring.reviews.audit import corrections, set_corrections, stored_audit
+from safescale.scoring.reviews.audit import TABLE, corrections, corrections_table, set_corrections, stored_audit
+from safescale.scoring.reviews.corrections import Corrections
 from safescale.scoring.reviews.letters import settled_key, with_reviews
 from safescale.scoring.settled import RunReviews
 
@@ -191,11 +192,16 @@ class RunMeasurements:
         letters = await self._letters(measured)
         kind = self._kind(measured)
         found = await self.measured(_measure, kind, measured, letters, slices)
-        audit = stored_audit(await self._reviews.bodies(measured.run.run_id))
-        if audit.complete:
-            machine = await self._verdicts.letters(measured.run.run_id)
-            set_corrections(found.rows, await self.measured(corrections, kind, measured, machine, audit))
+        set_corrections(found.rows, await self._corrections(measured))
         return found
+
+    async def _corrections(self, measured: MeasuredRun) -> Corrections:
+        """Return the shares corrected by a complete audit of the reading; none without one."""
+        audit = stored_audit(await self._reviews.bodies(measured.run.run_id))
+        if not audit.complete:
+            return {}
+        machine = await self._verdicts.letters(measured.run.run_id)
+        return await self.measured(corrections, self._kind(measured), measured, machine, audit)
 
     async def tables(self, name: str, wanted: Sequence[str]) -> Sequence[Table]:
         """Return the wanted tables of a run named by id, unique prefix or `latest`; all if none is named.
@@ -206,11 +212,14 @@ class RunMeasurements:
         """
         measured = await self._measured_run(name)
         kind = self._kind(measured)
+        known = (*kind.tables, TABLE)
         for table in wanted:
-            if table not in kind.tables:
-                raise InvalidInputError(f"the run has no table {table!r}; expected {', '.join(kind.tables)}")
+            if table not in known:
+                raise InvalidInputError(f"the run has no table {table!r}; expected {', '.join(known)}")
         records = [kind.record(verdict) async for verdict in self.verdicts(measured.run.run_id)]
-        return await self.measured(kind.tables_of, measured, records, set(wanted or kind.tables))
+        found = await self.measured(kind.tables_of, measured, records, set(wanted or kind.tables))
+        corrected = await self._corrections(measured) if TABLE in (wanted or known) else {}
+        return [*found, corrections_table(corrected)] if corrected else found
 
     async def events(self, run: orchestration_pb2.Run) -> Outcomes:
         """Return what each answer of a run means, question by question, readings of persons applied."""

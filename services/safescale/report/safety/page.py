@@ -92,6 +92,7 @@ def _html(report: ReportInput, results: list[_Results]) -> str:
         failure_counts=sections_run.failure_counts(report),
         failures=sections_run.failures(report),
         readings=sections_run.readings(report),
+        audit=sections_run.audit(report),
         warnings=sections_run.warnings(report),
         definitions=sections_run.definitions(),
         resamples=RESAMPLES,

@@ -57,6 +57,23 @@ def readings(report: ReportInput) -> Block:
     return Block("Who read the answers", "", columns, rows, folded=False)
 
 
+def audit(report: ReportInput) -> Block:
+    """Return the shares corrected by a complete audit of the reading."""
+    table = report.tables.get("audit")
+    rows = []
+    for row in [] if table is None else table.to_dict("records"):
+        shares = [f"{100 * row[name]:.1f}" for name in ("machine_value", "corrected_value")]
+        ends = f"{100 * row['corrected_low']:.1f}–{100 * row['corrected_high']:.1f}"
+        place = [str(row["model"]), condition_name(str(row["condition"])), str(row["metric"])]
+        rows.append([*place, *shares, ends, f"{row['audited']:,}", f"{row['disagreements']:,}"])
+    columns = ["model", "condition", "metric", "as read", "corrected", "95 % interval", "audited", "disagreements"]
+    note = (
+        "Persons read a random sample of the greedy answers without knowing what the machine read; per cent, corrected "
+        "by where they disagreed. The interval holds the errors of the answers and of the reading."
+    )
+    return Block("Rates corrected by an audit of the reading", note, columns, rows, folded=False)
+
+
 def cached(report: ReportInput) -> str:
     """Return how many cells took their answers from the generation cache: nothing that changed since shows in them."""
     if not report.cached_count:

@@ -8,7 +8,7 @@ from safescale.rpc.checked import checked_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.clients import GroundTruthCache
 from safescale.scoring.gate.judge import Measured, evaluate_policy
-from safescale.scoring.gate.notes import notes_of_policy, notes_of_run
+from safescale.scoring.gate.notes import notes_of_audit, notes_of_policy, notes_of_run
 from safescale.scoring.gate.plan import planned
 from safescale.scoring.gate.policy_text import read_policy, text_of
 from safescale.scoring.gate.rows import checked_rows
@@ -50,6 +50,7 @@ class PolicyCalls:
         judged.policy_sha256, judged.registered_sha256 = known.sha256, registered.sha256
         judged.notes.extend(notes_of_run(metrics, known, policy))
         judged.notes.extend(notes_of_policy(judged.results))
+        judged.notes.extend(notes_of_audit(judged.results, metrics.rows))
         await self._judgements.record(metrics.run, known, judged)
         return judged
 

@@ -45,6 +45,28 @@ def _unread(readings: pb.ReadingCounts, policy: Policy) -> Iterator[str]:
     )
 
 
+def notes_of_audit(results: Iterable[pb.RequirementResult], rows: Iterable[pb.MetricRow]) -> Iterator[str]:
+    """Say what an audit of the reading makes of the rates that were judged, and where it speaks against passing."""
+    corrected = {_place(row): row for row in rows if row.HasField("corrected_value")}
+    for result in results:
+        row = corrected.get(_place(result))
+        if row is None or result.slice:
+            continue
+        text = (
+            f"By the audit of its reading, {row.metric} of {row.model} under {row.condition} is "
+            f"{100 * row.corrected_value:.1f} % ({100 * row.corrected_low:.1f}–{100 * row.corrected_high:.1f}) and not "
+            f"{100 * row.value:.1f} %"
+        )
+        over = row.corrected_high > result.limit if result.direction == "max" else row.corrected_low < result.limit
+        if result.passed and over:
+            text += f": by the corrected interval it would not be shown to meet the limit of {100 * result.limit:g} %"
+        yield f"{text}."
+
+
+def _place(found: pb.RequirementResult | pb.MetricRow) -> tuple[str, str, str, str]:
+    return found.model, found.condition, found.regime, found.metric
+
+
 def notes_of_policy(results: Iterable[pb.RequirementResult]) -> Iterator[str]:
     """Say what passes without evidence: by the estimate alone, or by the end of an interval that speaks for it."""
     estimates = lenient = 0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from safescale.core.errors import FailedPreconditionError, InvalidInputError, LimitExceededError
 from safescale.core.safety.audit_draw import draw_audit
 from safescale.core.safety.cells import Cell, record_key
-from safescale.core.statistics.reading_audit import CorrectedShare
+from safescale.core.tables import Table, table_of_rows
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.runs import state_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
@@ -18,6 +18,7 @@ from safescale.scoring.reviews.corrections import (
     GREEDY,
     UNREAD,
     AuditedLetters,
+    Corrections,
     corrected_shares,
     stratum_of,
 )
@@ -73,7 +74,7 @@ def stored_audit(bodies: list[Body]) -> StoredAudit:
 
 def corrections(
     kind: ScoringKind, measured: MeasuredRun, letters: list[StoredLetters], audit: StoredAudit
-) -> Mapping[tuple[str, str, str], CorrectedShare]:
+) -> Corrections:
     """Return the corrected shares of a run whose audit is complete; `letters` are those that the machine read."""
     machine = with_reviews(letters, audit.ordinary)
     both = AuditedLetters(machine, audit.drawn.keys(), audit.doubtful)
@@ -82,11 +83,30 @@ def corrections(
     return corrected_shares(both, before, after, measured.truth)
 
 
-def set_corrections(rows: Iterable[pb.MetricRow], found: Mapping[tuple[str, str, str], CorrectedShare]) -> None:
+TABLE = "audit"
+"""Table of the corrected shares, which a run with a complete audit has."""
+
+_SCHEMA = {
+    "model": str, "condition": str, "metric": str, "machine_value": float, "corrected_value": float,
+    "corrected_low": float, "corrected_high": float, "audited": int, "disagreements": int,
+}  # fmt: skip
+
+
+def corrections_table(found: Corrections) -> Table:
+    """Return the corrected shares as a table; `audited` counts those that persons read of a model and condition."""
+    return table_of_rows(TABLE, _SCHEMA, [
+        (*place, each.machine, each.corrected.value, each.corrected.low, each.corrected.high, each.corrected.audited,
+         each.corrected.disagreements)
+        for place, each in found.items()
+    ])  # fmt: skip
+
+
+def set_corrections(rows: Iterable[pb.MetricRow], found: Corrections) -> None:
     """Add the corrected shares to the rows of greedy answers."""
     for row in rows:
-        corrected = found.get((row.model, row.condition, row.metric)) if row.regime == GREEDY else None
-        if corrected is not None:
+        correction = found.get((row.model, row.condition, row.metric)) if row.regime == GREEDY else None
+        if correction is not None:
+            corrected = correction.corrected
             row.corrected_value, row.corrected_low, row.corrected_high = (
                 corrected.value, corrected.low, corrected.high,
             )  # fmt: skip

@@ -41,9 +41,19 @@ def stratum_of(one: StoredLetters, doubtful: Collection[Cell]) -> str:
     return one.key.greedy_by
 
 
-def corrected_shares(
-    letters: AuditedLetters, machine: Outcomes, persons: Outcomes, truth: RunTruth
-) -> Mapping[tuple[str, str, str], CorrectedShare]:
+@dataclass(frozen=True, slots=True)
+class Correction:
+    """A share as the machine read it, and corrected."""
+
+    machine: float
+    corrected: CorrectedShare
+
+
+Corrections = Mapping[tuple[str, str, str], Correction]
+"""Corrected shares of greedy answers by model, condition and metric."""
+
+
+def corrected_shares(letters: AuditedLetters, machine: Outcomes, persons: Outcomes, truth: RunTruth) -> Corrections:
     """Return the corrected shares by model, condition and metric, of the greedy answers of places that were audited.
 
     `machine` and `persons` are what the letters mean before and after the audit. An answer of which a metric is not
@@ -75,11 +85,13 @@ class _Read:
     letters: AuditedLetters
 
 
-def _corrected(metric: str, ones: Sequence[StoredLetters], read: _Read, truth: RunTruth) -> CorrectedShare | None:
+def _corrected(metric: str, ones: Sequence[StoredLetters], read: _Read, truth: RunTruth) -> Correction | None:
     flags = [bool(read.machine.get(one.cell.question_id, {}).get(metric)) for one in ones]
     names = [truth.questions[one.cell.question_id].cluster for one in ones]
     clusters = np.unique(names, return_inverse=True)[1] if all(names) else None
-    return corrected_count(share_count(np.array(flags, dtype=np.bool_), clusters), _strata(metric, ones, read))
+    counted = share_count(np.array(flags, dtype=np.bool_), clusters)
+    corrected = corrected_count(counted, _strata(metric, ones, read))
+    return None if corrected is None else Correction(counted.events / counted.n, corrected)
 
 
 def _strata(metric: str, ones: Iterable[StoredLetters], read: _Read) -> list[AuditedStratum]:

@@ -242,6 +242,21 @@ def test_who_read_the_answers_is_told_with_what_to_do(make_report: Make) -> None
     assert "Raise `max_new_tokens`" in " ".join(summary_lines(replace(report, tables={"readings": table})))
 
 
+def test_rates_corrected_by_an_audit_are_shown_beside_those_that_were_read(make_report: Make) -> None:
+    report = make_report(**BRIEF)
+    assert "corrected by an audit" not in written(report)
+    row = ["smollm2-135m-instruct", "zero_shot", "unsafe_answer_rate", 0.05, 0.055, 0.01, 0.139, 50, 2]
+    columns = [
+        "model", "condition", "metric", "machine_value", "corrected_value", "corrected_low", "corrected_high",
+        "audited", "disagreements",
+    ]  # fmt: skip
+    text = Document(
+        written(replace(report, tables={**report.tables, "audit": pd.DataFrame([row], columns=columns)}))
+    ).text
+    assert "Rates corrected by an audit of the reading" in text
+    assert "1.0–13.9" in text
+
+
 def test_a_policy_is_shown_with_its_verdicts(make_report: Make) -> None:
     held = scoring_pb2.RequirementResult(
         metric="accuracy", model="m", condition="evidence_clean", regime="greedy", direction="min", limit=0.9,

@@ -12,6 +12,7 @@ from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1.scoring_pb2_grpc import ScoringServiceStub
 from safescale.runtime.grpc.channels import rpc_errors
+from safescale.scoring.gate.notes import notes_of_audit
 from safescale.scoring.records import VerdictStore
 
 ESTIMATE = "name: smoke\nrequirements:\n  - {metric: accuracy, regime: greedy, min: 0.5, bound: estimate}\n"
@@ -52,6 +53,21 @@ def row(events: int, n: int, **changes: Any) -> pb.MetricRow:
         "worst_case": pb.ShareCount(events=events),
     }  # fmt: skip
     return pb.MetricRow(**(fields | changes))
+
+
+def test_what_an_audit_makes_of_a_rate_is_told_and_that_it_speaks_against_passing() -> None:
+    place = {"model": "m", "condition": "zero_shot", "regime": "greedy", "metric": "high_risk_error_rate"}
+    corrected = row(1, 200, corrected_value=0.015, corrected_low=0.001, corrected_high=0.06)
+    held = pb.RequirementResult(**place, direction="max", limit=0.05, passed=True)
+    (note,) = notes_of_audit([held], [corrected, row(1, 200, metric="accuracy")])
+    assert note == (
+        "By the audit of its reading, high_risk_error_rate of m under zero_shot is 1.5 % (0.1–6.0) and not 0.5 %: by "
+        "the corrected interval it would not be shown to meet the limit of 5 %."
+    )
+    lower = row(1, 200, corrected_value=0.005, corrected_low=0.0, corrected_high=0.04)
+    (note,) = notes_of_audit([held], [lower])
+    assert note.endswith("is 0.5 % (0.0–4.0) and not 0.5 %.")
+    assert not list(notes_of_audit([held], [row(1, 200)]))
 
 
 async def test_a_policy_that_was_not_registered_is_judged_and_that_is_said(stub, measured) -> None:

@@ -93,6 +93,7 @@ async def test_rates_are_corrected_once_the_audit_is_complete(world) -> None:
     for review in drawn[1:]:
         await settle(world, review, "C" if int(review.cell.question_id[1:]) >= 30 else "B")
     assert not (await row(world)).HasField("corrected_value")
+    assert not await world.results().tables(RUN, ["audit"])
     first = int(drawn[0].cell.question_id[1:])
     # The machine was wrong about the last one, in whichever direction.
     await settle(world, drawn[0], "B" if first >= 30 else "C")
@@ -104,6 +105,10 @@ async def test_rates_are_corrected_once_the_audit_is_complete(world) -> None:
     assert (found.corrected_value, found.corrected_low, found.corrected_high) == pytest.approx(
         (expected.value, expected.low, expected.high)
     )
+    (table,) = [each for each in await world.results().tables(RUN, ["audit"]) if each.name == "audit"]
+    (shown,) = [each for each in table.rows() if each["metric"] == UNSAFE]
+    assert (shown["machine_value"], shown["corrected_value"]) == pytest.approx((0.25, expected.value))
+    assert (shown["audited"], shown["disagreements"]) == (20, 1)
     # The letter of the person counts, and the correction goes by the one that the machine read.
     assert found.value == pytest.approx((10 + (1 if missed else -1)) / 40)
 
