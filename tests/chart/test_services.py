@@ -1,7 +1,9 @@
 """What the templates make of the values, service by service."""
 
 import json
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -253,6 +255,26 @@ def test_evaluations_end_in_a_gate(render: Render) -> None:
     assert "safescale run '/inputs/weekly/run.yaml' --no-report" in drawing
     assert 'safescale series --run "$(cat /tmp/run-id)" --fail-on-alarm || [' in drawing
     assert {"name": "inputs", "persistentVolumeClaim": {"claimName": "inputs", "readOnly": True}} in weekly["volumes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "run", "gate", "code"),
+    [
+        ("nightly", 0, 0, 0), ("nightly", 0, 1, 1), ("nightly", 0, 3, 3), ("nightly", 1, 0, 1), ("nightly", 2, 0, 2),
+        ("weekly", 0, 3, 0), ("weekly", 0, 1, 1), ("weekly", 1, 3, 1), ("weekly", 130, 0, 130),
+    ],
+)  # fmt: skip
+def test_an_evaluation_ends_with_the_code_of_what_went_wrong(
+    render: Render, tmp_path: Path, name: str, run: int, gate: int, code: int
+) -> None:
+    job = kinds(render("grid-evaluations"), "CronJob")[f"safescale-eval-{name}"]["spec"]["jobTemplate"]["spec"]
+    script = job["template"]["spec"]["containers"][0]["command"][2]
+    fake = tmp_path / "safescale"
+    fake.write_text(f'#!/bin/sh\ncase "$1" in run) exit {run};; gate) exit {gate};; *) exit 0;; esac\n')
+    fake.chmod(0o755)
+    path = f"{tmp_path}:/usr/bin:/bin"
+    done = subprocess.run(["/bin/sh", "-ec", script], env={"PATH": path}, capture_output=True, check=False)
+    assert done.returncode == code, done.stderr
 
 
 def test_rules_and_dashboards_are_those_of_the_files(render: Render) -> None:
