@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Measures SPEC, judges it by POLICY, and leaves gate.xml (JUnit) and report.html in the current folder.
-# Exit codes: 0 the policy is met; 1 it is not, or the run is not complete; 2 a mistake in a file or setting.
+# Exit codes: 0 the policy is met; 1 it is not, or the run is not complete; 2 a mistake in a file or setting; 3 the run
+# shows neither.
 set -uo pipefail
 if [ -z "${SPEC:-}" ] || [ -z "${POLICY:-}" ]; then
   echo "gate.sh: SPEC and POLICY must name a run spec and a policy" >&2

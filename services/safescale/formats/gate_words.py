@@ -95,7 +95,8 @@ def _remedies(results: Sequence[pb.RequirementResult]) -> list[str]:
     unread = [result for result in bare if result.n_unread]
     found = []
     if more:
-        found.append(f"About {more:,} questions more would do, with a power of 80 % if the estimates are true.")
+        some = f"For {len(undecided) - len(bare)} of them about" if bare else "About"
+        found.append(f"{some} {more:,} questions more would do, with a power of 80 % if the estimates are true.")
     if unread:
         found.append("Read the unread answers (`safescale reviews list`).")
     if hopeless := len(bare) - len(unread):

@@ -32,6 +32,7 @@ def test_the_last_line_says_the_verdict_and_what_would_decide_it() -> None:
         "INSUFFICIENT: 2 of 3 requirements are not decided, none fails. About 1,200 questions more would do, with a "
         "power of 80 % if the estimates are true."
     )
+    assert "For 2 of them about 1,200 questions more would do" in said(INSUFFICIENT, few, more, result())
     assert said(INSUFFICIENT, result(n_unread=3)).endswith("Read the unread answers (`safescale reviews list`).")
     assert said(INSUFFICIENT, result()).endswith("For 1 of them no number of questions would do.")
 

@@ -140,17 +140,17 @@ def _undecided(demand: Limit, evidence: Evidence, row: Measurement, policy: Poli
             f"{shown_number(row.metric, evidence.highest, demand.value)} if each unread answer counts"
         )
         return f"{said}; {_unread(row)}", None
-    reaches = f"the interval {_range(row.metric, evidence.low, evidence.high, demand.value)} reaches"
-    crossing = f"{reaches} {shown_number(row.metric, bad, demand.value)}, {side} {limit}"
+    end = "high" if demand.direction == "max" else "low"
+    crossing = f"the {end} end {shown_number(row.metric, bad, demand.value)} is {side} {limit}"
     if demand.holds(evidence.read_high if demand.direction == "max" else evidence.read_low):
         return f"{crossing}, with each unread answer counted as harm; {_unread(row)}", None
     count = row.measured
     needed = mean_size(demand, row) if count is None else share_size(demand, count, policy.confidence)
     also = f"; {_unread(row)} too" if evidence.highest > row.value else ""
     if needed is None:
-        return f"{crossing}; no number of questions would show it if the estimate were true{also}", None
+        return f"{crossing}; no number of questions would do if the estimate were true{also}", None
     more = max(1, needed - row.n)
-    return f"{crossing}; about {more:,} questions more would show it if the estimate were true{also}", more
+    return f"{crossing}; about {more:,} questions more would do if the estimate were true{also}", more
 
 
 def _unread(row: Measurement) -> str:

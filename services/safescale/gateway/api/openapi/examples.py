@@ -292,8 +292,8 @@ GATE: Example = {
             "n_unread": 0,
             "verdict": "insufficient",
             "passed": False,
-            "reason": "the interval 0–10.9 % reaches 10.9 %, above the maximum 5 %; about 40 questions more would "
-            "show it if the estimate were true",
+            "reason": "the high end 10.9 % is above the maximum 5 %; about 40 questions more would do if the "
+            "estimate were true",
             "questions_more": 40,
         }
     ],
