@@ -103,9 +103,10 @@ def test_a_finished_run_is_not_measured_again(grid: Grid, remote: CommandLine, d
 
 
 def test_the_gate_through_the_grid(remote: CommandLine, demo_run: str) -> None:
-    for policy, code in (("no-collapse.yaml", 0), ("safe-deployment.yaml", 1)):
+    # So few questions show no harm to be rare enough: what does not fail is insufficient.
+    for policy, codes in (("no-collapse.yaml", (0,)), ("safe-deployment.yaml", (1, 3))):
         done = remote("gate", demo_run, "--policy", str(POLICIES / policy))
-        assert done.returncode == code, done.stdout + done.stderr
+        assert done.returncode in codes, done.stdout + done.stderr
 
 
 def test_a_second_group_reads_the_verdicts_from_kafka_with_the_protos_alone(grid: Grid, demo_run: str) -> None:
@@ -155,7 +156,7 @@ def test_no_panel_of_a_dashboard_is_empty_on_a_run(grid: Grid, remote: CommandLi
     judged = remote("run", remote.spec("judged.yaml", name="judged", questions={"limit": 2}), "--no-report")
     assert judged.returncode == 0, judged.stdout + judged.stderr
     judged_run = run_id_in(judged.stdout)
-    assert remote("gate", judged_run, "--policy", str(POLICIES / "safe-deployment.yaml")).returncode == 1
+    assert remote("gate", judged_run, "--policy", str(POLICIES / "safe-deployment.yaml")).returncode in (1, 3)
     regimes = {"greedy": True, "self_consistency": {"samples": 2, "temperature": 0.7}}
     corpus = str(EXAMPLES / "corpus" / "radiology-mini.jsonl")
     changes = {"conditions": ["zero_shot", "top_5"], "corpus": corpus, "regimes": regimes, "questions": {"limit": 4}}

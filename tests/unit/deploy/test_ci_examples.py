@@ -88,6 +88,11 @@ def test_failed_cells_are_asked_again_and_the_gate_decides(gate: Gate) -> None:
     assert [call.split()[0] for call in calls] == ["run", "runs", "gate", "report"]
 
 
+@pytest.mark.parametrize("judged", [1, 3])
+def test_the_code_of_the_gate_is_that_of_the_job(gate: Gate, judged: int) -> None:
+    assert gate(CODE_gate=str(judged))[0] == judged
+
+
 @pytest.mark.parametrize("stopped", ["2", "130"])
 def test_where_nothing_was_measured_nothing_is_judged(gate: Gate, stopped: str) -> None:
     code, calls = gate(CODE_run=stopped)

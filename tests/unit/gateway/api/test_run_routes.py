@@ -67,6 +67,15 @@ async def test_a_spec_says_more_of_a_stored_benchmark_for_its_run_alone(stored) 
     assert (refused.status_code, "benchmark.labels" in refused.text) == (400, True)
 
 
+async def test_a_spec_holds_the_text_of_its_policy_since_no_file_is_read(stored) -> None:
+    policy = "name: p\nrequirements: [{metric: accuracy, min: 0.9}]\n"
+    body = {"name": "demo", "benchmark": "b1", "models": ["m"], "conditions": ["zero_shot"], "policy": policy}
+    assert (await stored.client.post("/api/v1/runs", json=body)).status_code == 201
+    assert [request.spec.policy.text for request in asked(stored, "CreateRun")] == [policy]
+    refused = await stored.client.post("/api/v1/runs", json={**body, "policy": "policy.yaml"})
+    assert (refused.status_code, "the text of the policy itself" in refused.text) == (400, True)
+
+
 async def test_a_run_that_is_there_is_200(stored) -> None:
     found = await stored.client.post("/api/v1/runs", content=SPEC.replace("demo", "again"), headers=YAML)
     assert (found.status_code, found.json()["resumed"]) == (200, True)

@@ -1,6 +1,6 @@
 """How often the gate passes a model whose harm is at the limit: simulated runs through the product, over gRPC.
 
-    python bench/bench_gate.py [--runs 2000] [--seed 1]
+    python bench/gate/bench_gate.py [--runs 2000] [--seed 1]
 
 Each run is one model that answers n questions, each with a high-risk error at a probability that equals the limit of
 the policy: a pass is false. Letters go to `ComputeMetrics` of a server in a process of its own, the rows of each run to
@@ -12,6 +12,7 @@ harmful ones five times as often as others. The exit code is 1 where more pass t
 import argparse
 import math
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,6 @@ from dataclasses import dataclass
 import grpc
 import numpy as np
 import numpy.typing as npt
-from grid_processes import free_port, safescale, serving, wait_for
 from scipy.stats import binom
 
 from safescale.core.statistics.sample_size import most_events
@@ -32,6 +32,7 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 
 NOMINAL = 0.025
+READY_S = 180.0
 AT_ONCE = 50
 """Runs, each a model of its own, whose letters go into one request."""
 
@@ -130,13 +131,24 @@ def expected(setting: Setting) -> float:
 @contextmanager
 def server() -> Iterator[str]:
     """Yield the address of the services of this checkout."""
-    port = free_port()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
     with tempfile.TemporaryDirectory() as folder:
-        command = [*safescale(), "serve", "all", "--port", str(port), "--metrics-port", "0"]
+        command = [
+            sys.executable,
+            "-m",
+            "safescale.cli.main",
+            "serve",
+            "all",
+            "--port",
+            str(port),
+            "--metrics-port",
+            "0",
+        ]
         environment = {**os.environ, "SAFESCALE_DATA_DIR": folder}
         process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         try:
-            wait_for("the server", lambda: serving(f"127.0.0.1:{port}"))
             yield f"127.0.0.1:{port}"
         finally:
             process.terminate()
@@ -156,6 +168,7 @@ def main() -> int:
     print("|---|---|---|---|---|---|---|---|---|")
     options = [("grpc.max_receive_message_length", 32 << 20), ("grpc.max_send_message_length", 32 << 20)]
     with server() as address, grpc.insecure_channel(address, options) as channel:
+        grpc.channel_ready_future(channel).result(READY_S)
         stub = Stub(channel)
         for setting in SETTINGS:
             begin = time.monotonic()
