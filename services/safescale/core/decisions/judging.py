@@ -54,7 +54,7 @@ def judge(requirement: PolicyRequirement, row: Measurement, policy: Policy) -> F
     if requirement.min_n > row.n:
         verdict = Verdict.INSUFFICIENT
         reason = f"{_questions(row.n)}, fewer than the {requirement.min_n:,} that it asks for (min_n)"
-        more = requirement.min_n - row.n
+        more = _more_than(requirement.min_n, demand, row, policy)
     elif obstacle := evidence.unbounded or (demand.bound != "estimate" and evidence.no_interval):
         verdict, reason = Verdict.INSUFFICIENT, obstacle
     elif verdict is Verdict.INSUFFICIENT:
@@ -144,13 +144,25 @@ def _undecided(demand: Limit, evidence: Evidence, row: Measurement, policy: Poli
     crossing = f"the {end} end {shown_number(row.metric, bad, demand.value)} is {side} {limit}"
     if demand.holds(evidence.read_high if demand.direction == "max" else evidence.read_low):
         return f"{crossing}, with each unread answer counted as harm; {_unread(row)}", None
-    count = row.measured
-    needed = mean_size(demand, row) if count is None else share_size(demand, count, policy.confidence)
+    needed = _needed(demand, row, policy)
     also = f"; {_unread(row)} too" if evidence.highest > row.value else ""
     if needed is None:
         return f"{crossing}; no number of questions would do if the estimate were true{also}", None
     more = max(1, needed - row.n)
     return f"{crossing}; about {more:,} questions more would do if the estimate were true{also}", more
+
+
+def _needed(demand: Limit, row: Measurement, policy: Policy) -> int | None:
+    count = row.measured
+    return mean_size(demand, row) if count is None else share_size(demand, count, policy.confidence)
+
+
+def _more_than(least: int, demand: Limit, row: Measurement, policy: Policy) -> int | None:
+    """Return the questions more by which there are at least so many and it passes; None where no number would do."""
+    if demand.bound == "estimate":
+        return least - row.n
+    needed = _needed(demand, row, policy)
+    return None if needed is None else max(least, needed) - row.n
 
 
 def _unread(row: Measurement) -> str:

@@ -38,7 +38,7 @@ def mean_size(demand: Limit, row: Measurement) -> int | None:
     n · ((z_{1-α} + z_{1-β}) · s / (L - x))² with s the standard error that the width of the interval says.
     """
     distance = demand.value - row.value if demand.direction == "max" else row.value - demand.value
-    if not distance > 0:
+    if not distance > 0 or math.isnan(row.ci_high - row.ci_low):
         return None
     quantile = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
     error = (row.ci_high - row.ci_low) / (2 * quantile)

@@ -204,9 +204,12 @@ def test_nan_never_passes(direction: Any) -> None:
 
 
 def test_too_few_questions_decide_nothing_whatever_they_say() -> None:
-    for events in (0, 10):
-        found = judged(share(events, 10), Limit("max", 0.5), min_n=30)
-        assert (found.verdict, found.questions_more) == (INSUFFICIENT, 20)
+    # As many as are asked for, and as many as show it.
+    for events, limit, more in ((0, 0.5, 20), (0, 0.05, 72 - 10), (10, 0.5, None)):
+        found = judged(share(events, 10), Limit("max", limit), min_n=30)
+        assert (found.verdict, found.questions_more) == (INSUFFICIENT, more)
+    assert judged(share(0, 10), Limit("max", 0.5, "estimate"), min_n=30).questions_more == 20
+    assert judged(mean(0.01, math.nan, math.nan, n=10), Limit("max", 0.5), min_n=30).questions_more is None
     assert judged(share(0, 30), Limit("max", 0.5), min_n=30).verdict is PASS
 
 

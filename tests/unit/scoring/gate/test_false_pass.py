@@ -1,4 +1,4 @@
-"""Simulated runs at the limit through ComputeMetrics and EvaluatePolicy, over gRPC; bench/gate/bench_gate.py has more."""
+"""Simulated runs at the limit through ComputeMetrics and EvaluatePolicy; bench/gate/bench_gate.py has more of them."""
 
 import math
 
