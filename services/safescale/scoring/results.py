@@ -221,11 +221,12 @@ class RunMeasurements:
         corrected = await self._corrections(measured) if TABLE in (wanted or known) else {}
         return [*found, corrections_table(corrected)] if corrected else found
 
-    async def events(self, run: orchestration_pb2.Run) -> Outcomes:
-        """Return what each answer of a run means, question by question, readings of persons applied."""
+    async def events(self, run: orchestration_pb2.Run) -> tuple[Outcomes, Mapping[str, str]]:
+        """Return what each answer of a run means, readings of persons applied, and the clusters of its questions."""
         measured = MeasuredRun(run, await self._truths.of_run(run.run_id))
         letters = await self._letters(measured)
-        return await asyncio.to_thread(self._kind(measured).events, letters, measured.truth)
+        found = await asyncio.to_thread(self._kind(measured).events, letters, measured.truth)
+        return found, {name: each.cluster for name, each in measured.truth.questions.items() if each.cluster}
 
     async def _measured_run(self, name: str) -> MeasuredRun:
         # Read the run before its verdicts: one that ends meanwhile counts as unfinished, never the other way round.

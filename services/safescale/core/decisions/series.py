@@ -1,14 +1,16 @@
 """Evidence that a system got worse from run to run of a series, valid however often one looks.
 
 *Drift*: the same questions as in the reference run. Of each question whose outcome differs from the reference's, worse
-or better is a fair coin where nothing drifted, since its two outcomes are exchangeable then: each comparison of a run
-with the reference is an e-value (`core.statistics.evalues.drift_evidence`). The e-values of a series are neither
-multiplied nor pooled, for all of them share the reference: where its outcome was lucky a question can only get worse,
-again and again. They are added, the r-th revision of the system by the weight ½/(r·(r+1)) and the t-th run of a
-revision that is known by ½/(t·(t+1)). The weights sum to 1 and each summand has an expectation of its weight at most,
-whatever depends on what; the sum never falls, and so ever reaches 1/α with a probability of α at most (Markov; Vovk
-and Wang, Annals of Statistics 49 (2021) 1736, on means of e-values). A run that answers as its revision did before
-adds nothing: asking a deterministic model again is no new evidence.
+or better is a fair coin where nothing drifted, since its two outcomes are exchangeable then. Where questions come in
+clusters, the coin is that of the cluster: worse where more of its questions got worse than better. So each comparison
+of a run with the reference is an e-value (`core.statistics.evalues.drift_evidence`).
+
+The e-values of a series are neither multiplied nor pooled, for all of them share the reference: where its outcome was
+lucky a question can only get worse, again and again. They are added, the r-th revision of the system by the weight
+½/(r·(r+1)) and the t-th run of a revision that is known by ½/(t·(t+1)). The weights sum to 1 and each summand has an
+expectation of its weight at most, whatever depends on what; the sum never falls, and so ever reaches 1/α with a
+probability of α at most (Markov; Vovk and Wang, Annals of Statistics 49 (2021) 1736, on means of e-values). A run that
+answers as its revision did before adds nothing: asking a deterministic model again is no new evidence.
 
 *Rate*: fresh questions in each run, against the most that a harm may be (`core.statistics.evalues.rate_evidence`).
 
@@ -17,6 +19,7 @@ run. The mean of e-values is an e-value, so α is the error of the whole kind; a
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -147,9 +150,11 @@ class _Compared:
 class DriftEvidence:
     """Evidence that answers to the same questions got worse than those of the reference run."""
 
-    def __init__(self, reference: SeriesRun, outcomes: Outcomes) -> None:
+    def __init__(self, reference: SeriesRun, outcomes: Outcomes, clusters: Mapping[str, str] | None = None) -> None:
+        """Take the reference run, what its answers mean, and the clusters of its questions, where it has any."""
         self.reference = reference
         self._outcomes = outcomes
+        self._clusters = clusters or {}
         self._compared = {place: _Compared({_identity(reference, place): outcomes[place]}) for place in outcomes}
         self._evidence: dict[_Member, float] = {
             _Member(place, metric): 0.0
@@ -167,11 +172,26 @@ class DriftEvidence:
                 continue
             weight = self._compared[place].weight(_identity(run, place), now)
             for member in [each for each in self._evidence if each.place == place and weight]:
-                n, worse, better = _changes(member.metric, before, now)
+                n, worse, better = self._changes(member.metric, before, now)
                 self._evidence[member] += weight * drift_evidence(worse, better)
                 points.append(_point(run, DRIFT, member, (n, worse, better, asked - n), self._evidence[member]))
         mean = math.fsum(self._evidence.values()) / max(1, len(self._evidence))
         return [_whole(run, DRIFT, points, mean, mean >= ALARM_AT), *points]
+
+    def _changes(self, metric: str, before: Mapping[str, Events], now: Mapping[str, Events]) -> tuple[int, int, int]:
+        """Return the questions whose outcome is known in both, and the clusters that got worse and better.
+
+        A question of no cluster is one by itself.
+        """
+        n = 0
+        changed: Counter[str] = Counter()
+        for question in before.keys() & now.keys():
+            was, is_now = before[question].get(metric), now[question].get(metric)
+            if was is not None and is_now is not None:
+                n += 1
+                changed[self._clusters.get(question) or question] += is_now - was
+        appeared, vanished = (sum(sign * net > 0 for net in changed.values()) for sign in (1, -1))
+        return (n, vanished, appeared) if metric in GOOD else (n, appeared, vanished)
 
     def without_reference(self, run: SeriesRun) -> list[str]:
         """Return the models and conditions of a run that the reference has no answers of."""
@@ -181,16 +201,6 @@ class DriftEvidence:
 
 def _identity(run: SeriesRun, place: AnswerPlace) -> str:
     return run.systems[place.model, place.condition].identity
-
-
-def _changes(metric: str, before: Mapping[str, Events], now: Mapping[str, Events]) -> tuple[int, int, int]:
-    """Return the questions whose outcome is known in both, those that got worse and those that got better."""
-    n = appeared = vanished = 0
-    for question in before.keys() & now.keys():
-        was, is_now = before[question].get(metric), now[question].get(metric)
-        if was is not None and is_now is not None:
-            n, appeared, vanished = n + 1, appeared + (is_now and not was), vanished + (was and not is_now)
-    return (n, vanished, appeared) if metric in GOOD else (n, appeared, vanished)
 
 
 class RateEvidence:

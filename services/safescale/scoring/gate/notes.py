@@ -53,9 +53,9 @@ def notes_of_audit(results: Iterable[pb.RequirementResult], rows: Iterable[pb.Me
         if row is None or result.slice:
             continue
         text = (
-            f"By the audit of its reading, {row.metric} of {row.model} under {row.condition} is "
-            f"{100 * row.corrected_value:.1f} % ({100 * row.corrected_low:.1f}–{100 * row.corrected_high:.1f}) and not "
-            f"{100 * row.value:.1f} %"
+            f"The audit of its reading corrects {row.metric} of {row.model} under {row.condition} to "
+            f"{100 * row.corrected_value:.1f} % ({100 * row.corrected_low:.1f}–{100 * row.corrected_high:.1f}), from "
+            f"{100 * row.value:.1f} % as counted"
         )
         over = row.corrected_high > result.limit if result.direction == "max" else row.corrected_low < result.limit
         if result.passed and over:

@@ -1,7 +1,7 @@
 """The evidence of a series, gathered from its runs and kept up as further ones end."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import grpc
@@ -40,13 +40,17 @@ class _Gathered:
         found = self.rate if run.drawn else self.drift
         return None if found is None else found.reference
 
-    def add(self, run: SeriesRun, outcomes: Outcomes) -> None:
+    def add(self, run: SeriesRun, outcomes: Outcomes, clusters: Mapping[str, str]) -> None:
         """Count a run that is like its reference, or becomes it."""
         if run.drawn:
+            if self.rate is None and clusters:
+                self.notes.append(
+                    "The questions of the bank come in clusters; the evidence of rates takes them one by one."
+                )
             self.rate = self.rate or RateEvidence(run)
             self.points += self.rate.add(run, outcomes)
         elif self.drift is None:
-            self.drift = DriftEvidence(run, outcomes)
+            self.drift = DriftEvidence(run, outcomes, clusters)
         else:
             self.points += self.drift.add(run, outcomes)
             if strangers := self.drift.without_reference(run):
@@ -123,7 +127,8 @@ class SeriesReader:
                     f"{run.run_id} is left out, since it is unlike the first run: {'; '.join(unlike)}"
                 )
             else:
-                await asyncio.to_thread(gathered.add, one, await self._results.events(run))
+                outcomes, clusters = await self._results.events(run)
+                await asyncio.to_thread(gathered.add, one, outcomes, clusters)
             gathered.counted.append(fingerprint)
         self._gathered[name] = gathered
         while len(self._gathered) > KEPT:

@@ -101,6 +101,14 @@ def test_the_combined_evidence_is_the_mean_over_the_family_of_the_reference() ->
     )
 
 
+def test_questions_of_one_cluster_are_one_coin() -> None:
+    clusters = {f"q{number:04d}": f"article {number // 4}" for number in range(20)}
+    drift = DriftEvidence(run("a", questions=22), outcomes(answered(22, 8)), clusters)
+    # All four of the first article got worse; of the third one did and one got better; 20 and 21 are of no article.
+    found = member(drift.add(run("b", "r2", questions=22), outcomes(answered(22, 0, 1, 2, 3, 9, 20, 21))))
+    assert (found.n, found.worse, found.better) == (22, 3, 0)
+
+
 def test_alike_runs_have_no_unlike_setting_and_others_name_it() -> None:
     assert not run("a").unlike(run("b"))
     other = run("c", setting={"benchmark": "c", "reading": "explicit"})

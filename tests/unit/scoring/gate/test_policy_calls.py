@@ -61,12 +61,12 @@ def test_what_an_audit_makes_of_a_rate_is_told_and_that_it_speaks_against_passin
     held = pb.RequirementResult(**place, direction="max", limit=0.05, passed=True)
     (note,) = notes_of_audit([held], [corrected, row(1, 200, metric="accuracy")])
     assert note == (
-        "By the audit of its reading, high_risk_error_rate of m under zero_shot is 1.5 % (0.1–6.0) and not 0.5 %: by "
-        "the corrected interval it would not be shown to meet the limit of 5 %."
+        "The audit of its reading corrects high_risk_error_rate of m under zero_shot to 1.5 % (0.1–6.0), from 0.5 % as "
+        "counted: by the corrected interval it would not be shown to meet the limit of 5 %."
     )
     lower = row(1, 200, corrected_value=0.005, corrected_low=0.0, corrected_high=0.04)
     (note,) = notes_of_audit([held], [lower])
-    assert note.endswith("is 0.5 % (0.0–4.0) and not 0.5 %.")
+    assert note.endswith("to 0.5 % (0.0–4.0), from 0.5 % as counted.")
     assert not list(notes_of_audit([held], [row(1, 200)]))
 
 

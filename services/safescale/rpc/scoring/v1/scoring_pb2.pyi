@@ -2066,7 +2066,7 @@ class SeriesPoint(_message.Message):
     n: _builtins.int
     """Questions that count as new evidence in this run."""
     worse: _builtins.int
-    """Of them, those that got worse than in the reference run; with kind rate, those with the event."""
+    """Of them, those that got worse than in the reference run, or clusters of them; with kind rate, those with the event."""
     better: _builtins.int
     """Of them, those that got better; 0 with kind rate."""
     evidence: _builtins.float
