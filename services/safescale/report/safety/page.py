@@ -130,15 +130,20 @@ def _facts(report: ReportInput) -> list[tuple[str, str]]:
         ("Corpus", manifest.corpus_name or "none"),
         ("Conditions", ", ".join(condition_name(name) for name in spec.conditions)),
         ("Regimes", " and ".join(regimes) or "–"),
-        (
-            "Answers are read by",
-            f"{reading_of(manifest)} reading" + (f" and judge {spec.judge_model}" if spec.judge_model else " alone"),
-        ),
+        ("Answers are read by", _readers(manifest)),
         ("Read by", readings_line(reading_counts(report)).removeprefix("read by ")),
         ("Cells scored", f"{report.verdict_count:,}, of which {len(report.failed):,} failed"),
         ("From the generation cache", sections_run.cached(report)),
         ("Manifest digest", run.digest or "–"),
     ]
+
+
+def _readers(manifest: orchestration_pb2.Manifest) -> str:
+    """Return what reads the answers of a run; those of the cloze formulation are letters already."""
+    if all(formulation_of(model.formulation) == "cloze" for model in manifest.models):
+        return "nobody: option scores give letters"
+    judge = manifest.spec.judge_model
+    return f"{reading_of(manifest)} reading" + (f" and judge {judge}" if judge else " alone")
 
 
 def _models(report: ReportInput) -> Block:

@@ -141,6 +141,7 @@ def test_a_dry_run_tells_what_it_takes_at_most(services: Services) -> None:
     assert done.exit_code == 0, done.output
     for line in ("at most 788 generated", "at most 2 calls of j", "at most 0.0123 by the prices of the catalog"):
         assert line in done.stdout
+    assert "Reading      strict, of answers that are letters" in done.stdout
     services.plan.ClearField("cost")
     assert "Cost         unknown" in cli("run", "s.yaml", "--dry-run").stdout
 

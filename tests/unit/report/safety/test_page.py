@@ -134,6 +134,21 @@ def test_every_figure_has_a_text_alternative_a_caption_and_its_data(
         assert section.count("<tr>") > 3
 
 
+def test_the_reading_of_letters_stands_at_the_top_and_over_each_part(
+    make_report: Make, model: Callable[..., Any], page: str
+) -> None:
+    assert "option scores give letters" in page
+    assert "cloze formulation</h2>" in page
+    report = make_report(models=[model("m", "family", 7, "letter")], **BRIEF)
+    assert "strict reading alone" in render(report)
+    report.run.manifest.spec.reading, report.run.manifest.spec.judge_model = "explicit", "j"
+    text = render(report)
+    assert "<strong>Reading: explicit</strong> – what counts as an answer is a text that states" in text
+    assert "Results, letter formulation, explicit reading</h2>" in text
+    assert "Tables, letter formulation, explicit reading</h2>" in text
+    assert "explicit reading and judge j" in text
+
+
 def test_equal_input_gives_equal_text(make_report: Make, page: str) -> None:
     assert render(make_report()) == page
 
