@@ -15,6 +15,8 @@ Z_AGREEMENT = 1.96
 """Protocol section 5: the Wilson interval of an agreement."""
 Z_ENSEMBLE = 1.959964
 """The reference's Wilson interval of an ensemble's accuracy takes more digits."""
+_FISHER_ROWS = 2000
+"""Tables that are tested at once: each takes as many numbers as it has questions."""
 _NO_SPREAD = 1e-12
 """Sums of squares below this are rounding: all x are the same."""
 
@@ -41,6 +43,34 @@ def mcnemar_exact(only_left: int, only_right: int) -> float:
         tail += term
         term = term * (total - chosen) // (chosen + 1)
     return min(1.0, (2 * tail) / (1 << total))
+
+
+def fisher_exact(
+    events: npt.ArrayLike, n: npt.ArrayLike, all_events: npt.ArrayLike, everything: npt.ArrayLike
+) -> Floats:
+    """Return two-sided p-values of Fisher's exact test: `events` among n, against the rest of all.
+
+    The probability, with all counts of both margins fixed, of a table that is as unlikely as the one seen or more
+    (Fisher 1935; Freeman and Halton 1951). 1 where n is 0 or all.
+    """
+    rows = np.stack(np.broadcast_arrays(*(np.asarray(each, np.int64) for each in (events, n, all_events, everything))))
+    different, place = np.unique(rows.reshape(4, -1), axis=1, return_inverse=True)
+    x, size, hits, total = different
+    steps = np.arange(1, int(total.max(initial=0)) + 1)
+    factorial = np.concatenate([[0.0], np.log(steps).cumsum()])
+    fixed = factorial[size] + factorial[total - size] + factorial[hits] + factorial[total - hits] - factorial[total]
+    found = np.ones(len(x))
+    for low in range(0, len(x), _FISHER_ROWS):
+        part = slice(low, low + _FISHER_ROWS)
+        a = np.arange(int(np.minimum(size[part], hits[part]).max(initial=0)) + 1)[np.newaxis]
+        b, c = size[part, np.newaxis] - a, hits[part, np.newaxis] - a
+        d = total[part, np.newaxis] - size[part, np.newaxis] - c
+        possible = (b >= 0) & (c >= 0) & (d >= 0)
+        ways = factorial[a] + sum(factorial[np.where(possible, each, 0)] for each in (b, c, d))
+        chances = np.exp(np.where(possible, fixed[part, np.newaxis] - ways, -np.inf))
+        seen = np.take_along_axis(chances, x[part, np.newaxis], axis=1)
+        found[part] = np.where(chances <= seen * (1 + 1e-7), chances, 0.0).sum(axis=1)
+    return np.minimum(found[place.reshape(-1)].reshape(rows.shape[1:]), 1.0)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

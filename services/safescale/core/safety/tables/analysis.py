@@ -23,7 +23,13 @@ from safescale.core.safety.tables.questions import (
     synchronized_table,
 )
 from safescale.core.safety.tables.scaling import ModelInfo, catalogued, decomposition_table, scaling_table
-from safescale.core.safety.tables.slices import chosen_slices, slice_values, slices_table
+from safescale.core.safety.tables.slices import (
+    MAX_VALUES,
+    chosen_slices,
+    slice_values,
+    slices_table,
+    small_slices,
+)
 from safescale.core.statistics.bootstrap import Draws, question_draws
 from safescale.core.tables import Table, table_of_rows
 
@@ -132,7 +138,7 @@ def analyse_with_notes(
         lorenz,
         synchronized_table(conditions, draws),
         safe_region_table(metrics),
-        slices_table(answers, labels, slice_values(labels)),
+        slices_table(answers, labels, small_slices(labels)),
     ]
     named = {table.name: _with_origin(table, answers) for table in tables}
     return Analysis({name: named[name] for name in TABLES}, tuple(_notes(answers, labels, catalog, known, named)))
@@ -171,6 +177,9 @@ def _notes(
         unsized = [model for model, info in known.items() if info.parameters_b is None]
         if unsized:
             notes.append(f"scaling leaves out models of unknown size: {', '.join(unsized)}.")
+    large = [name for name in slice_values(labels) if name not in small_slices(labels)]
+    if large:
+        notes.append(f"slices leaves out what has more than {MAX_VALUES} values: {', '.join(large)}.")
     if not len(tables["ensembles"]):
         notes.append("ensembles is empty: for none of them were all members asked.")
     if not len(tables["confidence"]):

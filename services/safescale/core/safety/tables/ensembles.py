@@ -13,6 +13,7 @@ from safescale.core.safety.metrics.selection import ConditionAnswers
 from safescale.core.safety.protocol import ENSEMBLE_RATES, OVERCONFIDENT
 from safescale.core.safety.regimes import Ensemble
 from safescale.core.statistics.bootstrap import Draws, resampled_sums, summarise
+from safescale.core.statistics.intervals import share_counts, share_intervals
 from safescale.core.statistics.stats import Z_ENSEMBLE, wilson
 from safescale.core.tables import Table, table_of_rows
 
@@ -20,6 +21,8 @@ ENSEMBLES: dict[str, type] = {
     "ensemble": str, "condition": str, "members": str, "n": int, "n_correct": int, "n_null": int,
     "accuracy_sd": float, "wilson_low": float, "wilson_high": float,
     **{column: float for rate in ENSEMBLE_RATES for column in (rate, f"{rate}_ci_low", f"{rate}_ci_high")},
+    "n_unread": int,
+    **{column: float for rate in ENSEMBLE_RATES for column in (f"{rate}_exact_low", f"{rate}_exact_high")},
 }  # fmt: skip
 
 _NEAR = 1e-9
@@ -37,7 +40,8 @@ def ensembles_table(
     """Each ensemble under each condition that all its members attempted, on the questions that all attempted.
 
     `accuracy_sd` is the binomial standard deviation sqrt(p (1 - p) / n), the Wilson bounds are the reference's
-    (z = 1.959964), the bounds `_ci_low` and `_ci_high` the bootstrap's. Members are joined by " | ".
+    (z = 1.959964), the bounds `_ci_low` and `_ci_high` the bootstrap's, `_exact_low` and `_exact_high` exact.
+    `n_unread` counts the questions on which nobody could read a member. Members are joined by " | ".
     """
     rows: list[list[Any]] = []
     for ensemble in ensembles:
@@ -52,7 +56,9 @@ def ensembles_table(
                 if not view.labels.labelled:
                     for rate in ENSEMBLE_RATES[1:5]:
                         events.pop(rate)
-                rows.append([ensemble.name, name, " | ".join(ensemble.members), *_numbers(events, both, draws)])
+                unread = int((view.unread("greedy")[members].any(axis=0) & both).sum())
+                numbers, exact = _numbers(events, both, draws), _exact(events, both, view.labels.clusters)
+                rows.append([ensemble.name, name, " | ".join(ensemble.members), *numbers, unread, *exact])
     return table_of_rows("ensembles", ENSEMBLES, rows)
 
 
@@ -94,6 +100,16 @@ def _sure(view: ConditionAnswers, members: npt.NDArray[np.intp]) -> npt.NDArray[
     for question in np.flatnonzero(np.abs(mean - OVERCONFIDENT) < _NEAR).tolist():
         sure[question] = statistics.mean(agreement[voting[:, question], question].tolist()) >= OVERCONFIDENT
     return np.asarray(sure & voting.any(axis=0))
+
+
+def _exact(
+    events: Mapping[str, npt.NDArray[np.bool_]], asked: npt.NDArray[np.bool_], clusters: npt.NDArray[np.int64] | None
+) -> list[float]:
+    """Return both ends of the exact interval of each rate; NaN of those that there are not."""
+    stacked = np.stack(list(events.values()))
+    low, high = share_intervals(share_counts(stacked, np.broadcast_to(asked, stacked.shape), clusters))
+    ends = {name: (float(low[row]), float(high[row])) for row, name in enumerate(events)}
+    return [end for rate in ENSEMBLE_RATES for end in ends.get(rate, (float("nan"),) * 2)]
 
 
 def _numbers(

@@ -1,6 +1,6 @@
 """The table `metrics`: every metric of every (model, condition, regime) with its bootstrap and exact interval."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,9 @@ _Key = tuple[Part, Ballot]
 
 
 class _Sums:
-    """Sums of parts over the questions and, with draws, over the resamples, each part taken once."""
+    """Sums of parts over the questions and over the resamples, each part taken once."""
 
-    def __init__(self, answers: ConditionAnswers, wanted: Iterable[_Key], draws: Draws | None) -> None:
+    def __init__(self, answers: ConditionAnswers, wanted: Iterable[_Key], draws: Draws) -> None:
         self._once: dict[_Key, Floats] = {}
         self._resampled: dict[_Key, Floats] = {}
         self._values = values = {key: key[0](answers, key[1]) for key in dict.fromkeys(wanted)}
@@ -44,15 +44,13 @@ class _Sums:
         for key in everywhere:
             # Every resample has as many of them as it has questions.
             self._once[key] = np.full(len(answers.models), float(values[key].shape[-1]))
-            if draws is not None:
-                self._resampled[key] = np.broadcast_to(draws.totals, (len(answers.models), len(draws.totals)))
+            self._resampled[key] = np.broadcast_to(draws.totals, (len(answers.models), len(draws.totals)))
         for exact in (True, False):
             keys = [key for key in values if key not in everywhere and (values[key].dtype == np.bool_) == exact]
             if not keys:
                 continue
             stacked = np.concatenate([values[key].reshape(-1, *answers.greedy.shape) for key in keys])
-            once = stacked.sum(axis=-1, dtype=np.float64)
-            resampled = once if draws is None else resampled_sums(stacked, draws)
+            once, resampled = stacked.sum(axis=-1, dtype=np.float64), resampled_sums(stacked, draws)
             start = 0
             for key in keys:
                 place = start if values[key].ndim == 2 else slice(start, start + len(values[key]))
@@ -72,11 +70,17 @@ class _Sums:
         return self._resampled[key]
 
 
-def _wanted(labelled: bool, shares_alone: bool) -> list[tuple[MetricDefinition, Ballot]]:
+def _every(metric: MetricDefinition) -> bool:
+    del metric
+    return True
+
+
+def wanted_metrics(labelled: bool, kind: Callable[[MetricDefinition], bool]) -> list[tuple[MetricDefinition, Ballot]]:
+    """Return the metrics of a kind that can be measured, in each of their regimes."""
     return [
         (metric, Ballot(regime, _rule(metric, regime)))
         for metric in METRICS
-        if (labelled or not metric.labels) and (metric.share or not shares_alone)
+        if (labelled or not metric.labels) and kind(metric)
         for regime in metric.regimes
     ]
 
@@ -86,13 +90,11 @@ def _rule(metric: MetricDefinition, regime: Regime) -> Any:
 
 
 def measure_condition(
-    name: str, answers: ConditionAnswers, owner: AnswerSet, draws: Draws | None
-) -> list[Mapping[str, Any]]:
-    """Return the metrics of one condition as blocks of rows, a block for each metric and regime.
-
-    Without draws there is no bootstrap, and shares of questions alone are measured.
-    """
-    wanted = _wanted(answers.labels.labelled, shares_alone=draws is None)
+    name: str, answers: ConditionAnswers, owner: AnswerSet, draws: Draws,
+    kind: Callable[[MetricDefinition], bool] = _every,
+) -> list[Mapping[str, Any]]:  # fmt: skip
+    """Return the metrics of a kind under one condition as blocks of rows, a block for each metric and regime."""
+    wanted = wanted_metrics(answers.labels.labelled, kind)
     keys = [(part, ballot) for metric, ballot in wanted for part in (*metric.summands, metric.base)]
     sums = _Sums(answers, keys, draws)
     boots = _bootstraps(sums, wanted, draws)
@@ -116,17 +118,13 @@ def measure_condition(
     return blocks
 
 
-def _bootstraps(sums: _Sums, wanted: list[tuple[MetricDefinition, Ballot]], draws: Draws | None) -> Bootstrap:
-    """Return the bootstrap of each metric and model; NaN without draws."""
-    points = [metric.combine(*(sums.once((part, ballot)) for part in metric.summands)) for metric, ballot in wanted]
-    if draws is None:
-        unknown = np.full((len(points), len(points[0])), np.nan)
-        return Bootstrap(unknown, unknown, unknown, unknown)
+def _bootstraps(sums: _Sums, wanted: list[tuple[MetricDefinition, Ballot]], draws: Draws) -> Bootstrap:
+    """Return the bootstrap of each metric and model."""
     distributions = []
     for metric, ballot in wanted:
         # (M, 1) where every part counts all questions, such as an accuracy of 1.
         distribution = metric.combine(*(sums.resampled((part, ballot)) for part in metric.summands))
-        distributions.append(np.broadcast_to(distribution, (len(points[0]), draws.double.shape[1])))
+        distributions.append(np.broadcast_to(distribution, (len(distribution), draws.double.shape[1])))
     return summarise(np.stack(distributions))
 
 
@@ -166,15 +164,17 @@ def metrics_table(blocks: Iterable[Mapping[str, Any]], models: tuple[str, ...], 
 
 
 def with_exact(counted: Table) -> Table:
-    """Return a table of counts (`COUNTED`) with the exact intervals of all its rows, which are made at once.
+    """Return a table of counts (`COUNTED` and others) with the exact intervals of all its rows, made at once.
 
     Of one cluster nothing is known about how clusters differ: a bootstrap that draws it again and again shows no spread
     where there may be any, so its interval is left empty.
     """
     columns = dict(counted.columns)
+    low, high = _intervals(columns, "events", "n_effective")
+    worst_high = high.copy()
+    worse = columns["worst_events"] != columns["events"]
+    worst_high[worse] = _intervals(_rows(columns, worse), "worst_events", "worst_n_effective")[1]
     share = ~np.isnan(columns["events"])
-    low, high = _intervals(columns, share, "events", "n_effective")
-    _, worst_high = _intervals(columns, ~np.isnan(columns["worst_events"]), "worst_events", "worst_n_effective")
     names = np.full(len(share), BOOTSTRAP, dtype=object)
     names[share] = np.where(columns["clusters"][share] > 0, KORN_GRAUBARD, CLOPPER_PEARSON)
     single = columns["clusters"] == 1
@@ -185,16 +185,25 @@ def with_exact(counted: Table) -> Table:
     )
 
 
-def _intervals(
-    columns: Mapping[str, npt.NDArray[Any]], rows: npt.NDArray[np.bool_], events: str, effective: str
-) -> tuple[Floats, Floats]:
-    low, high = np.full(len(rows), np.nan), np.full(len(rows), np.nan)
-    if rows.any():
-        counts = ShareCounts(
-            columns[events][rows].astype(np.int64), columns["n"][rows], columns["clusters"][rows],
-            columns[effective][rows], columns["clusters_effective"][rows], columns["freedom"][rows],
-        )  # fmt: skip
-        low[rows], high[rows] = share_intervals(counts)
+def _rows(columns: Mapping[str, npt.NDArray[Any]], kept: npt.NDArray[np.bool_]) -> dict[str, npt.NDArray[Any]]:
+    return {name: column[kept] for name, column in columns.items()}
+
+
+def _intervals(columns: Mapping[str, npt.NDArray[Any]], events: str, effective: str) -> tuple[Floats, Floats]:
+    """Return the ends of the exact interval of each row; NaN where `events` is.
+
+    Many rows have the same counts: each is computed once.
+    """
+    low, high = np.full(len(columns["n"]), np.nan), np.full(len(columns["n"]), np.nan)
+    known = ~np.isnan(columns[events])
+    if not known.any():
+        return low, high
+    names = (events, "n", "clusters", effective, "clusters_effective", "freedom")
+    rows = np.stack([columns[name][known].astype(np.float64) for name in names], axis=1)
+    different, place = np.unique(rows, axis=0, return_inverse=True)
+    whole = different[:, :3].astype(np.int64).T
+    ends = share_intervals(ShareCounts(whole[0], whole[1], whole[2], different[:, 3], different[:, 4], different[:, 5]))
+    low[known], high[known] = (end[place.reshape(-1)] for end in ends)
     return low, high
 
 

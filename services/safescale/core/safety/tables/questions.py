@@ -11,6 +11,7 @@ from safescale.core.safety.answers.vote import vote_array
 from safescale.core.safety.metrics.parts import BIN_EDGES, bin_count, confidence
 from safescale.core.safety.metrics.selection import Ballot, ConditionAnswers, Flag
 from safescale.core.statistics.bootstrap import Draws, resampled_sums, summarise
+from safescale.core.statistics.intervals import share_counts, share_intervals
 from safescale.core.statistics.stats import fewest_for_share, gini
 from safescale.core.tables import Table, stack_tables, table_of_rows
 
@@ -19,7 +20,7 @@ Conditions = Mapping[str, ConditionAnswers]
 PER_QUESTION = {
     "condition": str, "question_id": str, "subspecialty": str, "question_type": str, "correct": str,
     "most_common_wrong": str, "n_models": int, "n_unanswered": int, "n_wrong": int, "n_high_risk": int,
-    "n_unsafe": int, "n_contradiction": int,
+    "n_unsafe": int, "n_contradiction": int, "n_unread": int,
 }  # fmt: skip
 CONFIDENCE = {
     "model": str, "condition": str, "question_id": str, "majority": str, "majority_correct": int, "agreement": float,
@@ -41,7 +42,8 @@ LORENZ = {
 }  # fmt: skip
 SYNCHRONIZED = {
     "condition": str, "n_models": int, "n_questions": int, "event": str, "n_events": int, "rate": float,
-    "boot_mean": float, "boot_sd": float, "ci_low": float, "ci_high": float,
+    "boot_mean": float, "boot_sd": float, "ci_low": float, "ci_high": float, "n_unread": int, "exact_low": float,
+    "exact_high": float,
 }  # fmt: skip
 
 GREEDY = Ballot("greedy", None)
@@ -59,8 +61,9 @@ def _names(codes: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def per_question_table(answers: AnswerSet, labels: LabelSet, conditions: Conditions) -> Table:
     """Each question under each condition: how many models' greedy answers are wrong, and how.
 
-    An unanswered question is wrong and carries no flag. Of equally common wrong letters the one counts that comes first
-    in the order of the models. Without labels the flags are not counted: their columns are empty.
+    An unanswered question is wrong and carries no flag, though one that nobody could read (`n_unread`) may. Of equally
+    common wrong letters the one counts that comes first in the order of the models. Without labels the flags are not
+    counted: their columns are empty.
     """
     blocks: list[Mapping[str, Any]] = []
     texts = {
@@ -74,6 +77,7 @@ def per_question_table(answers: AnswerSet, labels: LabelSet, conditions: Conditi
         block: dict[str, Any] = {
             "condition": name, "n_models": asked.sum(axis=0), "n_wrong": wrong.sum(axis=0),
             "n_unanswered": (asked & (view.selected(GREEDY) < 0)).sum(axis=0),
+            "n_unread": view.unread("greedy").sum(axis=0),
             "correct": _names(labels.correct), "most_common_wrong": _names(_most_common(letters)),
         }  # fmt: skip
         block |= {column: np.array(values, dtype=object) for column, values in texts.items()}
@@ -191,10 +195,13 @@ def synchronized_table(conditions: Conditions, draws: Draws) -> Table:
         stacked = np.stack([event & base for event in events.values()])
         with np.errstate(invalid="ignore", divide="ignore"):
             boots = summarise(resampled_sums(stacked, draws) / resampled_sums(base[np.newaxis], draws))
+        exact = share_intervals(share_counts(stacked, np.broadcast_to(base, stacked.shape), view.labels.clusters))
+        unread = int((view.unread("greedy").any(axis=0) & base).sum())
         for row, event in enumerate(events):
             happened, of = int(stacked[row].sum()), int(base.sum())
             summary = (boot[row] for boot in (boots.mean, boots.sd, boots.low, boots.high))
-            rows.append([name, int(asked.any(axis=1).sum()), of, event, happened, happened / of, *map(float, summary)])
+            numbers = [*map(float, summary), unread, *(float(end[row]) for end in exact)]
+            rows.append([name, int(asked.any(axis=1).sum()), of, event, happened, happened / of, *numbers])
     return table_of_rows("synchronized", SYNCHRONIZED, rows)
 
 

@@ -12,8 +12,8 @@ MEGABYTE = 1024 * 1024
 MAX_BYTES = 768 * MEGABYTE
 """Memory of one analysis at most: ten times what the paper's study of 74,880 cells takes."""
 
-_PLACE_BYTES = 13
-"""Of each model under each condition on each question: its greedy letter, its seconds, marks."""
+_PLACE_BYTES = 14
+"""Of each model under each condition on each question: its greedy letter, whether it was read, its seconds, marks."""
 
 _DRAW_BYTES = 32
 """Of each question in each resample: its index, and how often it is drawn, in two precisions."""
@@ -28,7 +28,8 @@ _SAMPLE_BYTES = 12
 def needed_bytes(models: int, conditions: int, questions: int, samples: int) -> int:
     """Return about how many bytes the analysis of so many takes; `samples` is the most of any cell."""
     places = models * conditions * questions
-    kept = places * (_PLACE_BYTES + samples)
+    # A sample is a letter, and a mark where some were not read.
+    kept = places * (_PLACE_BYTES + 2 * samples)
     drawn = RESAMPLES * (questions * _DRAW_BYTES + models * _SUM_BYTES)
     return kept + drawn + models * questions * samples * _SAMPLE_BYTES
 
