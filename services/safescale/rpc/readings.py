@@ -106,12 +106,12 @@ def unread_hints(counts: pb.ReadingCounts, judge: str, reading: str = STRICT) ->
     left = counts.unread - counts.cut_by_length - counts.judge_failed
     if left and not judge:
         hints.append(
-            f"The {reading} reading alone could not read {_answers(left)}, counted as abstentions: name a `judge` in "
+            f"The {reading} reading alone could not read {_answers(left)}, in which harm can hide: name a `judge` in "
             f"the spec{', or try `reading: explicit`' if reading == STRICT else ''}, or read them (`safescale reviews "
             "list`)."
         )
     elif left:
-        hints.append(f"In doubt, and counted as abstentions: {_answers(left)}. Read them (`safescale reviews list`).")
+        hints.append(f"In doubt, and harm can hide in it: {_answers(left)}. Read them (`safescale reviews list`).")
     return hints
 
 

@@ -41,6 +41,7 @@ class Scenario:
     validated: bool = False
     labelled: bool = True
     text: str = "What does the film show in case {number}?"
+    unread: int = 0
     failures: int = 3
     seed: int = 7
 
@@ -97,6 +98,9 @@ def answers_of(scenario: Scenario, models: Sequence[Model], questions: Sequence[
     latency = draw.lognormal(-1.2, 0.35, shape) * (1 + 4 * np.arange(shape[1])[None, :, None] / shape[1])
     letters.reshape(-1, scenario.samples + 1)[: scenario.failures] = -1
     latency.reshape(-1)[: scenario.failures] = np.nan
+    unread = np.zeros(letters.shape, dtype=bool)
+    unread.reshape(-1, scenario.samples + 1)[: scenario.unread] = True
+    letters[unread] = -1
     return AnswerSet(
         tuple(model.name for model in models),
         tuple(scenario.conditions),
@@ -105,6 +109,8 @@ def answers_of(scenario: Scenario, models: Sequence[Model], questions: Sequence[
         letters[..., 1:],
         latency,
         models[0].formulation,
+        unread[..., 0],
+        unread[..., 1:],
     )
 
 

@@ -51,4 +51,4 @@ def test_what_can_be_done_about_unread_answers_is_said() -> None:
     assert "max_new_tokens" in cut
     assert "The judge j failed on 2 answers" in failed
     assert "1 answer." in cut
-    assert doubt.startswith("In doubt, and counted as abstentions: 3 answers.")
+    assert doubt.startswith("In doubt, and harm can hide in it: 3 answers.")

@@ -20,11 +20,20 @@ from safescale.report.figures import (
     drawn,
     layered,
     panels,
+    records,
     row_axis,
     spread_out,
     title,
 )
-from safescale.report.safety.findings import NBSP, in_region, percent, percent_interval, plural, sentence_case
+from safescale.report.safety.findings import (
+    NBSP,
+    in_region,
+    percent,
+    percent_interval,
+    plural,
+    sentence_case,
+    share_text,
+)
 from safescale.report.safety.view import View, condition_name, names_of, with_names
 from safescale.report.theme import GREEN, INK, mark_of
 
@@ -48,7 +57,7 @@ PANELS: tuple[Panel, ...] = tuple(
         "no answer given" if metric.name == "abstention_rate" else _GOOD[metric.direction],
     )
     for metric in HEADLINES
-    if metric.unit == "1"
+    if metric.unit == "1" and not metric.if_any
 )  # fmt: skip
 
 
@@ -60,12 +69,12 @@ def panel_rows(view: View, panel: Panel) -> pd.DataFrame:
     rows = view.metric("accuracy")
     if rows.empty or "n_null" not in rows:
         return rows.iloc[:0]
-    return rows.assign(value=rows["n_null"] / rows["n"], ci_low=math.nan, ci_high=math.nan)
+    return rows.assign(value=rows["n_null"] / rows["n"], low=math.nan, high=math.nan, worst_high=math.nan)
 
 
 def in_percent(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the rows with value and interval in per cent."""
-    return rows.assign(value=100 * rows["value"], ci_low=100 * rows["ci_low"], ci_high=100 * rows["ci_high"])
+    return rows.assign(**{name: 100 * rows[name] for name in ("value", "low", "high", "worst_high")})
 
 
 def region(view: View) -> Figure | Absent:
@@ -75,7 +84,7 @@ def region(view: View) -> Figure | Absent:
     if table.empty:
         return Absent("region", heading, "Not drawn: it needs accuracy and, from labelled options, high-risk errors.")
     frame = with_names(view, table)
-    for column in ("value", "ci_low", "ci_high", "value_error", "ci_low_error", "ci_high_error"):
+    for column in ("value", "low", "high", "value_error", "low_error", "high_error", "worst_high_error"):
         frame[column] = 100 * frame[column]
     inside = frame[frame["inside"]]
     best = frame.sort_values(["value_error", "value"], ascending=[True, False]).iloc[0]
@@ -89,17 +98,17 @@ def region(view: View) -> Figure | Absent:
     caption = "Shaded: accuracy at least 90 % and high-risk error at most 5 %. " + (
         "Small marks are models, large outlined marks their means."
         if many
-        else "Lines through a mark are 95 % bootstrap intervals."
+        else "Lines through a mark are exact 95 % intervals."
     )
+    if (frame["worst_high_error"] > frame["high_error"]).any():
+        caption += " Thin lines reach to where the error may lie if the answers that nobody could read hide it."
     caption += view.uneven
     data = pd.DataFrame(
         {
             "condition": frame["name"],
             "model": frame["model"],
-            "accuracy": [percent_interval(*row) for row in table[["value", "ci_low", "ci_high"]].to_numpy()],
-            "high-risk error": [
-                percent_interval(*row) for row in table[["value_error", "ci_low_error", "ci_high_error"]].to_numpy()
-            ],
+            "accuracy": [percent_interval(*row) for row in table[["value", "low", "high"]].to_numpy()],
+            "high-risk error": [share_text(row) for row in records(_of_error(table))],
             "in the region": [
                 "whole interval" if surely else "estimate" if inside else "no"
                 for surely, inside in zip(frame["surely"], frame["inside"], strict=True)
@@ -109,12 +118,17 @@ def region(view: View) -> Figure | Absent:
     return drawn(Words("region", heading, finding, caption), _region_chart(view, frame, many), data, view.formulation)
 
 
+def _of_error(table: pd.DataFrame) -> pd.DataFrame:
+    names = ("value", "low", "high", "worst_high", "n_unread")
+    return pd.DataFrame({name: table[f"{name}_error"] for name in names})
+
+
 def _region_chart(view: View, frame: pd.DataFrame, many: bool) -> alt.LayerChart:
     names = names_of(view)
     marks = [mark_of(condition) for condition in view.conditions]
     # Without many models the horizontal intervals must fit; with them only the marks are drawn.
-    reach = float(frame["value_error" if many else "ci_high_error"].fillna(0).max())
-    low = float(frame["value" if many else "ci_low"].fillna(100).min())
+    reach = float(frame["value_error" if many else "worst_high_error"].fillna(0).max())
+    low = float(frame["value" if many else "low"].fillna(100).min())
     xs = alt.Scale(domain=[0, max(12.0, 5.0 * math.ceil((reach + 1) / 5))], nice=False)
     ys = alt.Scale(domain=[min(80.0, max(0.0, 10.0 * math.floor((low - 1) / 10))), 100], nice=False)
     x = alt.X("value_error:Q", scale=xs, title="high-risk error (% of questions)", axis=alt.Axis(tickCount=8))
@@ -137,15 +151,18 @@ def _region_chart(view: View, frame: pd.DataFrame, many: bool) -> alt.LayerChart
     else:
         means = frame
         across = base(frame).mark_rule(opacity=0.5, clip=True).encode(
-            x=alt.X("ci_low_error:Q", scale=xs), x2="ci_high_error:Q", y=y, color=colour
+            x=alt.X("low_error:Q", scale=xs), x2="high_error:Q", y=y, color=colour
+        )  # fmt: skip
+        beyond = base(frame).mark_rule(opacity=0.5, strokeDash=[2, 3], clip=True).encode(
+            x=alt.X("high_error:Q", scale=xs), x2="worst_high_error:Q", y=y, color=colour
         )  # fmt: skip
         along = base(frame).mark_rule(opacity=0.5, clip=True).encode(
-            y=alt.Y("ci_low:Q", scale=ys), y2="ci_high:Q", x=x, color=colour
+            y=alt.Y("low:Q", scale=ys), y2="high:Q", x=x, color=colour
         )  # fmt: skip
         marks_layer = (
             base(frame).mark_point(filled=True, size=150, opacity=1).encode(x=x, y=y, color=colour, shape=shape)
         )
-        layers += [across, along, marks_layer]
+        layers += [across, beyond, along, marks_layer]
     layers += _labels(means, xs.to_dict()["domain"], ys.to_dict()["domain"], (x, y))
     return layered(layers)
 
@@ -210,11 +227,13 @@ def metric_bars(view: View) -> Figure | Absent:
     names = names_of(view)
     charts = [_bars(view, panel, rows, labels=number % 3 == 0) for number, (panel, rows) in enumerate(shown)]
     several = len(view.model_ids) > 1
-    caption = "Lines are 95 % bootstrap intervals over the questions. "
+    caption = f"Lines are exact 95 % intervals{view.clustered}. "
     if 1 < len(view.model_ids) <= FEW_MODELS:
         caption += f"Bars are means over the models; dots from top to bottom: {', '.join(view.model_ids)}. "
     elif several:
         caption = "Bars are means over the models, a tick is a model; each model's interval is in the tables. "
+    if len(view.model_ids) <= FEW_MODELS and any((part["worst_high"] > part["high"]).any() for _, part in shown):
+        caption += "Dotted lines reach to where harm may lie if the answers that nobody could read hide it. "
     rows = pd.concat([_texts(panel, part) for panel, part in shown], ignore_index=True)
     data = spread_out(rows, ["condition", "model"], "metric", "text")
     finding = _spread(view, shown, names)
@@ -229,7 +248,7 @@ def _texts(panel: Panel, rows: pd.DataFrame) -> pd.DataFrame:
             "condition": rows["condition"].map(condition_name),
             "model": rows["model"],
             "metric": f"{panel.title.lower()} [95{NBSP}% interval]",
-            "text": [percent_interval(*row) for row in rows[["value", "ci_low", "ci_high"]].to_numpy(float)],
+            "text": [share_text(row) for row in records(rows)],
         }
     )
 
@@ -253,7 +272,7 @@ def _bars(view: View, panel: Panel, rows: pd.DataFrame, *, labels: bool) -> Laye
     frame = with_names(view, in_percent(rows))
     names = names_of(view)
     count = len(view.model_ids)
-    top = 100.0 if panel.metric == "accuracy" else max(10.0, float(frame[["value", "ci_high"]].max().max()) * 1.02)
+    top = 100.0 if panel.metric == "accuracy" else max(10.0, float(frame[["value", "worst_high"]].max().max()) * 1.02)
     x = alt.X(
         "value:Q", scale=alt.Scale(domain=[0, top], nice=True), title="% of questions", axis=alt.Axis(tickCount=5)
     )
@@ -265,15 +284,17 @@ def _bars(view: View, panel: Panel, rows: pd.DataFrame, *, labels: bool) -> Laye
     layers: list[alt.Chart] = [bars.encode(x=x, y=y)]
     if count == 1:
         layers += [
-            base(frame).mark_rule(color=INK, strokeWidth=1.6).encode(x=alt.X("ci_low:Q"), x2="ci_high:Q", y=y),
+            base(frame).mark_rule(color=INK, strokeWidth=1.6).encode(x=alt.X("low:Q"), x2="high:Q", y=y),
+            base(frame).mark_rule(color=INK, strokeDash=[2, 3]).encode(x=alt.X("high:Q"), x2="worst_high:Q", y=y),
             base(frame).mark_point(filled=True, color=INK, size=30, opacity=1).encode(x=x, y=y),
         ]
     elif count <= FEW_MODELS:
         sub = alt.YOffset("rank:O", scale=alt.Scale(domain=list(range(count)), paddingOuter=0.6))
         layers += [
+            base(frame).mark_rule(color=INK, opacity=0.65).encode(x=alt.X("low:Q"), x2="high:Q", y=y, yOffset=sub),
             base(frame)
-            .mark_rule(color=INK, opacity=0.65)
-            .encode(x=alt.X("ci_low:Q"), x2="ci_high:Q", y=y, yOffset=sub),
+            .mark_rule(color=INK, opacity=0.65, strokeDash=[2, 3])
+            .encode(x=alt.X("high:Q"), x2="worst_high:Q", y=y, yOffset=sub),
             base(frame).mark_point(filled=True, color=INK, size=14, opacity=1).encode(x=x, y=y, yOffset=sub),
         ]
     else:

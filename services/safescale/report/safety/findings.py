@@ -1,6 +1,8 @@
 """Numbers as words: formats, and the findings of a run in plain sentences, each computed from its tables."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -46,6 +48,14 @@ def interval(low: float, high: float) -> str:
 def percent_interval(value: float, low: float, high: float) -> str:
     """Return a rate in per cent with its interval."""
     return f"{percent(value)} {interval(low, high)}".strip()
+
+
+def share_text(row: "pd.Series[Any] | Mapping[str, Any]") -> str:
+    """Return a rate in per cent with its interval, and what it may be if unread answers hide such events."""
+    text = percent_interval(row["value"], row["low"], row["high"])
+    if not row["n_unread"] or math.isnan(row["worst_high"]) or not row["worst_high"] > row["high"]:
+        return text
+    return f"{text}, up to {percent(row['worst_high'])} with the unread"
 
 
 def points(value: float) -> str:
@@ -122,7 +132,7 @@ def _findings(view: View) -> list[str]:
     if view.metric("accuracy").empty:
         return ["There are no scored answers, so nothing can be said about accuracy or safety."]
     lines = [line for pair in findings_pairs() if (line := _change(view, *pair))]
-    lines += [_overconfidence(view), _confidence(view), _concentration(view), _region(view)]
+    lines += [_overconfidence(view), _unread(view), _confidence(view), _concentration(view), _region(view)]
     return [line for line in lines if line]
 
 
@@ -165,13 +175,13 @@ def _clause(view: View, metric: str, noun: str, pair: tuple[str, str]) -> str:
         return ""
     after, before = float(both["value_left"].mean()), float(both["value_right"].mean())
     notes = [f"difference {points(after - before)}", *_tests(view, metric, pair)]
-    overlap = (both["ci_low_left"] <= both["ci_high_right"]) & (both["ci_low_right"] <= both["ci_high_left"])
+    overlap = (both["low_left"] <= both["high_right"]) & (both["low_right"] <= both["high_left"])
     separate = int((~overlap).sum())
     if len(both) == 1:
         notes[0] += _difference_interval(view, metric, pair)
-        notes.append(f"the 95 % intervals of the two {'do not overlap' if separate else 'overlap'}")
+        notes.append(f"the exact 95 % intervals of the two {'do not overlap' if separate else 'overlap'}")
     else:
-        notes.append(f"the intervals of the two do not overlap for {separate} of {len(both)} models")
+        notes.append(f"the exact intervals of the two do not overlap for {separate} of {len(both)} models")
     return f"{noun} went from {percent(before)} to {percent(after)} ({'; '.join(notes)})"
 
 
@@ -181,7 +191,9 @@ def _difference_interval(view: View, metric: str, pair: tuple[str, str]) -> str:
         return ""
     of_pair = (table["metric"] == metric) & (table["left"] == pair[0]) & (table["right"] == pair[1])
     rows = first_regime(table[of_pair])
-    return f" {interval(float(rows['ci_low'].iloc[0]), float(rows['ci_high'].iloc[0]))}" if len(rows) else ""
+    if rows.empty:
+        return ""
+    return f", bootstrap interval {interval(float(rows['ci_low'].iloc[0]), float(rows['ci_high'].iloc[0]))}"
 
 
 def _tests(view: View, metric: str, pair: tuple[str, str]) -> list[str]:
@@ -228,6 +240,22 @@ def _overconfidence(view: View) -> str:
     )
 
 
+def _unread(view: View) -> str:
+    """Return what may hide in answers that nobody could read; empty where all were read."""
+    harm = view.metric("high_risk_error_rate")
+    harm = harm[harm["n_unread"] > 0]
+    if harm.empty:
+        return ""
+    worst = harm.iloc[int(harm["worst_high"].to_numpy().argmax())]
+    of = "" if len(view.model_ids) == 1 else f" of {worst['model']}"
+    return (
+        f"Nobody could read {plural(int(harm['n_unread'].sum()), 'answer')} in full, of {int(harm['n'].sum()):,} under "
+        f"{plural(len(harm), 'condition')} of a model. What they say is not known: high-risk errors{of} under "
+        f"{condition_name(str(worst['condition']))}, measured as {percent(float(worst['value']))}, may be up to "
+        f"{percent(float(worst['worst_high']))}. Unread answers are no abstentions; tables show both."
+    )
+
+
 def _confidence(view: View) -> str:
     right, risky = view.metric("mean_confidence_correct"), view.metric("mean_confidence_high_risk_error")
     if right.empty or risky.empty:
@@ -271,7 +299,7 @@ def in_region(view: View, metric: str = "high_risk_error_rate") -> pd.DataFrame:
     return merged.assign(
         inside=(merged["value"] >= MIN_ACCURACY) & (merged["value_error"] <= MAX_ERROR),
         # Unread answers count as errors: nobody knows that they are none.
-        surely=(merged["exact_low"] >= MIN_ACCURACY) & (merged["worst_high_error"] <= MAX_ERROR),
+        surely=(merged["low"] >= MIN_ACCURACY) & (merged["worst_high_error"] <= MAX_ERROR),
     )
 
 
@@ -295,7 +323,9 @@ def _region(view: View) -> str:
         where = joined(
             [f"{condition_name(str(name))} ({count} of {of[name]} models)" for name, count in counts.items()]
         )
-    return f"By point estimates, {region} was reached under {where}; with the whole 95 % intervals inside, {surely}."
+    return (
+        f"By point estimates, {region} was reached under {where}; with the whole exact 95 % intervals inside, {surely}."
+    )
 
 
 def _cautions(report: ReportInput, shown: tuple[View, ...]) -> list[str]:

@@ -1,11 +1,12 @@
 """The tables of the report, each as headings and rows of text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from safescale.core.safety.metrics import HEADLINES, SAFETY_METRICS, MetricDefinition
+from safescale.core.safety.metrics import COMPARED, HEADLINES, METRICS, SAFETY_METRICS, MetricDefinition
 from safescale.core.safety.protocol import ENSEMBLE_RATES
 from safescale.report.figures import Absent, records
 from safescale.report.safety.figures_questions import outcomes
@@ -20,11 +21,14 @@ from safescale.report.safety.findings import (
     plural,
     points,
     seconds,
+    sentence_case,
+    share_text,
     signed,
 )  # fmt: skip
-from safescale.report.safety.view import View, condition_name
+from safescale.report.safety.view import View, condition_name, with_interval
 
 WORST_QUESTIONS = 12
+SLICES_SHOWN = 200
 SYNCHRONIZED = "synchronized_failure_rate"
 
 
@@ -48,6 +52,7 @@ def view_blocks(view: View) -> list[Block | Absent]:
     """Return the tables of one formulation."""
     return [
         safety(view),
+        slices(view),
         majority(view),
         consistency(view),
         tests(view),
@@ -60,13 +65,13 @@ def view_blocks(view: View) -> list[Block | Absent]:
     ]
 
 
-def _cells(view: View) -> dict[tuple[str, str, str, str], tuple[float, float, float, int]]:
+def _cells(view: View) -> dict[tuple[str, str, str, str], dict[str, Any]]:
     table = view.table("metrics")
     if table.empty:
         return {}
     keys = zip(table["model"], table["condition"], table["regime"], table["metric"], strict=True)
-    numbers = table[["value", "ci_low", "ci_high", "n"]].to_numpy(float)
-    return {key: (row[0], row[1], row[2], int(row[3])) for key, row in zip(keys, numbers, strict=True)}
+    numbers = with_interval(table)[["value", "low", "high", "worst_high", "n", "n_unread"]]
+    return dict(zip(keys, records(numbers), strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,17 +79,17 @@ class _Column:
     heading: str
     regime: str
     metric: str
-    show: Callable[[float, float, float], str]
+    show: Callable[[Mapping[str, Any]], str]
 
 
-def _number_interval(value: float, low: float, high: float) -> str:
-    text = number(value)
-    return text if pd.isna(low) or pd.isna(value) else f"{text} [{number(low)},{NBSP}{number(high)}]"
+def _number_interval(row: Mapping[str, Any]) -> str:
+    text, (low, high) = number(row["value"]), (row["low"], row["high"])
+    return text if pd.isna(low) or pd.isna(row["value"]) else f"{text} [{number(low)},{NBSP}{number(high)}]"
 
 
-def _plain_seconds(value: float, low: float, high: float) -> str:
-    text = seconds(value)
-    return text if pd.isna(low) or pd.isna(value) else f"{text} [{low:.3g},{NBSP}{high:.3g}]"
+def _plain_seconds(row: Mapping[str, Any]) -> str:
+    text, (low, high) = seconds(row["value"]), (row["low"], row["high"])
+    return text if pd.isna(low) or pd.isna(row["value"]) else f"{text} [{low:.3g},{NBSP}{high:.3g}]"
 
 
 def _wide(view: View, heading: str, note: str, columns: Sequence[_Column], *, folded: bool) -> Block | Absent:
@@ -93,10 +98,10 @@ def _wide(view: View, heading: str, note: str, columns: Sequence[_Column], *, fo
     for condition in view.conditions:
         for model in view.model_ids:
             found = [cells.get((model, condition, column.regime, column.metric)) for column in columns]
-            counts = [cell[3] for cell in found if cell is not None]
+            counts = [int(cell["n"]) for cell in found if cell is not None]
             if counts:
                 shown = [
-                    "–" if cell is None else column.show(*cell[:3]) for cell, column in zip(found, columns, strict=True)
+                    "–" if cell is None else column.show(cell) for cell, column in zip(found, columns, strict=True)
                 ]
                 rows.append([condition_name(condition), model, *shown, str(max(counts))])
     if not rows:
@@ -106,26 +111,62 @@ def _wide(view: View, heading: str, note: str, columns: Sequence[_Column], *, fo
 
 def _headline(metric: MetricDefinition, regime: str) -> _Column:
     """Return a metric in a regime, or in the first of its own where it has no such."""
-    show = _plain_seconds if metric.unit == "s" else percent_interval
+    show = _plain_seconds if metric.unit == "s" else share_text
     return _Column(metric.noun, regime if regime in metric.regimes else metric.regimes[0], metric.name, show)
 
 
 def safety(view: View) -> Block | Absent:
     """Return the safety table: greedy rates with intervals, dangerous overconfidence, latency."""
-    columns = [_headline(metric, view.regime) for metric in HEADLINES]
-    note = f"Per cent of questions with 95 % bootstrap intervals, {view.regime} answers; n: questions attempted."
+    columns = [_headline(metric, view.regime) for metric in HEADLINES if view.shows(metric)]
+    note = (
+        f"Per cent of questions with exact 95 % intervals{view.clustered}; of seconds a bootstrap. "
+        f"{sentence_case(view.regime)} answers; n: questions attempted."
+    )
     return _wide(view, "Safety by condition and model", note, columns, folded=False)
+
+
+def slices(view: View) -> Block | Absent:
+    """Return accuracy and harm by subspecialty, question type and group, those with most high-risk errors first."""
+    heading, table = "Slices", view.table("slices")
+    if table.empty:
+        return Absent("", heading, f"{heading}: the questions have no subspecialty, type or group.")
+    columns = [_headline(metric, view.regime) for metric in METRICS if metric.name in COMPARED]
+    keys = ["slice", "slice_value", "condition", "model"]
+    found: dict[tuple[str, ...], dict[tuple[str, str], dict[str, Any]]] = {}
+    for row in records(with_interval(table)):
+        found.setdefault(tuple(row[key] for key in keys), {})[row["regime"], row["metric"]] = row
+    worst = (view.regime, SAFETY_METRICS[0])
+    order = sorted(found, key=lambda key: -found[key].get(worst, {"value": 0.0})["value"])
+    rows = []
+    for key in order[:SLICES_SHOWN]:
+        cells = [found[key].get((column.regime, column.metric)) for column in columns]
+        shown = ["–" if cell is None else column.show(cell) for cell, column in zip(cells, columns, strict=True)]
+        risk = found[key].get(worst)
+        adjusted = "–" if risk is None else p_text(risk["p_holm"])
+        count = str(max(int(cell["n"]) for cell in cells if cell is not None))
+        rows.append([key[0], key[1], condition_name(key[2]), key[3], *shown, adjusted, count])
+    cut = f" The first {len(rows)} of {len(order):,}; the table slices has all." if len(order) > len(rows) else ""
+    note = (
+        f"Most high-risk errors first, with exact 95 % intervals{view.clustered}. Holm: Fisher's test of high-risk "
+        "errors against the other questions, adjusted over the values and conditions of a slice; few questions show "
+        f"little.{cut}"
+    )
+    headings = ["slice", "value", "condition", "model", *(column.heading for column in columns), "Holm", "n"]
+    return Block(heading, note, headings, rows)
 
 
 def majority(view: View) -> Block | Absent:
     """Return rates of the majority of the samples."""
     columns = [
         *(_headline(metric, "majority") for metric in HEADLINES if {"greedy", "majority"} <= set(metric.regimes)),
-        _Column("null majority", "majority", "null_majority_rate", percent_interval),
-        _Column("unanimous error", "samples", "synchronized_failure_rate", percent_interval),
-        _Column("robust correctness", "samples", "robustness_correctness", percent_interval),
+        _Column("null majority", "majority", "null_majority_rate", share_text),
+        _Column("unanimous error", "samples", "synchronized_failure_rate", share_text),
+        _Column("robust correctness", "samples", "robustness_correctness", share_text),
     ]
-    note = f"The majority of {view.samples} samples (self-consistency); compare with the greedy answers above."
+    note = (
+        f"The majority of {view.samples} samples (self-consistency); compare with the greedy answers above. Exact 95 % "
+        f"intervals{view.clustered}; of robust correctness, a mean, a bootstrap."
+    )
     return _wide(view, "Majority of the samples", note, columns, folded=True)
 
 
@@ -141,7 +182,10 @@ def consistency(view: View) -> Block | Absent:
         _Column("ECE", "majority", "ece", _number_interval),
         _Column("MCE", "majority", "mce", _number_interval),
     ]
-    note = "Confidence of [0, 1] from the entropy of the samples; expected and maximum calibration error over 10 bins."
+    note = (
+        "Confidence of [0, 1] from the entropy of the samples; expected and maximum calibration error over 10 bins. "
+        "95 % bootstrap intervals."
+    )
     return _wide(view, "Confidence and calibration", note, columns, folded=True)
 
 
@@ -251,12 +295,23 @@ def synchronized(view: View) -> Block | Absent:
     rows = [
         [
             condition_name(row["condition"]), row["event"].replace("_", " "), str(row["n_models"]),
-            str(row["n_questions"]), str(row["n_events"]), percent_interval(row["rate"], row["ci_low"], row["ci_high"]),
+            str(row["n_questions"]), str(row["n_events"]), percent_interval(row["rate"], *_ends(row, "")),
+            str(row.get("n_unread", "–")),
         ]
         for row in records(table)
     ]  # fmt: skip
-    columns = ["condition", "event", "models", "questions", "events", "rate"]
-    return Block(heading, "Greedy answers of all models to the same question.", columns, rows)
+    columns = ["condition", "event", "models", "questions", "events", "rate", "unread"]
+    note = (
+        f"Greedy answers of all models to the same question, with exact 95 % intervals{view.clustered}. Unread: "
+        "questions of which nobody could read an answer; what it says is not known."
+    )
+    return Block(heading, note, columns, rows)
+
+
+def _ends(row: Mapping[str, Any], prefix: str) -> tuple[float, float]:
+    """Return the exact interval of a row; that of the bootstrap where an older scoring service sent no other."""
+    kind = "exact" if f"{prefix}exact_low" in row else "ci"
+    return row[f"{prefix}{kind}_low"], row[f"{prefix}{kind}_high"]
 
 
 def ensembles(view: View) -> Block | Absent:
@@ -269,12 +324,14 @@ def ensembles(view: View) -> Block | Absent:
     titles = [nouns[rate] for rate in ENSEMBLE_RATES]
     rows = []
     for row in records(table):
-        shown = [
-            percent_interval(*(row[f"{rate}{end}"] for end in ("", "_ci_low", "_ci_high"))) for rate in ENSEMBLE_RATES
-        ]
-        rows.append([row["ensemble"], row["members"], condition_name(row["condition"]), *shown, str(row["n"])])
-    note = "Majority of the members' greedy answers, an answer that is missing being a ballot too."
-    return Block(heading, note, ["ensemble", "members", "condition", *titles, "n"], rows)
+        shown = [percent_interval(row[rate], *_ends(row, f"{rate}_")) for rate in ENSEMBLE_RATES]
+        counts = [str(row["n"]), str(row.get("n_unread", "–"))]
+        rows.append([row["ensemble"], row["members"], condition_name(row["condition"]), *shown, *counts])
+    note = (
+        "Majority of the members' greedy answers, an answer that is missing being a ballot too, with exact 95 % "
+        f"intervals{view.clustered}. Unread: questions on which nobody could read a member."
+    )
+    return Block(heading, note, ["ensemble", "members", "condition", *titles, "n", "unread"], rows)
 
 
 def scaling(view: View) -> Block | Absent:

@@ -1,5 +1,6 @@
 """What one formulation of a run measured, selected and put in order for the report. Formulations are never mixed."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,6 +9,7 @@ import pandas as pd
 
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.core.safety.conditions import CONDITION_IDS, CONDITIONS
+from safescale.core.safety.metrics import MetricDefinition
 from safescale.report.safety.inputs import ReportInput
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.convert import FORMULATIONS
@@ -23,10 +25,22 @@ def condition_name(condition_id: str) -> str:
     return PAPER_NAMES.get(condition_id, condition_id)
 
 
-_METRIC = [
-    "model", "condition", "regime", "value", "ci_low", "ci_high", "n", "n_null", "n_unread", "exact_low", "exact_high",
-    "worst_high",
-]  # fmt: skip
+_METRIC = ["model", "condition", "regime", "value", "low", "high", "worst_high", "n", "n_null", "n_unread"]
+
+
+def with_interval(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return rows of metrics with `low` and `high`, the interval to be shown: exact of shares, else the bootstrap's.
+
+    `worst_high` is the high end if every unread answer were such an event, and never below `high`; a scoring service of
+    version 0.2.0 or older sends no exact intervals.
+    """
+    ends = {}
+    for end in ("low", "high"):
+        exact = rows[f"exact_{end}"] if f"exact_{end}" in rows else pd.Series(math.nan, index=rows.index)
+        ends[end] = exact.fillna(rows[f"ci_{end}"])
+    worst = rows["worst_high"] if "worst_high" in rows else pd.Series(math.nan, index=rows.index)
+    unread = rows["n_unread"] if "n_unread" in rows else pd.Series(0, index=rows.index)
+    return rows.assign(**ends, worst_high=worst.fillna(ends["high"]), n_unread=unread)
 
 
 def ordered(found: Sequence[str], order: Sequence[str]) -> tuple[str, ...]:
@@ -77,9 +91,10 @@ class View:
         return self.tables.get(name, pd.DataFrame())
 
     def metric(self, name: str) -> pd.DataFrame:
-        """Return a row per model and condition: model, condition, regime, value, ci_low, ci_high, n, n_null.
+        """Return a row per model and condition: model, condition, regime, value, low, high, n, n_null and others.
 
-        The regime is the first of greedy, majority and samples that has the metric. Rows without a value are left out.
+        `low` and `high` are those of `with_interval`. The regime is the first of greedy, majority and samples that has
+        the metric. Rows without a value are left out.
         """
         if name not in self._cache:
             self._cache[name] = self._metric(name)
@@ -94,11 +109,18 @@ class View:
             if (chosen := rows[rows["regime"] == regime]).shape[0]:
                 rows = chosen
                 break
-        keyed = rows.assign(
+        keyed = with_interval(rows).assign(
             _m=rows["model"].map({model: rank for rank, model in enumerate(self.model_ids)}),
             _c=rows["condition"].map({name: rank for rank, name in enumerate(self.conditions)}),
         )
         return keyed.sort_values(["_c", "_m"], kind="stable").drop(columns=["_m", "_c"]).reset_index(drop=True)
+
+    @cached_property
+    def clustered(self) -> str:
+        """What intervals of shares allow for, with a comma before it; empty where questions are independent."""
+        metrics = self.table("metrics")
+        some = "clusters" in metrics and bool((metrics["clusters"] > 0).any())
+        return ", which allow for the clusters that the questions belong to" if some else ""
 
     @cached_property
     def unsized(self) -> tuple[str, ...]:
@@ -115,6 +137,10 @@ class View:
         """A caution where not every condition was asked of every model, so that means are over different models."""
         counts = {len(self.asked_of(condition)) for condition in self.conditions}
         return " Not every model was asked under every condition: means are over different models." * (len(counts) > 1)
+
+    def shows(self, metric: MetricDefinition) -> bool:
+        """Return whether a summary has a metric: some are there only where they are above 0 anywhere."""
+        return not metric.if_any or bool((self.metric(metric.name)["value"] > 0).any())
 
     def mean(self, name: str, condition: str) -> float:
         """Return the mean of a metric over the models under a condition; NaN where no model has it."""

@@ -8,6 +8,7 @@ from safescale.cli.terminal.gate_view import plan_lines, requirement_table
 from safescale.cli.terminal.live import duration, follow, status_line, view
 from safescale.cli.terminal.origins import cached_line, warning_lines
 from safescale.cli.terminal.tables import failure_lines, reading_lines, safety_table, skip_lines
+from safescale.core.statistics.intervals import ShareCount, share_interval
 from safescale.rpc.common.v1 import common_pb2
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2
@@ -41,8 +42,9 @@ def test_the_safety_table_fits_eighty_columns_and_shows_intervals() -> None:
     ]
     text = shown(safety_table(make_run("m"), rows))
     assert "50.0" in text
-    assert "10–90" in text
+    assert "10.0–90" in text
     assert "1.23" in text
+    assert "1–1.5" in text
     assert "100–100" in text
     assert "Formulation: cloze" in " ".join(text.split())
     assert "…" not in text
@@ -56,6 +58,43 @@ def test_the_reading_of_letters_is_below_the_table() -> None:
     assert "Formulation: letter. Reading: strict." in str(safety_table(run, []).caption)
     run.manifest.spec.reading = "explicit"
     assert "Reading: explicit." in str(safety_table(run, []).caption)
+
+
+def share(metric: str, events: int, **changes) -> scoring_pb2.MetricRow:
+    """A share of 32 questions of which some happened, and of which a bootstrap knows nothing."""
+    interval = share_interval(ShareCount(events, 32))
+    fields = {
+        "measured": scoring_pb2.ShareCount(events=events), "exact_low": interval.low, "exact_high": interval.high,
+        "interval": "clopper_pearson", "ci_low": 0.0, "ci_high": 0.0, "n": 32,
+    }  # fmt: skip
+    return row(metric, events / 32, **(fields | changes))
+
+
+def test_nothing_of_32_questions_is_not_known_to_be_nothing() -> None:
+    lines = shown(safety_table(make_run("m"), [share("high_risk_error_rate", 0)])).splitlines()
+    assert any("0.0–10.9" in line for line in lines)
+    text = " ".join(" ".join(lines).split())
+    assert "exact 95 % intervals below; of seconds a bootstrap" in text
+    assert "≤" not in text
+    assert "unread" not in text
+
+
+def test_harm_that_unread_answers_may_hide_is_said_beside_their_share() -> None:
+    worst = {"worst_case": scoring_pb2.ShareCount(events=8), "worst_high": 0.4341, "n_unread": 8}
+    rows = [share("high_risk_error_rate", 0, **worst), share("unread_rate", 8), share("accuracy", 20)]
+    text = shown(safety_table(make_run("m"), rows))
+    assert "unread" in text
+    assert "25.0" in text
+    assert "≤ 43" in text
+    assert "at most so much, since harm can hide in answers that nobody could read" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "…" not in text
+
+
+def test_clusters_are_said() -> None:
+    clustered = share("accuracy", 20, measured=scoring_pb2.ShareCount(events=20, clusters=8))
+    text = shown(safety_table(make_run("m"), [clustered]))
+    assert "which allow for clusters of questions" in " ".join(text.split())
 
 
 def test_who_read_the_answers_is_printed() -> None:

@@ -86,7 +86,7 @@ def test_bars_show_every_metric_with_its_interval(one: View, small: ReportInput)
     rows = table[(table["metric"] == "accuracy") & (table["regime"] == "greedy")].set_index("condition")
     first = rows.loc["zero_shot"]
     text = str(drawn.data.iloc[0, 2]).replace("\u00a0", " ")
-    assert text == f"{100 * first['value']:.1f} % [{100 * first['ci_low']:.1f}, {100 * first['ci_high']:.1f}]"
+    assert text == f"{100 * first['value']:.1f} % [{100 * first['exact_low']:.1f}, {100 * first['exact_high']:.1f}]"
 
 
 def test_the_forest_has_every_pair_that_was_asked(one: View, small: ReportInput) -> None:

@@ -73,9 +73,9 @@ def test_what_evidence_did_is_told_with_the_tables_numbers(small: ReportInput) -
 def test_overlap_of_intervals_is_told_as_it_is(small: ReportInput) -> None:
     table = small.tables["metrics"]
     rows = table[(table["metric"] == "accuracy") & (table["regime"] == "greedy")].set_index("condition")
-    apart = rows.loc["zero_shot", "ci_high"] < rows.loc["evidence_clean", "ci_low"]
+    apart = rows.loc["zero_shot", "exact_high"] < rows.loc["evidence_clean", "exact_low"]
     line = next(line for line in summary_lines(small) if line.startswith("Clean evidence against closed-book"))
-    told = re.search(r"accuracy went.*?the 95 % intervals of the two (do not )?overlap", line)
+    told = re.search(r"accuracy went.*?the exact 95 % intervals of the two (do not )?overlap", line)
     assert told
     assert bool(told.group(1)) == apart
 
@@ -83,7 +83,7 @@ def test_overlap_of_intervals_is_told_as_it_is(small: ReportInput) -> None:
 def test_many_models_are_told_as_means_and_counts(large: ReportInput) -> None:
     text = plain(summary_lines(large))
     assert "on the mean over 9 models" in text
-    assert re.search(r"the intervals of the two do not overlap for \d of 9 models", text)
+    assert re.search(r"the exact intervals of the two do not overlap for \d of 9 models", text)
 
 
 def test_the_safe_region_counts_models_by_estimate_and_by_interval(large: ReportInput) -> None:

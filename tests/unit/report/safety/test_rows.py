@@ -32,10 +32,10 @@ scenario = made.Scenario(conditions=("zero_shot", "made_up"), question_count=12,
 report = made.build(scenario)
 for name in ("metrics", "paired_differences"):
     print(name, sorted(set(report.tables[name]["metric"])))
-from safescale.cli.terminal.tables import COLUMNS
+from safescale.cli.terminal.tables import columns_of
 from safescale.core.safety.tables.analysis import SAFE_REGION
 from safescale.report.safety.page import render
-print("columns", COLUMNS)
+print("columns", columns_of([]))
 print(render(report))
 """
 
@@ -58,7 +58,7 @@ def test_a_row_more_is_everywhere(tmp_path: Path) -> None:
     metrics, differences, columns, page = done.stdout.split("\n", 3)
     assert "severe_rate" in metrics
     assert "severe_rate" in differences
-    assert "('severe', 'severe_rate', 'greedy')" in columns
+    assert "heading='severe', metric='severe_rate', regime='greedy'" in columns
     assert '<th scope="col">severe error</th>' in page
     assert ">Severe error" in page
     assert "fake evidence \u2212 closed-book" in page

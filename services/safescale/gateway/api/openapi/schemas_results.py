@@ -143,7 +143,7 @@ class Readings(BaseModel):
     judge: int = Field(description="Abstentions that it stated included.")
     person: int
     scores: int = Field(description="Drawn from option scores (cloze).")
-    unread: int = Field(description="Nobody could read them: they count as abstentions, and harm can hide in them.")
+    unread: int = Field(description="Nobody could read them: they are no abstentions, and harm can hide in them.")
     judge_failed: int = Field(description="Of the unread: the judge failed.")
     cut_by_length: int = Field(description="Of the unread: the text was cut before its end.")
 
