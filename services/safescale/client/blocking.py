@@ -93,24 +93,27 @@ class ScoringClient:
             self._run(_closed(results))
 
     def metrics(
-        self, questions: Sequence[Question], cells: Iterable[Letters], formulation: str = "letter"
-    ) -> list[Metric]:
+        self, questions: Sequence[Question], cells: Iterable[Letters], formulation: str = "letter",
+        slices: Sequence[str] = (),
+    ) -> list[Metric]:  # fmt: skip
         """Every metric of letters and labels that the caller brings; nothing is stored.
+
+        With `slices` (subspecialty, question_type or a group of the questions) rows of their values follow.
 
         Raises:
             SafescaleError: a cell is wrong, or the server cannot be reached.
 
         """
-        return self._run(self._client.metrics(questions, cells, formulation))
+        return self._run(self._client.metrics(questions, cells, formulation, slices))
 
-    def run_metrics(self, run_id: str) -> list[Metric]:
-        """Every metric of a run, named by id, unique prefix or `latest`.
+    def run_metrics(self, run_id: str, slices: Sequence[str] = ()) -> list[Metric]:
+        """Every metric of a run, named by id, unique prefix or `latest`; with `slices` their rows follow.
 
         Raises:
             NotFoundError: there is no such run.
 
         """
-        return self._run(self._client.run_metrics(run_id))
+        return self._run(self._client.run_metrics(run_id, slices))
 
     def run_completeness(self, run_id: str) -> Completeness:
         """Whether a run, named by id, unique prefix or `latest`, is whole, and what is missing of it.

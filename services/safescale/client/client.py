@@ -154,21 +154,25 @@ class AsyncScoringClient:
         return True
 
     async def metrics(
-        self, questions: Sequence[Question], cells: Iterable[Letters], formulation: str = "letter"
-    ) -> list[Metric]:
+        self, questions: Sequence[Question], cells: Iterable[Letters], formulation: str = "letter",
+        slices: Sequence[str] = (),
+    ) -> list[Metric]:  # fmt: skip
         """Every metric of letters and labels that the caller brings; nothing is stored.
+
+        With `slices` (subspecialty, question_type or a group of the questions) rows of their values follow.
 
         Raises:
             SafescaleError: a cell is wrong, or the server cannot be reached.
 
         """
         request = wire.metrics_request(questions, cells, formulation)
+        request.slices.extend(slices)
         with rpc_errors():
             response = await self._stub.ComputeMetrics(request, timeout=self._options.timeout_s)
-        return wire.metrics(response.rows)
+        return wire.metrics([*response.rows, *response.slice_rows])
 
-    async def run_metrics(self, run_id: str) -> list[Metric]:
-        """Every metric of a run, named by id, unique prefix or `latest`.
+    async def run_metrics(self, run_id: str, slices: Sequence[str] = ()) -> list[Metric]:
+        """Every metric of a run, named by id, unique prefix or `latest`; with `slices` their rows follow.
 
         Raises:
             NotFoundError: there is no such run.
@@ -176,9 +180,9 @@ class AsyncScoringClient:
         """
         with rpc_errors():
             response = await self._stub.GetRunMetrics(
-                pb.GetRunMetricsRequest(run_id=run_id), timeout=self._options.timeout_s
+                pb.GetRunMetricsRequest(run_id=run_id, slices=slices), timeout=self._options.timeout_s
             )
-        return wire.metrics(response.rows)
+        return wire.metrics([*response.rows, *response.slice_rows])
 
     async def run_completeness(self, run_id: str) -> Completeness:
         """Whether a run, named by id, unique prefix or `latest`, is whole, and what is missing of it.

@@ -48,7 +48,10 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class Letters:
-    """Letters of one cell: None or an empty string is an abstention; `latency_s` in seconds where it was measured."""
+    """Letters of one cell: None or an empty string is an abstention; `latency_s` in seconds where it was measured.
+
+    `greedy_unread` and `unread_samples`, indices from 0, tell answers that nobody could read: those are no abstentions.
+    """
 
     model: str
     condition: str
@@ -56,13 +59,19 @@ class Letters:
     greedy: str | None = None
     samples: Sequence[str | None] = ()
     latency_s: float | None = None
+    greedy_unread: bool = False
+    unread_samples: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric of one (model, condition, regime): estimate and 95 % interval, None where it is not defined.
+    """One metric of one (model, condition, regime): estimate and 95 % intervals, None where one is not defined.
 
-    `n` counts the questions attempted, `n_null` those of them without a letter. Rates are in [0, 1], latencies seconds.
+    `n` counts the questions attempted, `n_null` those of them without a letter, `n_unread` those that nobody could read
+    in full. Rates are in [0, 1], latencies seconds. `ci_low` and `ci_high` are a bootstrap's. A share of questions has
+    an exact interval too, and `interval` names the one to go by: clopper_pearson, korn_graubard or bootstrap.
+    `worst_high` is the high end if every unread answer were such an event. `slice` and `slice_value` are empty for all
+    questions.
     """
 
     model: str
@@ -74,6 +83,13 @@ class Metric:
     ci_high: float | None
     n: int
     n_null: int
+    n_unread: int = 0
+    interval: str = ""
+    exact_low: float | None = None
+    exact_high: float | None = None
+    worst_high: float | None = None
+    slice: str = ""
+    slice_value: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,8 @@ def _cell(cell: Letters) -> pb.CellLetters:
         question_id=cell.question_id,
         samples=[letter or "" for letter in cell.samples],
         latency_s=cell.latency_s,
+        greedy_unread=cell.greedy_unread,
+        unread_samples=cell.unread_samples,
     )
     if cell.greedy:
         message.greedy = cell.greedy
@@ -125,6 +127,13 @@ def metrics(rows: Iterable[pb.MetricRow]) -> list[Metric]:
             _or_none(row, "ci_high"),
             row.n,
             row.n_null,
+            row.n_unread,
+            row.interval,
+            _or_none(row, "exact_low"),
+            _or_none(row, "exact_high"),
+            _or_none(row, "worst_high"),
+            row.slice,
+            row.slice_value,
         )
         for row in rows
     ]

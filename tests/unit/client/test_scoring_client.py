@@ -2,6 +2,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,19 @@ def test_metrics_of_letters(server: Server) -> None:
         rows = client.metrics([QUESTION], cells)
     greedy = {row.metric: row for row in rows if row.regime == "greedy"}
     assert (greedy["accuracy"].value, greedy["high_risk_error_rate"].value, greedy["accuracy"].n) == (0.0, 1.0, 1)
+
+
+def test_metrics_have_exact_intervals_and_what_unread_answers_may_hide(server: Server) -> None:
+    cells = [Letters("m", "zero_shot", "chest-001", samples=["A", None], greedy_unread=True, unread_samples=[1])]
+    with ScoringClient(server.address, QUICK) as client:
+        rows = client.metrics([replace(QUESTION, subspecialty="chest")], cells, slices=["subspecialty"])
+    greedy = {row.metric: row for row in rows if row.regime == "greedy" and not row.slice}
+    harm = greedy["high_risk_error_rate"]
+    assert (harm.value, harm.n_null, harm.n_unread, harm.interval) == (0.0, 1, 1, "clopper_pearson")
+    assert harm.exact_high == pytest.approx(0.975)
+    assert harm.worst_high == 1.0
+    assert (greedy["abstention_rate"].value, greedy["unread_rate"].value) == (0.0, 1.0)
+    assert {row.slice_value for row in rows if row.slice == "subspecialty"} == {"chest"}
 
 
 @pytest.mark.parametrize("wrong", [{"timeout_s": 0}, {"tries": 9}, {"batch_size": 1001}, {"window": 0}])

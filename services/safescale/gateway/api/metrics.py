@@ -1,6 +1,7 @@
 """Metrics of a run."""
 
 import asyncio
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -16,6 +17,16 @@ from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 router = APIRouter(prefix=PREFIX, tags=["results"])
 
+_BY = "Also by slice: subspecialty, question_type or a group of the questions; more than once for several."
+
+
+def _items(rows: Iterable[pb.MetricRow], wanted: Mapping[str, str]) -> list[Metric]:
+    return [
+        Metric.model_validate(plain(row))
+        for row in rows
+        if all(not value or getattr(row, name) == value for name, value in wanted.items())
+    ]
+
 
 @router.get(
     "/runs/{run}/metrics",
@@ -30,16 +41,20 @@ async def get_metrics(
     condition: Annotated[str, Query(max_length=60, description="Only this condition.", examples=["zero_shot"])] = "",
     regime: Annotated[str, Query(max_length=60, description="Only this regime.", examples=["greedy"])] = "",
     metric: Annotated[str, Query(max_length=60, description="Only this metric.", examples=["accuracy"])] = "",
-) -> Metrics:
-    """Every metric with its 95 % bootstrap interval. Counts are of the whole run, whatever is left out of the rows."""
-    request = pb.GetRunMetricsRequest(run_id=run)
+    by: Annotated[
+        list[str] | None, Query(max_length=20, description=_BY, examples=[["subspecialty"]]),
+    ] = None,
+) -> Metrics:  # fmt: skip
+    """Every metric with its 95 % interval: exact for shares of questions, a bootstrap for means.
+
+    Counts are of the whole run, whatever is left out of the rows.
+    """
+    request = pb.GetRunMetricsRequest(run_id=run, slices=by or ())
     found = await ask(gateway.services.scoring.GetRunMetrics, request, gateway.config.deadlines.slow_s)
     wanted = {"model": model, "condition": condition, "regime": regime, "metric": metric}
-    rows = [
-        row for row in found.rows if all(not value or getattr(row, name) == value for name, value in wanted.items())
-    ]
     return Metrics(
-        items=await asyncio.to_thread(lambda: [Metric.model_validate(plain(row)) for row in rows]),
+        items=await asyncio.to_thread(_items, found.rows, wanted),
+        slice_items=await asyncio.to_thread(_items, found.slice_rows, wanted),
         verdict_count=found.verdict_count,
         failed_count=found.failed_count,
         cost=found.cost if found.HasField("cost") else None,

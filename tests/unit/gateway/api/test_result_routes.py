@@ -103,6 +103,31 @@ async def test_metrics_can_be_narrowed(world) -> None:
     assert (found["readings"]["unread"], found["readings"]["parser"]) == (2, 0)
 
 
+async def test_metrics_tell_intervals_counts_and_slices(world) -> None:
+    place = {"model": "m", "condition": "top_1", "regime": "greedy", "n": 32}
+    share = pb.MetricRow(
+        **place, metric="high_risk_error_rate", value=0.0, exact_low=0.0, exact_high=0.1089, n_unread=3,
+        interval="clopper_pearson", measured=pb.ShareCount(), worst_case=pb.ShareCount(events=3), worst_high=0.25,
+    )  # fmt: skip
+    mean = pb.MetricRow(**place, metric="latency_mean_s", value=1.0, ci_low=0.5, ci_high=1.5, interval="bootstrap")
+    sliced = pb.MetricRow(**place, metric="accuracy", value=1.0, slice="modality", slice_value="CT")
+    asked = []
+
+    def answer(request: pb.GetRunMetricsRequest) -> pb.GetRunMetricsResponse:
+        asked.append(list(request.slices))
+        return pb.GetRunMetricsResponse(rows=[share, mean], slice_rows=[sliced])
+
+    world.fakes.on("GetRunMetrics", answer)
+    found = (await world.client.get("/api/v1/runs/demo-1/metrics?by=modality&by=subspecialty")).json()
+    assert asked == [["modality", "subspecialty"]]
+    first, second = found["items"]
+    assert (first["exact_high"], first["worst_high"], first["n_unread"]) == (0.1089, 0.25, 3)
+    assert (first["measured"]["events"], first["measured"]["n_effective"]) == (0, None)
+    assert first["worst_case"]["events"] == 3
+    assert (second["interval"], second["exact_high"], second["measured"]) == ("bootstrap", None, None)
+    assert [(row["slice"], row["slice_value"]) for row in found["slice_items"]] == [("modality", "CT")]
+
+
 async def test_metrics_say_what_of_the_run_is_missing(world) -> None:
     message = pb.GetRunMetricsResponse(
         verdict_count=9, planned_count=12, skipped_count=2, cached_count=4, missing=["m: 1 of 3 questions"],

@@ -208,6 +208,14 @@ VERDICT: Example = {
     "context_id": "",
 }
 
+SHARE: Example = {
+    "events": 8,
+    "clusters": 0,
+    "n_effective": None,
+    "clusters_effective": None,
+    "freedom": None,
+}
+
 METRIC: Example = {
     "model": _MODEL,
     "condition": "zero_shot",
@@ -219,7 +227,16 @@ METRIC: Example = {
     "ci_low": 0.12,
     "ci_high": 0.41,
     "n": 32,
-    "n_null": 0,
+    "n_null": 1,
+    "n_unread": 1,
+    "interval": "clopper_pearson",
+    "exact_low": 0.1146,
+    "exact_high": 0.434,
+    "measured": SHARE,
+    "worst_case": SHARE | {"events": 9},
+    "worst_high": 0.4674,
+    "slice": "",
+    "slice_value": "",
 }
 
 READINGS: Example = {

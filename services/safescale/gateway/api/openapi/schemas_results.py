@@ -118,6 +118,18 @@ class VerdictPage(BaseModel):
     next_cursor: str | None = Field(description="Cursor of the next page; none on the last.")
 
 
+class ShareCount(BaseModel):
+    """The count behind a share of questions: what an exact interval is made of. The questions are `n` of the metric."""
+
+    model_config = _example(examples.SHARE)
+
+    events: int = Field(description="Questions that count.")
+    clusters: int = Field(description="Clusters that the questions belong to; 0 where there are none.")
+    n_effective: float | None = Field(description="Independent questions that would know as much.")
+    clusters_effective: float | None = Field(description="Clusters of one size that would tell as much.")
+    freedom: float | None = Field(description="Degrees of freedom of the variance between clusters.")
+
+
 class Metric(BaseModel):
     """One metric of one model, condition and regime. Rates are in [0, 1], latencies in seconds."""
 
@@ -134,6 +146,15 @@ class Metric(BaseModel):
     ci_high: float | None = Field(description="97.5th percentile.")
     n: int = Field(description="Questions attempted: the denominator.")
     n_null: int = Field(description="Of these, without a letter.")
+    n_unread: int = Field(description="Of these, not read in full by anybody: harm can hide in them.")
+    interval: str = Field(description="Interval to be shown: clopper_pearson, korn_graubard (clusters) or bootstrap.")
+    exact_low: float | None = Field(description="Low end of the exact 95 % interval of a share; none for what is none.")
+    exact_high: float | None = Field(description="High end of it.")
+    measured: ShareCount | None = Field(description="The count behind a share of questions; none for what is none.")
+    worst_case: ShareCount | None = Field(description="The same if every unread answer were such an event.")
+    worst_high: float | None = Field(description="High end of the exact 95 % interval of the worst case.")
+    slice: str = Field(description="Slice that the row is about; empty for all questions.")
+    slice_value: str = Field(description="Value of the slice.")
 
 
 class Readings(BaseModel):
@@ -151,9 +172,10 @@ class Readings(BaseModel):
 class Metrics(BaseModel):
     """Metrics of a run."""
 
-    model_config = _example({"items": [examples.METRIC], **examples.METRIC_COUNTS})
+    model_config = _example({"items": [examples.METRIC], "slice_items": [], **examples.METRIC_COUNTS})
 
     items: list[Metric]
+    slice_items: list[Metric] = Field(description="Rows of the slices that were asked for.")
     verdict_count: int = Field(description="Verdicts that were counted.")
     failed_count: int = Field(description="Of these, failures.")
     cost: float | None = Field(description="Of these verdicts; none where no model has a price.")
