@@ -21,7 +21,7 @@ _FINE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Column:
+class _TerminalColumn:
     """A column of the safety table: its heading of two lines, so that the table fits 80 columns, and what is in it."""
 
     heading: str
@@ -29,11 +29,11 @@ class _Column:
     regime: str
 
 
-def columns_of(rows: Collection[scoring_pb2.MetricRow]) -> tuple[_Column, ...]:
+def columns_of(rows: Collection[scoring_pb2.MetricRow]) -> tuple[_TerminalColumn, ...]:
     """Return the columns of a table of these rows; some metrics are shown only where they are above 0 anywhere."""
     seen = {row.metric for row in rows if row.value > 0}
     return tuple(
-        _Column(metric.column, metric.name, metric.regimes[0])
+        _TerminalColumn(metric.column, metric.name, metric.regimes[0])
         for metric in HEADLINES
         if not metric.if_any or metric.name in seen
     )
