@@ -35,6 +35,13 @@ _CONTRADICTED = re.compile(
     r"^[^.!?]{0,40}\b(?:which|but)\b[^.!?]{0,60}\b(?:contradict|inconsistent|disagree|wrong|incorrect|not correct"
     r"|false)"
 )
+_TOLD_BY = re.compile(
+    r"^[^.!?\n]{0,20}\b(?:said|says?|claims?|claimed|wrote|thinks?|thought|suggests?|suggested)"
+    r" (?:the|a|an|some|my|many|most|one|another)\b",
+    re.IGNORECASE,
+)
+"""After a letter: who it is that says so."""
+
 _NAMED_AFTER = re.compile(rf"[^\w\s]?[ )]*[(:,.=–-]? ?[\"'(]?(?:the |an? )?({MARK})(.*)", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+(?:['-][^\W\d_]+)*")
 _BOUNDARY = re.compile(rf"[.!;](?=\s|$)|\n|:| [–-] |{MARK}|(?<![\w'-])(?:{words.BECAUSE})(?![\w-])", re.IGNORECASE)
@@ -170,6 +177,7 @@ def in_doubt(place: LetterPlace, form: Plain) -> bool:
         or _ALTERNATIVE.match(after)
         or _DENIED.match(after)
         or _CONTRADICTED.search(after)
+        or _TOLD_BY.search(after)
     ):
         return True
     for excluded in _OTHER_EXCLUDED.finditer(after):

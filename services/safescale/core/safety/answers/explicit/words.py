@@ -134,7 +134,9 @@ SPECIES = frozenset(
 """Second names of organisms whose first name is shortened to a letter."""
 
 SECOND_THOUGHT = re.compile(
-    r"\b(?:hmm|on second thoughts?|correction\b|scratch that|let me (?:re|double|correct)|i made a mistake"
+    r"\b(?:sorry|apologies|oops|my (?:mistake|bad)|i meant?\b|with (?:low|little|limited) (?:certainty|confidence)"
+    r"|ich meinte|je voulais dire|quise decir|perdón|hmm|on second thoughts?|correction\b|scratch that|let me (?:re"
+    r"|double|correct)|i made a mistake"
     r"|i (?:was|am|may be|might be|could be) (?:wrong|mistaken|torn)|i'm (?:wrong|torn)|take (?:that|it) back"
     r"|change my (?:answer|mind)|i need to correct|reconsider|not (?:\w+ )?(?:sure|certain|confident)|unsure|uncertain"
     r"|(?:could|may|might) be wrong|alternatively|or rather|i (?:don't|do not|cannot|can't) (?:know|determine|decide)"
