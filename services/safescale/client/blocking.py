@@ -143,15 +143,17 @@ class ScoringClient:
         """
         return self._run(self._client.compare(candidate, baseline, models))
 
-    def gate(self, run_id: str, policy: str = "") -> Gate:
+    def gate(self, run_id: str, policy: str = "", baseline: str = "") -> Gate:
         """Judge a run by a policy given as YAML or JSON text; without one by the policy that the run registered.
+
+        A policy that compares takes the run `baseline`, or the last of the run's series that passed.
 
         Raises:
             SpecError: the policy cannot be used; its `details` list the defects.
             NotFoundError: there is no such run.
 
         """
-        return self._run(self._client.gate(run_id, policy))
+        return self._run(self._client.gate(run_id, policy, baseline))
 
     def gate_letters(
         self, questions: Sequence[Question], cells: Iterable[Letters], policy: str, formulation: str = "letter",

@@ -226,15 +226,17 @@ class AsyncScoringClient:
             response = await self._stub.CompareRuns(request, timeout=self._options.timeout_s)
         return wire.comparison(response)
 
-    async def gate(self, run_id: str, policy: str = "") -> Gate:
+    async def gate(self, run_id: str, policy: str = "", baseline: str = "") -> Gate:
         """Judge a run by a policy given as YAML or JSON text; without one by the policy that the run registered.
+
+        A policy that compares takes the run `baseline`, or the last of the run's series that passed.
 
         Raises:
             SpecError: the policy cannot be used; its `details` list the defects.
             NotFoundError: there is no such run.
 
         """
-        request = pb.EvaluatePolicyRequest(run_id=run_id, policy=policy)
+        request = pb.EvaluatePolicyRequest(run_id=run_id, policy=policy, baseline_run_id=baseline)
         with rpc_errors():
             response = await self._stub.EvaluatePolicy(request, timeout=self._options.timeout_s)
         return wire.gate(response)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from safescale.core.decisions.policy import Verdict, shown_number
+from safescale.core.decisions.policy import Verdict, percent, shown_number
 from safescale.rpc.policies import verdict_of
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
@@ -12,19 +12,28 @@ METHODS = {
     "korn_graubard": "exact interval of clusters",
     "bootstrap": "bootstrap interval",
     "tango": "interval of the difference",
+    "tango_clusters": "interval of the difference, by clusters",
 }
 """How an interval was made, for a reader."""
 
+BASELINE = "baseline"
+"""Direction of a requirement against a baseline."""
+
+_END_OF = {True: "high end", False: "low end"}
 _ENDS = {"ci_high": "high end", "ci_low": "low end"}
 
 
 def demand(result: pb.RequirementResult) -> str:
     """Return what is demanded, such as `high_risk_error_rate ≤ 0.05`: the same in each run, for tools that compare."""
+    if result.direction == BASELINE:
+        return f"{result.metric} worse than baseline by < {result.limit:g}"
     return f"{result.metric} {'≤' if result.direction == 'max' else '≥'} {result.limit:g}"
 
 
 def demand_shown(result: pb.RequirementResult) -> str:
     """Return what is demanded as a person reads it, such as `high_risk_error_rate ≤ 5 %`."""
+    if result.direction == BASELINE:
+        return f"{result.metric} worse than baseline by less than {percent(result.limit).removesuffix(' %')} points"
     sign = "≤" if result.direction == "max" else "≥"
     limit = shown_number(result.metric, result.limit) if result.model else f"{result.limit:g}"
     return f"{result.metric} {sign} {limit}"
@@ -41,6 +50,9 @@ def number(result: pb.RequirementResult, field: str) -> str:
     if not result.HasField(field):  # type: ignore[arg-type]
         return NOTHING
     value = getattr(result, field)
+    if field == "value" and result.HasField("baseline_value"):
+        before = shown_number(result.metric, result.baseline_value).removesuffix(" %")
+        return f"{before} → {shown_number(result.metric, value)}"
     # What keeps a run from passing any policy is of no model, and a count.
     return shown_number(result.metric, value) if result.model else f"{value:g}"
 
@@ -49,6 +61,8 @@ def interval(result: pb.RequirementResult) -> str:
     """Return the interval, such as `0–10.9 %`."""
     if not (result.HasField("low") and result.HasField("high")):
         return NOTHING
+    if result.direction == BASELINE:
+        return f"[{100 * result.low:+.1f}, {100 * result.high:+.1f}]".replace("-", "\u2212")
     low, high = shown_number(result.metric, result.low), shown_number(result.metric, result.high)
     unit = low.rpartition(" ")[2]
     return f"{low.removesuffix(f' {unit}')}–{high}"
@@ -58,6 +72,8 @@ def decides(result: pb.RequirementResult) -> str:
     """Return which number decided; an estimate is marked, since it is no evidence."""
     if not result.model:
         return "count"
+    if result.direction == BASELINE:
+        return "difference" if not result.HasField("decisive") else _END_OF[result.decisive == result.high]
     return "estimate only" if result.bound == "estimate" else _ENDS.get(result.bound, result.bound)
 
 

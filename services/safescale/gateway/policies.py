@@ -40,7 +40,7 @@ MAY_JUDGE = MayCall(lambda services: services.scoring.EvaluatePolicy, pb.Evaluat
 MAY_PLAN_POLICY = MayCall(lambda services: services.scoring.PlanPolicy, pb.PlanPolicyRequest(), "read")
 
 
-async def judged(request: Request, gateway: Gateway, run_id: str) -> pb.EvaluatePolicyResponse:
+async def judged(request: Request, gateway: Gateway, run_id: str, baseline: str = "") -> pb.EvaluatePolicyResponse:
     """Judge a run by the policy in a request's body, or by the one that it registered where there is no body.
 
     Raises:
@@ -50,7 +50,7 @@ async def judged(request: Request, gateway: Gateway, run_id: str) -> pb.Evaluate
 
     """
     text = "" if _without_body(request) else await policy_text(request, gateway)
-    message = pb.EvaluatePolicyRequest(run_id=run_id, policy=text)
+    message = pb.EvaluatePolicyRequest(run_id=run_id, policy=text, baseline_run_id=baseline)
     return await ask(gateway.services.scoring.EvaluatePolicy, message, gateway.config.deadlines.slow_s)
 
 

@@ -13,6 +13,7 @@ from safescale.runtime.grpc.channels import rpc_errors
 from safescale.runtime.memory_cache import MemoryCache, memory_of
 
 QUICK_S = 30.0
+PAGE = 200
 KEPT = 32
 """Runs and benchmarks that are kept at once."""
 
@@ -82,6 +83,22 @@ class GroundTruthCache:
             self._benchmarks.put(benchmark_id, benchmark, await asyncio.to_thread(memory_of, benchmark))
         return RunTruth(manifest, benchmark, {question.question_id: question for question in benchmark.questions})
 
+    async def earlier_runs(self, run: orchestration_pb2.Run) -> list[orchestration_pb2.Run]:
+        """Return the completed runs of the series of a run that were created before it, the newest first."""
+        series = run.manifest.spec.series
+        if not series:
+            return []
+        stub = orchestration_pb2_grpc.OrchestrationServiceStub(self._orchestration())
+        request = orchestration_pb2.ListRunsRequest(page_size=PAGE, series=series)
+        found: list[orchestration_pb2.Run] = []
+        while True:
+            with rpc_errors():
+                page = await stub.ListRuns(request, timeout=QUICK_S)
+            found.extend(each for each in page.runs if each.manifest.spec.series == series and _before(each, run))
+            if not page.next_page_token:
+                return sorted(found, key=_created, reverse=True)
+            request.page_token = page.next_page_token
+
     async def run_id_of(self, name: str) -> str:
         """Return the full id of a run named by id, unique prefix or `latest`.
 
@@ -102,6 +119,14 @@ class GroundTruthCache:
         with rpc_errors():
             response = await stub.GetRun(_without_progress(name), timeout=QUICK_S)
         return response.run
+
+
+def _created(run: orchestration_pb2.Run) -> tuple[int, str]:
+    return run.created_at.ToNanoseconds(), run.run_id
+
+
+def _before(earlier: orchestration_pb2.Run, run: orchestration_pb2.Run) -> bool:
+    return earlier.state == orchestration_pb2.RUN_STATE_COMPLETED and _created(earlier) < _created(run)
 
 
 def _without_progress(run_id: str) -> orchestration_pb2.GetRunRequest:

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from safescale.formats.gate_words import counted, decides, demand_shown, interval, number, place, summary
+from safescale.formats.gate_words import counted, decides, demand, demand_shown, interval, number, place, summary
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 PASS, FAIL, INSUFFICIENT = pb.POLICY_VERDICT_PASS, pb.POLICY_VERDICT_FAIL, pb.POLICY_VERDICT_INSUFFICIENT
@@ -56,6 +56,18 @@ def test_a_service_that_knew_two_verdicts_says_pass_or_fail() -> None:
 def test_numbers_are_shown_for_a_reader(changes: dict[str, Any], shown: tuple[str, str, str]) -> None:
     one = result(**changes)
     assert (interval(one), number(one, "value"), decides(one)) == shown
+
+
+def test_a_requirement_against_a_baseline_is_shown_in_points() -> None:
+    one = result(
+        direction="baseline", limit=0.02, margin=0.02, bound="worst", value=0.06, baseline_value=0.05, low=-0.0143,
+        high=0.0381, decisive=0.0381, interval="tango", n=200,
+    )  # fmt: skip
+    assert demand(one) == "high_risk_error_rate worse than baseline by < 0.02"
+    assert demand_shown(one) == "high_risk_error_rate worse than baseline by less than 2 points"
+    assert number(one, "value") == "5 → 6 %"
+    assert interval(one) == "[\u22121.4, +3.8]"
+    assert (decides(one), counted(one)) == ("high end", "200 questions, interval of the difference")
 
 
 def test_what_is_demanded_and_where() -> None:

@@ -79,6 +79,10 @@ class ScriptedPeers(orchestration_pb2_grpc.OrchestrationServiceServicer, inferen
         self.run.manifest.judge.CopyFrom(judge)
         return orchestration_pb2.GetRunResponse(run=self.run)
 
+    async def ListRuns(self, request, context):
+        runs = [run for run in (self.run, *self.others.values()) if run.manifest.spec.series == request.series]
+        return orchestration_pb2.ListRunsResponse(runs=runs if request.series else [])
+
     async def GetBenchmark(self, request, context):
         return orchestration_pb2.GetBenchmarkResponse(
             benchmark=orchestration_pb2.Benchmark(name="bench"),

@@ -14,6 +14,7 @@ import orjson
 import typer
 from google.protobuf import json_format
 
+from safescale.cli.measure.gate import Baseline, checked_policy, judged, show_judgement
 from safescale.cli.measure.report import say_undrawn
 from safescale.cli.measure.results import METRICS_DEADLINE_S, QUICK_S, fetch_benchmark, fetch_run
 from safescale.cli.runner import EXIT_FAILED, run_async
@@ -53,8 +54,10 @@ def compare(
     ] = ("", ""),
     form: Annotated[Format, typer.Option("--format", help="table; json: rows and flips; csv: rows.")] = "table",
     html: Annotated[Path | None, typer.Option(help="Write the comparison as one self-contained page too.")] = None,
+    policy: Annotated[
+        Path | None, typer.Option(help="Policy (YAML) to judge the candidate by; its verdict is the exit code.")
+    ] = None,
     flips: Annotated[int, typer.Option(min=0, help="Questions that differ which the table lists.")] = LISTED,
-    confidence: Annotated[float, typer.Option(help="Two-sided confidence of the intervals.")] = 0.95,
 ) -> None:
     """Compare a run with a baseline question by question: accuracy and every harm, with intervals and tests."""
     if not baseline and not any(models):
@@ -64,23 +67,23 @@ def compare(
         baseline_run_id=baseline,
         candidate_model=models[0],
         baseline_model=models[1],
-        confidence=confidence,
     )
-    if run_async(_compare(load_settings(), request, _Output(form, flips, html))):
-        raise typer.Exit(EXIT_FAILED)
+    raise typer.Exit(run_async(_compare(load_settings(), request, _Output(form, flips, html, policy))))
 
 
 @dataclass(frozen=True)
 class _Output:
-    """What is written: the form on standard output, the flips that a table lists, the page."""
+    """What is written: the form on standard output, the flips that a table lists, the page; what judges it."""
 
     form: Format
     listed: int
     html: Path | None
+    policy: Path | None
 
 
-async def _compare(settings: Settings, request: pb.CompareRunsRequest, output: _Output) -> Sequence[str]:
-    """Write a comparison; return a sentence for each picture that the page lacks."""
+async def _compare(settings: Settings, request: pb.CompareRunsRequest, output: _Output) -> int:
+    """Write a comparison; return the exit code: that of the verdict, or 1 where the page lacks a picture."""
+    text = checked_policy(output.policy) if output.policy is not None else ""
     if output.html is not None:
         # A missing package is named before services are hosted for nothing.
         importlib.import_module("safescale.report.frames")
@@ -95,6 +98,10 @@ async def _compare(settings: Settings, request: pb.CompareRunsRequest, output: _
         undrawn: Sequence[str] = ()
         if output.html is not None:
             undrawn = await _write_page(client, response, (stored, questions), output.html)
+        verdict = None
+        if text:
+            models = (request.candidate_model, request.baseline_model)
+            verdict = await judged(client, stored, text, Baseline(response.baseline_run_id, models))
     if output.form == "json":
         say(orjson.dumps(record_of(response), option=orjson.OPT_INDENT_2).decode())
     elif output.form == "csv":
@@ -107,7 +114,8 @@ async def _compare(settings: Settings, request: pb.CompareRunsRequest, output: _
     if output.html is not None:
         say(output.html, err=output.form != "table")
         say_undrawn(undrawn)
-    return undrawn
+    code = show_judgement(verdict, (stored.run_id, output.policy)) if verdict is not None else 0
+    return code or (EXIT_FAILED if undrawn else 0)
 
 
 async def _write_page(
@@ -179,5 +187,10 @@ def csv_of(response: pb.CompareRunsResponse) -> str:
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(guarded_row({name: getattr(row, name) for name in names}) for row in response.rows)
+    writer.writerows(guarded_row({name: _cell(row, name) for name in names}) for row in response.rows)
     return text.getvalue()
+
+
+def _cell(row: pb.PairedRow, name: str) -> Any:
+    """Return a field of a row; nothing where it is absent."""
+    return getattr(row, name) if name != "n_effective" or row.HasField("n_effective") else None

@@ -1,5 +1,6 @@
 """`safescale gate`: does a run meet a policy?"""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -35,27 +36,37 @@ def gate(
         Path | None, typer.Option(help="Policy (YAML). Without it the one that the run's spec registered.")
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write the results as JUnit XML too.")] = None,
+    baseline: Annotated[
+        str,
+        typer.Option(help="Run that the policy compares with; without it the last of the series that passed."),
+    ] = "",
 ) -> None:
     """Judge a run by a policy: PASS, FAIL, or INSUFFICIENT where the run shows neither.
 
     Exit code 0 when every requirement is shown to hold and the run is complete, 1 when one does not hold, 2 for a
     mistake, 3 when none fails and the run does not show all of them.
     """
-    raise typer.Exit(run_async(_gate(load_settings(), run, policy, junit)))
+    raise typer.Exit(run_async(_gate(load_settings(), (run, baseline), policy, junit)))
 
 
-async def _gate(settings: Settings, run: str, policy: Path | None, junit: Path | None) -> int:
+async def _gate(settings: Settings, runs: tuple[str, str], policy: Path | None, junit: Path | None) -> int:
     text = checked_policy(policy) if policy is not None else ""
     async with session(settings) as client:
         # Named once: `latest` may be another run a moment later.
-        found = await fetch_run(client, run)
-        response = await judged(client, found, text)
+        found = await fetch_run(client, runs[0])
+        response = await judged(client, found, text, Baseline(runs[1]))
+    return show_judgement(response, (found.run_id, policy), junit)
+
+
+def show_judgement(response: pb.EvaluatePolicyResponse, of: tuple[str, Path | None], junit: Path | None = None) -> int:
+    """Print a judgement of a run by a policy file, or by the registered one; return the exit code of its verdict."""
+    run_id, policy = of
     if not response.results:
         # An answer that judges nothing is no judgement, whatever it says.
         response.passed = False
         response.results.add(metric="requirements", direction="min", limit=1, reason="no requirement was judged")
     name = policy.name if policy is not None else response.policy_name or "registered"
-    terminal().print(requirement_table(response, f"{name} on run {found.run_id}"))
+    terminal().print(requirement_table(response, f"{name} on run {run_id}"))
     if junit is not None:
         write_text(junit, junit_xml(response, policy.stem if policy is not None else name))
     for note in response.notes:
@@ -64,7 +75,17 @@ async def _gate(settings: Settings, run: str, policy: Path | None, junit: Path |
     return EXIT_CODES[verdict_of(response)]
 
 
-async def judged(client: Client, run: orchestration_pb2.Run, text: str) -> pb.EvaluatePolicyResponse:
+@dataclass(frozen=True)
+class Baseline:
+    """The run that a policy compares with, empty for the last of the series that passed; models where they differ."""
+
+    run: str = ""
+    models: tuple[str, str] = ("", "")
+
+
+async def judged(
+    client: Client, run: orchestration_pb2.Run, text: str, baseline: Baseline | None = None
+) -> pb.EvaluatePolicyResponse:
     """Return the judgement of a run by the text of a policy; by the one that it registered where there is no text.
 
     Raises:
@@ -78,7 +99,14 @@ async def judged(client: Client, run: orchestration_pb2.Run, text: str) -> pb.Ev
             why = f"it registered {registered.name or 'one'} ({registered.sha256[:12]}) without its text"
         raise InvalidInputError(f"run {run.run_id} has no policy of its own, {why}; name one: --policy POLICY.yaml")
     # With its text, so that a scoring service that knows no registered policies judges by it too.
-    request = pb.EvaluatePolicyRequest(run_id=run.run_id, policy=text or registered.text)
+    against = baseline or Baseline()
+    request = pb.EvaluatePolicyRequest(
+        run_id=run.run_id,
+        policy=text or registered.text,
+        baseline_run_id=against.run,
+        candidate_model=against.models[0],
+        baseline_model=against.models[1],
+    )
     with rpc_errors():
         return await client.scoring.EvaluatePolicy(request, timeout=EVALUATE_DEADLINE_S)
 

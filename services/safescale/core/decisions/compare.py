@@ -1,10 +1,12 @@
 """Candidate against baseline: outcomes of two measurements of the same questions, paired by question.
 
-The difference of two shares has Tango's score interval (`core.statistics.paired`), the p-value is McNemar's exact one,
-adjusted by Holm over all rows of a comparison. An answer that nobody could read is not harmless: each row is counted
-twice, as measured and with every unread answer speaking against the candidate (worst-case bounds, Manski 1989).
+The difference of two shares has Tango's score interval (`core.statistics.paired`, or `paired_clusters` for questions in
+clusters). The p-value is McNemar's exact one, adjusted by Holm over all rows of a comparison. An answer that nobody
+could read is not harmless: each row is counted as measured and with every unread answer speaking against, or for, the
+candidate (worst-case bounds, Manski 1989).
 """
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,9 +15,11 @@ import numpy.typing as npt
 
 from safescale.core.statistics.intervals import CONFIDENCE, Interval
 from safescale.core.statistics.paired import tango
+from safescale.core.statistics.paired_clusters import tango_clustered
 from safescale.core.statistics.stats import holm, mcnemar_exact
 
 Flags = npt.NDArray[np.bool_]
+Codes = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +40,21 @@ class Outcomes:
 
 @dataclass(frozen=True, slots=True)
 class Discordance:
-    """Of n pairs, those with the event on one side alone; the difference candidate − baseline and its interval."""
+    """Of n pairs, those with the event on one side alone; the difference candidate − baseline and its interval.
+
+    `n_effective` is how many independent pairs would know as much, where questions come in clusters; else n.
+    """
 
     n: int
     only_candidate: int
     only_baseline: int
     interval: Interval
+    n_effective: float = math.nan
+
+    @property
+    def design_effect(self) -> float:
+        """How many times more questions it takes than if they were independent."""
+        return self.n / self.n_effective if self.n_effective > 0 else 1.0
 
     @property
     def difference(self) -> float:
@@ -83,24 +96,26 @@ class PairedShares:
 
 
 def paired_shares(
-    candidate: Outcomes, baseline: Outcomes, *, harm: bool, confidence: float = CONFIDENCE
-) -> PairedShares | None:
+    candidate: Outcomes, baseline: Outcomes, *, harm: bool, confidence: float = CONFIDENCE,
+    clusters: Codes | None = None,
+) -> PairedShares | None:  # fmt: skip
     """Compare the questions that both sides answered; None where there is none.
 
     `harm` is False for an event that should be frequent, such as a correct answer: then what speaks against the
-    candidate is that its own unread answers are none, and those of the baseline are.
+    candidate is that its own unread answers are none, and those of the baseline are. `clusters` (n,) are codes of what
+    questions were drawn with, negative for one of its own.
     """
     asked = candidate.answered & baseline.answered
     if not asked.any():
         return None
     extremes = (candidate.possible, baseline.certain), (candidate.certain, baseline.possible)
     against, towards = extremes if harm else extremes[::-1]
-    measured = _discordance(candidate.event, baseline.event, asked, confidence)
+    measured = _discordance(candidate.event, baseline.event, (asked, clusters), confidence)
     p_value = mcnemar_exact(measured.only_candidate, measured.only_baseline)
     return PairedShares(
         measured=measured,
-        worst=_discordance(*against, asked, confidence),
-        best=_discordance(*towards, asked, confidence),
+        worst=_discordance(*against, (asked, clusters), confidence),
+        best=_discordance(*towards, (asked, clusters), confidence),
         both=int((candidate.event & baseline.event & asked).sum()),
         p_value=p_value,
         p_holm=p_value,
@@ -109,11 +124,16 @@ def paired_shares(
     )
 
 
-def _discordance(candidate: Flags, baseline: Flags, asked: Flags, confidence: float) -> Discordance:
-    n, worse, better = (
-        int(each.sum()) for each in (asked, candidate & ~baseline & asked, ~candidate & baseline & asked)
-    )
-    return Discordance(n, worse, better, tango(worse, better, n, confidence))
+def _discordance(
+    candidate: Flags, baseline: Flags, questions: tuple[Flags, Codes | None], confidence: float
+) -> Discordance:
+    asked, clusters = questions
+    worse, better = candidate & ~baseline & asked, ~candidate & baseline & asked
+    n, counts = int(asked.sum()), (int(worse.sum()), int(better.sum()))
+    if clusters is None:
+        return Discordance(n, *counts, tango(*counts, n, confidence))
+    signs = worse.astype(np.int64) - better
+    return Discordance(n, *counts, *tango_clustered(signs[asked], clusters[asked], confidence))
 
 
 def adjusted(rows: Sequence[PairedShares]) -> list[PairedShares]:

@@ -46,6 +46,8 @@ class Evidence:
 def judge(requirement: PolicyRequirement, row: Measurement, policy: Policy) -> Finding:
     """Return what a measurement says of a requirement."""
     demand = requirement.demand
+    if not isinstance(demand, Limit):
+        raise TypeError("a margin is judged by a comparison, not by a measurement")
     if math.isnan(row.value):
         return Finding(Verdict.FAIL, "no measurement: the value is not a number", n=row.n, n_unread=row.n_unread)
     evidence = evidence_of(row, policy)

@@ -6,13 +6,17 @@ from dataclasses import dataclass
 from safescale.core.decisions.policy import (
     ANY,
     Limit,
+    Margin,
     Policy,
     PolicyRequirement,
     percent,
     shown_number,
 )
 from safescale.core.statistics.intervals import ShareCount, share_interval
-from safescale.core.statistics.sample_size import most_events, zero_error_size
+from safescale.core.statistics.sample_size import most_events, size_for_margin, zero_error_size
+
+DISCORDANCE = 0.06
+"""Share of the questions that differ between two versions of a model, for want of a better one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +96,11 @@ def _planned(
     demand, n = requirement.demand, sample.questions
     pivotal: int | None = None
     needed = max(1, requirement.min_n)
-    if not demand.by_interval:
+    if isinstance(demand, Margin):
+        zero = size_for_margin(demand.value, 0.0, confidence=policy.confidence) or 0
+        needed = max(needed, zero)
+        able, sentence = _margin_sentence(demand, sample, zero, policy.confidence)
+    elif not demand.by_interval:
         sentence = "decided by the estimate alone: any number of questions can pass, none is evidence"
         if demand.bound != "estimate":
             sentence = f"decided by {demand.bound}, the end of the interval that speaks for passing: no evidence"
@@ -114,6 +122,19 @@ def _planned(
         pivotal, least = None, f"at least {needed:,} questions each" if needed else sentence
         sentence = f"{sentence}; " * (not able) + f"how they fall into {requirement.slice} is not known here: {least}"
     return PlannedRequirement(requirement, value, n, pivotal if able else None, needed, able, sentence)
+
+
+def _margin_sentence(demand: Margin, sample: Sample, fewest: int, confidence: float) -> tuple[bool, str]:
+    """Return whether a margin can be shown by a sample, and what it takes where some questions differ."""
+    n, margin = sample.questions, percent(demand.value).replace(" %", " points")
+    usual = size_for_margin(demand.value, DISCORDANCE, confidence=confidence) or 0
+    if (sample.clusters or n) < fewest:
+        unit = f"{sample.clusters:,} clusters" if sample.clusters else f"{n:,} questions"
+        return False, f"{unit} cannot show a margin of {margin}, even if no question differs: it takes {fewest:,}"
+    return True, (
+        f"shows a margin of {margin} if no question differs; if {percent(DISCORDANCE)} differ and the candidate is as "
+        f"good, it takes about {usual:,}"
+    )
 
 
 def _share_sentence(

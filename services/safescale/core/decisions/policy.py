@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import ClassVar, Literal
 
 from safescale.core.statistics.intervals import CONFIDENCE, ShareCount
 
@@ -75,6 +75,24 @@ class Limit:
 
 
 @dataclass(frozen=True, slots=True)
+class Margin:
+    """The candidate is worse than its baseline by less than `value`, on the same questions.
+
+    With `forbid_new` no question may go wrong in the candidate that does not in the baseline, whatever the margin.
+    """
+
+    value: float
+    forbid_new: bool = False
+
+    direction: ClassVar[Literal["baseline"]] = "baseline"
+    decisive: ClassVar[Literal["worst"]] = "worst"
+
+
+Demand = Limit | Margin
+"""What a requirement asks of a metric: by itself, or against a baseline."""
+
+
+@dataclass(frozen=True, slots=True)
 class PolicyRequirement:
     """What is demanded of a metric, of all places that match.
 
@@ -83,7 +101,7 @@ class PolicyRequirement:
     """
 
     metric: str
-    demand: Limit
+    demand: Demand
     condition: str = ANY
     model: str = ANY
     regime: str = ANY
@@ -144,9 +162,10 @@ class Place:
 class Finding:
     """What a measurement says of a demand; numbers are NaN where there is none.
 
-    `decisive` is the number that was held against the limit, `interval` the method of `low` and `high`. `reason` is
-    empty where it passed. `questions_more` is how many more it would take to pass, with a power of 80 % if the estimate
-    were true; None where it is decided, or where no number would do.
+    `decisive` is the number that was held against the limit, `interval` the method of `low` and `high`, which are of
+    the difference where it is a baseline that it was held against. `reason` is empty where it passed. `questions_more`
+    is how many more it would take to pass, with a power of 80 % if the estimate were true; None where it is decided, or
+    where no number would do.
     """
 
     verdict: Verdict
@@ -159,6 +178,7 @@ class Finding:
     n: int = 0
     n_unread: int = 0
     questions_more: int | None = None
+    baseline_value: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)

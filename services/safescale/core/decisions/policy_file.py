@@ -13,6 +13,7 @@ from safescale.core.decisions.policy import (
     UNREAD,
     Direction,
     Limit,
+    Margin,
     Policy,
     PolicyRequirement,
     Unread,
@@ -22,6 +23,7 @@ from safescale.core.errors import Defect, SpecError
 from safescale.core.inputs.records import shown
 from safescale.core.inputs.text_rules import name_fault, text_fault
 from safescale.core.safety.conditions import CONDITION_IDS
+from safescale.core.safety.metrics import COMPARED
 from safescale.core.statistics.intervals import CONFIDENCE
 
 MAX_REQUIREMENTS = 1000
@@ -37,6 +39,11 @@ _LONGEST_NAME = 100
 
 _POLICY_KEYS = ("name", "description", "confidence", "unread", "requirements")
 _REQUIREMENT_KEYS = ("metric", "condition", "model", "regime", "max", "min", "bound", "slice", "min_n")
+_BASELINE_KEYS = ("metric", "condition", "model", "regime", "against", "margin", "forbid", "min_n")
+_PAIRED_REGIMES = ("greedy", "majority")
+
+BASELINE = "baseline"
+ANY_NEW = "any new"
 
 
 def parse_policy(data: object, file: str, metrics: Collection[str]) -> Policy:
@@ -106,11 +113,12 @@ class _PolicyReader:
             self._defect(None, shown(item), "a mapping with metric and max or min")
             return None
         before = self._count
-        self._check_keys(item, _REQUIREMENT_KEYS)
-        metric = self._name(item, "metric", sorted(self._metrics), None)
+        paired = "against" in item
+        self._check_keys(item, _BASELINE_KEYS if paired else _REQUIREMENT_KEYS)
+        metric = self._name(item, "metric", sorted(COMPARED if paired else self._metrics), None)
         condition = self._name(item, "condition", (*CONDITION_IDS, ANY), ANY)
-        regime = self._name(item, "regime", (*REGIMES, ANY), ANY)
-        demand = self._demand(item, metric)
+        regime = self._name(item, "regime", (*(_PAIRED_REGIMES if paired else REGIMES), ANY), ANY)
+        demand = self._margin(item) if paired else self._demand(item, metric)
         model = item.get("model", ANY)
         if not isinstance(model, str) or not model.strip():
             self._defect("model", shown(model), f"a model's id, or {ANY}")
@@ -120,6 +128,17 @@ class _PolicyReader:
         if demand is None or self._count > before:
             return None
         return PolicyRequirement(metric, demand, condition, str(model), regime, part, min_n)
+
+    def _margin(self, item: Mapping[Any, Any]) -> Margin | None:
+        self._name(item, "against", (BASELINE,), None)
+        if "forbid" in item:
+            self._name(item, "forbid", (ANY_NEW,), None)
+        value = item.get("margin")
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _finite(value) or not 0 < value < 1:
+            expected = "a number above 0 and below 1, such as 0.02 for 2 points"
+            self._defect("margin", shown(value) if "margin" in item else "missing", expected)
+            return None
+        return Margin(float(value), "forbid" in item)
 
     def _demand(self, item: Mapping[Any, Any], metric: str) -> Limit | None:
         bound = self._name(item, "bound", BOUNDS, "worst")

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from safescale.core.decisions.policy import Verdict
 from safescale.gateway.api.openapi.operations import answer, problems
 from safescale.gateway.api.openapi.schemas_gate import GateResult, PolicyPlan
-from safescale.gateway.api.query import PREFIX, RunName
+from safescale.gateway.api.query import PREFIX, RUN_NAME, RunName
 from safescale.gateway.clients import ask
 from safescale.gateway.context import GatewayOf
 from safescale.gateway.messages import plain
@@ -33,15 +33,26 @@ router = APIRouter(prefix=PREFIX, tags=["results"])
     summary="Judge a run by a policy",
     responses={
         200: answer(GateResult, "The judgement; `verdict` tells it, whichever it is."),
-        **problems(404, 408, 413, 415),
+        **problems(404, 408, 409, 413, 415),
     },
     dependencies=[Depends(MAY_JUDGE)],
     openapi_extra=POLICY_OR_NONE,
 )
-async def judge_run(request: Request, gateway: GatewayOf, run: RunName) -> GateResult:
+async def judge_run(
+    request: Request,
+    gateway: GatewayOf,
+    run: RunName,
+    baseline: Annotated[
+        str,
+        Query(
+            description="Run that the policy compares with; without it the last of the series that passed.",
+            pattern=f"^$|{RUN_NAME}",
+        ),
+    ] = "",
+) -> GateResult:
     """Judge a run as `safescale gate` does. A run with failed cells passes no policy; nothing passes by absence."""
     run_id = (await run_named(gateway, run)).run_id
-    response = await judged(request, gateway, run_id)
+    response = await judged(request, gateway, run_id, baseline)
     verdicts = [verdict_of(result) for result in response.results]
     counts = Counter(verdicts)
     results = [

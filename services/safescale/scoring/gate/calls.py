@@ -7,6 +7,7 @@ from safescale.core.errors import InvalidInputError
 from safescale.rpc.checked import checked_name
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.scoring.clients import GroundTruthCache
+from safescale.scoring.gate.baseline import Baselines
 from safescale.scoring.gate.judge import Measured, evaluate_policy
 from safescale.scoring.gate.notes import notes_of_audit, notes_of_policy, notes_of_run
 from safescale.scoring.gate.plan import planned
@@ -25,12 +26,15 @@ class PolicyCalls:
         self._truths = truths
         self._results = results
         self._judgements = judgements
+        self._baselines = Baselines(truths, results)
 
     async def evaluate(self, request: pb.EvaluatePolicyRequest) -> pb.EvaluatePolicyResponse:
         """Judge a run, or rows that the caller brings.
 
         Raises:
-            InvalidInputError: neither or both are named, rows cannot be, or there is no policy.
+            InvalidInputError: neither or both are named, rows cannot be, there is no policy, or it compares with no
+                baseline and one is named.
+            FailedPreconditionError: the baseline that is named is unlike the run.
             SpecError: the text is no policy.
 
         """
@@ -44,7 +48,12 @@ class PolicyCalls:
             raise InvalidInputError(f"policy is empty, and run {run_id} has registered none; expected a policy")
         policy = await asyncio.to_thread(read_policy, text)
         metrics = await self._results.metrics(run_id, _slices(policy))
-        judged = await asyncio.to_thread(evaluate_policy, policy, metrics.measured())
+        against = await self._baselines.against(policy, metrics.run, request)
+        judged = await asyncio.to_thread(evaluate_policy, policy, metrics.measured(), against.comparisons)
+        for result in judged.results:
+            if result.HasField("margin"):
+                result.baseline_run_id = against.baseline_run_id
+        judged.notes.extend(against.notes)
         known = text_of(policy, text)
         registered = metrics.run.manifest.spec.policy
         judged.policy_sha256, judged.registered_sha256 = known.sha256, registered.sha256

@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from safescale.core.decisions.evaluation import evaluate
-from safescale.core.decisions.policy import Measurement, Policy, RequirementResult, Scope, Verdict, overall
+from safescale.core.decisions.evaluation import NONE_COMPARED, Comparisons, evaluate
+from safescale.core.decisions.policy import Margin, Measurement, Policy, RequirementResult, Scope, Verdict, overall
 from safescale.core.safety.answers.judge import JUDGE_FAILED
 from safescale.core.safety.completeness import RunCompleteness
 from safescale.rpc.metric_rows import share_count_of
@@ -44,14 +44,16 @@ class Obstacle:
     reason: str
 
 
-def evaluate_policy(policy: Policy, measured: Measured) -> pb.EvaluatePolicyResponse:
-    """Judge metric rows by a policy. A run with an obstacle fails whatever the policy says.
+def evaluate_policy(
+    policy: Policy, measured: Measured, comparisons: Comparisons = NONE_COMPARED
+) -> pb.EvaluatePolicyResponse:
+    """Judge metric rows, and comparisons with a baseline, by a policy. A run with an obstacle fails in any case.
 
     Raises:
         LimitExceededError: the policy gives too many results.
 
     """
-    found = evaluate(policy, [measurement_of(row) for row in measured.rows], measured.scope)
+    found = evaluate(policy, [measurement_of(row) for row in measured.rows], measured.scope, comparisons)
     results = [_message(result) for result in found]
     results += [_obstacle(obstacle) for obstacle in measured.obstacles]
     verdict = overall(result.verdict for result in found)
@@ -133,7 +135,9 @@ def _message(result: RequirementResult) -> pb.RequirementResult:
         n_unread=finding.n_unread,
         questions_more=finding.questions_more,
     )
-    for field in ("value", "decisive", "low", "high"):
+    if isinstance(requirement.demand, Margin):
+        message.margin = requirement.demand.value
+    for field in ("value", "decisive", "low", "high", "baseline_value"):
         number = getattr(finding, field)
         if not math.isnan(number):
             setattr(message, field, number)

@@ -1,5 +1,6 @@
 """Two safety runs compared question by question, or two models of one run."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -69,6 +70,7 @@ def _cells(side: Side, compared: ComparedRun, models: Sequence[str]) -> Iterator
 
 def _row_message(row: ComparedRow, form: str) -> pb.PairedRow:
     shares = row.shares
+    effective = shares.measured.n_effective
     return pb.PairedRow(
         candidate_model=row.pair.candidate,
         baseline_model=row.pair.baseline,
@@ -98,6 +100,10 @@ def _row_message(row: ComparedRow, form: str) -> pb.PairedRow:
         best_difference=shares.best.difference,
         best_low=shares.best.interval.low,
         best_high=shares.best.interval.high,
+        best_only_candidate=shares.best.only_candidate,
+        best_only_baseline=shares.best.only_baseline,
+        interval="tango" if math.isnan(effective) else "tango_clusters",
+        n_effective=None if math.isnan(effective) else effective,
     )
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from tests.support.fakes.grpc_services import serving
@@ -13,6 +14,7 @@ from safescale.core.safety.benchmark.benchmark import OptionLabels, Question
 from safescale.rpc.convert import question_to_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2 as orc
 from safescale.rpc.orchestration.v1 import orchestration_pb2_grpc
+from safescale.rpc.retrieval.v1 import retrieval_pb2, retrieval_pb2_grpc
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.rpc.scoring.v1 import scoring_pb2_grpc
 
@@ -32,11 +34,16 @@ def row(metric: str, **fields) -> pb.PairedRow:
     )  # fmt: skip
 
 
-class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_grpc.ScoringServiceServicer):
+class Services(
+    orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_grpc.ScoringServiceServicer,
+    retrieval_pb2_grpc.RetrievalServiceServicer,
+):  # fmt: skip
     """A candidate that is worse than its baseline."""
 
     def __init__(self) -> None:
         self.asked: list[pb.CompareRunsRequest] = []
+        self.judged: list[pb.EvaluatePolicyRequest] = []
+        self.verdict = pb.POLICY_VERDICT_PASS
         self.response = pb.CompareRunsResponse(
             candidate_run_id="new-1", baseline_run_id="old-1", confidence=0.95, flip_count=3, notes=["Mind this."]
         )
@@ -63,8 +70,19 @@ class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_
         spec = orc.RunSpec(benchmark_id="b")
         return orc.GetRunResponse(run=orc.Run(run_id=f"{request.run_id}-1", manifest=orc.Manifest(spec=spec)))
 
+    def GetContext(self, request, context):
+        return retrieval_pb2.GetContextResponse(context=retrieval_pb2.Context(text="A passage <of> the liver."))
+
     def GetBenchmark(self, request, context):
         return orc.GetBenchmarkResponse(questions=[question_to_proto(QUESTION)])
+
+    def EvaluatePolicy(self, request, context):
+        self.judged.append(request)
+        result = pb.RequirementResult(
+            metric="accuracy", model="m", condition="top_1", regime="greedy", direction="baseline", limit=0.02,
+            margin=0.02, verdict=self.verdict, passed=self.verdict == pb.POLICY_VERDICT_PASS, questions_more=70,
+        )  # fmt: skip
+        return pb.EvaluatePolicyResponse(results=[result], verdict=self.verdict, passed=result.passed)
 
     def CompareRuns(self, request, context):
         self.asked.append(request)
@@ -77,6 +95,7 @@ def services(monkeypatch: pytest.MonkeyPatch) -> Iterator[Services]:
     registered = (
         orchestration_pb2_grpc.add_OrchestrationServiceServicer_to_server,
         scoring_pb2_grpc.add_ScoringServiceServicer_to_server,
+        retrieval_pb2_grpc.add_RetrievalServiceServicer_to_server,
     )
     with serving(found, *registered) as address:
         monkeypatch.setenv("SAFESCALE_SERVER", address)
@@ -143,12 +162,12 @@ def test_csv_has_the_rows(services: Services) -> None:
     assert (first["candidate_model"], first["difference"], second["metric"]) == ("'=m", "-0.04", "high_risk_error_rate")
 
 
-def test_runs_models_and_confidence_are_asked_for(services: Services) -> None:
-    assert cli("new", "old", "--models", "a", "b", "--confidence", "0.9").exit_code == 0
+def test_runs_and_models_are_asked_for(services: Services) -> None:
+    assert cli("new", "old", "--models", "a", "b").exit_code == 0
     services.response.baseline_run_id = "new-1"
     assert "Two models of run new-1" in cli("new", "--models", "a", "b").stdout
     (first, second) = services.asked
-    assert (first.candidate_run_id, first.baseline_run_id, first.confidence) == ("new-1", "old", 0.9)
+    assert (first.candidate_run_id, first.baseline_run_id) == ("new-1", "old")
     assert (first.candidate_model, first.baseline_model) == ("a", "b")
     assert (second.candidate_run_id, second.baseline_run_id, second.baseline_model) == ("new-1", "", "b")
 
@@ -156,3 +175,35 @@ def test_runs_models_and_confidence_are_asked_for(services: Services) -> None:
 def test_one_run_alone_is_no_comparison() -> None:
     done = cli("new")
     assert "BASELINE is missing; expected a second run, or --models A B" in str(done.exception)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "code"),
+    [(pb.POLICY_VERDICT_PASS, 0), (pb.POLICY_VERDICT_FAIL, 1), (pb.POLICY_VERDICT_INSUFFICIENT, 3)],
+)
+def test_a_policy_gives_the_exit_code(services: Services, tmp_path: Path, verdict, code: int) -> None:
+    policy = tmp_path / "p.yaml"
+    policy.write_text("requirements: [{metric: accuracy, against: baseline, margin: 0.02}]")
+    services.verdict = verdict
+    done = cli("new", "old", "--models", "a", "b", "--policy", str(policy))
+    assert done.exit_code == code, done.output
+    assert "worse than baseline by" in " ".join(done.stdout.split())
+    (asked,) = services.judged
+    assert (asked.run_id, asked.baseline_run_id) == ("new-1", "old-1")
+    assert (asked.candidate_model, asked.baseline_model) == ("a", "b")
+
+
+def test_the_gate_takes_a_baseline(services: Services, tmp_path: Path) -> None:
+    policy = tmp_path / "p.yaml"
+    policy.write_text("requirements: [{metric: accuracy, against: baseline, margin: 0.02}]")
+    done = CliRunner().invoke(app, ["gate", "new", "--policy", str(policy), "--baseline", "old"])
+    assert (done.exit_code, services.judged[0].baseline_run_id) == (0, "old")
+
+
+def test_the_page_is_written_with_the_contexts_that_can_be_read(services: Services, tmp_path: Path) -> None:
+    services.response.flips[0].candidate_context_id = "c1"
+    done = cli("new", "old", "--html", str(tmp_path / "c.html"), "--format", "csv")
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "c.html").read_text()
+    assert "A passage &lt;of&gt; the liver." in page
+    assert "\x1b" not in page

@@ -118,3 +118,15 @@ def test_what_got_worse_comes_first_and_the_gravest_of_it() -> None:
 
 def test_a_question_that_one_side_did_not_answer_is_no_flip() -> None:
     assert flips({"high": (outcomes("x "), outcomes(" x"))}, HARMS) == []
+
+
+def test_questions_of_one_cluster_widen_the_interval() -> None:
+    candidate, baseline = outcomes("xxxx" * 5 + "." * 180), outcomes("." * 200)
+    plain = paired_shares(candidate, baseline, harm=True)
+    clustered = paired_shares(candidate, baseline, harm=True, clusters=np.arange(200) // 4)
+    assert plain is not None
+    assert clustered is not None
+    assert clustered.measured.difference == plain.measured.difference
+    assert clustered.measured.interval.high > plain.measured.interval.high
+    assert clustered.measured.design_effect == pytest.approx(4, rel=0.1)
+    assert plain.measured.design_effect == 1

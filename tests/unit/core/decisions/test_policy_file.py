@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from safescale.core.decisions.policy import Limit, Policy, PolicyRequirement
+from safescale.core.decisions.policy import Limit, Margin, Policy, PolicyRequirement
 from safescale.core.decisions.policy_file import MAX_DEFECTS, MAX_MIN_N, MAX_REQUIREMENTS, parse_policy
 from safescale.core.errors import SpecError
 
@@ -150,3 +150,36 @@ def test_the_size_of_a_policy_is_bounded() -> None:
         parse(*[one] * (MAX_REQUIREMENTS + 1))
     with pytest.raises(SpecError, match="name = 257 characters; expected at most 256"):
         parse(one, name="x" * 257)
+
+
+def test_a_margin_against_a_baseline_is_read() -> None:
+    paired = {"metric": "high_risk_error_rate", "against": "baseline", "margin": 0.02}
+    policy = parse(paired, {**paired, "forbid": "any new", "regime": "majority", "min_n": 200})
+    first, second = policy.requirements
+    assert first == PolicyRequirement("high_risk_error_rate", Margin(0.02))
+    assert (second.demand, second.regime, second.min_n) == (Margin(0.02, forbid_new=True), "majority", 200)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"margin": 0}, "margin = 0; expected a number above 0 and below 1, such as 0.02 for 2 points"),
+        ({"margin": 2}, "margin = 2; expected a number above 0 and below 1"),
+        ({"margin": "2 %"}, 'margin = "2 %"; expected a number above 0'),
+        ({"against": "yesterday"}, 'against = "yesterday"; expected one of baseline'),
+        ({"forbid": "all"}, 'forbid = "all"; expected one of any new'),
+        ({"max": 0.05}, "max = an unknown key; expected one of metric, condition, model, regime, against"),
+        ({"slice": "subspecialty"}, "slice = an unknown key"),
+        ({"regime": "samples"}, 'regime = "samples"; expected one of greedy, majority'),
+        ({"metric": "ece"}, 'metric = "ece"; expected one of accuracy, contradiction_rate'),
+    ],
+)
+def test_a_margin_that_cannot_be_is_told(changes: dict[str, Any], expected: str) -> None:
+    with pytest.raises(SpecError) as error:
+        parse({"metric": "accuracy", "against": "baseline", "margin": 0.02, **changes})
+    assert any(expected in str(defect) for defect in error.value.defects), error.value.defects
+
+
+def test_a_margin_is_not_left_out() -> None:
+    with pytest.raises(SpecError, match="margin = missing"):
+        parse({"metric": "accuracy", "against": "baseline"})

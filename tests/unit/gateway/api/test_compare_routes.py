@@ -3,6 +3,7 @@
 import pytest
 
 from safescale.core.errors import FailedPreconditionError
+from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 
 URL = "/api/v1/runs/new-1/comparison"
@@ -31,3 +32,16 @@ async def test_unlike_runs_are_a_conflict_with_each_difference(world) -> None:
 @pytest.mark.parametrize("query", ["baseline=OLD", "confidence=1", "confidence=0.2", "flips=perhaps", "with=old-1"])
 async def test_queries_that_are_wrong_are_refused(world, query: str) -> None:
     assert (await world.client.get(f"{URL}?{query}")).status_code == 400
+
+
+async def test_a_gate_takes_the_run_that_the_policy_compares_with(world) -> None:
+    world.fakes.on("GetRun", orchestration_pb2.GetRunResponse(run=orchestration_pb2.Run(run_id="new-1")))
+    result = pb.RequirementResult(metric="accuracy", direction="baseline", margin=0.02, baseline_run_id="old-1")
+    world.fakes.on("EvaluatePolicy", pb.EvaluatePolicyResponse(results=[result]))
+    policy = "requirements: [{metric: accuracy, against: baseline, margin: 0.02}]"
+    found = await world.client.post(
+        "/api/v1/runs/new-1/gate?baseline=old-1", content=policy, headers={"Content-Type": "application/yaml"}
+    )
+    assert found.status_code == 200, found.text
+    assert (found.json()["results"][0]["margin"], found.json()["results"][0]["baseline_run_id"]) == (0.02, "old-1")
+    assert [asked.baseline_run_id for name, asked in world.fakes.asked if name == "EvaluatePolicy"][-1] == "old-1"

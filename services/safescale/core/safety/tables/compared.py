@@ -6,7 +6,16 @@ from typing import Literal
 
 import numpy as np
 
-from safescale.core.decisions.compare import Flip, Outcomes, PairedShares, adjusted, flips, gravity, paired_shares
+from safescale.core.decisions.compare import (
+    Codes,
+    Flip,
+    Outcomes,
+    PairedShares,
+    adjusted,
+    flips,
+    gravity,
+    paired_shares,
+)
 from safescale.core.safety.answers.answers import AnswerSet, LabelSet
 from safescale.core.safety.metrics import COMPARED, METRICS, SAFETY_METRICS, MetricDefinition
 from safescale.core.safety.metrics.selection import Ballot, ConditionAnswers, Regime
@@ -116,7 +125,7 @@ def _of_pair(
     empty: list[tuple[ModelPair, str, Regime]] = []
     for regime in options.regimes:
         outcomes = _outcomes(view, (names.index(sides[0]), names.index(sides[1])), regime)
-        made = _rows(outcomes, options)
+        made = _rows(outcomes, view.labels.clusters, options)
         if outcomes and not made:
             empty.append((pair, condition, regime))
         rows += [
@@ -130,12 +139,16 @@ def _of_pair(
     return Comparison(tuple(rows), tuple(listed), tuple(empty))
 
 
-def _rows(outcomes: dict[str, tuple[Outcomes, Outcomes]], options: CompareOptions) -> list[tuple[str, PairedShares]]:
+def _rows(
+    outcomes: dict[str, tuple[Outcomes, Outcomes]], clusters: Codes | None, options: CompareOptions
+) -> list[tuple[str, PairedShares]]:
     """Return the compared metrics in the order of `METRICS`; none where nothing was answered by both."""
     made = []
     for name in (metric.name for metric in METRICS if metric.name in outcomes):
         candidate, baseline = outcomes[name]
-        shares = paired_shares(candidate, baseline, harm=name in SAFETY_METRICS, confidence=options.confidence)
+        shares = paired_shares(
+            candidate, baseline, harm=name in SAFETY_METRICS, confidence=options.confidence, clusters=clusters
+        )
         if shares is not None:
             made.append((name, shares))
     return made

@@ -15,7 +15,8 @@ PAIRED_ROW: dict[str, Any] = {
     "low": -0.0143, "high": 0.0381, "p_value": 0.625, "p_holm": 1.0, "candidate_unread": 0, "baseline_unread": 0,
     "worst_difference": 0.01, "worst_low": -0.0143, "worst_high": 0.0381,
     "worst_only_candidate": 3, "worst_only_baseline": 1, "best_difference": 0.01, "best_low": -0.0143,
-    "best_high": 0.0381,
+    "best_high": 0.0381, "best_only_candidate": 3, "best_only_baseline": 1,
+    "interval": "tango", "n_effective": None,
 }  # fmt: skip
 
 FLIP: dict[str, Any] = {
@@ -63,6 +64,10 @@ class PairedRow(BaseModel):
     best_difference: float = Field(description="Candidate minus baseline if all that is unread spoke for it.")
     best_low: float
     best_high: float
+    interval: str = Field(description="tango, or tango_clusters where questions come in clusters.")
+    n_effective: float | None = Field(description="Independent pairs that would know as much; none without clusters.")
+    best_only_candidate: int
+    best_only_baseline: int
 
 
 class Flip(BaseModel):

@@ -20,10 +20,12 @@ class RequirementResult(BaseModel):
     regime: str
     slice: str = Field(description="Slice that the requirement is about; empty for all questions.")
     slice_value: str
-    direction: str = Field(description="max or min.")
+    direction: str = Field(description="max, min or baseline.")
     limit: float
     value: float | None
-    bound: str = Field(description="Which number decides: estimate (no evidence), ci_low or ci_high.")
+    bound: str = Field(
+        description="Which number decides: estimate (no evidence), ci_low or ci_high; worst against a baseline."
+    )
     decisive: float | None
     low: float | None = Field(description="Low end of the interval at the policy's confidence.")
     high: float | None = Field(description="High end of it; unread answers count as harm in it.")
@@ -37,6 +39,11 @@ class RequirementResult(BaseModel):
         description="Questions more that pass would take with a power of 80 % if the estimate were true; none where it "
         "is decided or no number would do."
     )
+    margin: float | None = Field(default=None, description="Margin of a requirement against a baseline; else none.")
+    baseline_run_id: str = Field(
+        default="", description="Run that it was compared with; low and high are of the difference."
+    )
+    baseline_value: float | None = Field(default=None, description="Estimate of the baseline.")
 
 
 class GateResult(BaseModel):

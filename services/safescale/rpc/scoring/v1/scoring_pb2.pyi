@@ -1268,12 +1268,18 @@ class EvaluatePolicyRequest(_message.Message):
     POLICY_FIELD_NUMBER: _builtins.int
     BASELINE_RUN_ID_FIELD_NUMBER: _builtins.int
     ROWS_FIELD_NUMBER: _builtins.int
+    CANDIDATE_MODEL_FIELD_NUMBER: _builtins.int
+    BASELINE_MODEL_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run; empty with rows."""
     policy: _builtins.str
     """The policy as YAML or JSON text, at most 1 MiB; empty for the one that the run registered."""
     baseline_run_id: _builtins.str
     """Run that requirements against a baseline compare with; empty for the last run of the series that passed."""
+    candidate_model: _builtins.str
+    """Model of the candidate that is compared with the baseline; as in CompareRunsRequest."""
+    baseline_model: _builtins.str
+    """Model of the baseline; as in CompareRunsRequest."""
     @_builtins.property
     def rows(self) -> _containers.RepeatedCompositeFieldContainer[Global___MetricRow]:
         """Rows to judge in place of those of a run, such as those of ComputeMetrics; run_id is empty then."""
@@ -1285,10 +1291,12 @@ class EvaluatePolicyRequest(_message.Message):
         policy: _builtins.str = ...,
         baseline_run_id: _builtins.str = ...,
         rows: _abc.Iterable[Global___MetricRow] | None = ...,
+        candidate_model: _builtins.str = ...,
+        baseline_model: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_run_id", b"baseline_run_id", "policy", b"policy", "rows", b"rows", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_model", b"baseline_model", "baseline_run_id", b"baseline_run_id", "candidate_model", b"candidate_model", "policy", b"policy", "rows", b"rows", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1759,6 +1767,10 @@ class PairedRow(_message.Message):
     BEST_DIFFERENCE_FIELD_NUMBER: _builtins.int
     BEST_LOW_FIELD_NUMBER: _builtins.int
     BEST_HIGH_FIELD_NUMBER: _builtins.int
+    BEST_ONLY_CANDIDATE_FIELD_NUMBER: _builtins.int
+    BEST_ONLY_BASELINE_FIELD_NUMBER: _builtins.int
+    INTERVAL_FIELD_NUMBER: _builtins.int
+    N_EFFECTIVE_FIELD_NUMBER: _builtins.int
     candidate_model: _builtins.str
     """Model of the candidate."""
     baseline_model: _builtins.str
@@ -1817,6 +1829,14 @@ class PairedRow(_message.Message):
     """Low end of the score interval of best_difference."""
     best_high: _builtins.float
     """High end of it."""
+    best_only_candidate: _builtins.int
+    """Questions with the event in the candidate alone, every unread answer speaking for it."""
+    best_only_baseline: _builtins.int
+    """The same of the baseline."""
+    interval: _builtins.str
+    """How the intervals are made: tango, or tango_clusters where questions come in clusters."""
+    n_effective: _builtins.float
+    """Independent pairs that would know as much as the n in their clusters; absent without clusters."""
     def __init__(
         self,
         *,
@@ -1848,12 +1868,18 @@ class PairedRow(_message.Message):
         best_difference: _builtins.float = ...,
         best_low: _builtins.float = ...,
         best_high: _builtins.float = ...,
+        best_only_candidate: _builtins.int = ...,
+        best_only_baseline: _builtins.int = ...,
+        interval: _builtins.str = ...,
+        n_effective: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective", "n_effective", b"n_effective"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["baseline_model", b"baseline_model", "baseline_unread", b"baseline_unread", "baseline_value", b"baseline_value", "best_difference", b"best_difference", "best_high", b"best_high", "best_low", b"best_low", "both", b"both", "candidate_model", b"candidate_model", "candidate_unread", b"candidate_unread", "candidate_value", b"candidate_value", "condition", b"condition", "difference", b"difference", "formulation", b"formulation", "high", b"high", "left_out", b"left_out", "low", b"low", "metric", b"metric", "n", b"n", "only_baseline", b"only_baseline", "only_candidate", b"only_candidate", "p_holm", b"p_holm", "p_value", b"p_value", "regime", b"regime", "worst_difference", b"worst_difference", "worst_high", b"worst_high", "worst_low", b"worst_low", "worst_only_baseline", b"worst_only_baseline", "worst_only_candidate", b"worst_only_candidate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective", "baseline_model", b"baseline_model", "baseline_unread", b"baseline_unread", "baseline_value", b"baseline_value", "best_difference", b"best_difference", "best_high", b"best_high", "best_low", b"best_low", "best_only_baseline", b"best_only_baseline", "best_only_candidate", b"best_only_candidate", "both", b"both", "candidate_model", b"candidate_model", "candidate_unread", b"candidate_unread", "candidate_value", b"candidate_value", "condition", b"condition", "difference", b"difference", "formulation", b"formulation", "high", b"high", "interval", b"interval", "left_out", b"left_out", "low", b"low", "metric", b"metric", "n", b"n", "n_effective", b"n_effective", "only_baseline", b"only_baseline", "only_candidate", b"only_candidate", "p_holm", b"p_holm", "p_value", b"p_value", "regime", b"regime", "worst_difference", b"worst_difference", "worst_high", b"worst_high", "worst_low", b"worst_low", "worst_only_baseline", b"worst_only_baseline", "worst_only_candidate", b"worst_only_candidate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__n_effective: _TypeAlias = _typing.Literal["n_effective"]  # noqa: Y015
+    _WhichOneofArgType__n_effective: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__n_effective) -> _WhichOneofReturnType__n_effective | None: ...
 
 Global___PairedRow: _TypeAlias = PairedRow  # noqa: Y015
 
