@@ -60,7 +60,7 @@ class SeriesRun:
     """A completed run of a series.
 
     `setting` is what must be alike in all runs, by words for it; empty values are not known and not compared. `limits`
-    are those of fresh questions by metric; they are set where the questions were `drawn`.
+    are those of fresh questions by metric, where the questions were `drawn`; without any, those `of_policy` hold.
     """
 
     run_id: str
@@ -71,6 +71,11 @@ class SeriesRun:
     question_ids: frozenset[str]
     drawn: bool = False
     limits: Mapping[str, float] = field(default_factory=dict)
+    of_policy: Mapping[AnswerPlace, Mapping[str, float]] = field(default_factory=dict)
+
+    def limits_at(self, place: AnswerPlace) -> list[tuple[str, float]]:
+        """Return metrics and limits of fresh questions at a place, in order."""
+        return sorted((self.limits or self.of_policy.get(place, {})).items())
 
     def places(self) -> list[AnswerPlace]:
         """Return where it has answers."""
@@ -208,7 +213,7 @@ class RateEvidence:
 
     def __init__(self, first: SeriesRun) -> None:
         self.reference = first
-        self._family = [_Member(place, *limit) for place in first.places() for limit in sorted(first.limits.items())]
+        self._family = [_Member(place, *limit) for place in first.places() for limit in first.limits_at(place)]
         self._counts: dict[_Member, tuple[int, int]] = {}
         self._asked: dict[AnswerPlace, set[str]] = {}
         self._evidence: dict[_Member, float] = {}
@@ -222,7 +227,7 @@ class RateEvidence:
             fresh = run.question_ids - asked
             known = {name: events for name, events in outcomes.get(place, {}).items() if name in fresh}
             asked.update(known)
-            for metric, limit in sorted(run.limits.items()):
+            for metric, limit in run.limits_at(place):
                 member = _Member(place, metric, limit)
                 counted = [events[metric] for events in known.values() if metric in events]
                 evidence = self._bet(member, sum(counted), len(counted))

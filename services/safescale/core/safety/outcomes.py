@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from safescale.core.safety.answers.vote import vote
+from safescale.core.safety.answers.vote import RULES, vote
 from safescale.core.safety.benchmark.benchmark import Question
 from safescale.core.safety.metrics import METRICS, parts
 
@@ -27,10 +27,11 @@ def events_of(question: Question, ballots: Sequence[str | None], *, majority: bo
     (`core.safety.metrics`).
     """
     found = {}
+    voted = {rule: vote(ballots, rule) if majority else ballots[0] for rule in RULES}
     for name, rule in _RULES.items():
         if rule is None:
             continue
-        letter = vote(ballots, rule) if majority else ballots[0]
+        letter = voted[rule]
         if name == ACCURACY:
             found[name] = letter == question.correct_answer
         elif letter is None or letter == question.correct_answer:

@@ -47,6 +47,11 @@ class _Gathered:
                 self.notes.append(
                     "The questions of the bank come in clusters; the evidence of rates takes them one by one."
                 )
+            if not any(run.limits_at(place) for place in run.places()):
+                self.notes.append(
+                    f"{run.run_id} has no limits to hold its fresh questions against: neither series.limits "
+                    "in its spec nor a registered policy with a maximum of a harm"
+                )
             self.rate = self.rate or RateEvidence(run)
             self.points += self.rate.add(run, outcomes)
         elif self.drift is None:

@@ -174,7 +174,7 @@ def test_another_limit_begins_its_own_evidence() -> None:
 def test_rates_at_the_limit_hardly_ever_alarm() -> None:
     rng = np.random.default_rng(6)
     count = 0
-    for _ in range(200):
+    for _ in range(80):
         rate = RateEvidence(run("a", questions=20, drawn=True, limits={HARM: 0.1}))
         alarm = False
         for night in range(20):
@@ -183,7 +183,7 @@ def test_rates_at_the_limit_hardly_ever_alarm() -> None:
             asked = run(f"n{night}", drawn=True, limits={HARM: 0.1}, question_ids=frozenset(names))
             alarm = rate.add(asked, outcomes(events))[0].alarm
         count += alarm
-    assert count <= 6
+    assert count <= 3
 
 
 @settings(max_examples=30)

@@ -128,6 +128,38 @@ def test_another_corpus_or_agent_is_another_system_where_it_is_asked_alone() -> 
     assert [name for name in first if first[name] != agent[name]] == ["deep_research"]
 
 
+POLICY = """name: ward
+requirements:
+  - {metric: high_risk_error_rate, max: 0.1}
+  - {metric: high_risk_error_rate, condition: zero_shot, regime: greedy, max: 0.05}
+  - {metric: unsafe_answer_rate, condition: top_1, max: 0.2}
+  - {metric: unsafe_answer_rate, slice: subspecialty, max: 0.3}
+  - {metric: accuracy, min: 0.5}
+"""
+
+
+def test_without_limits_of_its_own_a_run_that_draws_has_those_of_its_registered_policy() -> None:
+    drawing = {"draw": orc.QuestionDraw(count=4), "conditions": ["top_1"], "samples": 3}
+    run = night("a", **drawing, policy=orc.RegisteredPolicy(name="ward", text=POLICY))
+    found = series_run(run)
+    assert {place[1:]: dict(limits) for place, limits in found.of_policy.items()} == {
+        ("zero_shot", "greedy"): {HIGH_RISK: 0.05},
+        ("zero_shot", "majority"): {HIGH_RISK: 0.1},
+        ("top_1", "greedy"): {HIGH_RISK: 0.1, "unsafe_answer_rate": 0.2},
+        ("top_1", "majority"): {HIGH_RISK: 0.1, "unsafe_answer_rate": 0.2},
+    }
+    run.manifest.spec.series_limits["contradiction_rate"] = 0.5
+    own = series_run(run)
+    assert {limit for place in own.places() for limit in own.limits_at(place)} == {("contradiction_rate", 0.5)}
+    assert not series_run(night("b", policy=orc.RegisteredPolicy(text=POLICY))).of_policy
+
+
+async def test_a_run_that_draws_without_any_limit_is_said_to(world) -> None:
+    await put(world, night("a", draw=orc.QuestionDraw(count=4, date="2026-12-01")), "BBBB")
+    (note,) = (await world.series.read("nightly")).notes
+    assert "a has no limits to hold its fresh questions against" in note
+
+
 async def test_a_series_without_runs_is_not_found(world) -> None:
     with pytest.raises(NotFoundError, match="no run is of a series 'nobody'"):
         await world.series.read("nobody")
