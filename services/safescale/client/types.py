@@ -71,7 +71,7 @@ class Metric:
     in full. Rates are in [0, 1], latencies seconds. `ci_low` and `ci_high` are a bootstrap's. A share of questions has
     an exact interval too, and `interval` names the one to go by: clopper_pearson, korn_graubard or bootstrap.
     `worst_high` is the high end if every unread answer were such an event. `slice` and `slice_value` are empty for all
-    questions.
+    questions. `corrected_value` and its ends are those that a complete audit of the reading corrects.
     """
 
     model: str
@@ -90,6 +90,9 @@ class Metric:
     worst_high: float | None = None
     slice: str = ""
     slice_value: str = ""
+    corrected_value: float | None = None
+    corrected_low: float | None = None
+    corrected_high: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,6 +134,9 @@ def metrics(rows: Iterable[pb.MetricRow]) -> list[Metric]:
             _or_none(row, "worst_high"),
             row.slice,
             row.slice_value,
+            _or_none(row, "corrected_value"),
+            _or_none(row, "corrected_low"),
+            _or_none(row, "corrected_high"),
         )
         for row in rows
     ]

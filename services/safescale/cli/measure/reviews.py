@@ -1,16 +1,13 @@
 """`safescale reviews`: answers that a person should read."""
 
-from collections.abc import Iterable
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
-from rich.text import Text
 
 from safescale.cli.measure.results import PAGE_SIZE, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
+from safescale.cli.terminal.audit_view import corrected_table
 from safescale.cli.terminal.text import say, terminal
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.grpc.channels import rpc_errors
@@ -101,20 +98,6 @@ async def _audit(settings: Settings, run: str, sample: int, seed: int) -> None:
         return
     say(f"{drawn}, all settled. Persons read {found.disagreements:,} otherwise than the machine.")
     terminal().print(corrected_table(rows))
-
-
-def corrected_table(rows: Iterable[pb.MetricRow]) -> Table:
-    """Return the rates of an audited run, as counted and corrected, in per cent."""
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    table.add_column("metric, model / condition", overflow="fold")
-    for heading in ("as counted", "corrected", "95 % interval"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    for row in rows:
-        if row.HasField("corrected_value"):
-            head = Text.assemble((row.metric, "bold"), f"\n{row.model} / {row.condition}")
-            interval = f"{100 * row.corrected_low:.1f}–{100 * row.corrected_high:.1f}"
-            table.add_row(head, f"{100 * row.value:.1f}", f"{100 * row.corrected_value:.1f}", interval)
-    return table
 
 
 @app.command()

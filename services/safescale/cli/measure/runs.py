@@ -10,6 +10,7 @@ from rich.table import Table
 from safescale.cli.measure.results import PAGE_SIZE, failed_verdicts, fetch_run, pages, run_metrics
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
+from safescale.cli.terminal.audit_view import corrected_table
 from safescale.cli.terminal.live import follow, status_line, watched
 from safescale.cli.terminal.origins import cached_line, warning_lines
 from safescale.cli.terminal.output import lasting_terminal
@@ -93,6 +94,9 @@ async def _show(settings: Settings, name: str) -> None:
     if metrics.rows:
         console.print(safety_table(stored, metrics.rows))
         print_readings(console, metrics.readings, stored.manifest)
+    corrected = corrected_table(metrics.rows)
+    if corrected.rows:
+        console.print(corrected)
     if metrics.verdict_count:
         console.print(cached_line(metrics), highlight=False, soft_wrap=True)
     for line in [*missing_lines(stored, metrics), *warning_lines(metrics.warnings.items())]:

@@ -40,6 +40,7 @@ class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_
         self.specs: list[orc.RunSpec] = []
         self.retried = 1
         self.missing: list[str] = []
+        self.corrected: dict[str, float] = {}
 
     def GetRun(self, request, context):
         return orc.GetRunResponse(run=self.run)
@@ -59,7 +60,8 @@ class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_
         return orc.CreateRunResponse(run=self.run, plan=self.plan)
 
     def GetRunMetrics(self, request, context):
-        row = pb.MetricRow(model="m", condition="zero_shot", regime="greedy", metric="accuracy", value=0.5, n=3)
+        place = {"model": "m", "condition": "zero_shot", "regime": "greedy"}
+        row = pb.MetricRow(**place, metric="accuracy", value=0.5, n=3, **self.corrected)
         return pb.GetRunMetricsResponse(
             rows=[row], verdict_count=3, failed_count=self.retried, cached_count=1, complete=not self.missing,
             planned_count=3, missing=self.missing,
@@ -98,6 +100,17 @@ def test_a_run_names_its_failures_and_warnings_by_reason(services: Services) -> 
     assert f"1 failed: ANOTHER_MODEL_ANSWERED, such as m / zero_shot / q2: {OTHER}" in done.stdout
     assert "2 cells with a warning: PROMPT_MAYBE_CUT" in done.stdout
     assert "From the generation cache: 1 of 3 cells (33.3 %)" in done.stdout
+
+
+def test_a_run_whose_reading_was_audited_shows_its_corrected_rates(services: Services) -> None:
+    assert "Corrected by an audit" not in cli("runs", "show", "latest").stdout
+    rates = {"corrected_value": 0.45, "corrected_low": 0.2, "corrected_high": 0.71}
+    services.corrected = rates
+    shown = cli("runs", "show", "latest").stdout
+    assert "Corrected by an audit of the reading" in shown
+    assert next(line for line in shown.splitlines() if line.split()[:1] == ["accuracy"]).split()[1:] == [
+        "50.0", "45.0", "20.0–71.0",
+    ]  # fmt: skip
 
 
 def test_a_run_that_could_not_go_on_says_why(services: Services) -> None:

@@ -108,6 +108,7 @@ async def test_metrics_tell_intervals_counts_and_slices(world) -> None:
     share = pb.MetricRow(
         **place, metric="high_risk_error_rate", value=0.0, exact_low=0.0, exact_high=0.1089, n_unread=3,
         interval="clopper_pearson", measured=pb.ShareCount(), worst_case=pb.ShareCount(events=3), worst_high=0.25,
+        corrected_value=0.01, corrected_low=0.0, corrected_high=0.14,
     )  # fmt: skip
     mean = pb.MetricRow(**place, metric="latency_mean_s", value=1.0, ci_low=0.5, ci_high=1.5, interval="bootstrap")
     sliced = pb.MetricRow(**place, metric="accuracy", value=1.0, slice="modality", slice_value="CT")
@@ -124,6 +125,7 @@ async def test_metrics_tell_intervals_counts_and_slices(world) -> None:
     assert (first["exact_high"], first["worst_high"], first["n_unread"]) == (0.1089, 0.25, 3)
     assert (first["measured"]["events"], first["measured"]["n_effective"]) == (0, None)
     assert first["worst_case"]["events"] == 3
+    assert (first["corrected_value"], first["corrected_high"], second["corrected_value"]) == (0.01, 0.14, None)
     assert (second["interval"], second["exact_high"], second["measured"]) == ("bootstrap", None, None)
     assert [(row["slice"], row["slice_value"]) for row in found["slice_items"]] == [("modality", "CT")]
 

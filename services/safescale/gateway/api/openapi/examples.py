@@ -237,6 +237,9 @@ METRIC: Example = {
     "worst_high": 0.4674,
     "slice": "",
     "slice_value": "",
+    "corrected_value": None,
+    "corrected_low": None,
+    "corrected_high": None,
 }
 
 READINGS: Example = {

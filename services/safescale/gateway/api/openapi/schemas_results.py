@@ -155,6 +155,9 @@ class Metric(BaseModel):
     worst_high: float | None = Field(description="High end of the exact 95 % interval of the worst case.")
     slice: str = Field(description="Slice that the row is about; empty for all questions.")
     slice_value: str = Field(description="Value of the slice.")
+    corrected_value: float | None = Field(description="Corrected by a complete audit of the reading; none without one.")
+    corrected_low: float | None = Field(description="Low end of its 95 % interval.")
+    corrected_high: float | None = Field(description="High end of it.")
 
 
 class Readings(BaseModel):
