@@ -29,7 +29,7 @@ KINDS = {
 
 
 def series(
-    name: Annotated[str, typer.Argument(help="Name of a series; all are listed when left out.", metavar="[NAME]")] = "",
+    name: Annotated[str, typer.Argument(help="Name of a series; all are listed when left out.", metavar="NAME")] = "",
     run: Annotated[str, typer.Option("--run", help="The series of this run instead, if it is of one.")] = "",
     fail_on_alarm: Annotated[
         bool, typer.Option("--fail-on-alarm", help="Exit code 1 where an alarm was raised.")
