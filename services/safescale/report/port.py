@@ -28,7 +28,7 @@ class RunResults:
 class ComparisonResults:
     """Two runs compared, or two models of one run, and the questions of their benchmark by id.
 
-    `contexts` are texts by their id, as far as they could be read.
+    `contexts` are texts by their id, as far as they could be read; `policy` is None where none was evaluated.
     """
 
     response: scoring_pb2.CompareRunsResponse
@@ -37,6 +37,7 @@ class ComparisonResults:
     questions: Mapping[str, Question]
     contexts: Mapping[str, str]
     generated_at: datetime
+    policy: scoring_pb2.EvaluatePolicyResponse | None = None
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import asyncio
 import csv
 import importlib
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 import orjson
 import typer
 from google.protobuf import json_format
+from google.protobuf.message import Message
 
-from safescale.cli.measure.gate import Baseline, checked_policy, judged, show_judgement
+from safescale.cli.measure.gate import EXIT_CODES, Baseline, checked_policy, judged, show_judgement
 from safescale.cli.measure.report import say_undrawn
 from safescale.cli.measure.results import METRICS_DEADLINE_S, QUICK_S, fetch_benchmark, fetch_run
 from safescale.cli.runner import EXIT_FAILED, run_async
@@ -23,8 +24,10 @@ from safescale.cli.terminal.compare_view import comparison_tables, print_flips
 from safescale.cli.terminal.text import say, terminal
 from safescale.core.errors import InvalidInputError, SafescaleError
 from safescale.core.safety.benchmark.benchmark import Question
+from safescale.formats.gate_words import summary
 from safescale.formats.spreadsheet import guarded_row
 from safescale.rpc.orchestration.v1.orchestration_pb2 import Run
+from safescale.rpc.policies import verdict_of
 from safescale.rpc.retrieval.v1 import retrieval_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2 as pb
 from safescale.runtime.files.atomic import write_text
@@ -95,32 +98,35 @@ async def _compare(settings: Settings, request: pb.CompareRunsRequest, output: _
             response = await client.scoring.CompareRuns(request, timeout=METRICS_DEADLINE_S)
         benchmark = await fetch_benchmark(client, stored.manifest.spec.benchmark_id)
         questions = {question.question_id: question for question in benchmark.questions}
-        undrawn: Sequence[str] = ()
-        if output.html is not None:
-            undrawn = await _write_page(client, response, (stored, questions), output.html)
-        verdict = None
+        judgement: pb.EvaluatePolicyResponse | None = None
+        undrawn: tuple[str, ...] = ()
         if text:
             models = (request.candidate_model, request.baseline_model)
-            verdict = await judged(client, stored, text, Baseline(response.baseline_run_id, models))
-    if output.form == "json":
-        say(orjson.dumps(record_of(response), option=orjson.OPT_INDENT_2).decode())
-    elif output.form == "csv":
-        typer.echo(csv_of(response), nl=False)
-    else:
+            judgement = await judged(client, stored, text, Baseline(response.baseline_run_id, models))
+        if output.html is not None:
+            undrawn = await _write_page(client, response, (stored, questions, judgement), output.html)
+    code = 0 if judgement is None else EXIT_CODES[verdict_of(judgement)]
+    if output.form == "table":
         _print(response, questions, output.listed)
-    if output.form != "table":
-        for note in response.notes:
-            say(note, err=True)
+        if judgement is not None:
+            show_judgement(judgement, (stored.run_id, output.policy))
+    else:
+        record = record_of(response, judgement)
+        typer.echo(orjson.dumps(record, option=orjson.OPT_INDENT_2) if output.form == "json" else csv_of(response))
+        for line in [*response.notes, *([] if judgement is None else [*judgement.notes, summary(judgement)])]:
+            say(line, err=True)
     if output.html is not None:
         say(output.html, err=output.form != "table")
         say_undrawn(undrawn)
-    code = show_judgement(verdict, (stored.run_id, output.policy)) if verdict is not None else 0
     return code or (EXIT_FAILED if undrawn else 0)
 
 
 async def _write_page(
-    client: Client, response: pb.CompareRunsResponse, known: tuple[Run, Mapping[str, Question]], path: Path
-) -> Sequence[str]:
+    client: Client,
+    response: pb.CompareRunsResponse,
+    known: tuple[Run, Mapping[str, Question], pb.EvaluatePolicyResponse | None],
+    path: Path,
+) -> tuple[str, ...]:
     """Write the page; return a sentence for each picture that could not be drawn.
 
     Raises:
@@ -130,11 +136,11 @@ async def _write_page(
     from safescale.report.port import ComparisonResults, comparison_page
     from safescale.report.registry import run_renderers
 
-    stored, questions = known
+    stored, questions, judgement = known
     same = response.baseline_run_id == stored.run_id
     baseline = stored if same else await fetch_run(client, response.baseline_run_id)
     contexts = await _fetch_contexts(client, response.flips[:CONTEXTS_OF_FLIPS])
-    results = ComparisonResults(response, stored, baseline, questions, contexts, datetime.now(UTC))
+    results = ComparisonResults(response, stored, baseline, questions, contexts, datetime.now(UTC), judgement)
     page = comparison_page(run_renderers(), results)
     write_text(path, page.html)
     return page.undrawn
@@ -173,12 +179,16 @@ def _print(response: pb.CompareRunsResponse, questions: Mapping[str, Question], 
     print_flips(console, response, questions, listed)
 
 
-def record_of(response: pb.CompareRunsResponse) -> dict[str, Any]:
-    """Return a comparison as a JSON object, fields named as in the protos."""
-    record: dict[str, Any] = json_format.MessageToDict(
-        response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    return record
+def record_of(response: pb.CompareRunsResponse, judgement: pb.EvaluatePolicyResponse | None = None) -> dict[str, Any]:
+    """Return a comparison as a JSON object, fields named as in the protos; the judgement is under `judgement`."""
+
+    def plain(message: Message) -> dict[str, Any]:
+        found: dict[str, Any] = json_format.MessageToDict(
+            message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+        )
+        return found
+
+    return plain(response) | ({} if judgement is None else {"judgement": plain(judgement)})
 
 
 def csv_of(response: pb.CompareRunsResponse) -> str:
@@ -188,7 +198,7 @@ def csv_of(response: pb.CompareRunsResponse) -> str:
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(guarded_row({name: _cell(row, name) for name in names}) for row in response.rows)
-    return text.getvalue()
+    return text.getvalue().rstrip("\n")
 
 
 def _cell(row: pb.PairedRow, name: str) -> Any:

@@ -8,6 +8,7 @@ from safescale.report.safety.sections import Block
 from safescale.report.safety.view import condition_name
 from safescale.rpc.policies import verdict_of
 from safescale.rpc.readings import READERS
+from safescale.rpc.scoring.v1 import scoring_pb2
 
 LISTED_FAILURES = 100
 
@@ -107,10 +108,13 @@ def skips(report: ReportInput) -> Block:
 
 def policy(report: ReportInput) -> Block | None:
     """Return each requirement of the policy, judged; None where none was evaluated."""
-    if report.policy is None:
-        return None
+    return None if report.policy is None else judgement(report.policy)
+
+
+def judgement(judged: scoring_pb2.EvaluatePolicyResponse) -> Block:
+    """Return each requirement of a policy, judged."""
     rows = []
-    for result in report.policy.results:
+    for result in judged.results:
         verdict = verdict_of(result).value.upper()
         where = condition_name(result.condition) if result.condition else NOTHING
         part = f"{where}, {result.slice} {result.slice_value}" if result.slice_value else where
@@ -127,7 +131,10 @@ def policy(report: ReportInput) -> Block | None:
 
 def policy_finding(report: ReportInput) -> list[str]:
     """Return what the policy says in sentences: the verdict first, then what a reader of it must know."""
-    if report.policy is None:
-        return []
-    shown = f"At a confidence of {100 * report.policy.confidence:g} %." if report.policy.confidence else ""
-    return [summary(report.policy), *([shown] if shown else []), *report.policy.notes]
+    return [] if report.policy is None else judgement_finding(report.policy)
+
+
+def judgement_finding(judged: scoring_pb2.EvaluatePolicyResponse) -> list[str]:
+    """Return what a judgement says in sentences, the verdict first."""
+    shown = f"At a confidence of {100 * judged.confidence:g} %." if judged.confidence else ""
+    return [summary(judged), *([shown] if shown else []), *judged.notes]

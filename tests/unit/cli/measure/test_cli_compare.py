@@ -207,3 +207,15 @@ def test_the_page_is_written_with_the_contexts_that_can_be_read(services: Servic
     page = (tmp_path / "c.html").read_text()
     assert "A passage &lt;of&gt; the liver." in page
     assert "\x1b" not in page
+
+
+def test_a_judgement_goes_into_the_json_and_its_last_line_to_standard_error(services: Services, tmp_path: Path) -> None:
+    policy = tmp_path / "p.yaml"
+    policy.write_text("requirements: [{metric: accuracy, against: baseline, margin: 0.02}]")
+    services.verdict = pb.POLICY_VERDICT_FAIL
+    page = tmp_path / "c.html"
+    done = cli("new", "old", "--policy", str(policy), "--format", "json", "--html", str(page))
+    assert done.exit_code == 1
+    assert json.loads(done.stdout)["judgement"]["verdict"] == "POLICY_VERDICT_FAIL"
+    assert "FAIL: 1 of 1 requirements does not hold." in done.stderr
+    assert "FAIL: 1 of 1 requirements does not hold." in page.read_text()

@@ -10,6 +10,7 @@ from safescale.core.safety.benchmark.benchmark import FLAGS, Question
 from safescale.report.documents import environment, moment
 from safescale.report.pictures import Drawing, draw_all
 from safescale.report.port import ComparisonResults, Page
+from safescale.report.safety import sections_run
 from safescale.report.safety.comparison.figures import forest
 from safescale.report.safety.comparison.inputs import NOUNS, ShownContext, contexts_of, pair_views
 from safescale.report.safety.findings import plural, state_name
@@ -88,6 +89,8 @@ def _html(results: ComparisonResults, figures: list[ShownFigure]) -> str:
         validated=validated,
         facts=list(_facts(results)),
         notes=list(response.notes),
+        policy=sections_run.judgement(results.policy) if results.policy is not None else None,
+        policy_finding=sections_run.judgement_finding(results.policy) if results.policy is not None else [],
         figures=figures,
         flips=[_flip(flip, results) for flip in listed],
         flip_count=response.flip_count,
@@ -116,7 +119,8 @@ def _facts(results: ComparisonResults) -> Iterator[tuple[str, str]]:
     count = max((row.n for row in response.rows), default=0)
     yield "Benchmark", f"{manifest.benchmark_name}, up to {plural(count, 'question')} compared"
     yield "Formulation", ", ".join(dict.fromkeys(row.formulation for row in response.rows)) or "–"
-    yield "Reading", manifest.spec.reading or "strict"
+    if any(row.formulation == "letter" for row in response.rows):
+        yield "Reading", manifest.spec.reading or "strict"
     yield "Outcomes that differ", f"{response.flip_count:,}"
 
 
