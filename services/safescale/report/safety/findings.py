@@ -359,7 +359,7 @@ def _cautions(report: ReportInput, shown: tuple[View, ...]) -> list[str]:
         lines.append(
             f"Small sample: one of {plural(count, 'question')} is {100 / count:.1f} points, and an interval around "
             f"50 % is about ±{100 * half:.0f} points wide. Small differences here are no evidence, and no error seen "
-            f"does not exclude a true rate of about {100 * (1 - 0.05 ** (1 / count)):.1f} %."
+            f"does not exclude a true rate of about {100 * (1 - 0.025 ** (1 / count)):.1f} %."
         )
     if not run.manifest.clinician_validated:
         lines.append(
