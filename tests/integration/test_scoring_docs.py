@@ -39,8 +39,8 @@ def test_python(number: int, address: str) -> None:
     assert done.stdout == printed, done.stderr
 
 
-def test_both_kinds_of_client_are_shown() -> None:
-    assert len(PYTHON) == 2
+def test_both_kinds_of_client_and_the_gate_are_shown() -> None:
+    assert len(PYTHON) == 3
     assert len(GRPCURL) == 1
 
 
