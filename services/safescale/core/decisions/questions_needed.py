@@ -1,6 +1,7 @@
 """How many questions it would take to pass, with a power of 80 %, if an estimate were true."""
 
 import math
+from functools import lru_cache
 from statistics import NormalDist
 
 from safescale.core.decisions.policy import Limit, Measurement
@@ -20,8 +21,7 @@ def share_size(demand: Limit, measured: ShareCount, confidence: float) -> int | 
     """
     if measured.n == 0:
         return None
-    rate = measured.events / measured.n
-    size = size_for_limit(demand.value, rate, demand.direction, POWER, confidence)
+    size = _size(demand, measured.events / measured.n, confidence)
     if size is None or measured.clusters == 0:
         return size
     effect = measured.n / measured.n_effective if measured.n_effective > 0 else math.inf
@@ -30,6 +30,12 @@ def share_size(demand: Limit, measured: ShareCount, confidence: float) -> int | 
     least = zero_error_size(room, confidence) * measured.n / voices if room < 1 else 0.0
     needed = max(size * effect, least)
     return math.ceil(needed) if needed <= MOST else None
+
+
+@lru_cache(maxsize=4096)
+def _size(demand: Limit, rate: float, confidence: float) -> int | None:
+    """Return `size_for_limit`, which takes long: the rows of a run have few rates between them."""
+    return size_for_limit(demand.value, rate, demand.direction, POWER, confidence)
 
 
 def mean_size(demand: Limit, row: Measurement) -> int | None:
