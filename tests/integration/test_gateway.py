@@ -171,7 +171,7 @@ async def _reported(client: httpx.AsyncClient, run_id: str) -> None:
     assert "<script" not in found.text
     with_policy = await client.post(f"/runs/{run_id}/report", content=FAILS, headers=YAML)
     assert with_policy.status_code == 200
-    assert "fails" in with_policy.text.lower()
+    assert "FAIL: 4 of 4 requirements do not hold." in with_policy.text
 
 
 async def test_a_run_is_cancelled_and_continued_by_its_spec(tmp_path: Path, model: VariedModel) -> None:

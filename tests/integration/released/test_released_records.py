@@ -36,8 +36,12 @@ def same(found: Any, said: Any) -> bool:
 
 
 def differing(found: list[dict[str, Any]], said: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
-    """Rows of a released table that are not the same now; further columns are no difference."""
-    pairs = zip(found, said, strict=True)
+    """Rows of a released table that are not the same now; further columns and further metrics are no difference.
+
+    To version 0.1.0 an answer that nobody could read was an abstention; it is unread now, a metric of its own.
+    """
+    kept = {row.get("metric") for row in said} - {"abstention_rate"}
+    pairs = zip(*([row for row in rows if row.get("metric") in kept] for rows in (found, said)), strict=True)
     return [(new, old) for new, old in pairs if not all(same(new[name], value) for name, value in old.items())]
 
 
