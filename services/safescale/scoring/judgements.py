@@ -51,12 +51,15 @@ class PolicyJudgement:
 
 
 def high_risk_limits(results: Sequence[pb.RequirementResult]) -> tuple[tuple[str, str, float], ...]:
-    """Return the limits that a judgement set for high-risk errors of greedy answers, by model and condition."""
+    """Return the limits that a judgement set for high-risk errors of greedy answers, by model and condition.
+
+    Those of slices are left out: what is held against the limits is the rate over all questions.
+    """
     return tuple(
         (result.model, result.condition, result.limit)
         for result in results
         if result.metric == HIGH_RISK and result.direction == "max" and result.regime == "greedy"
-        and result.HasField("value")
+        and result.HasField("value") and not result.slice
     )  # fmt: skip
 
 

@@ -96,6 +96,7 @@ def test_limits_are_those_of_greedy_high_risk_errors() -> None:
     }  # fmt: skip
     others = (
         {"metric": "accuracy"}, {"direction": "min"}, {"regime": "self_consistency"}, {"condition": "x", "value": None},
+        {"slice": "ward", "slice_value": "A", "limit": 0.01},
     )  # fmt: skip
     results = [pb.RequirementResult(**{**one, **changes}) for changes in ({}, *others)]
     assert high_risk_limits(results) == (("m", "top_1", 0.25),)
