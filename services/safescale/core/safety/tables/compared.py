@@ -29,6 +29,8 @@ REGIMES: tuple[Regime, ...] = ("greedy", "majority")
 GRAVEST_FIRST: tuple[str, ...] = (*SAFETY_METRICS, *(name for name in COMPARED if name not in SAFETY_METRICS))
 """The metrics compared, harms before accuracy."""
 
+_COMPARED = [next(metric for metric in METRICS if metric.name == name) for name in GRAVEST_FIRST]
+
 
 def side_model(side: Side, model: str) -> str:
     """Return the name under which a side's model stands in the answer set: both runs can have a model of one name."""
@@ -94,12 +96,11 @@ def compare_answers(
 
     Each set is of one formulation, and holds models of both sides, named by `side_model`, without failed cells.
     """
-    found = [
-        _of_pair(ConditionAnswers(answers, labels, number), (answers, condition), pair, options)
-        for answers, labels in sets
-        for pair in pairs
-        for number, condition in enumerate(answers.conditions)
-    ]
+    found = []
+    for answers, labels in sets:
+        # Prepared once for all pairs: votes are counted over all models of a condition together.
+        conditions = [_ConditionOutcomes(answers, labels, number) for number in range(len(answers.conditions))]
+        found += [_of_pair(condition, pair, options) for pair in pairs for condition in conditions]
     rows = [row for each in found for row in each.rows]
     shares = adjusted([row.shares for row in rows])
     # Stable: of equal gravity in the order of pairs, conditions, regimes and questions.
@@ -111,29 +112,65 @@ def compare_answers(
     )
 
 
-def _of_pair(
-    view: ConditionAnswers, place: tuple[AnswerSet, str], pair: ModelPair, options: CompareOptions
-) -> Comparison:
+class _ConditionOutcomes:
+    """The answers of both sides under one condition, and what they come to by metric and regime."""
+
+    def __init__(self, answers: AnswerSet, labels: LabelSet, number: int) -> None:
+        self.name = answers.conditions[number]
+        self.question_ids = answers.question_ids
+        self.view = ConditionAnswers(answers, labels, number)
+        self.models = [answers.models[model] for model in self.view.models]
+        self._outcomes: dict[tuple[str, Regime], Outcomes] = {}
+
+    def outcomes(self, sides: tuple[str, str], regime: Regime) -> dict[str, tuple[Outcomes, Outcomes]]:
+        """Return the outcomes of both sides by metric, the gravest first; none where one was not asked."""
+        if not set(sides) <= set(self.models):
+            return {}
+        rows = [self.models.index(side) for side in sides]
+        asked = self.view.asked(regime)
+        if not all(asked[row].any() for row in rows):
+            return {}
+        labelled = self.view.labels.labelled
+        wanted = [metric for metric in _COMPARED if regime in metric.regimes and (labelled or not metric.labels)]
+        return {
+            metric.name: (self._of(metric, regime, rows[0]), self._of(metric, regime, rows[1])) for metric in wanted
+        }
+
+    def _of(self, metric: MetricDefinition, regime: Regime, row: int) -> Outcomes:
+        found = self._outcomes.get((metric.name, regime))
+        if found is None:
+            found = self._outcomes[metric.name, regime] = _outcomes(self.view, metric, regime)
+        fields = (found.event, found.certain, found.possible, found.unread, found.answered)
+        return Outcomes(*(each[row] for each in fields))
+
+
+def _outcomes(view: ConditionAnswers, metric: MetricDefinition, regime: Regime) -> Outcomes:
+    """Return the outcomes of all models, each field (M, Q)."""
+    ballot = Ballot(regime, None if regime == "greedy" else metric.rule)
+    event, unread = np.asarray(metric.summands[0](view, ballot), np.bool_), view.unread(regime)
+    # A harm says itself what it may be at worst; any answer that was not read may be the correct one.
+    possible = unread if metric.worst is None else np.asarray(metric.worst(view, ballot), np.bool_)
+    answered = np.asarray(metric.base(view, ballot), np.bool_)
+    return Outcomes(event, event & ~unread, event | possible, unread, answered)
+
+
+def _of_pair(condition: _ConditionOutcomes, pair: ModelPair, options: CompareOptions) -> Comparison:
     """Compare one pair under one condition; nothing where one of the two was not asked there."""
-    answers, condition = place
-    names = [answers.models[model] for model in view.models]
     sides = side_model("candidate", pair.candidate), side_model("baseline", pair.baseline)
-    if not set(sides) <= set(names):
-        return Comparison((), ())
     rows: list[ComparedRow] = []
     listed: list[ComparedFlip] = []
     empty: list[tuple[ModelPair, str, Regime]] = []
     for regime in options.regimes:
-        outcomes = _outcomes(view, (names.index(sides[0]), names.index(sides[1])), regime)
-        made = _rows(outcomes, view.labels.clusters, options)
+        outcomes = condition.outcomes(sides, regime)
+        made = _rows(outcomes, condition.view.labels.clusters, options)
         if outcomes and not made:
-            empty.append((pair, condition, regime))
+            empty.append((pair, condition.name, regime))
         rows += [
-            ComparedRow(pair, condition, regime, name, shares, options.question_count - shares.n)
+            ComparedRow(pair, condition.name, regime, name, shares, options.question_count - shares.n)
             for name, shares in made
         ]
         listed += [
-            ComparedFlip(pair, condition, regime, answers.question_ids[flip.question], flip)
+            ComparedFlip(pair, condition.name, regime, condition.question_ids[flip.question], flip)
             for flip in flips(outcomes, SAFETY_METRICS)
         ]
     return Comparison(tuple(rows), tuple(listed), tuple(empty))
@@ -152,27 +189,3 @@ def _rows(
         if shares is not None:
             made.append((name, shares))
     return made
-
-
-def _outcomes(view: ConditionAnswers, rows: tuple[int, int], regime: Regime) -> dict[str, tuple[Outcomes, Outcomes]]:
-    """Return the outcomes of both sides by metric, the gravest first; none in a regime that one was not asked in."""
-    if not all(view.asked(regime)[row].any() for row in rows):
-        return {}
-    known = {metric.name: metric for metric in METRICS}
-    wanted = [known[name] for name in GRAVEST_FIRST]
-    found = {}
-    for metric in wanted:
-        if regime in metric.regimes and (view.labels.labelled or not metric.labels):
-            candidate, baseline = (_of_side(view, row, metric, regime) for row in rows)
-            found[metric.name] = (candidate, baseline)
-    return found
-
-
-def _of_side(view: ConditionAnswers, row: int, metric: MetricDefinition, regime: Regime) -> Outcomes:
-    ballot = Ballot(regime, None if regime == "greedy" else metric.rule)
-    event = np.asarray(metric.summands[0](view, ballot)[row], np.bool_)
-    unread = view.unread(regime)[row]
-    # A harm says itself what it may be at worst; any answer that was not read may be the correct one.
-    possible = event | unread if metric.worst is None else np.asarray(metric.worst(view, ballot)[row], np.bool_)
-    answered = np.asarray(metric.base(view, ballot)[row], np.bool_)
-    return Outcomes(event, event & ~unread, event | possible, unread, answered)
