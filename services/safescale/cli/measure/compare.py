@@ -105,6 +105,10 @@ async def _compare(settings: Settings, request: pb.CompareRunsRequest, output: _
             judgement = await judged(client, stored, text, Baseline(response.baseline_run_id, models))
         if output.html is not None:
             undrawn = await _write_page(client, response, (stored, questions, judgement), output.html)
+    if judgement is not None:
+        # What the comparison says of itself is said once.
+        told = [note for note in judgement.notes if note not in response.notes]
+        judgement.notes[:] = told
     code = 0 if judgement is None else EXIT_CODES[verdict_of(judgement)]
     if output.form == "table":
         _print(response, questions, output.listed)

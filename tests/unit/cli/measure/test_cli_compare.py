@@ -82,7 +82,8 @@ class Services(
             metric="accuracy", model="m", condition="top_1", regime="greedy", direction="baseline", limit=0.02,
             margin=0.02, verdict=self.verdict, passed=self.verdict == pb.POLICY_VERDICT_PASS, questions_more=70,
         )  # fmt: skip
-        return pb.EvaluatePolicyResponse(results=[result], verdict=self.verdict, passed=result.passed)
+        notes = ["Mind this.", "Compared with run old-1."]
+        return pb.EvaluatePolicyResponse(results=[result], verdict=self.verdict, passed=result.passed, notes=notes)
 
     def CompareRuns(self, request, context):
         self.asked.append(request)
@@ -188,6 +189,7 @@ def test_a_policy_gives_the_exit_code(services: Services, tmp_path: Path, verdic
     done = cli("new", "old", "--models", "a", "b", "--policy", str(policy))
     assert done.exit_code == code, done.output
     assert "worse than baseline by" in " ".join(done.stdout.split())
+    assert (done.stdout.count("Mind this."), done.stdout.count("Compared with run old-1.")) == (1, 1)
     (asked,) = services.judged
     assert (asked.run_id, asked.baseline_run_id) == ("new-1", "old-1")
     assert (asked.candidate_model, asked.baseline_model) == ("a", "b")
