@@ -49,7 +49,10 @@ def _array(column: Column, *, guard: bool) -> pa.Array:
     """Return a column as an arrow array, NaN as null; from buffers: `pyarrow.array` takes a second to import pandas."""
     length = len(column)
     if column.dtype == object:
-        texts = [(guarded(text) if guard else text).encode() for text in column.tolist()]
+        values = column.tolist()
+        # Most columns repeat few names.
+        encoded = {text: (guarded(text) if guard else text).encode() for text in set(values)}
+        texts = [encoded[text] for text in values]
         ends = np.cumsum([0, *map(len, texts)], dtype=np.int32)
         return pa.Array.from_buffers(pa.string(), length, [None, pa.py_buffer(ends), pa.py_buffer(b"".join(texts))])
     if column.dtype == np.bool_:

@@ -33,8 +33,8 @@ class _Chunk:
     lengths: npt.NDArray[np.int64]
     samples: npt.NDArray[np.int8]
     latency_s: npt.NDArray[np.float64]
-    greedy_unread: npt.NDArray[np.bool_]
-    samples_unread: npt.NDArray[np.bool_]
+    greedy_unread: npt.NDArray[np.bool_] | None
+    samples_unread: npt.NDArray[np.bool_] | None
 
     def padded(self, length: int) -> npt.NDArray[np.int8]:
         """Return the samples as (n, length), absent where a cell has fewer."""
@@ -45,7 +45,8 @@ class _Chunk:
     def padded_unread(self, length: int) -> npt.NDArray[np.bool_]:
         """Return which samples nobody could read as (n, length)."""
         rows = np.zeros((len(self.lengths), length), dtype=np.bool_)
-        rows[np.arange(length) < self.lengths[:, np.newaxis]] = self.samples_unread
+        if self.samples_unread is not None:
+            rows[np.arange(length) < self.lengths[:, np.newaxis]] = self.samples_unread
         return rows
 
 
@@ -154,7 +155,7 @@ class AnswerCells:
         asked = (greedy != ABSENT).any(axis=2, keepdims=True)
         greedy_unread = attempted & asked & (greedy == ABSENT)
         greedy[greedy_unread] = NULL
-        greedy_unread[index] |= np.concatenate([chunk.greedy_unread for chunk in self._chunks])
+        greedy_unread[index] |= self._greedy_marked()
         latency = np.full(shape, np.nan)
         latency[index] = np.concatenate([chunk.latency_s for chunk in self._chunks])
         samples = np.full((*shape, most_samples), ABSENT, dtype=np.int8)
@@ -165,11 +166,20 @@ class AnswerCells:
             *named, greedy, samples, latency, self._formulation or "letter", *unread, reading=self._reading or ""
         )
 
+    def _greedy_marked(self) -> npt.NDArray[np.bool_]:
+        """Return which greedy answers were marked as unread, cell by cell."""
+        return np.concatenate(
+            [
+                np.zeros(len(chunk.greedy), np.bool_) if chunk.greedy_unread is None else chunk.greedy_unread
+                for chunk in self._chunks
+            ]
+        )
+
     def _samples_unread(
         self, index: tuple[npt.NDArray[np.int64], ...], shape: tuple[int, ...]
     ) -> npt.NDArray[np.bool_] | None:
         """Return which samples nobody could read; None, which takes no memory, where all were read."""
-        if not any(chunk.samples_unread.any() for chunk in self._chunks):
+        if all(chunk.samples_unread is None for chunk in self._chunks):
             return None
         unread = np.zeros(shape, dtype=np.bool_)
         unread[index] = np.concatenate([chunk.padded_unread(shape[-1]) for chunk in self._chunks])
@@ -190,7 +200,10 @@ class AnswerCells:
             )
 
 
-def _unread(marks: str) -> npt.NDArray[np.bool_]:
+def _unread(marks: str) -> npt.NDArray[np.bool_] | None:
+    """Return which marks are of what nobody could read; None where none is."""
+    if UNREAD_MARK not in marks:
+        return None
     return np.asarray(np.frombuffer(marks.encode("ascii", "replace"), dtype=np.uint8) == ord(UNREAD_MARK))
 
 

@@ -45,6 +45,8 @@ SAFE_REGION = {
     "in_overconfidence_region": bool, "in_overconfidence_region_by_interval": bool,
 }  # fmt: skip
 
+_OF_THE_REGION = ("accuracy", "high_risk_error_rate", "dangerous_overconfidence_rate")
+
 
 @dataclass(frozen=True, slots=True)
 class AnalysisOptions:
@@ -85,9 +87,8 @@ def slices_of(
 
     Raises InvalidInputError where the questions have no such slice.
     """
-    return _with_origin(
-        slices_table(answers, labels, chosen_slices(labels, slices), (options.resamples, options.seed)), answers
-    )
+    chosen, bootstrap = chosen_slices(labels, slices), (options.resamples, options.seed)
+    return _with_origin(slices_table(answers, labels, chosen, _views(answers, labels), bootstrap), answers)
 
 
 def _draws(answers: AnswerSet, labels: LabelSet, options: AnalysisOptions) -> Draws:
@@ -138,7 +139,7 @@ def analyse_with_notes(
         lorenz,
         synchronized_table(conditions, draws),
         safe_region_table(metrics),
-        slices_table(answers, labels, small_slices(labels)),
+        slices_table(answers, labels, small_slices(labels), conditions),
     ]
     named = {table.name: _with_origin(table, answers) for table in tables}
     return Analysis({name: named[name] for name in TABLES}, tuple(_notes(answers, labels, catalog, known, named)))
@@ -194,7 +195,9 @@ def safe_region_table(metrics: Table) -> Table:
     (of the samples, in both regimes) in place of high-risk errors. `by_interval` asks it of the interval's bad ends.
     """
     found: dict[tuple[str, str], dict[tuple[str, str], dict[str, Any]]] = {}
-    for row in metrics.rows():
+    kept = np.isin(metrics.columns["metric"].astype(str), _OF_THE_REGION)
+    needed = ("model", "condition", "regime", "metric", "value", "exact_low", "worst_high")
+    for row in Table("metrics", {name: metrics.columns[name][kept] for name in needed}).rows():
         found.setdefault((row["model"], row["condition"]), {})[row["regime"], row["metric"]] = row
     rows: list[list[Any]] = []
     for (model, condition), cells in found.items():

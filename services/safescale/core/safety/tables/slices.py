@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from safescale.core.errors import InvalidInputError, LimitExceededError
 from safescale.core.safety.answers.answers import AnswerSet, LabelSet
-from safescale.core.safety.metrics import MetricDefinition
-from safescale.core.safety.metrics.selection import Ballot, ConditionAnswers
+from safescale.core.safety.metrics import METRICS, MetricDefinition
+from safescale.core.safety.metrics.selection import REGIMES, Ballot, ConditionAnswers
 from safescale.core.safety.tables.measure import COUNTED, SCHEMA, measure_condition, wanted_metrics, with_exact
 from safescale.core.statistics.bootstrap import question_draws
 from safescale.core.statistics.intervals import share_counts
@@ -25,7 +25,7 @@ MAX_VALUES = 100
 
 _PLACE = {"slice": str, "slice_value": str}
 SLICES = {**_PLACE, **SCHEMA, "p_value": float, "p_holm": float}
-_ORDER = {"slice_rank": int, "value_rank": int, "model_rank": int, "condition_rank": int}
+_ORDER = {"slice_rank": int, "value_rank": int, "model_rank": int, "condition_rank": int, "metric_rank": int}
 _WHOLE = {"all_events": int, "all_n": int}
 
 
@@ -79,21 +79,21 @@ def _slices(values: Mapping[str, Sequence[str]], n_questions: int) -> _Slices:
 
 
 def slices_table(
-    answers: AnswerSet, labels: LabelSet, values: Mapping[str, Sequence[str]], bootstrap: tuple[int, int] | None = None
-) -> Table:
+    answers: AnswerSet, labels: LabelSet, values: Mapping[str, Sequence[str]], views: Mapping[str, ConditionAnswers],
+    bootstrap: tuple[int, int] | None = None,
+) -> Table:  # fmt: skip
     """Return the metrics of each value of each slice, as in the table `metrics`, ordered by slice, value and place.
 
-    `values` are those of `slice_values`. Without `bootstrap` (resamples and seed) shares of questions alone are there,
-    which need none. A share is tested against that of the other questions: `p_value` by Fisher's exact test, `p_holm`
-    adjusted by Holm over the values and conditions of one slice, model, regime and metric; NaN where questions are
-    clustered, which the test does not allow for.
+    `values` are those of `slice_values`, `views` the answers by condition. Without `bootstrap` (resamples and seed)
+    shares of questions alone are there, which need none. A share is tested against that of the other questions:
+    `p_value` by Fisher's exact test, `p_holm` adjusted by Holm over the values and conditions of one slice, model,
+    regime and metric; NaN where questions are clustered, which the test does not allow for.
     """
     slices = _slices(values, len(answers.question_ids))
     blocks: list[Mapping[str, Any]] = []
-    for place in range(len(answers.conditions)):
-        view = ConditionAnswers(answers, labels, place)
-        if len(view.models):
-            blocks += _shares(view, place, answers, slices)
+    for place, condition in enumerate(answers.conditions):
+        if condition in views:
+            blocks += _shares(views[condition], place, answers, slices)
     if bootstrap is not None:
         for number in range(len(slices.names)):
             blocks += _others(answers, labels, slices, number, bootstrap)
@@ -111,14 +111,14 @@ def _shares(view: ConditionAnswers, place: int, owner: AnswerSet, slices: _Slice
     Every count is a sum over the questions of a slice, so those of all slices are one product.
     """
     member = slices.member.astype(np.float32)
-    for metric, ballot in wanted_metrics(view.labels.labelled, lambda metric: metric.share):
+    for rank, (metric, ballot) in enumerate(wanted_metrics(view.labels.labelled, lambda metric: metric.share)):
         parts = _parts(view, metric, ballot)
         sums = np.stack(list(parts.values())).astype(np.float32) @ member  # (parts, M, V)
         counts = {name: sums[row].astype(np.int64) for row, name in enumerate(parts)}
         rows, columns = np.nonzero(counts["asked"])
         picked = {name: count[rows, columns] for name, count in counts.items()}
         block = _places(owner, view.models[rows], place, [slices.names[v] for v in columns.tolist()])
-        block |= {"regime": ballot.regime, "metric": metric.name, **_unknown(len(rows))}
+        block |= {"regime": ballot.regime, "metric": metric.name, "metric_rank": rank, **_unknown(len(rows))}
         block |= {name: picked[name] for name in ("n", "n_null", "n_unread", "events")}
         if metric.worst is not None:
             block["worst_events"] = picked["worst_events"]
@@ -197,8 +197,10 @@ def _others(
         view = ConditionAnswers(part, truth, place)
         if not len(view.models):
             continue
-        for block in measure_condition(condition, view, part, draws, lambda metric: not metric.share):
+        measured = measure_condition(condition, view, part, draws, lambda metric: not metric.share)
+        for rank, block in enumerate(measured, start=len(METRICS) * len(REGIMES)):
             yield {
+                "metric_rank": rank,
                 **_unknown(len(block["model"])), **block, "slice": name, "slice_value": value,
                 "slice_rank": slices.ranks[number][0], "value_rank": slices.ranks[number][1], "condition_rank": place,
                 "model_rank": np.array([ranks[model] for model in block["model"].tolist()], np.int64),
@@ -211,11 +213,9 @@ def _tests(columns: Mapping[str, npt.NDArray[Any]]) -> dict[str, npt.NDArray[Any
     p_values, adjusted = np.full(len(tested), np.nan), np.full(len(tested), np.nan)
     counts = (columns[name][tested] for name in ("events", "n", "all_events", "all_n"))
     p_values[tested] = fisher_exact(*counts)
-    families: dict[tuple[Any, ...], list[int]] = {}
-    keys = zip(*(columns[name].tolist() for name in ("slice_rank", "model_rank", "regime", "metric")), strict=True)
-    for row, key in enumerate(keys):
-        if tested[row]:
-            families.setdefault(key, []).append(row)
-    for rows in families.values():
+    keys = np.stack([columns[name][tested] for name in ("slice_rank", "model_rank", "metric_rank")])
+    order = np.lexsort(keys)
+    first = np.flatnonzero((np.diff(keys[:, order], axis=1) != 0).any(axis=0)) + 1
+    for rows in np.split(np.flatnonzero(tested)[order], first):
         adjusted[rows] = holm(p_values[rows].tolist())
     return {"p_value": p_values, "p_holm": adjusted}
