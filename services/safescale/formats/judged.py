@@ -236,14 +236,11 @@ class RecordReader:
         self.unread.calls += failed and (not letters or NULL_MARK in letters)
         if NULL_MARK not in letters:
             return letters
-        marks, checked = list(letters), block["checked_answers"]
-        index = letters.find(NULL_MARK)
-        while index >= 0:
+        marks = list(letters)
+        for index, each in enumerate(block["checked_answers"]):
             # Most nulls are abstentions of files that are not ours, which say nothing more of them.
-            each = checked[index]
-            if failed or (isinstance(each, dict) and "unread" in each):
+            if letters[index] == NULL_MARK and (failed or (isinstance(each, dict) and "unread" in each)):
                 marks[index] = self._null(each, f"{place}.checked_answers.{index}", failed=failed)
-            index = letters.find(NULL_MARK, index + 1)
         self.unread.answers += 0 if failed else marks.count(UNREAD_MARK)
         return "".join(marks)
 

@@ -54,8 +54,13 @@ def fisher_exact(
     (Fisher 1935; Freeman and Halton 1951). 1 where n is 0 or all.
     """
     rows = np.stack(np.broadcast_arrays(*(np.asarray(each, np.int64) for each in (events, n, all_events, everything))))
-    different, place = np.unique(rows.reshape(4, -1), axis=1, return_inverse=True)
-    x, size, hits, total = different
+    flat = rows.reshape(4, -1)
+    # Of many slices most have counts that others have: each is computed once, told by one number.
+    base = int(flat.max(initial=0)) + 1
+    whole = np.unique(flat[2] * base + flat[3], return_inverse=True)[1].reshape(-1)
+    key = whole * base**2 + flat[0] * base + flat[1]
+    _, first, place = np.unique(key, return_index=True, return_inverse=True)
+    x, size, hits, total = flat[:, first]
     steps = np.arange(1, int(total.max(initial=0)) + 1)
     factorial = np.concatenate([[0.0], np.log(steps).cumsum()])
     fixed = factorial[size] + factorial[total - size] + factorial[hits] + factorial[total - hits] - factorial[total]

@@ -192,17 +192,20 @@ def _rows(columns: Mapping[str, npt.NDArray[Any]], kept: npt.NDArray[np.bool_]) 
 def _intervals(columns: Mapping[str, npt.NDArray[Any]], events: str, effective: str) -> tuple[Floats, Floats]:
     """Return the ends of the exact interval of each row; NaN where `events` is.
 
-    Many rows have the same counts: each is computed once.
+    Many rows without clusters have the same counts: each is computed once.
     """
     low, high = np.full(len(columns["n"]), np.nan), np.full(len(columns["n"]), np.nan)
     known = ~np.isnan(columns[events])
     if not known.any():
         return low, high
-    names = (events, "n", "clusters", effective, "clusters_effective", "freedom")
-    rows = np.stack([columns[name][known].astype(np.float64) for name in names], axis=1)
-    different, place = np.unique(rows, axis=0, return_inverse=True)
-    whole = different[:, :3].astype(np.int64).T
-    ends = share_intervals(ShareCounts(whole[0], whole[1], whole[2], different[:, 3], different[:, 4], different[:, 5]))
+    counts, n, clusters = (columns[name][known].astype(np.int64) for name in (events, "n", "clusters"))
+    spread = [columns[name][known] for name in (effective, "clusters_effective", "freedom")]
+    if clusters.any():
+        ends = share_intervals(ShareCounts(counts, n, clusters, *spread))
+        place = np.arange(len(n))
+    else:
+        _, first, place = np.unique(counts * (n.max() + 1) + n, return_index=True, return_inverse=True)
+        ends = share_intervals(ShareCounts(counts[first], n[first], clusters[first], spread[0][first]))
     low[known], high[known] = (end[place.reshape(-1)] for end in ends)
     return low, high
 
