@@ -115,8 +115,12 @@ def _remedies(results: Sequence[pb.RequirementResult]) -> list[str]:
         found.append(f"{some} {more:,} questions more would do, with a power of 80 % if the estimates are true.")
     if unread:
         found.append("Read the unread answers (`safescale reviews list`).")
-    if hopeless := len(bare) - len(unread):
+    # Whether a bootstrap that cannot decide could with more questions is not known; its reason says what is amiss.
+    means = [result for result in bare if not result.n_unread and result.interval == "bootstrap"]
+    if hopeless := len(bare) - len(unread) - len(means):
         found.append(f"For {hopeless} of them no number of questions would do.")
+    if means:
+        found.append(f"For {len(means)} of them, decided by a bootstrap, see the reason.")
     return found
 
 

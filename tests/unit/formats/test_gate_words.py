@@ -35,6 +35,9 @@ def test_the_last_line_says_the_verdict_and_what_would_decide_it() -> None:
     assert "For 2 of them about 1,200 questions more would do" in said(INSUFFICIENT, few, more, result())
     assert said(INSUFFICIENT, result(n_unread=3)).endswith("Read the unread answers (`safescale reviews list`).")
     assert said(INSUFFICIENT, result()).endswith("For 1 of them no number of questions would do.")
+    assert said(INSUFFICIENT, result(interval="bootstrap"), result()).endswith(
+        "For 1 of them no number of questions would do. For 1 of them, decided by a bootstrap, see the reason."
+    )
 
 
 def test_a_service_that_knew_two_verdicts_says_pass_or_fail() -> None:

@@ -59,6 +59,12 @@ def judge(requirement: PolicyRequirement, row: Measurement, policy: Policy) -> F
         more = _more_than(requirement.min_n, demand, row, policy)
     elif obstacle := evidence.unbounded or (demand.bound != "estimate" and evidence.no_interval):
         verdict, reason = Verdict.INSUFFICIENT, obstacle
+    elif verdict is Verdict.PASS and demand.by_interval and _no_spread(row):
+        verdict = Verdict.INSUFFICIENT
+        reason = (
+            f"the bootstrap of {row.metric} knows no spread, since all that it draws from is the same: that says "
+            "nothing of other questions"
+        )
     elif verdict is Verdict.INSUFFICIENT:
         reason, more = _undecided(demand, evidence, row, policy)
     elif verdict is Verdict.FAIL:
@@ -96,6 +102,11 @@ def _no_bootstrap(row: Measurement, policy: Policy) -> str:
             f"of {CONFIDENCE:g} alone: ask for at most that, or decide it by the estimate"
         )
     return ""
+
+
+def _no_spread(row: Measurement) -> bool:
+    """Return whether a bootstrap gives one number alone, as of a single question, or of none with an event."""
+    return row.measured is None and math.isclose(row.ci_low, row.ci_high, rel_tol=1e-9)
 
 
 def _unbounded(row: Measurement, policy: Policy) -> str:

@@ -183,6 +183,16 @@ def test_a_bootstrap_is_no_interval_of_a_higher_confidence() -> None:
     assert judged(mean(0.01, 0.01, 0.02), Limit("max", 0.05, "estimate"), confidence=0.99).verdict is PASS
 
 
+@pytest.mark.parametrize("value", [0.0, 0.04])
+def test_a_bootstrap_without_any_spread_shows_no_mean_to_be_within_its_limit(value: float) -> None:
+    found = judged(mean(value, value, value * (1 + 1e-15)), Limit("max", 0.05))
+    assert (found.verdict, found.questions_more) == (INSUFFICIENT, None)
+    assert "knows no spread" in found.reason
+    assert judged(mean(value, value, value), Limit("max", 0.05, "ci_high")).verdict is INSUFFICIENT
+    assert judged(mean(value, value, value), Limit("max", 0.05, "estimate")).verdict is PASS
+    assert judged(mean(0.06, 0.06, 0.06), Limit("max", 0.05)).verdict is FAIL
+
+
 @pytest.mark.parametrize("bound", ["worst", "estimate"])
 def test_a_mean_over_unread_answers_decides_nothing(bound: Bound) -> None:
     found = judged(mean(0.01, 0.01, 0.02, n_unread=1), Limit("max", 0.05, bound))
