@@ -1,7 +1,7 @@
 """`safescale plan`: how many questions a decision needs, and what a policy can decide by so many."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -59,18 +59,32 @@ def plan(
         raise InvalidInputError(f"--confidence is {confidence:g}; expected a number above 0.5 and below 1")
     if questions is not None and not 1 <= questions <= MAX_QUESTIONS:
         raise InvalidInputError(f"--questions is {questions:,}; expected from 1 to {MAX_QUESTIONS:,}")
+    asked = {"--policy": policy, "--margin": margin, "--max": max_, "--min": min_}
+    _check_together(asked, {"--rate": rate, "--questions": questions, "--discordance": discordance})
     if policy is not None:
         _by_policy(policy, questions)
     elif margin is not None:
         _by_margin(margin, discordance, terms)
-    elif max_ is not None and min_ is not None:
-        raise InvalidInputError("--max and --min are both given; expected one limit")
     elif max_ is not None:
         _by_limit(Limit("max", max_), rate, questions, terms)
     elif min_ is not None:
         _by_limit(Limit("min", min_), rate, questions, terms)
     else:
         _overview(terms)
+
+
+_BESIDE = {"--rate": ("--max", "--min"), "--questions": ("--max", "--min", "--policy"), "--discordance": ("--margin",)}
+"""Options that say more of another, and of which."""
+
+
+def _check_together(asked: Mapping[str, object], beside: Mapping[str, object]) -> None:
+    """Raise InvalidInputError for options that answer two questions, or one that would be left out of the answer."""
+    given = [name for name, value in asked.items() if value is not None]
+    if len(given) > 1:
+        raise InvalidInputError(f"{' and '.join(given)} are given together; expected one of them")
+    for name, value in beside.items():
+        if value is not None and not set(given) & set(_BESIDE[name]):
+            raise InvalidInputError(f"{name} says nothing by itself; expected it beside {' or '.join(_BESIDE[name])}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +120,9 @@ def _by_margin(margin: float, discordance: float | None, terms: Terms) -> None:
     _check_power(terms)
     size = size_for_margin(margin, discordance, terms.power, terms.confidence)
     say(
-        f"About {size:,} questions show that a candidate is worse by less than {percent(margin)}, if it is as good as "
-        f"the baseline and the two differ on {percent(discordance)} of the questions (power {percent(terms.power)}, "
-        f"confidence {percent(terms.confidence)})."
+        f"About {size:,} questions show that a candidate is worse by less than {percent(margin).removesuffix(' %')} "
+        f"points, if it is as good as the baseline and the two differ on {percent(discordance)} of the questions "
+        f"(power {percent(terms.power)}, confidence {percent(terms.confidence)})."
     )
 
 
