@@ -16,7 +16,8 @@ _LIST_BEFORE = re.compile(
     r"(?<![\w'-])[A-Z][)\]]?(?: ?[,/&+]| and| or| und| oder| et| ou| y| o) ?(?:option )?[(\"'\[]?$"
 )
 _ALTERNATIVE = re.compile(
-    r"[\s,;.(]*(?:[/,&+]|or|and|und|oder|ou|et|y|o|e|u|versus|vs\.?)[\s,]*(?:also |option |choice "
+    r"(?:[\s(]*\d{1,3} ?%\)?(?=[,;/]))?[\s,;.(]*"
+    r"(?:[/,&+]|or|and|und|oder|ou|et|y|o|e|u|versus|vs\.?)[\s,]*(?:also |option |choice "
     r"|answer )?[(\"'\[]?[A-Z](?![\w'-])",
 )
 _OTHER_EXCLUDED = re.compile(
@@ -32,12 +33,15 @@ _DENIED = re.compile(
 """After a letter: what says that it is not the answer after all."""
 
 _CONTRADICTED = re.compile(
-    r"^[^.!?]{0,40}\b(?:which|but)\b[^.!?]{0,60}\b(?:contradict|inconsistent|disagree|wrong|incorrect|not correct"
-    r"|false)"
+    r"^[^.!?]{0,40}\b(?:which|but)\b[^.!?]{0,60}\b(?:contradict|inconsistent|disagree|dispute|wrong|incorrect"
+    r"|not correct|false)"
+    r"|^[^.!?\n]{0,120}(?:, (?:otherwise|else|sonst|sinon) |\b(?:unless|es sei denn|à moins|a menos que)\b)",
+    re.IGNORECASE,
 )
 _TOLD_BY = re.compile(
-    r"^[^.!?\n]{0,20}\b(?:said|says?|claims?|claimed|wrote|thinks?|thought|suggests?|suggested)"
-    r" (?:the|a|an|some|my|many|most|one|another)\b",
+    r"^[^.!?\n]{0,20}\b(?:said|says?|claims?|claimed|wrote|thinks?|thought|suggests?|suggested|sagte?|meinte?"
+    r"|behauptete?|dit|affirme|dice|dijo|afirma)"
+    r" (?:the|a|an|some|my|many|most|one|another|der|die|das|ein|eine|mein|meine|le|la|les|un|une|mon|ma|el|mi)\b",
     re.IGNORECASE,
 )
 """After a letter: who it is that says so."""

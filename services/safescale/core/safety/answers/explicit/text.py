@@ -33,6 +33,8 @@ _BREAK_TAG = re.compile(
 # Small letters alone: `<B>` is a letter in brackets.
 _STYLE_TAG = re.compile(r"</?(?:b|i|u|em|strong|span|code|mark|sub|sup)>")
 _CROSS = re.compile("[\u2717\u2718\u274c\u274e\u2716\U0001f6ab\u26d4\U0001f44e]")
+_STRUCK = re.compile(r"~+(?= ?[A-Za-z](?![A-Za-z]))")
+"""A letter that is struck out, `~~B~~`, or negated as logicians do."""
 _TEX_STYLE = re.compile(r"\\(?:text|math)(?:bf|it|rm|sf|tt|normal)?\s?\{([^{}]{0,300})\}|\\(?:bf|rm|it)\b")
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s?\{([^{}]{0,300})\}")
 _TEX = re.compile(r"\\[()\[\],;!]|[$\\]")
@@ -89,6 +91,8 @@ def _without_markup(text: str) -> str:
     if not text.isascii():
         text = unicodedata.normalize("NFKC", _LONG_RUN.sub(r"\1", text))
         text = _CROSS.sub(" not ", _INVISIBLE.sub("", text)).translate(_QUOTES)
+    if "~" in text:
+        text = _STRUCK.sub(" not ", text)
     if "<" in text:
         text = _ANSWER_TAG.sub(lambda tag: "\n" if tag[1] else "\nAnswer: ", text)
         text = _STYLE_TAG.sub("", _BREAK_TAG.sub("\n", text))

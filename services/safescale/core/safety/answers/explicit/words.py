@@ -83,6 +83,18 @@ _NEGATIONS = """
     ne pas jamais aucune faux fausse incorrecte sauf
     nunca tampoco incorrecta incorrecto falsa falso excepto salvo descartar descarto
 """
+_OTHER_CHOICES = r"""
+    refuse refused avoid avoided avoiding unsafe dangerous harmful riskiest risky fatal popular easiest weakest poorest
+    poor bad old former outdated tempted
+    falsch(?:en|er|es|em) unwahrscheinlich\w* gefährlich\w* zweitbeste\w? frühere?\w? schlecht\w* schlimmste\w?
+    vermeiden\w* ungeeignet\w* kontraindiziert\w* keinesfalls keinesweg\w* keine[mn] ungern alte\w? beliebteste\w?
+    mauvaise? pire moins dangereu(?:x|se) (?:l')?ancien(?:ne)? précédente? deuxième seconde? éviter inappropriée?
+    peor menos equivocad[oa] peligros[oa] antigu[oa] anterior segund[oa] evitar inadecuad[oa] contraindicad[oa]
+"""
+_EXCEPTIONS = """
+    if assuming otherwise wenn falls si sonst es_sei_denn sofern solange sinon à_moins à_condition a_menos siempre_que
+    de_lo_contrario dispute disagree widerspreche
+"""
 _CONTRASTS = (
     "but although though however yet whereas aber jedoch obwohl allerdings mais cependant pero aunque sino embargo"
 )
@@ -92,7 +104,8 @@ _CONDITIONS = """
     trap distractor user user's patient's colleague textbook claimed claim claims says said suggested previous
     previously initial initially originally original first second third another alternative tentative draft example
     e.g. earlier form format template instructions instruction respond reply write output such_as tempting one_might
-    your his her their manche viele studenten häufig fehler certains souvent erreur étudiants algunos muchos error
+    your his her their should_i should_we
+    manche viele studenten häufig fehler certains souvent erreur étudiants algunos muchos error
     estudiantes
 """
 
@@ -101,10 +114,10 @@ def _words(words: str) -> re.Pattern[str]:
     return re.compile(rf"(?<![\w'-])(?:{_any(words)})(?![\w-])|n't\b|\bn'", re.IGNORECASE)
 
 
-DOUBTED = _words(_HEDGES + _NEGATIONS)
+DOUBTED = _words(_HEDGES + _NEGATIONS + _OTHER_CHOICES)
 """In the clause before a letter."""
 
-DOUBTED_AFTER = _words(_HEDGES + _NEGATIONS + _CONTRASTS + "if assuming wenn falls si")
+DOUBTED_AFTER = _words(_HEDGES + _NEGATIONS + _EXCEPTIONS + _CONTRASTS)
 """In the clause after a letter."""
 
 CONDITIONAL = re.compile(rf"(?<![\w'-])(?:{_any(_CONDITIONS)})(?![\w-])", re.IGNORECASE)
@@ -139,6 +152,8 @@ SECOND_THOUGHT = re.compile(
     r"|double|correct)|i made a mistake"
     r"|i (?:was|am|may be|might be|could be) (?:wrong|mistaken|torn)|i'm (?:wrong|torn)|take (?:that|it) back"
     r"|change my (?:answer|mind)|i need to correct|reconsider|not (?:\w+ )?(?:sure|certain|confident)|unsure|uncertain"
+    r"|(?:cannot|can't) be (?:\w+ )?(?:sure|certain)|(?:don't|do not) (?:trust|rely)"
+    r"|no (?:correct|right|valid) (?:option|answer|choice)"
     r"|(?:could|may|might) be wrong|alternatively|or rather|i (?:don't|do not|cannot|can't) (?:know|determine|decide)"
     r"|moment mal|ich bin (?:mir )?(?:nicht|un)|korrektur\b|attendez|je ne suis pas s[ûu]r|correction|espera\b"
     r"|no estoy segur[oa])|(?:^|[^\w\s] ?)(?:actually|wait\b|no,)",
