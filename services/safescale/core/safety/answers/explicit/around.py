@@ -57,6 +57,7 @@ class LetterPlace:
     """A letter that may be given as the answer: how it is written, and where.
 
     `start` is where the words that give it begin, `begin` where the letter does, `end` where what is said of it ends.
+    `told` is whether a word beside the answer's name makes it another's answer, or none.
     """
 
     kind: str
@@ -69,6 +70,7 @@ class LetterPlace:
     start: int
     begin: int
     end: int
+    told: bool = False
 
 
 def is_selection(place: LetterPlace, form: Plain, options: Mapping[str, str]) -> bool:

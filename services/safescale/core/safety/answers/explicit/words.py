@@ -135,6 +135,36 @@ DOUBTED_FIRST = re.compile(
 MOST_LIKELY = re.compile(r"\b(?:most|more) (?:likely|probable|possible)\b|\b(?:le|la) plus probable\b", re.IGNORECASE)
 """What sounds of doubt and is none: an answer may be called the most likely."""
 
+BEFORE_NOUN = frozenset(
+    """
+    the my our this that final best correct right appropriate suitable accurate likely probable next preferred
+    recommended single only selected chosen true overall definitive definite working underlying main primary
+    and so thus therefore hence is to
+    die der das dieser meine unsere richtige korrekte beste zutreffende endgültige finale wahrscheinlichste nächste
+    einzige ist also daher somit und
+    la le l' ma notre bonne meilleure seule donc est et el mi nuestra mejor única es y
+    """.split()  # noqa: SIM905
+)
+"""Words that an answer's name may follow; after any other it may be another's or none (`a decoy answer`)."""
+
+ROMANCE = frozenset(
+    """
+    réponse reponse proposition choix respuesta opción opcion alternativa solución solucion elección diagnostic
+    traitement diagnóstico tratamiento
+    """.split()  # noqa: SIM905
+)
+"""Names of an answer whose adjective comes after them."""
+
+AFTER_NOUN = frozenset(
+    """
+    correcte finale exacte juste définitive appropriée adéquate la le à de du des au aux que qui est sera serait
+    lettre plus pour ici donc et seule retenue choisie
+    correcta correcto final exacta definitiva apropiada adecuada acertada el a del es sería sera será letra más mas
+    para por aquí y única elegida seleccionada
+    """.split()  # noqa: SIM905
+)
+"""Words that may follow such a name; any other may say that it is no answer (`la réponse erronée`)."""
+
 SPECIES = frozenset(
     """
     coli difficile aureus pneumoniae pyogenes agalactiae faecalis faecium aeruginosa influenzae henselae quintana
