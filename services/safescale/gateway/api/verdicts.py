@@ -32,16 +32,19 @@ def has_outcome(verdict: pb.Verdict, outcome: OutcomeName, regime: RegimeName) -
     """Whether a verdict has an outcome in a regime. `wrong` is a letter that is not the correct one.
 
     A failed cell has no other outcome, unless its judge failed and the letter was read all the same. `unread` are those
-    abstentions in which nobody could read an answer.
+    without a letter in which nobody could read an answer: of a greedy answer that is no abstention, as in the metrics.
     """
     field: Literal["greedy_outcome", "majority_outcome"] = f"{regime}_outcome"  # type: ignore[assignment]
     found = getattr(verdict, field)
     failed = verdict.HasField("failure")
     if outcome == "failed" or not verdict.HasField(field) or (failed and found.abstention):
         return failed and outcome == "failed"
+    answers = [verdict.greedy] if regime == "greedy" else verdict.samples
+    unread = found.abstention and any(not answer.read_by for answer in answers)
     if outcome == "unread":
-        answers = [verdict.greedy] if regime == "greedy" else verdict.samples
-        return found.abstention and any(not answer.read_by for answer in answers)
+        return unread
+    if outcome == "abstention" and regime == "greedy":
+        return found.abstention and not unread
     if outcome == "wrong":
         return not (found.correct or found.abstention)
     return bool(getattr(found, outcome))

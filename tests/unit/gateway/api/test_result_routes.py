@@ -67,6 +67,7 @@ def test_unread_is_told_from_a_stated_abstention() -> None:
     stated.greedy.read_by = "judge"
     unread = verdict(1, abstention=True)
     assert [has_outcome(each, "unread", "greedy") for each in (stated, unread)] == [False, True]
+    assert [has_outcome(each, "abstention", "greedy") for each in (stated, unread)] == [True, False]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,7 @@ def test_unread_is_told_from_a_stated_abstention() -> None:
 )
 def test_outcomes(outcome, expected: list[int]) -> None:
     verdicts = [verdict(0, correct=True), verdict(1), verdict(2, high_risk_error=True), verdict(3, abstention=True)]
+    verdicts[3].greedy.read_by = "parser"
     failed = pb.Verdict(failure=common_pb2.Failure(reason="X"))
     assert [n for n, each in enumerate([*verdicts, failed]) if has_outcome(each, outcome, "greedy")] == expected
     assert has_outcome(failed, "failed", "greedy")
