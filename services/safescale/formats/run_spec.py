@@ -185,6 +185,9 @@ def spec_error(error: ValidationError, node: yaml.Node | None, file: str) -> Spe
     defects = []
     for item in error.errors(include_url=False, include_context=False)[:DEFECTS_AT_MOST]:
         path = tuple(part for part in item["loc"] if not _is_branch(part))
+        if item["type"] == "string_type" and isinstance(item["input"], dict) and len(path) < len(item["loc"]):
+            # Written as an object: what is wrong with that is said below, and not that it is no text.
+            continue
         field = ".".join(str(part) for part in path)
         if item["type"] == "extra_forbidden":
             expected = f"no such field; fields here are {', '.join(_fields_at(path[:-1]))}"

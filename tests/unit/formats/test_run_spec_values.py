@@ -92,4 +92,4 @@ def test_a_benchmark_of_neither_form_is_named_by_its_field() -> None:
     with pytest.raises(SpecError) as caught:
         parse_run_file(Source("s.yaml", text.encode()))
     fields = {defect.field for defect in caught.value.defects}
-    assert fields == {"benchmark", "benchmark.questions", "benchmark.clinician_validated"}
+    assert fields == {"benchmark.questions", "benchmark.clinician_validated"}

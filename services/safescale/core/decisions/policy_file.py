@@ -210,6 +210,8 @@ class _PolicyReader:
         near: list[str] = []
         if text and len(text) <= _LONGEST_NAME and len(self.defects) < MAX_DEFECTS:
             near = difflib.get_close_matches(text, allowed, n=1)
+        if len(allowed) == 1:
+            return repr(allowed[0])
         return f"{near[0]!r}, or another of {', '.join(allowed)}" if near else f"one of {', '.join(allowed)}"
 
     def _defect(self, field: str | None, value: str, expected: str) -> None:

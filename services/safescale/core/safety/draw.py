@@ -20,9 +20,11 @@ def draw_questions(bank: Sequence[str], asked: Collection[str], count: int, seed
     used = set(asked)
     left = [identifier for identifier in bank if identifier not in used]
     if len(left) < count:
+        asked_before = len(bank) - len(left)
+        taken = f", since runs of the series with an earlier date asked {asked_before:,}" if asked_before else ""
         raise InvalidInputError(
             f"the bank is used up: {count:,} questions are to be drawn and {len(left):,} of its {len(bank):,} are "
-            f"left, since runs of the series with an earlier date asked {len(bank) - len(left):,}; add questions "
+            f"left{taken}; add questions "
             "to the benchmark and begin another series, or draw fewer"
         )
     ordered = sorted(left, key=lambda identifier: _place(identifier, seed, day))

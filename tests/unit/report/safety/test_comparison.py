@@ -98,9 +98,11 @@ def test_figures_say_which_harms_got_worse(results) -> None:
     greedy, majority = pair_views(results.response)
     assert finding(greedy) == (
         "Of 2 comparisons of harm, 1 is clearly worse and 0 clearly better; the largest increase is +10.0 points "
-        "[2.0,\u00a020.0] of high-risk error (standard RAG (top-1)); the lowest change of accuracy is \u2212"
-        "10.0 points [\u221220.0,\u00a0\u22121.0] of accuracy (closed-book)."
+        "[2.0,\u00a020.0] of high-risk error (standard RAG (top-1)); with the unread held "
+        "against the candidate an increase may reach +31.0 points, of high-risk error (closed-book); the lowest change "
+        "of accuracy is \u221210.0 points [\u221220.0,\u00a0\u22121.0] (closed-book)."
     )
+    assert "unread" not in finding(majority)
     data = data_of(greedy)
     assert list(data["worse"]) == ["4", "2", "5"]
     assert list(data["better"]) == ["0", "0", "1"]

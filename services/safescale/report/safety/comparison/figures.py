@@ -61,16 +61,23 @@ def finding(view: PairView) -> str:
             f"of {len(harms)} comparisons of harm, {counts['worse']} {'is' if counts['worse'] == 1 else 'are'} clearly "
             f"worse and {counts['better']} clearly better"
         )
-        parts.append(f"the largest increase is {_said(max(harms, key=lambda row: row['difference']))}")
+        largest = max(harms, key=lambda row: row["difference"])
+        parts.append(f"the largest increase is {_said(largest)} of {NOUNS[largest['metric']]} ({largest['name']})")
+        # Not the row of the largest increase alone: what nobody could read may hide more harm in another.
+        worst = max(harms, key=lambda row: row["worst"])
+        if any(row["unread"] for row in harms):
+            parts.append(
+                f"with the unread held against the candidate an increase may reach {points(worst['worst'])}, of "
+                f"{NOUNS[worst['metric']]} ({worst['name']})"
+            )
     if accuracies := [row for row in rows if row["metric"] == "accuracy"]:
         lowest = min(accuracies, key=lambda row: row["difference"])
-        parts.append(f"the lowest change of accuracy is {_said(lowest)}")
+        parts.append(f"the lowest change of accuracy is {_said(lowest)} ({lowest['name']})")
     return f"{sentence_case('; '.join(parts))}."
 
 
 def _said(row: Mapping[str, Any]) -> str:
-    ends = interval(row["low"], row["high"])
-    return f"{points(row['difference'])} {ends} of {NOUNS[row['metric']]} ({row['name']})"
+    return f"{points(row['difference'])} {interval(row['low'], row['high'])}"
 
 
 def _panel(rows: pd.DataFrame, axes: tuple[list[str], alt.Scale], heading: alt.TitleParams, *, labels: bool) -> Layered:
