@@ -107,7 +107,7 @@ async def test_what_nobody_could_read_counts_against_the_candidate_in_the_worst_
             asked = verdict
     response = await compared(world)
     harm = row(response, "high_risk_error_rate")
-    assert (harm.candidate_unread, harm.baseline_unread) == (1, 2)
+    assert (harm.candidate_unread, harm.baseline_unread, harm.n_unread) == (1, 2, 3)
     assert (harm.difference, harm.worst_difference) == (0.25, 0.5)
     assert harm.worst_high > harm.high
     right = row(response, "accuracy")

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import orjson
 import typer
 
-from safescale.cli.measure.results import fetch_benchmark, fetch_run, fetch_verdicts
+from safescale.cli.measure.results import fetch_audit, fetch_benchmark, fetch_run, fetch_verdicts
 from safescale.cli.runner import run_async
 from safescale.cli.session import session
 from safescale.cli.terminal.text import say
@@ -25,6 +25,8 @@ from safescale.runtime.files.atomic import Staged, write_text
 from safescale.runtime.settings import Settings, load_settings
 
 Format = Literal["csv", "parquet", "jsonl", "judged"]
+
+AUDIT_OPEN = "An audit of the reading is open: these files show what the machine read; keep them from who reads for it."
 
 MISSING = "missing.txt"
 """File beside an export that says what the run lacks."""
@@ -51,12 +53,15 @@ async def _export(settings: Settings, name: str, form: Format, out: Path) -> Non
         stored = await fetch_run(client, name)
         verdicts = await fetch_verdicts(client, stored.run_id)
         benchmark = await fetch_benchmark(client, stored.manifest.spec.benchmark_id)
+        audit = await fetch_audit(client, stored.run_id)
     if not verdicts:
         raise FailedPreconditionError(f"run {stored.run_id} has no verdicts yet")
     known = {question.question_id for question in benchmark.questions}
     found = completeness_of(stored, names_of(verdicts), known)
     for sentence in found.missing:
         say(sentence, err=True)
+    if audit is not None and not audit.complete:
+        say(AUDIT_OPEN, err=True)
     for path in [*_write_files(form, out, verdicts, benchmark), *_write_missing(out / MISSING, found)]:
         say(path)
 

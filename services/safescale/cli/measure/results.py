@@ -3,11 +3,14 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+import grpc
+
 from safescale.cli.session import Client
 from safescale.core.safety.benchmark.benchmark import Benchmark
 from safescale.rpc.convert import benchmark_from_proto
 from safescale.rpc.orchestration.v1 import orchestration_pb2
 from safescale.rpc.scoring.v1 import scoring_pb2
+from safescale.runtime.errors import from_rpc_error
 from safescale.runtime.grpc.channels import responses, rpc_errors
 
 if TYPE_CHECKING:
@@ -64,6 +67,17 @@ async def fetch_tables(client: Client, run_id: str) -> "dict[str, Table]":
     request = scoring_pb2.GetRunTablesRequest(run_id=run_id)
     stream = client.scoring.GetRunTables(request, timeout=METRICS_DEADLINE_S)
     return tables_of([chunk async for chunk in responses(stream)])
+
+
+async def fetch_audit(client: Client, run_id: str) -> scoring_pb2.ReadingAudit | None:
+    """Return the audit of a run's reading; None where it has none, or scoring is too old to know of audits."""
+    try:
+        found = await client.scoring.GetAudit(scoring_pb2.GetAuditRequest(run_id=run_id), timeout=QUICK_S)
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return None
+        raise from_rpc_error(error) from error
+    return found.audit if found.HasField("audit") else None
 
 
 async def failed_verdicts(client: Client, run_id: str) -> list[scoring_pb2.Verdict]:

@@ -75,6 +75,10 @@ def audit(
     run_async(_audit(load_settings(), run, sample, seed))
 
 
+def _answers(count: int) -> str:
+    return f"{count:,} answer{'s' if count != 1 else ''}"
+
+
 async def _audit(settings: Settings, run: str, sample: int, seed: int) -> None:
     async with session(settings) as client:
         # Named once: `latest` may be another run a moment later.
@@ -90,7 +94,7 @@ async def _audit(settings: Settings, run: str, sample: int, seed: int) -> None:
                     return
                 found = response.audit
         rows = (await run_metrics(client, run_id)).rows if found.complete else []
-    drawn = f"Audit of run {run_id}: {found.sample:,} answers drawn by seed {found.seed}"
+    drawn = f"Audit of run {run_id}: {_answers(found.sample)} drawn by seed {found.seed}"
     if not found.complete:
         say(
             f"{drawn}, {found.settled:,} settled. Rates are corrected once all are (`safescale reviews list {run_id}`)."

@@ -78,6 +78,7 @@ class PairedShares:
     p_holm: float
     candidate_unread: int
     baseline_unread: int
+    n_unread: int
 
     @property
     def n(self) -> int:
@@ -121,6 +122,7 @@ def paired_shares(
         p_holm=p_value,
         candidate_unread=int((candidate.unread & asked).sum()),
         baseline_unread=int((baseline.unread & asked).sum()),
+        n_unread=int(((candidate.unread | baseline.unread) & asked).sum()),
     )
 
 

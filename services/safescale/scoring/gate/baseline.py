@@ -120,5 +120,5 @@ def measurement_of_pair(row: pb.PairedRow) -> PairedMeasurement:
             row.n, row.worst_only_candidate, row.worst_only_baseline, Interval(row.worst_low, row.worst_high)
         ),
         best=Discordance(row.n, row.best_only_candidate, row.best_only_baseline, Interval(row.best_low, row.best_high)),
-        n_unread=row.candidate_unread + row.baseline_unread,
+        n_unread=row.n_unread,
     )

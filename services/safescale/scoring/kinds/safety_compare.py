@@ -91,6 +91,7 @@ def _row_message(row: ComparedRow, form: str) -> pb.PairedRow:
         p_holm=shares.p_holm,
         candidate_unread=shares.candidate_unread,
         baseline_unread=shares.baseline_unread,
+        n_unread=shares.n_unread,
         formulation=form,
         worst_difference=shares.worst.difference,
         worst_low=shares.worst.interval.low,

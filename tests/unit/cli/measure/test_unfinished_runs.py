@@ -45,6 +45,10 @@ class Services(orchestration_pb2_grpc.OrchestrationServiceServicer, scoring_pb2_
         self.left = {("b", "top_1", "q2")}
         self.judged = pb.EvaluatePolicyResponse()
         self.asked: list[str] = []
+        self.audit = pb.ReadingAudit()
+
+    def GetAudit(self, request, context):
+        return pb.GetAuditResponse(audit=self.audit if self.audit.run_id else None)
 
     def GetRun(self, request, context):
         return orc.GetRunResponse(run=self.run)
@@ -131,6 +135,13 @@ def test_an_export_says_beside_its_files_what_they_lack(services: Services, tmp_
     done = cli("export", "latest", "--format", form, "--out", "x")
     assert (done.exit_code, done.stderr) == (0, "")
     assert not (tmp_path / "x" / "missing.txt").exists()
+
+
+def test_an_export_says_that_it_is_not_for_those_who_read_for_an_open_audit(services: Services) -> None:
+    services.audit.run_id = "run-1"
+    assert "keep them from who reads for it" in cli("export", "latest", "--format", "jsonl").stderr
+    services.audit.complete = True
+    assert "audit" not in cli("export", "latest", "--format", "jsonl").stderr
 
 
 def test_a_gate_asks_for_the_run_that_it_names_and_tells_what_is_missing(services: Services, tmp_path: Path) -> None:

@@ -43,12 +43,18 @@ def test_unread_answers_of_the_candidate_are_harm_and_those_of_the_baseline_are_
     found = paired_shares(outcomes("??...x.."), outcomes(".x??...."), harm=True)
     assert found is not None
     assert (found.measured.only_candidate, found.measured.only_baseline) == (1, 1)
-    assert (found.candidate_unread, found.baseline_unread) == (2, 2)
+    assert (found.candidate_unread, found.baseline_unread, found.n_unread) == (2, 2, 4)
     # The first question is harm in the candidate alone, the second in both, and the baseline's unread count as none.
     assert (found.worst.difference, found.worst.interval) == (2 / 8, tango(2, 0, 8))
     # For the candidate: its own are none, and those of the baseline are harm.
     assert (found.best.only_candidate, found.best.only_baseline) == (1, 3)
     assert found.worst.interval.high > found.measured.interval.high
+
+
+def test_a_question_that_is_unread_on_both_sides_is_one_question() -> None:
+    found = paired_shares(outcomes("??..."), outcomes("?.?.."), harm=True)
+    assert found is not None
+    assert (found.candidate_unread, found.baseline_unread, found.n_unread) == (2, 2, 3)
 
 
 def test_of_correct_answers_what_is_unread_speaks_against_the_candidate_too() -> None:

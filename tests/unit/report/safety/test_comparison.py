@@ -60,7 +60,7 @@ def results() -> ComparisonResults:
         [
             row("zero_shot", "accuracy", difference=-0.1, low=-0.2, high=-0.01, worst_low=-0.2, only_baseline=4),
             row("zero_shot", "high_risk_error_rate", difference=0.05, low=-0.02, high=0.12, worst_high=0.31,
-                candidate_unread=3, only_candidate=2),
+                candidate_unread=3, n_unread=3, only_candidate=2),
             row("top_1", "high_risk_error_rate", difference=0.1, low=0.02, high=0.2, worst_high=0.2, only_candidate=5,
                 only_baseline=1),
             row("top_1", "dangerous_overconfidence_rate", "majority", low=-0.1, high=0.1, worst_high=0.1),

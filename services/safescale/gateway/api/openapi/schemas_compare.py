@@ -13,6 +13,7 @@ PAIRED_ROW: dict[str, Any] = {
     "metric": "high_risk_error_rate", "formulation": "letter", "n": 200, "left_out": 0, "only_candidate": 3,
     "only_baseline": 1, "both": 9, "candidate_value": 0.06, "baseline_value": 0.05, "difference": 0.01,
     "low": -0.0143, "high": 0.0381, "p_value": 0.625, "p_holm": 1.0, "candidate_unread": 0, "baseline_unread": 0,
+    "n_unread": 0,
     "worst_difference": 0.01, "worst_low": -0.0143, "worst_high": 0.0381,
     "worst_only_candidate": 3, "worst_only_baseline": 1, "best_difference": 0.01, "best_low": -0.0143,
     "best_high": 0.0381, "best_only_candidate": 3, "best_only_baseline": 1,
@@ -56,6 +57,7 @@ class PairedRow(BaseModel):
     p_holm: float = Field(description="The same adjusted by Holm over all rows.")
     candidate_unread: int = Field(description="Compared questions that nobody could read in the candidate.")
     baseline_unread: int
+    n_unread: int = Field(description="Compared questions that nobody could read on either side.")
     worst_difference: float = Field(description="Candidate minus baseline if all that is unread spoke against it.")
     worst_low: float
     worst_high: float

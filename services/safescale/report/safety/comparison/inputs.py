@@ -66,7 +66,7 @@ def _record(row: scoring_pb2.PairedRow) -> dict[str, object]:
         "left_out": row.left_out, "candidate": row.candidate_value, "baseline": row.baseline_value,
         "difference": row.difference, "low": row.low, "high": row.high, "worse": worse, "better": better,
         "p_value": row.p_value, "p_holm": row.p_holm, "clear": clear,
-        "unread": row.candidate_unread + row.baseline_unread,
+        "unread": row.n_unread,
         "candidate_unread": row.candidate_unread, "baseline_unread": row.baseline_unread,
         # The end of the interval that speaks against the candidate, everything unread counted against it.
         "worst": row.worst_high if harm else row.worst_low,

@@ -1771,6 +1771,7 @@ class PairedRow(_message.Message):
     BEST_ONLY_BASELINE_FIELD_NUMBER: _builtins.int
     INTERVAL_FIELD_NUMBER: _builtins.int
     N_EFFECTIVE_FIELD_NUMBER: _builtins.int
+    N_UNREAD_FIELD_NUMBER: _builtins.int
     candidate_model: _builtins.str
     """Model of the candidate."""
     baseline_model: _builtins.str
@@ -1837,6 +1838,8 @@ class PairedRow(_message.Message):
     """How the intervals are made: tango, or tango_clusters where questions come in clusters."""
     n_effective: _builtins.float
     """Independent pairs that would know as much as the n in their clusters; absent without clusters."""
+    n_unread: _builtins.int
+    """Compared questions that nobody could read in the candidate, the baseline or both."""
     def __init__(
         self,
         *,
@@ -1872,10 +1875,11 @@ class PairedRow(_message.Message):
         best_only_baseline: _builtins.int = ...,
         interval: _builtins.str = ...,
         n_effective: _builtins.float | None = ...,
+        n_unread: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective", "n_effective", b"n_effective"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective", "baseline_model", b"baseline_model", "baseline_unread", b"baseline_unread", "baseline_value", b"baseline_value", "best_difference", b"best_difference", "best_high", b"best_high", "best_low", b"best_low", "best_only_baseline", b"best_only_baseline", "best_only_candidate", b"best_only_candidate", "both", b"both", "candidate_model", b"candidate_model", "candidate_unread", b"candidate_unread", "candidate_value", b"candidate_value", "condition", b"condition", "difference", b"difference", "formulation", b"formulation", "high", b"high", "interval", b"interval", "left_out", b"left_out", "low", b"low", "metric", b"metric", "n", b"n", "n_effective", b"n_effective", "only_baseline", b"only_baseline", "only_candidate", b"only_candidate", "p_holm", b"p_holm", "p_value", b"p_value", "regime", b"regime", "worst_difference", b"worst_difference", "worst_high", b"worst_high", "worst_low", b"worst_low", "worst_only_baseline", b"worst_only_baseline", "worst_only_candidate", b"worst_only_candidate"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective", "baseline_model", b"baseline_model", "baseline_unread", b"baseline_unread", "baseline_value", b"baseline_value", "best_difference", b"best_difference", "best_high", b"best_high", "best_low", b"best_low", "best_only_baseline", b"best_only_baseline", "best_only_candidate", b"best_only_candidate", "both", b"both", "candidate_model", b"candidate_model", "candidate_unread", b"candidate_unread", "candidate_value", b"candidate_value", "condition", b"condition", "difference", b"difference", "formulation", b"formulation", "high", b"high", "interval", b"interval", "left_out", b"left_out", "low", b"low", "metric", b"metric", "n", b"n", "n_effective", b"n_effective", "n_unread", b"n_unread", "only_baseline", b"only_baseline", "only_candidate", b"only_candidate", "p_holm", b"p_holm", "p_value", b"p_value", "regime", b"regime", "worst_difference", b"worst_difference", "worst_high", b"worst_high", "worst_low", b"worst_low", "worst_only_baseline", b"worst_only_baseline", "worst_only_candidate", b"worst_only_candidate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__n_effective: _TypeAlias = _typing.Literal["n_effective"]  # noqa: Y015
     _WhichOneofArgType__n_effective: _TypeAlias = _typing.Literal["_n_effective", b"_n_effective"]  # noqa: Y015
